@@ -1,0 +1,26 @@
+/**
+ * Resource limits and usage.
+ *
+ * @linux include/uapi/asm-generic/resource.h
+ */
+export const RLIMIT_CPU = 0;
+export const RLIMIT_FSIZE = 1;
+export const RLIMIT_DATA = 2;
+export const RLIMIT_STACK = 3;
+export const RLIMIT_CORE = 4;
+export const RLIMIT_RSS = 5;
+export const RLIMIT_NPROC = 6;
+export const RLIMIT_NOFILE = 7;
+export const RLIMIT_MEMLOCK = 8;
+export const RLIMIT_AS = 9;
+/** How many limits there are. */
+export const RLIM_NLIMITS = 16;
+/** No limit: all bits of a 64-bit register set, which as a number is −1. */
+export const RLIM_INFINITY = -1;
+
+export const RUSAGE_SELF = 0;
+export const RUSAGE_CHILDREN = -1;
+export const RUSAGE_THREAD = 1;
+
+/** `waitpid`: return at once where no child has ended. */
+export const WNOHANG = 1;
