@@ -1,0 +1,89 @@
+/**
+ * An address space: its mappings, its page tables, and what they add up to.
+ */
+import type { VirtAddr } from '@pagelab/abi';
+import type { Pfn } from '@pagelab/hw';
+import { RangeTree } from '@pagelab/lib';
+import type { Vm } from './vm.ts';
+import type { VmArea } from './vma.ts';
+
+/** Indexes of `MmStruct.rss`: resident pages by kind. */
+export const MM_FILEPAGES = 0;
+export const MM_ANONPAGES = 1;
+export const MM_SWAPENTS = 2;
+export const MM_SHMEMPAGES = 3;
+
+/** What `RLIMIT_…` an address space is held to, in bytes; −1 is no limit. Shared with the task that owns it. */
+export interface MmLimits {
+  /** Soft limit of a resource, in bytes; −1 for none. */
+  rlimit(resource: number): number;
+  /** Whether the task has a capability, such as CAP_IPC_LOCK. */
+  capable(capability: number): boolean;
+}
+
+export const CAP_IPC_LOCK = 14;
+export const CAP_SYS_RAWIO = 17;
+export const CAP_SYS_ADMIN = 21;
+export const CAP_SYS_RESOURCE = 24;
+
+/**
+ * Invariants, recomputed by `validateMm`:
+ *   totalVm        === sum over VMAs of their pages
+ *   rss[k]         === page-table entries that show a page of kind k (the zero page is of no kind)
+ *   mapCount       === VMAs in the tree
+ *   pgtablesBytes  === 4096 × page-table pages below the top level
+ *
+ * @linux include/linux/mm_types.h:mm_struct
+ */
+export class MmStruct {
+  readonly vm: Vm;
+  /** Its number in `Vm.mms`. */
+  readonly id: number;
+  /** The top-level page table. */
+  pgd: Pfn = -1;
+  /** The mappings, by address. */
+  readonly vmas = new RangeTree<VmArea>();
+  /** The limits of the task whose address space this is. */
+  limits: MmLimits;
+  /** Tasks that run in it. At 0 the mappings go. */
+  users = 1;
+
+  mapCount = 0;
+  /** Pages mapped: all, locked, private writable, executable, growing. */
+  totalVm = 0;
+  lockedVm = 0;
+  dataVm = 0;
+  execVm = 0;
+  stackVm = 0;
+  /** Bytes of page tables: PTE, PMD and PUD pages. */
+  pgtablesBytes = 0;
+  /** Resident pages, by MM_…PAGES. */
+  readonly rss = new Int32Array(4);
+  /** Largest resident set and largest total, in pages. */
+  hiwaterRss = 0;
+  hiwaterVm = 0;
+
+  /** Where new mappings are looked for: below `mmapBase`, downwards; or above it, in the legacy layout. */
+  mmapBase: VirtAddr = 0;
+  legacyLayout = false;
+  /** The first address out of reach. */
+  taskSize: VirtAddr = 0;
+  startCode: VirtAddr = 0;
+  endCode: VirtAddr = 0;
+  startData: VirtAddr = 0;
+  endData: VirtAddr = 0;
+  startBrk: VirtAddr = 0;
+  brk: VirtAddr = 0;
+  startStack: VirtAddr = 0;
+  /** Flags every new mapping gets: VM_LOCKED after `mlockall(MCL_FUTURE)`. */
+  defFlags = 0;
+
+  /** Address of its object in the `mm_struct` cache. */
+  object: VirtAddr = 0;
+
+  constructor(vm: Vm, id: number, limits: MmLimits) {
+    this.vm = vm;
+    this.id = id;
+    this.limits = limits;
+  }
+}

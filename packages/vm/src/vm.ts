@@ -1,0 +1,109 @@
+/**
+ * Virtual memory as one subsystem: what all address spaces share.
+ */
+import type { VirtualClock, PhysicalMemory, Pfn, Smp } from '@pagelab/hw';
+import { IdTable } from '@pagelab/lib';
+import type { TraceRing } from '@pagelab/lib';
+import type { PageAlloc, PageFrames } from '@pagelab/mm-core';
+import type { KmemCache, Slab } from '@pagelab/slab';
+import type { AnonVma } from './anon-vma.ts';
+import type { AddressSpace } from './file.ts';
+import type { MmStruct } from './mm-struct.ts';
+
+/** `/proc/sys/vm` as far as address spaces follow it. */
+export interface VmSysctl {
+  /** 0 heuristic, 1 always, 2 never beyond the limit. */
+  overcommitMemory: number;
+  /** Percent of RAM that counts in mode 2. */
+  overcommitRatio: number;
+  /** In KiB; replaces the ratio where it is not 0. */
+  overcommitKbytes: number;
+  /** VMAs an address space may have. */
+  maxMapCount: number;
+  /** Lowest address an unprivileged program may map. */
+  mmapMinAddr: number;
+  /** In KiB: kept back in mode 2 for the administrator, and for each user. */
+  adminReserveKbytes: number;
+  userReserveKbytes: number;
+  /** Pages kept free between a stack and what is below it. */
+  stackGuardGap: number;
+}
+
+/** Linux's values. */
+export const DEFAULT_VM_SYSCTL: Readonly<VmSysctl> = {
+  overcommitMemory: 0,
+  overcommitRatio: 50,
+  overcommitKbytes: 0,
+  maxMapCount: 65_530,
+  mmapMinAddr: 65_536,
+  adminReserveKbytes: 8192,
+  userReserveKbytes: 131_072,
+  stackGuardGap: 256,
+};
+
+/** The caches that this subsystem's objects live in. */
+export interface VmCaches {
+  readonly vmArea: KmemCache;
+  readonly mm: KmemCache;
+  readonly anonVma: KmemCache;
+  readonly anonVmaChain: KmemCache;
+  readonly mapleNode: KmemCache;
+  readonly file: KmemCache;
+  readonly shmemInode: KmemCache;
+  readonly radixTreeNode: KmemCache;
+}
+
+/** The parts that virtual memory stands on. */
+export interface VmParts {
+  readonly ram: PhysicalMemory;
+  readonly smp: Smp;
+  readonly pages: PageAlloc;
+  readonly slab: Slab;
+  readonly clock: VirtualClock;
+  readonly trace: TraceRing;
+  readonly sysctl: VmSysctl;
+  readonly caches: VmCaches;
+  /** The frame that every first read of anonymous memory shows. Allocated at boot, zero, never freed. */
+  readonly zeroPfn: Pfn;
+  /** The kernel's own top-level page table: new address spaces share its upper half. */
+  readonly kernelPgd: Pfn;
+}
+
+export class Vm {
+  readonly ram: PhysicalMemory;
+  readonly smp: Smp;
+  readonly pages: PageAlloc;
+  readonly frames: PageFrames;
+  readonly slab: Slab;
+  readonly clock: VirtualClock;
+  readonly trace: TraceRing;
+  readonly sysctl: VmSysctl;
+  readonly caches: VmCaches;
+  readonly zeroPfn: Pfn;
+  readonly kernelPgd: Pfn;
+
+  /** Live address spaces, anon_vmas and page caches by their ids; id 0 of each stays unused. */
+  readonly mms = new IdTable<MmStruct>();
+  readonly anonVmas = new IdTable<AnonVma>();
+  readonly mappings = new IdTable<AddressSpace>();
+
+  /** Pages promised so far, against the commit limit. @linux mm/util.c:vm_committed_as */
+  committedAs = 0;
+  /** Pages of swap space in all; 0 while there is none. */
+  totalSwapPages = 0;
+  nextIno = 1;
+
+  constructor(parts: VmParts) {
+    this.ram = parts.ram;
+    this.smp = parts.smp;
+    this.pages = parts.pages;
+    this.frames = parts.pages.frames;
+    this.slab = parts.slab;
+    this.clock = parts.clock;
+    this.trace = parts.trace;
+    this.sysctl = parts.sysctl;
+    this.caches = parts.caches;
+    this.zeroPfn = parts.zeroPfn;
+    this.kernelPgd = parts.kernelPgd;
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * A mapping: one range of an address space with one set of rights, and what is behind it.
+ *
+ * Words used here. A *VMA* says what may be at an address; the *page tables* say what is. A VMA is *anonymous* when it
+ * has no file: its pages start as zero and belong to nobody else. Its *page offset* (`pgoff`) numbers its pages within
+ * the file, or, for anonymous memory, within the address space as it was when the first page was touched: two
+ * neighbours may merge only when their offsets continue each other.
+ */
+import type { VirtAddr } from '@pagelab/abi';
+import type { AnonVma, AnonVmaChain } from './anon-vma.ts';
+import type { VmFile } from './file.ts';
+import type { MmStruct } from './mm-struct.ts';
+
+/** What the pages may be used for now. */
+export const VM_READ = 0x1;
+export const VM_WRITE = 0x2;
+export const VM_EXEC = 0x4;
+export const VM_SHARED = 0x8;
+/** What `mprotect` may give. */
+export const VM_MAYREAD = 0x10;
+export const VM_MAYWRITE = 0x20;
+export const VM_MAYEXEC = 0x40;
+export const VM_MAYSHARE = 0x80;
+/** Grows downwards when the address below it is touched. */
+export const VM_GROWSDOWN = 0x100;
+export const VM_UFFD_MISSING = 0x200;
+export const VM_PFNMAP = 0x400;
+export const VM_UFFD_WP = 0x1000;
+export const VM_LOCKED = 0x2000;
+export const VM_IO = 0x4000;
+export const VM_SEQ_READ = 0x8000;
+export const VM_RAND_READ = 0x1_0000;
+/** Not copied by `fork`. */
+export const VM_DONTCOPY = 0x2_0000;
+export const VM_DONTEXPAND = 0x4_0000;
+/** Lock pages as they are faulted in, do not populate. */
+export const VM_LOCKONFAULT = 0x8_0000;
+/** Counted against the commit limit. */
+export const VM_ACCOUNT = 0x10_0000;
+export const VM_NORESERVE = 0x20_0000;
+export const VM_HUGETLB = 0x40_0000;
+export const VM_SYNC = 0x80_0000;
+/** Empty in the child after `fork`. */
+export const VM_WIPEONFORK = 0x200_0000;
+export const VM_DONTDUMP = 0x400_0000;
+export const VM_SOFTDIRTY = 0x800_0000;
+export const VM_MIXEDMAP = 0x1000_0000;
+export const VM_HUGEPAGE = 0x2000_0000;
+export const VM_NOHUGEPAGE = 0x4000_0000;
+export const VM_MERGEABLE = 0x8000_0000 | 0;
+
+/** What a VMA merges regardless of: set by the kernel on its own. */
+export const VM_IGNORE_MERGE = VM_SOFTDIRTY;
+export const VM_ACCESS_FLAGS = VM_READ | VM_WRITE | VM_EXEC;
+export const VM_LOCKED_MASK = VM_LOCKED | VM_LOCKONFAULT;
+/** Mappings of devices: never locked, merged or dumped. */
+export const VM_SPECIAL = VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIXEDMAP;
+
+/**
+ * @linux include/linux/mm_types.h:vm_area_struct
+ */
+export class VmArea {
+  readonly mm: MmStruct;
+  /** First address, a multiple of the page size. */
+  start: VirtAddr;
+  /** The address after the last. */
+  end: VirtAddr;
+  /** `VM_…` bits. */
+  flags: number;
+  /** Offset of `start` in pages: in the file, or for anonymous memory `start / 4096` when it was first mapped. */
+  pgoff: number;
+  /** What is behind a file or shared mapping; `null` for private anonymous memory. */
+  file: VmFile | null = null;
+  /** Where this VMA's own anonymous pages are recorded; `null` until the first is made. */
+  anonVma: AnonVma | null = null;
+  /** Every anon_vma this VMA's pages may belong to: its own and those of the VMAs it was forked from. */
+  readonly anonVmaChain: AnonVmaChain[] = [];
+  /** MAP_DROPPABLE: bit 40 of Linux's flags, out of a 32-bit word's reach. */
+  droppable = false;
+  /** A name of the kernel's for `/proc/PID/maps`, such as `[vdso]`; `''` for none. */
+  name = '';
+  /** Address of its object in the `vm_area_struct` cache. */
+  object: VirtAddr = 0;
+
+  constructor(mm: MmStruct, start: VirtAddr, end: VirtAddr, flags: number, pgoff: number) {
+    this.mm = mm;
+    this.start = start;
+    this.end = end;
+    this.flags = flags;
+    this.pgoff = pgoff;
+  }
+}
