@@ -1,1 +1,10 @@
-export {};
+export { KernelBug, bugOn } from './assert.ts';
+export { Bitmap, lowestBit32, popcount32 } from './bitmap.ts';
+export { ColumnList } from './column-list.ts';
+export { growColumn } from './columns.ts';
+export type { Column } from './columns.ts';
+export { IdTable } from './id-table.ts';
+export { Prng } from './prng.ts';
+export type { PrngState } from './prng.ts';
+export { TRACE_MAX_FIELDS, TraceRing } from './trace-ring.ts';
+export type { TraceEvent, TraceRecord } from './trace-ring.ts';
