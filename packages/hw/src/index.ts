@@ -1,1 +1,68 @@
-export {};
+export {
+  PAGE_SIZE,
+  PAGE_SHIFT,
+  PAGE_WORDS,
+  PAGE_OFFSET,
+  CHUNK_PAGES,
+  CHUNK_PAGE_SHIFT,
+  CHUNK_WORDS,
+  CHUNK_BYTES,
+} from './page.ts';
+export type { PhysAddr, Pfn } from './page.ts';
+export { firmwareMemoryMap, wholeFrames, checkMemoryMap } from './memory-map.ts';
+export type { Board, MemoryRange, MemoryType } from './memory-map.ts';
+export { PhysicalMemory, BusError, HostMemoryError } from './physical-memory.ts';
+export {
+  PTE_PRESENT,
+  PTE_RW,
+  PTE_USER,
+  PTE_PWT,
+  PTE_PCD,
+  PTE_ACCESSED,
+  PTE_DIRTY,
+  PTE_PS,
+  PTE_GLOBAL,
+  PTE_SOFT_LO_MASK,
+  PTE_LO_FRAME_MASK,
+  PTE_HI_FRAME_MASK,
+  PTE_UFFD_WP_LO,
+  PTE_SOFT_DIRTY_HI,
+  PTE_NX_HI,
+  PF_PROT,
+  PF_WRITE,
+  PF_USER,
+  PF_RSVD,
+  PF_INSTR,
+  VECTOR_PAGE_FAULT,
+  VECTOR_GENERAL_PROTECTION,
+  PTRS_PER_TABLE,
+  ptePfn,
+  pteLo,
+  pteHi,
+  pgdIndex,
+  pudIndex,
+  pmdIndex,
+  pteIndex,
+} from './pte.ts';
+export { Tlb, TLB_ENTRIES, TLB_MASK, TLB_READ, TLB_WRITE, TLB_EXEC } from './tlb.ts';
+export {
+  Cpu,
+  TRANSLATE_FAULT,
+  PHYS_ADDR_BITS,
+  CPU_WP,
+  CPU_SMEP,
+  CPU_SMAP,
+  CPU_AC,
+  CPU_NXE,
+  CPU_DEFAULT_CONTROLS,
+} from './cpu.ts';
+export type { CpuStats } from './cpu.ts';
+export { Smp, MAX_CPUS, TLB_SINGLE_PAGE_FLUSH_CEILING } from './smp.ts';
+export type { SmpStats } from './smp.ts';
+export { createUserMemory } from './user-memory.ts';
+export type { UserMemoryHandlers, UserMemoryPort } from './user-memory.ts';
+export { structLayout } from './struct-view.ts';
+export type { StructLayout } from './struct-view.ts';
+export { VirtualClock } from './clock.ts';
+export { DEFAULT_COSTS } from './cost-model.ts';
+export type { CostModel } from './cost-model.ts';

@@ -1,0 +1,267 @@
+import { MAX_BUFFER_BYTES, reserveBuffer } from './platform.ts';
+import { checkMemoryMap, wholeFrames } from './memory-map.ts';
+import type { MemoryRange } from './memory-map.ts';
+import { CHUNK_BYTES, CHUNK_PAGES, CHUNK_PAGE_SHIFT, CHUNK_WORDS, PAGE_SIZE, PAGE_WORDS } from './page.ts';
+import type { Pfn, PhysAddr } from './page.ts';
+
+/** An access to physical memory where there is none. */
+export class BusError extends Error {
+  override readonly name = 'BusError';
+  /** The physical address, in bytes. */
+  readonly address: PhysAddr;
+
+  constructor(address: PhysAddr) {
+    super(`bus error at physical address ${address < 0 ? '-' : ''}0x${Math.abs(address).toString(16)}`);
+    this.address = address;
+  }
+}
+
+/** The machine touched more memory than one buffer of the host holds. */
+export class HostMemoryError extends Error {
+  override readonly name = 'HostMemoryError';
+}
+
+// What the chunk table holds for a chunk: the host word of its first frame (> 0), or one of
+/** No frame of it was touched yet. */
+const UNTOUCHED = 0;
+/** It holds no RAM. */
+const HOLE = -1;
+/** −2 and below: only part of it is RAM; the frames' host words are in the partial table, at row −2 − value. */
+const FIRST_PARTIAL = -2;
+
+/**
+ * Host words kept at the start of the buffer and never written: every chunk's first word is then above zero, and memory
+ * that nobody has touched can be read from here.
+ */
+const HEAD_WORDS = 16384;
+
+/**
+ * Physical memory: RAM in the usable ranges of the firmware's map, whole frames only, and holes elsewhere.
+ *
+ * RAM lies in one buffer, which holds the 2 MiB chunks touched so far in the order of the first touch; the chunk table
+ * finds them. So a machine of 1 TiB takes what a small one takes, as long as it touches no more. At most 4 GiB can be
+ * touched in all.
+ */
+export class PhysicalMemory {
+  /** The firmware's map, ascending. */
+  readonly map: readonly MemoryRange[];
+  /** One past the last usable frame. */
+  readonly maxPfn: Pfn;
+  /** Whole usable frames. */
+  readonly nrPages: number;
+  /** The buffer as words, unsigned. It stays the same for the machine's life. */
+  readonly u32: Uint32Array;
+  /** The same, as signed words. */
+  readonly i32: Int32Array;
+  /** The same, as bytes. */
+  readonly u8: Uint8Array;
+  /** Chunk number to host word, {@link UNTOUCHED}, {@link HOLE} or a row of the partial table. */
+  readonly #chunks: Int32Array;
+  /** A row of 512 for each chunk that is partly RAM: host word of the frame, 0 while untouched, −1 in a hole. */
+  readonly #partial: Int32Array;
+  /** The host word at which the next chunk is placed. */
+  #nextWord = HEAD_WORDS;
+
+  /**
+   * @param map ascending ranges that do not overlap
+   * @throws RangeError for a map that is wrong, or where the host refuses to reserve the buffer
+   */
+  constructor(map: readonly MemoryRange[]) {
+    checkMemoryMap(map);
+    this.map = Object.freeze(map.map((range) => Object.freeze({ ...range })));
+    const usable = this.map.filter((range) => range.type === 'usable').map(wholeFrames);
+    this.maxPfn = usable.reduce((max, { endPfn }) => Math.max(max, endPfn), 0);
+    this.nrPages = usable.reduce((sum, { firstPfn, endPfn }) => sum + endPfn - firstPfn, 0);
+    const { chunks, partial, nrChunks } = layOut(usable, this.maxPfn);
+    this.#chunks = chunks;
+    this.#partial = partial;
+    const buffer = reserveBuffer(Math.min(HEAD_WORDS * 4 + nrChunks * CHUNK_BYTES, MAX_BUFFER_BYTES));
+    this.u32 = new Uint32Array(buffer);
+    this.i32 = new Int32Array(buffer);
+    this.u8 = new Uint8Array(buffer);
+  }
+
+  /** Bytes of the chunks touched so far. The host commits of these what was written. */
+  get committedBytes(): number {
+    return (this.#nextWord - HEAD_WORDS) * 4;
+  }
+
+  /** Host word of the frame's first word; commits its chunk. −1 in a hole. A table lookup. */
+  frameWord(pfn: Pfn): number {
+    const base = this.#chunks[pfn >>> CHUNK_PAGE_SHIFT];
+    return base > 0 ? base + ((pfn & (CHUNK_PAGES - 1)) << 10) : this.#frameWordSlow(pfn);
+  }
+
+  /** Whether the frame is RAM. */
+  isRam(pfn: Pfn): boolean {
+    if (!(pfn >= 0 && pfn < this.maxPfn)) return false;
+    const base = this.#chunks[Math.floor(pfn / CHUNK_PAGES)];
+    return base >= 0 || (base <= FIRST_PARTIAL && this.#partial[this.#partialIndex(base, pfn)] >= 0);
+  }
+
+  /** The byte at `pa`. RAM never touched reads as zero and stays so. @throws BusError in a hole */
+  load8(pa: PhysAddr): number {
+    return this.u8[this.#readWord(pa) * 4 + (pa % PAGE_SIZE)];
+  }
+
+  /** The little-endian 16 bits at `pa`, which need not be aligned. @throws BusError in a hole */
+  load16(pa: PhysAddr): number {
+    return this.load8(pa) + this.load8(pa + 1) * 0x100;
+  }
+
+  /** The little-endian 32 bits at `pa`, unsigned; `pa` need not be aligned. @throws BusError in a hole */
+  load32(pa: PhysAddr): number {
+    if (pa % 4 === 0) return this.u32[this.#readWord(pa) + (pa % PAGE_SIZE) / 4];
+    return this.load16(pa) + this.load16(pa + 2) * 0x10000;
+  }
+
+  /** The 64 bits at `pa` as a signed number; exact up to 2^53 and for kernel addresses. @throws BusError in a hole */
+  loadAddress(pa: PhysAddr): number {
+    return this.load32(pa) + (this.load32(pa + 4) | 0) * 0x100000000;
+  }
+
+  /** Stores the low 8 bits of `value`. @throws BusError in a hole */
+  store8(pa: PhysAddr, value: number): void {
+    this.u8[this.#writeWord(pa) * 4 + (pa % PAGE_SIZE)] = value;
+  }
+
+  /** Stores the low 16 bits of `value`. @throws BusError in a hole, with nothing stored */
+  store16(pa: PhysAddr, value: number): void {
+    this.#writeWord(pa + 1);
+    this.store8(pa, value);
+    this.store8(pa + 1, value >>> 8);
+  }
+
+  /** Stores the low 32 bits of `value`. @throws BusError in a hole, with nothing stored */
+  store32(pa: PhysAddr, value: number): void {
+    if (pa % 4 === 0) {
+      this.u32[this.#writeWord(pa) + (pa % PAGE_SIZE) / 4] = value;
+      return;
+    }
+    this.#writeWord(pa);
+    this.store16(pa + 2, value >>> 16);
+    this.store16(pa, value);
+  }
+
+  /** Stores an integer of at most 2^53 in magnitude as 64 bits. @throws BusError in a hole, with nothing stored */
+  storeAddress(pa: PhysAddr, value: number): void {
+    this.#writeWord(pa);
+    this.store32(pa + 4, Math.floor(value / 0x100000000));
+    this.store32(pa, value);
+  }
+
+  /** Sets a frame to zero. @throws BusError in a hole */
+  zeroFrame(pfn: Pfn): void {
+    const word = this.#frameOrBusError(pfn);
+    this.u32.fill(0, word, word + PAGE_WORDS);
+  }
+
+  /** Copies a frame. @throws BusError where one of them is a hole */
+  copyFrame(to: Pfn, from: Pfn): void {
+    const target = this.#frameOrBusError(to);
+    const source = this.#frameOrBusError(from);
+    this.u32.copyWithin(target, source, source + PAGE_WORDS);
+  }
+
+  /** Sets every byte of a frame to the low 8 bits of `byte`. @throws BusError in a hole */
+  fillFrame(pfn: Pfn, byte: number): void {
+    const word = this.#frameOrBusError(pfn);
+    this.u32.fill((byte & 0xff) * 0x01010101, word, word + PAGE_WORDS);
+  }
+
+  #frameOrBusError(pfn: Pfn): number {
+    const word = this.frameWord(pfn);
+    if (word < 0) throw new BusError(pfn * PAGE_SIZE);
+    return word;
+  }
+
+  /** Host word of the frame that holds `pa`, committed. */
+  #writeWord(pa: PhysAddr): number {
+    const word = Number.isInteger(pa) ? this.frameWord(Math.floor(pa / PAGE_SIZE)) : -1;
+    if (word < 0) throw new BusError(pa);
+    return word;
+  }
+
+  /** Host word of the frame that holds `pa`, or of zeros where it was never touched. */
+  #readWord(pa: PhysAddr): number {
+    const pfn = Math.floor(pa / PAGE_SIZE);
+    if (!Number.isInteger(pa) || !this.isRam(pfn)) throw new BusError(pa);
+    const base = this.#chunks[Math.floor(pfn / CHUNK_PAGES)];
+    if (base > 0) return base + (pfn % CHUNK_PAGES) * PAGE_WORDS;
+    return base === UNTOUCHED ? 0 : this.#partial[this.#partialIndex(base, pfn)];
+  }
+
+  #partialIndex(base: number, pfn: Pfn): number {
+    return (FIRST_PARTIAL - base) * CHUNK_PAGES + (pfn % CHUNK_PAGES);
+  }
+
+  #frameWordSlow(pfn: Pfn): number {
+    if (!(pfn >= 0 && pfn < this.maxPfn)) return -1;
+    const chunk = Math.floor(pfn / CHUNK_PAGES);
+    const base = this.#chunks[chunk];
+    if (base === HOLE) return -1;
+    if (base === UNTOUCHED) {
+      const word = this.#commitChunk();
+      this.#chunks[chunk] = word;
+      return word + (pfn % CHUNK_PAGES) * PAGE_WORDS;
+    }
+    const index = this.#partialIndex(base, pfn);
+    if (this.#partial[index] === UNTOUCHED) {
+      const word = this.#commitChunk();
+      const row = index - (pfn % CHUNK_PAGES);
+      for (let i = 0; i < CHUNK_PAGES; i++) {
+        if (this.#partial[row + i] === UNTOUCHED) this.#partial[row + i] = word + i * PAGE_WORDS;
+      }
+    }
+    return this.#partial[index];
+  }
+
+  #commitChunk(): number {
+    const word = this.#nextWord;
+    if (word + CHUNK_WORDS > this.u32.length) {
+      throw new HostMemoryError(
+        `the machine touched more than ${Math.floor(this.committedBytes / CHUNK_BYTES) * 2} MiB of memory, which is all the host's buffer holds`,
+      );
+    }
+    this.#nextWord = word + CHUNK_WORDS;
+    return word;
+  }
+}
+
+/** Builds the chunk table and the table of chunks that are partly RAM. */
+function layOut(
+  usable: readonly { readonly firstPfn: Pfn; readonly endPfn: Pfn }[],
+  maxPfn: Pfn,
+): { chunks: Int32Array; partial: Int32Array; nrChunks: number } {
+  const chunks = new Int32Array(Math.ceil(maxPfn / CHUNK_PAGES));
+  const rows: Int32Array[] = [];
+  let nrChunks = 0;
+  // Whole chunks of RAM stay UNTOUCHED, which is zero: only the gaps are written.
+  let gapFrom = 0;
+  const edge = (chunk: number): Int32Array => {
+    if (chunks[chunk] > FIRST_PARTIAL) {
+      rows.push(new Int32Array(CHUNK_PAGES).fill(-1));
+      chunks[chunk] = FIRST_PARTIAL - (rows.length - 1);
+      nrChunks += 1;
+    }
+    return rows[FIRST_PARTIAL - chunks[chunk]];
+  };
+  for (const { firstPfn, endPfn } of usable) {
+    if (endPfn === firstPfn) continue;
+    const firstWhole = Math.ceil(firstPfn / CHUNK_PAGES);
+    const endWhole = Math.floor(endPfn / CHUNK_PAGES);
+    const firstTouched = Math.floor(firstPfn / CHUNK_PAGES);
+    if (firstTouched > gapFrom) chunks.fill(HOLE, gapFrom, firstTouched);
+    for (let pfn = firstPfn; pfn < Math.min(endPfn, firstWhole * CHUNK_PAGES); pfn++) {
+      edge(firstTouched)[pfn % CHUNK_PAGES] = UNTOUCHED;
+    }
+    for (let pfn = Math.max(firstPfn, endWhole * CHUNK_PAGES); pfn < endPfn; pfn++) {
+      edge(endWhole)[pfn % CHUNK_PAGES] = UNTOUCHED;
+    }
+    nrChunks += Math.max(0, endWhole - firstWhole);
+    gapFrom = Math.ceil(endPfn / CHUNK_PAGES);
+  }
+  const partial = new Int32Array(rows.length * CHUNK_PAGES);
+  rows.forEach((row, i) => partial.set(row, i * CHUNK_PAGES));
+  return { chunks, partial, nrChunks };
+}

@@ -1,0 +1,52 @@
+/**
+ * What the packages use of the platform beyond the language itself: the parts that Node and browsers share. Declared
+ * here because the language's own library does not list them.
+ */
+
+interface WasmMemory {
+  readonly buffer: ArrayBuffer;
+}
+
+interface Platform {
+  readonly WebAssembly?: {
+    readonly Memory: new (descriptor: { initial: number; maximum: number }) => WasmMemory;
+  };
+  readonly TextDecoder: new (label?: string) => { decode(bytes: Uint8Array): string };
+  readonly TextEncoder: new () => { encode(text: string): Uint8Array };
+}
+
+const platform = globalThis as unknown as Platform;
+
+/** Bytes in a page of WebAssembly memory. */
+const WASM_PAGE_BYTES = 65536;
+
+/** The most that one buffer holds: 65,536 pages of WebAssembly memory. */
+export const MAX_BUFFER_BYTES = 65536 * WASM_PAGE_BYTES;
+
+/**
+ * A zeroed buffer of at least `bytes`, of which the host commits only what is touched.
+ *
+ * @param bytes at most {@link MAX_BUFFER_BYTES}
+ * @throws RangeError where the host refuses to reserve so much
+ */
+export function reserveBuffer(bytes: number): ArrayBuffer {
+  const pages = Math.ceil(bytes / WASM_PAGE_BYTES);
+  if (platform.WebAssembly !== undefined) {
+    try {
+      return new platform.WebAssembly.Memory({ initial: pages, maximum: pages }).buffer;
+    } catch {
+      // The host limits the address space of WebAssembly memories; an ordinary buffer may still fit.
+    }
+  }
+  return new ArrayBuffer(pages * WASM_PAGE_BYTES);
+}
+
+/** Decodes UTF-8, replacing what is not. */
+export function decodeUtf8(bytes: Uint8Array): string {
+  return new platform.TextDecoder().decode(bytes);
+}
+
+/** Encodes as UTF-8. */
+export function encodeUtf8(text: string): Uint8Array {
+  return new platform.TextEncoder().encode(text);
+}
