@@ -49,7 +49,7 @@ export class Bitmap {
 
   /** Sets the bits `from` … `from + count - 1`. @linux lib/bitmap.c:bitmap_set */
   setRange(from: number, count: number): void {
-    this.#checkRange(from, count);
+    this.checkRange(from, count);
     if (count === 0) return;
     const { words } = this;
     const end = from + count;
@@ -68,7 +68,7 @@ export class Bitmap {
 
   /** Clears the bits `from` … `from + count - 1`. @linux lib/bitmap.c:bitmap_clear */
   clearRange(from: number, count: number): void {
-    this.#checkRange(from, count);
+    this.checkRange(from, count);
     if (count === 0) return;
     const { words } = this;
     const end = from + count;
@@ -139,7 +139,7 @@ export class Bitmap {
     return sum;
   }
 
-  #checkRange(from: number, count: number): void {
+  private checkRange(from: number, count: number): void {
     bugOn(from < 0 || count < 0 || from + count > this.size, 'bitmap: range outside');
   }
 }

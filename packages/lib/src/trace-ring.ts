@@ -38,22 +38,22 @@ export class TraceRing {
   /** Records the ring can hold. */
   readonly capacity: number;
 
-  readonly #clock: { readonly now: number } | undefined;
-  readonly #events: TraceEvent[] = [];
-  readonly #ids = new Map<string, number>();
-  #on = new Bitmap(64);
-  #nrOn = 0;
+  private readonly clock: { readonly now: number } | undefined;
+  private readonly defined: TraceEvent[] = [];
+  private readonly ids = new Map<string, number>();
+  private on = new Bitmap(64);
+  private nrOn = 0;
   /** Grows up to capacity * ROW, so that a ring nobody uses costs nothing. */
-  #rows = new Float64Array(0);
-  #nextRow = 0;
-  #written = 0;
-  #cleared = 0;
+  private rows = new Float64Array(0);
+  private nextRow = 0;
+  private nrWritten = 0;
+  private cleared = 0;
 
   /** Makes a ring of `capacity` records that takes the time of each from `clock`. */
   constructor(capacity = 65_536, clock?: { readonly now: number }) {
     bugOn(capacity < 1, 'trace ring: capacity below 1');
     this.capacity = capacity;
-    this.#clock = clock;
+    this.clock = clock;
   }
 
   /**
@@ -64,82 +64,82 @@ export class TraceRing {
    */
   define(name: string, fields: readonly string[]): number {
     bugOn(fields.length > TRACE_MAX_FIELDS, 'trace ring: more than four fields');
-    const known = this.#ids.get(name);
+    const known = this.ids.get(name);
     if (known !== undefined) {
-      bugOn(this.#events[known]!.fields.join() !== fields.join(), 'trace ring: event defined twice with other fields');
+      bugOn(this.defined[known]!.fields.join() !== fields.join(), 'trace ring: event defined twice with other fields');
       return known;
     }
-    const id = this.#events.length;
-    this.#events.push({ id, name, fields: [...fields] });
-    this.#ids.set(name, id);
-    if (id >= this.#on.size) this.#on = new Bitmap(this.#on.size * 2, growColumn(this.#on.words, this.#on.words.length * 2));
+    const id = this.defined.length;
+    this.defined.push({ id, name, fields: [...fields] });
+    this.ids.set(name, id);
+    if (id >= this.on.size) this.on = new Bitmap(this.on.size * 2, growColumn(this.on.words, this.on.words.length * 2));
     return id;
   }
 
   /** The events defined so far, by id. */
   get events(): readonly TraceEvent[] {
-    return this.#events;
+    return this.defined;
   }
 
   /** Switches an event on by name; returns false where no event has it. Without a name, all events. */
   enable(name?: string): boolean {
-    return this.#switch(name, true);
+    return this.switch(name, true);
   }
 
   /** Switches an event off by name; returns false where no event has it. Without a name, all events. */
   disable(name?: string): boolean {
-    return this.#switch(name, false);
+    return this.switch(name, false);
   }
 
   /** Tells whether the event `id` is switched on. */
   isEnabled(id: number): boolean {
-    return this.#on.test(id);
+    return this.on.test(id);
   }
 
   /** Records an event that is switched on; does nothing for one that is off. */
   emit(event: number, a = 0, b = 0, c = 0, d = 0): void {
-    if (!this.#on.test(event)) return;
-    const at = this.#nextRow * ROW;
-    if (at >= this.#rows.length) this.#grow();
-    const rows = this.#rows;
-    rows[at] = this.#clock === undefined ? 0 : this.#clock.now;
+    if (!this.on.test(event)) return;
+    const at = this.nextRow * ROW;
+    if (at >= this.rows.length) this.grow();
+    const rows = this.rows;
+    rows[at] = this.clock === undefined ? 0 : this.clock.now;
     rows[at + 1] = event;
     rows[at + 2] = a;
     rows[at + 3] = b;
     rows[at + 4] = c;
     rows[at + 5] = d;
-    this.#written++;
-    this.#nextRow = this.#nextRow + 1 === this.capacity ? 0 : this.#nextRow + 1;
+    this.nrWritten++;
+    this.nextRow = this.nextRow + 1 === this.capacity ? 0 : this.nextRow + 1;
   }
 
   /** Records in the ring. */
   get length(): number {
-    return Math.min(this.#written - this.#cleared, this.capacity);
+    return Math.min(this.nrWritten - this.cleared, this.capacity);
   }
 
   /** Records that gave way to newer ones since the last {@link clear}. */
   get dropped(): number {
-    return this.#written - this.#cleared - this.length;
+    return this.nrWritten - this.cleared - this.length;
   }
 
   /** Records ever written. */
   get written(): number {
-    return this.#written;
+    return this.nrWritten;
   }
 
   /** Empties the ring and forgets what was dropped; the switches stay as they are. */
   clear(): void {
-    this.#cleared = this.#written;
-    this.#nextRow = 0;
+    this.cleared = this.nrWritten;
+    this.nextRow = 0;
   }
 
   /** Returns record `index`, 0 the oldest in the ring, with its numbers under the names of its fields. */
   at(index: number): TraceRecord | undefined {
     const { length } = this;
     if (index < 0 || index >= length) return undefined;
-    const row = (this.#nextRow - length + index + this.capacity) % this.capacity;
-    const rows = this.#rows;
-    const event = this.#events[rows[row * ROW + 1]!]!;
+    const row = (this.nextRow - length + index + this.capacity) % this.capacity;
+    const rows = this.rows;
+    const event = this.defined[rows[row * ROW + 1]!]!;
     const fields: Record<string, number> = {};
     for (let i = 0; i < event.fields.length; i++) fields[event.fields[i]!] = rows[row * ROW + 2 + i]!;
     return { name: event.name, time: rows[row * ROW]!, fields };
@@ -150,29 +150,29 @@ export class TraceRing {
     for (let index = 0; index < this.length; index++) yield this.at(index)!;
   }
 
-  #switch(name: string | undefined, on: boolean): boolean {
+  private switch(name: string | undefined, on: boolean): boolean {
     if (name === undefined) {
-      for (const { id } of this.#events) this.#set(id, on);
+      for (const { id } of this.defined) this.set(id, on);
       return true;
     }
-    const id = this.#ids.get(name);
+    const id = this.ids.get(name);
     if (id === undefined) return false;
-    this.#set(id, on);
+    this.set(id, on);
     return true;
   }
 
-  #set(id: number, on: boolean): void {
-    if (this.#on.test(id) === on) return;
-    if (on) this.#on.set(id);
-    else this.#on.clear(id);
-    this.#nrOn += on ? 1 : -1;
-    this.enabled = this.#nrOn > 0;
+  private set(id: number, on: boolean): void {
+    if (this.on.test(id) === on) return;
+    if (on) this.on.set(id);
+    else this.on.clear(id);
+    this.nrOn += on ? 1 : -1;
+    this.enabled = this.nrOn > 0;
   }
 
-  #grow(): void {
-    const rows = Math.min(this.capacity, Math.max(64, (this.#rows.length / ROW) * 2));
+  private grow(): void {
+    const rows = Math.min(this.capacity, Math.max(64, (this.rows.length / ROW) * 2));
     const grown = new Float64Array(rows * ROW);
-    grown.set(this.#rows);
-    this.#rows = grown;
+    grown.set(this.rows);
+    this.rows = grown;
   }
 }
