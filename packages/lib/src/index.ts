@@ -10,3 +10,7 @@ export { TRACE_MAX_FIELDS, TraceRing } from './trace-ring.ts';
 export type { TraceEvent, TraceRecord } from './trace-ring.ts';
 export { RangeCursor } from './range-cursor.ts';
 export { RangeTree } from './range-tree.ts';
+export { IntervalTree } from './interval-tree.ts';
+export type { IntervalNode } from './interval-tree.ts';
+export { XArray } from './xarray.ts';
+export { XA_MARK_0, XA_MARK_1, XA_MARK_2, XArrayInt } from './xarray-int.ts';
