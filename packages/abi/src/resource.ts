@@ -13,6 +13,12 @@ export const RLIMIT_NPROC = 6;
 export const RLIMIT_NOFILE = 7;
 export const RLIMIT_MEMLOCK = 8;
 export const RLIMIT_AS = 9;
+export const RLIMIT_LOCKS = 10;
+export const RLIMIT_SIGPENDING = 11;
+export const RLIMIT_MSGQUEUE = 12;
+export const RLIMIT_NICE = 13;
+export const RLIMIT_RTPRIO = 14;
+export const RLIMIT_RTTIME = 15;
 /** How many limits there are. */
 export const RLIM_NLIMITS = 16;
 /** No limit: all bits of a 64-bit register set, which as a number is −1. */
@@ -24,3 +30,6 @@ export const RUSAGE_THREAD = 1;
 
 /** `waitpid`: return at once where no child has ended. */
 export const WNOHANG = 1;
+/** `waitpid`: tell of stopped, of continued children, too. Accepted; no child is ever stopped. */
+export const WUNTRACED = 2;
+export const WCONTINUED = 8;
