@@ -47,7 +47,8 @@ export class IdTable<T> {
 
   /** Returns the object with number `id`, undefined where there is none. */
   get(id: number): T | undefined {
-    return this.slots[id - this.firstId];
+    const slot = id - this.firstId;
+    return slot >= 0 && slot < this.slots.length ? this.slots[slot] : undefined;
   }
 
   /** Tells whether `id` is taken. */

@@ -38,7 +38,7 @@ export class Prng {
     return mixed >>> 0;
   }
 
-  /** Returns an integer in 0 … n - 1, each equally likely to within 2^-32; `n` is an integer in 1 … 2^53. */
+  /** Returns an integer in 0 … n - 1; `n` is an integer in 1 … 2^53. Up to 2^37 none is likelier by more than 2^-16. */
   below(n: number): number {
     if (n <= 0x1_0000) return Math.floor((this.u32() * n) / 2 ** 32);
     return Math.floor(this.float() * n);

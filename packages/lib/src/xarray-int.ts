@@ -12,10 +12,14 @@ const PRESENT = 0;
 const NR_MARKS = 4;
 
 const NODE_SLOTS = 64;
+const SLOT_MASK = NODE_SLOTS - 1;
 /** Levels whose share of an index lies in its low 30 bits. */
 const LOW_LEVELS = 5;
 const LOW_SPAN = 2 ** 30;
 const MAX_LEVELS = 9;
+
+/** Nodes whose memory an array keeps that has become empty. */
+const KEPT_NODES = 16;
 
 /** Columns per node: two words of bits for each mark. */
 const NODE_BITS = 2 * NR_MARKS;
@@ -58,7 +62,7 @@ export class XArrayInt {
   get(index: number): number {
     const node = this.leafOf(index);
     if (node < 0) return -1;
-    const slot = index % NODE_SLOTS;
+    const slot = index & SLOT_MASK;
     return (this.bits[node * NODE_BITS + (slot >>> 5)]! & (1 << (slot & 31))) === 0 ? -1 : this.slots[node * NODE_SLOTS + slot]!;
   }
 
@@ -72,7 +76,7 @@ export class XArrayInt {
     bugOn(!(index >= 0 && index < 2 ** 52), 'xarray: index out of range');
     let node = this.leafOf(index);
     if (node < 0) node = this.makeLeaf(index);
-    const slot = index % NODE_SLOTS;
+    const slot = index & SLOT_MASK;
     this.slots[node * NODE_SLOTS + slot] = value;
     const word = node * NODE_BITS + (slot >>> 5);
     const bit = 1 << (slot & 31);
@@ -88,7 +92,10 @@ export class XArrayInt {
     if (!this.has(index)) return false;
     this.nrEntries--;
     this.unmark(this.root, this.levels - 1, index, NR_MARKS);
-    if (this.nrEntries === 0) this.clear();
+    if (this.nrEntries === 0) {
+      if (this.nrNodes > KEPT_NODES) this.clear();
+      else this.levels = 1;
+    }
     return true;
   }
 
@@ -104,7 +111,7 @@ export class XArrayInt {
    */
   findMarked(from: number, mark: number): number {
     if (this.isBeyond(from)) return -1;
-    return this.findBelow(this.root, this.levels - 1, from, mark);
+    return this.findBelow(this.root, this.levels - 1, 0, from, mark);
   }
 
   /** Puts `mark` on the entry at `index`, where there is one. @linux lib/xarray.c:xa_set_mark */
@@ -121,7 +128,7 @@ export class XArrayInt {
   getMark(index: number, mark: number): boolean {
     const node = this.leafOf(index);
     if (node < 0) return false;
-    const slot = index % NODE_SLOTS;
+    const slot = index & SLOT_MASK;
     return (this.bits[node * NODE_BITS + 2 * mark + (slot >>> 5)]! & (1 << (slot & 31))) !== 0;
   }
 
@@ -293,22 +300,17 @@ export class XArrayInt {
     }
   }
 
-  /** Returns the first marked index at or after `from` below `node`, all of which has the same place as `from` above. */
-  private findBelow(node: number, level: number, from: number, mark: number): number {
+  /** Returns the first marked index at or after `from` below `node`, whose own first index is `base`; -1 where there is none. */
+  private findBelow(node: number, level: number, base: number, from: number, mark: number): number {
+    let slot = this.nextSlot(node, from <= base ? 0 : slotAt(from, level), mark);
+    if (level === 0) return slot === NODE_SLOTS ? -1 : base + slot;
     const span = SPAN[level]!;
-    const base = from - (from % (span * NODE_SLOTS));
-    let slot = slotAt(from, level);
-    let start = from;
-    for (;;) {
-      slot = this.nextSlot(node, slot, mark);
-      if (slot === NODE_SLOTS) return -1;
-      const first = base + slot * span;
-      if (first > start) start = first;
-      if (level === 0) return start;
-      const found = this.findBelow(this.slots[node * NODE_SLOTS + slot]! - 1, level - 1, start, mark);
+    while (slot < NODE_SLOTS) {
+      const found = this.findBelow(this.slots[node * NODE_SLOTS + slot]! - 1, level - 1, base + slot * span, from, mark);
       if (found >= 0) return found;
-      slot++;
+      slot = this.nextSlot(node, slot + 1, mark);
     }
+    return -1;
   }
 
   /** Returns the first slot at or after `from` of `node` that carries `mark`, 64 where there is none. */
@@ -327,9 +329,8 @@ export class XArrayInt {
 /** Indexes below a node of as many levels. */
 const SPAN = Array.from({ length: MAX_LEVELS + 1 }, (_, level) => NODE_SLOTS ** level);
 
-/** Returns the slot of `index` in a node of level `level`. Shifts see its low 30 bits or those above, never more. */
+/** Returns the slot of `index` in a node of level `level`. A shift keeps the low 32 bits of a number, of which 30 count. */
 function slotAt(index: number, level: number): number {
-  if (index < LOW_SPAN) return level < LOW_LEVELS ? (index >>> (6 * level)) & 63 : 0;
-  if (level < LOW_LEVELS) return ((index % LOW_SPAN) >>> (6 * level)) & 63;
-  return (Math.floor(index / LOW_SPAN) >>> (6 * (level - LOW_LEVELS))) & 63;
+  if (level < LOW_LEVELS) return (index >>> (6 * level)) & SLOT_MASK;
+  return (Math.floor(index / LOW_SPAN) >>> (6 * (level - LOW_LEVELS))) & SLOT_MASK;
 }
