@@ -1,0 +1,50 @@
+/**
+ * `--machine FILE|PRESET`: which machine to boot.
+ */
+import { readdirSync, readFileSync } from 'node:fs';
+import { basename, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { ConfigError, parseMachineConfig } from '@pagelab/kernel';
+import type { MachineConfig } from '@pagelab/kernel';
+import { UsageError } from './errors.ts';
+
+const presetDirectory = fileURLToPath(new URL('../presets', import.meta.url));
+
+/** The machine that every command uses when it is not told another. */
+export const DEFAULT_PRESET = 'laptop';
+
+/** The names of the machines that come with the command. */
+export function presetNames(): string[] {
+  return readdirSync(presetDirectory)
+    .filter((file) => file.endsWith('.json'))
+    .map((file) => basename(file, '.json'))
+    .sort();
+}
+
+/**
+ * The configuration that `--machine` names: a preset, or a JSON file.
+ *
+ * @throws UsageError where there is neither, or where the file does not describe a machine
+ */
+export function loadMachineConfig(nameOrFile = DEFAULT_PRESET): MachineConfig {
+  const isPreset = presetNames().includes(nameOrFile);
+  const file = isPreset ? join(presetDirectory, `${nameOrFile}.json`) : nameOrFile;
+  let text: string;
+  try {
+    text = readFileSync(file, 'utf8');
+  } catch {
+    throw new UsageError(`no machine '${nameOrFile}': give a JSON file, or a preset (${presetNames().join(', ')})`);
+  }
+  let json: unknown;
+  try {
+    json = JSON.parse(text);
+  } catch (error) {
+    throw new UsageError(`${file} is not JSON: ${(error as Error).message}`);
+  }
+  try {
+    return parseMachineConfig(json);
+  } catch (error) {
+    if (error instanceof ConfigError) throw new UsageError(`${file}: ${error.message}`);
+    throw error;
+  }
+}

@@ -1,0 +1,40 @@
+/**
+ * The `pagelab` command.
+ */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { addBench } from './commands/bench.ts';
+import { addMaps } from './commands/maps.ts';
+import { addReplay } from './commands/replay.ts';
+import { addRun } from './commands/run.ts';
+import { addVerify } from './commands/verify.ts';
+import { CommandFailure } from './errors.ts';
+
+const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
+
+const WRONG_USAGE = 2;
+
+async function main(argv: readonly string[]): Promise<void> {
+  const program = new Command('pagelab')
+    .description('The Linux memory manager as a library: boot a machine, run programs, watch pages.')
+    .version(version)
+    .showHelpAfterError('(pagelab --help lists the commands)')
+    .exitOverride();
+  for (const add of [addRun, addReplay, addVerify, addMaps, addBench]) add(program);
+  for (const command of program.commands) command.exitOverride();
+  try {
+    await program.parseAsync(argv);
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      // Help and version end here too, with status 0.
+      process.exitCode = error.exitCode === 0 ? 0 : WRONG_USAGE;
+    } else if (error instanceof CommandFailure) {
+      console.error(`pagelab: ${error.message}`);
+      process.exitCode = error.exitCode;
+    } else {
+      throw error;
+    }
+  }
+}
+
+await main(process.argv);

@@ -1,0 +1,91 @@
+/**
+ * Loads user programs: TypeScript or JavaScript files anywhere, or examples by name.
+ */
+import { existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { basename, extname, join, relative, resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import type { Program } from '@pagelab/abi';
+import { build } from 'esbuild';
+import type { BuildFailure, Message, Plugin } from 'esbuild';
+import { CommandFailure, UsageError } from './errors.ts';
+
+const examplesDirectory = fileURLToPath(new URL('../../../examples', import.meta.url));
+const EXTENSIONS = ['.ts', '.mts', '.js', '.mjs'];
+
+/** The names of the examples that come with pagelab. */
+export function exampleNames(): string[] {
+  if (!existsSync(examplesDirectory)) return [];
+  return readdirSync(examplesDirectory)
+    .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts'))
+    .map((file) => basename(file, '.ts'))
+    .sort();
+}
+
+/** A program ready to run. */
+export interface LoadedProgram {
+  readonly name: string;
+  readonly file: string;
+  readonly program: Program;
+}
+
+function findProgram(nameOrFile: string): string {
+  if (exampleNames().includes(nameOrFile)) return join(examplesDirectory, `${nameOrFile}.ts`);
+  const file = resolve(nameOrFile);
+  if (!existsSync(file)) {
+    throw new UsageError(`no program '${nameOrFile}': give a .ts or .js file, or an example (${exampleNames().join(', ')})`);
+  }
+  if (!statSync(file).isFile() || !EXTENSIONS.includes(extname(file))) {
+    throw new UsageError(`'${nameOrFile}' is not a program: give a ${EXTENSIONS.join(', ')} file`);
+  }
+  return file;
+}
+
+/** A program may import pagelab's own packages from wherever it lies, and gets the very modules that run it. */
+const ownPackages: Plugin = {
+  name: 'own-packages',
+  setup({ onResolve }) {
+    onResolve({ filter: /^@pagelab\// }, ({ path }) => {
+      try {
+        return { path: import.meta.resolve(path), external: true };
+      } catch {
+        return { errors: [{ text: `'${path}' is not a package that programs can import` }] };
+      }
+    });
+  },
+};
+
+function describeMessage({ location, text }: Message): string {
+  if (!location) return text;
+  return `${relative(process.cwd(), resolve(location.file))}:${location.line}:${location.column + 1}: ${text}`;
+}
+
+/**
+ * Compiles and loads a program.
+ *
+ * @param nameOrFile an example's name, or a path from the working directory
+ * @throws UsageError where there is no such program; CommandFailure where it does not compile or exports no program
+ */
+export async function loadProgram(nameOrFile: string): Promise<LoadedProgram> {
+  const file = findProgram(nameOrFile);
+  const directory = mkdtempSync(join(tmpdir(), 'pagelab-'));
+  try {
+    const outfile = join(directory, 'program.mjs');
+    const result = await build({
+      entryPoints: [file], outfile, bundle: true, write: false, format: 'esm', platform: 'node', target: 'node20',
+      sourcemap: 'inline', logLevel: 'silent', plugins: [ownPackages],
+    });
+    writeFileSync(outfile, result.outputFiles[0]!.contents);
+    const module = (await import(pathToFileURL(outfile).href)) as { default?: unknown };
+    if (typeof module.default !== 'function') {
+      throw new CommandFailure(`${nameOrFile} exports no program: it needs 'export default function (os, ...argv)'`);
+    }
+    return { name: basename(file, extname(file)), file, program: module.default as Program };
+  } catch (error) {
+    if (error instanceof CommandFailure) throw error;
+    const [first] = (error as Partial<BuildFailure>).errors ?? [];
+    throw new CommandFailure(first ? describeMessage(first) : `${nameOrFile} does not load: ${(error as Error).message}`);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
