@@ -1,1 +1,58 @@
-export {};
+export {
+  DEBUG_METADATA_FLAGS,
+  SLAB_ACCOUNT,
+  SLAB_CACHE_DMA,
+  SLAB_CACHE_DMA32,
+  SLAB_CONSISTENCY_CHECKS,
+  SLAB_DEBUG_FLAGS,
+  SLAB_FAILSLAB,
+  SLAB_HWCACHE_ALIGN,
+  SLAB_KMALLOC,
+  SLAB_MEM_SPREAD,
+  SLAB_MERGE_SAME,
+  SLAB_NEVER_MERGE,
+  SLAB_NOLEAKTRACE,
+  SLAB_NO_MERGE,
+  SLAB_NO_USER_FLAGS,
+  SLAB_PANIC,
+  SLAB_POISON,
+  SLAB_RECLAIM_ACCOUNT,
+  SLAB_RED_ZONE,
+  SLAB_STORE_USER,
+  SLAB_TEMPORARY,
+  SLAB_TRACE,
+  SLAB_TYPESAFE_BY_RCU,
+} from './flags.ts';
+export {
+  calculateAlignment,
+  calculateCpuPartial,
+  calculateMinPartial,
+  calculateOrder,
+  calculateSizes,
+  getOrder,
+  slubMinObjects,
+} from './geometry.ts';
+export type { ObjectShape, SlabGeometry, SlabKernelVersion, SlabMachine } from './geometry.ts';
+export type { CacheSpec, SlabAllocator, SlabConstructor, SlabCpus, SlabHost, SlabTracepoints } from './host.ts';
+export { createKernelCaches, KERNEL_CACHES } from './kernel-caches.ts';
+export type { KernelCacheName, KernelCacheSpec } from './kernel-caches.ts';
+export {
+  KMALLOC_CGROUP,
+  KMALLOC_DMA,
+  KMALLOC_MAX_CACHE_SIZE,
+  KMALLOC_MAX_SIZE,
+  KMALLOC_NORMAL,
+  KMALLOC_RECLAIM,
+  KMALLOC_SIZES,
+  ZERO_SIZE_PTR,
+  kmallocType,
+} from './kmalloc.ts';
+export { KmemCache } from './kmem-cache.ts';
+export type { SlabInfo, SlabOwnershipCheck } from './kmem-cache.ts';
+export { formatAddress } from './report.ts';
+export type { SlabReport, SlabReporter } from './report.ts';
+export { Slab } from './slab.ts';
+export type { KmemCacheOptions, SlabParts, SlubOptions } from './slab.ts';
+export { parseSlubDebug } from './slub-debug.ts';
+export type { SlubDebug } from './slub-debug.ts';
+export { SlubAllocator } from './slub.ts';

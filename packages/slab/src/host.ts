@@ -1,0 +1,73 @@
+/**
+ * What the slab layer needs of the layers below, and the interface a slab allocator implements.
+ *
+ * A *cache* hands out objects of one size. A *slab* is the block of pages a cache cuts them from. The generic layer
+ * (`slab.ts`: names, merging, kmalloc, finding the cache of an address) is the same for every allocator; how a cache
+ * keeps its free objects is the allocator's own.
+ */
+import type { VirtAddr } from '@pagelab/abi';
+import type { PhysicalMemory } from '@pagelab/hw';
+import type { TraceRing } from '@pagelab/lib';
+import type { PageAlloc } from '@pagelab/mm-core';
+import type { SlabMachine } from './geometry.ts';
+import type { KmemCache } from './kmem-cache.ts';
+import type { SlabReporter } from './report.ts';
+
+/** The CPUs as the allocator sees them: how many there are, and which one runs. */
+export interface SlabCpus {
+  readonly cpus: { readonly length: number };
+  readonly processorId: number;
+}
+
+/** Ids of the tracepoints of the slab layer. @linux include/trace/events/kmem.h */
+export interface SlabTracepoints {
+  readonly kmemCacheAlloc: number;
+  readonly kmemCacheFree: number;
+  readonly kmalloc: number;
+  readonly kfree: number;
+}
+
+/** The machine and the services a cache works with. */
+export interface SlabHost {
+  readonly pages: PageAlloc;
+  readonly ram: PhysicalMemory;
+  readonly smp: SlabCpus;
+  readonly trace: TraceRing;
+  readonly tracepoints: SlabTracepoints;
+  readonly machine: SlabMachine;
+  readonly nrNodes: number;
+  readonly report: SlabReporter;
+  /** The cache whose slab `pfn` belongs to, or `undefined`. */
+  cacheOfPage(pfn: number): KmemCache | undefined;
+}
+
+/** Initialises an object when its slab is made: called once for each object of a new slab, not at each allocation. */
+export type SlabConstructor = (object: VirtAddr) => void;
+
+/** A cache to be made: checked, not merged, alignment and debug flags worked out. */
+export interface CacheSpec {
+  /** Marks the pages of the cache's slabs in `PageFrames.mapping`; above 0, never used for two caches at a time. */
+  readonly id: number;
+  readonly name: string;
+  readonly objectSize: number;
+  /** Bytes: a power of two of at least 8. */
+  readonly align: number;
+  readonly flags: number;
+  readonly ctor?: SlabConstructor | undefined;
+  /** See `ObjectShape.freePointerOffset`. */
+  readonly freePointerOffset?: number | undefined;
+  /** Bytes of the object that may be copied to or from user space. */
+  readonly userSize: number;
+}
+
+/**
+ * A slab allocator: SLUB, or one of your own. All it does is make caches; the generic layer does the rest. A cache takes
+ * its pages from `host.pages`, marks them as its own with `SlabPages`, and keeps what it must know of a free object in
+ * simulated RAM or in the page frames' columns. `slabAllocatorContract` of `@pagelab/slab/contract` tests one.
+ */
+export interface SlabAllocator {
+  /** As in the machine's configuration: `slub`, … */
+  readonly name: string;
+  /** Makes an empty cache, or returns -errno (−EINVAL where no slab can hold an object). */
+  createCache(host: SlabHost, spec: CacheSpec): KmemCache | number;
+}

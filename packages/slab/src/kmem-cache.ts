@@ -1,0 +1,142 @@
+/**
+ * A cache of objects of one size, whichever allocator serves it.
+ */
+import type { VirtAddr } from '@pagelab/abi';
+import type { CacheSpec, SlabConstructor } from './host.ts';
+import {
+  SLAB_ACCOUNT,
+  SLAB_CACHE_DMA,
+  SLAB_CACHE_DMA32,
+  SLAB_CONSISTENCY_CHECKS,
+  SLAB_NEVER_MERGE,
+  SLAB_RECLAIM_ACCOUNT,
+} from './flags.ts';
+
+/** A line of `/proc/slabinfo`. Objects that a CPU holds free count as active there, as in Linux. */
+export interface SlabInfo {
+  readonly name: string;
+  readonly activeObjects: number;
+  readonly totalObjects: number;
+  /** Bytes from one object to the next. */
+  readonly objectSize: number;
+  readonly objectsPerSlab: number;
+  readonly pagesPerSlab: number;
+  readonly activeSlabs: number;
+  readonly totalSlabs: number;
+}
+
+/** Makes a cache the only owner of a slab in a check; throws where another owns it. */
+export type SlabOwnershipCheck = (headPfn: number, nrPages: number, cache: KmemCache) => void;
+
+/**
+ * A cache of equal objects. The generic layer owns the names, the reference count and the flags; a slab allocator
+ * extends this class with how objects are found and kept.
+ *
+ * @linux mm/slab.h:kmem_cache
+ */
+export abstract class KmemCache {
+  /** Marks the cache's pages; see `CacheSpec.id`. */
+  readonly id: number;
+  /** The name of whoever made it first. */
+  readonly name: string;
+  /** Names of the caches that were merged into this one, in the order they came. */
+  readonly aliases: string[] = [];
+  /** SLAB_* */
+  readonly flags: number;
+  /** Bytes. */
+  readonly align: number;
+  readonly ctor: SlabConstructor | undefined;
+  readonly userSize: number;
+  /** Users: its name and its aliases. −1 exempts the allocator's own caches from merging and destruction. */
+  refcount = 1;
+  /** What the largest of its users asked for, in bytes; what `__GFP_ZERO` clears. */
+  objectSize: number;
+  /** Bytes from one object to the next. */
+  readonly size: number;
+  /** Pages of a slab, as a power of two, where memory is not short. */
+  readonly order: number;
+  readonly objectsPerSlab: number;
+  /** The allocator's own objects that stand for this cache: the `kmem_cache` and one `kmem_cache_node` a node. */
+  readonly backing: VirtAddr[] = [];
+
+  protected constructor(spec: CacheSpec, layout: { size: number; order: number; objectsPerSlab: number }) {
+    this.id = spec.id;
+    this.name = spec.name;
+    this.flags = spec.flags;
+    this.align = spec.align;
+    this.ctor = spec.ctor;
+    this.userSize = spec.userSize;
+    this.objectSize = spec.objectSize;
+    this.size = layout.size;
+    this.order = layout.order;
+    this.objectsPerSlab = layout.objectsPerSlab;
+  }
+
+  /**
+   * Allocates an object from the running CPU's node.
+   *
+   * @returns its address, or 0 where there is no memory
+   * @linux mm/slub.c:kmem_cache_alloc
+   */
+  abstract alloc(gfp: number): VirtAddr;
+
+  /** As {@link alloc}, from `node` where it can; −1 is any. @linux mm/slub.c:kmem_cache_alloc_node */
+  abstract allocNode(gfp: number, node: number): VirtAddr;
+
+  /** Frees an object of this cache; 0 is not one. Misuse is reported. @linux mm/slub.c:kmem_cache_free */
+  abstract free(object: VirtAddr): void;
+
+  /** Gives empty slabs back. Returns the pages given back. @linux mm/slub.c:kmem_cache_shrink */
+  abstract shrink(): number;
+
+  /**
+   * Gives back every slab. Returns false where objects are live; the cache stays usable then.
+   *
+   * @linux mm/slub.c:__kmem_cache_shutdown
+   */
+  abstract shutdown(): boolean;
+
+  /** Objects handed out and not yet freed. Cost: what the free lists of the CPUs and nodes hold. */
+  abstract get activeObjects(): number;
+  /** Objects of all slabs, free or not. */
+  abstract get totalObjects(): number;
+  /** Slabs the cache owns. */
+  abstract get activeSlabs(): number;
+  /** Pages the cache owns. */
+  abstract get nrPages(): number;
+
+  /** The line of `/proc/slabinfo`. */
+  abstract slabInfo(): SlabInfo;
+
+  /** Bytes that may be used of any object: what `ksize` tells. @linux mm/slub.c:slab_ksize */
+  abstract get usableSize(): number;
+
+  /** The address of the object that contains `address`, which lies in a slab of this cache. */
+  abstract objectAt(address: VirtAddr): VirtAddr;
+
+  /** The addresses of the live objects. Cost: every object of the cache. */
+  abstract liveObjects(): VirtAddr[];
+
+  /**
+   * Recomputes the cache's state from its slabs and free lists.
+   *
+   * @throws KernelBug at the first thing that does not fit
+   */
+  abstract validate(claim: SlabOwnershipCheck): void;
+
+  /** True where no other cache may share it. @linux mm/slab_common.c:slab_unmergeable */
+  get unmergeable(): boolean {
+    return (this.flags & SLAB_NEVER_MERGE) !== 0 || this.ctor !== undefined || this.userSize > 0 || this.refcount < 0;
+  }
+
+  /** What `/sys/kernel/slab` calls a cache that may be shared: its flags and size. @linux mm/slub.c:create_unique_id */
+  get uniqueId(): string {
+    let letters = '';
+    if ((this.flags & SLAB_CACHE_DMA) !== 0) letters += 'd';
+    if ((this.flags & SLAB_CACHE_DMA32) !== 0) letters += 'D';
+    if ((this.flags & SLAB_RECLAIM_ACCOUNT) !== 0) letters += 'a';
+    if ((this.flags & SLAB_CONSISTENCY_CHECKS) !== 0) letters += 'F';
+    if ((this.flags & SLAB_ACCOUNT) !== 0) letters += 'A';
+    return `:${letters}${letters === '' ? '' : '-'}${String(this.size).padStart(7, '0')}`;
+  }
+}

@@ -1,0 +1,114 @@
+/**
+ * The pages of slabs: taking them, marking whose they are, giving them back, and the state a slab keeps in the columns
+ * of its first page frame, as `struct slab` lies over `struct page`.
+ *
+ *     mapping    id of the cache
+ *     index      address of the first free object that no CPU has taken, 0 for none
+ *     private    | partial:1 | frozen:1 | objects:15 | inuse:15 |
+ *     next, prev links of the list the slab is on, 0 at its ends
+ *
+ * *frozen*: a CPU allocates from the slab. *partial*: it is on its node's list. *inuse*: objects that are not on `index`'s
+ * list; those a CPU holds free count as in use.
+ */
+import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
+import type { Pfn } from '@pagelab/hw';
+import type { VirtAddr } from '@pagelab/abi';
+import { PG_SLAB } from '@pagelab/mm-core';
+import type { PageFrames } from '@pagelab/mm-core';
+import { accountSlabPages } from './accounting.ts';
+import type { SlabHost } from './host.ts';
+
+/** Bits of a slab's counters. */
+export const SLAB_INUSE_MASK = 0x7fff;
+export const SLAB_OBJECTS_SHIFT = 15;
+export const SLAB_FROZEN = 1 << 30;
+export const SLAB_ON_PARTIAL = 1 << 31;
+
+/** The direct-map address of a frame's first byte. */
+export function frameAddress(pfn: Pfn): VirtAddr {
+  return PAGE_OFFSET + pfn * PAGE_SIZE;
+}
+
+/**
+ * Takes 2^order pages for a cache and marks them as its own.
+ *
+ * @returns the first page, or −1 where there is no memory
+ */
+export function takeSlabPages(host: SlabHost, cacheId: number, flags: number, gfp: number, order: number): Pfn {
+  const pfn = host.pages.allocPages(gfp, order);
+  if (pfn < 0) return -1;
+  const { frames } = host.pages;
+  frames.flags[pfn] |= PG_SLAB;
+  frames.mapping[pfn] = cacheId;
+  accountSlabPages(host.pages, pfn, flags, 2 ** order);
+  return pfn;
+}
+
+/** Gives back pages of {@link takeSlabPages}, unmarked. */
+export function giveSlabPages(host: SlabHost, pfn: Pfn, flags: number, order: number): void {
+  const { frames } = host.pages;
+  accountSlabPages(host.pages, pfn, flags, -(2 ** order));
+  frames.flags[pfn] &= ~PG_SLAB;
+  frames.mapping[pfn] = 0;
+  frames.index[pfn] = 0;
+  frames.private[pfn] = 0;
+  frames.next[pfn] = 0;
+  frames.prev[pfn] = 0;
+  host.pages.freePages(pfn, order);
+}
+
+/** A slab's counters, written as one number. */
+export function packCounters(objects: number, inuse: number, state: number): number {
+  return (objects << SLAB_OBJECTS_SHIFT) | inuse | state;
+}
+
+/** Objects of the slab. */
+export function slabObjects(frames: PageFrames, pfn: Pfn): number {
+  return (frames.private[pfn] >>> SLAB_OBJECTS_SHIFT) & SLAB_INUSE_MASK;
+}
+
+/** Objects that are not on the slab's own free list. */
+export function slabInuse(frames: PageFrames, pfn: Pfn): number {
+  return frames.private[pfn] & SLAB_INUSE_MASK;
+}
+
+/** A node's list of slabs that have free objects, linked through the frames' columns. @linux mm/slub.c:add_partial */
+export class PartialList {
+  head: Pfn = 0;
+  tail: Pfn = 0;
+  length = 0;
+
+  /** Puts a slab at the head, where it is taken next. */
+  addHead(frames: PageFrames, pfn: Pfn): void {
+    frames.prev[pfn] = 0;
+    frames.next[pfn] = this.head;
+    if (this.head !== 0) frames.prev[this.head] = pfn;
+    else this.tail = pfn;
+    this.head = pfn;
+    this.length++;
+    frames.private[pfn] |= SLAB_ON_PARTIAL;
+  }
+
+  addTail(frames: PageFrames, pfn: Pfn): void {
+    frames.next[pfn] = 0;
+    frames.prev[pfn] = this.tail;
+    if (this.tail !== 0) frames.next[this.tail] = pfn;
+    else this.head = pfn;
+    this.tail = pfn;
+    this.length++;
+    frames.private[pfn] |= SLAB_ON_PARTIAL;
+  }
+
+  remove(frames: PageFrames, pfn: Pfn): void {
+    const next = frames.next[pfn];
+    const prev = frames.prev[pfn];
+    if (prev !== 0) frames.next[prev] = next;
+    else this.head = next;
+    if (next !== 0) frames.prev[next] = prev;
+    else this.tail = prev;
+    frames.next[pfn] = 0;
+    frames.prev[pfn] = 0;
+    this.length--;
+    frames.private[pfn] &= ~SLAB_ON_PARTIAL;
+  }
+}
