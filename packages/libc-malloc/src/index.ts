@@ -1,1 +1,33 @@
-export {};
+export {
+  M_ARENA_MAX,
+  M_ARENA_TEST,
+  M_CHECK_ACTION,
+  M_MMAP_MAX,
+  M_MMAP_THRESHOLD,
+  M_MXFAST,
+  M_PERTURB,
+  M_TOP_PAD,
+  M_TRIM_THRESHOLD,
+} from './malloc.ts';
+export type { Mallinfo2, Malloc, MallocFactory, MallocOs } from './malloc.ts';
+export { MallocAbort } from './malloc-abort.ts';
+export { mallocs, glibc, bump } from './registry.ts';
+export type { MallocName } from './registry.ts';
+export { Glibc } from './glibc/glibc.ts';
+export type { GlibcOptions } from './glibc/ptmalloc.ts';
+export { Bump } from './bump.ts';
+export type { BumpOptions } from './bump.ts';
+export {
+  OP_CALLOC,
+  OP_FREE,
+  OP_MALLOC,
+  OP_MEMALIGN,
+  OP_REALLOC,
+  createMallocEvents,
+} from './trace/malloc-events.ts';
+export type { MallocEvents } from './trace/malloc-events.ts';
+export { MallocTraceError, MallocTraceReader, parseMallocTrace } from './trace/malloc-trace-reader.ts';
+export type { MallocTraceReaderOptions } from './trace/malloc-trace-reader.ts';
+export { MallocReplay, formatBlockOffset, replayMallocTrace } from './trace/replay-malloc-trace.ts';
+export type { MallocReplayOptions, OnBlock } from './trace/replay-malloc-trace.ts';
+export { BlockTable } from './trace/block-table.ts';

@@ -1,0 +1,244 @@
+import type { VirtAddr } from '@pagelab/abi';
+import type { Mallinfo2, Malloc, MallocOs } from '../malloc.ts';
+import { mallocAbort } from '../malloc-abort.ts';
+import {
+  CHUNK_HDR_SZ,
+  IS_MMAPPED,
+  MALLOC_ALIGNMENT,
+  MEM,
+  MINSIZE,
+  PREV_INUSE,
+  SIZE,
+  SIZE_SZ,
+  checkedRequest2size,
+} from './chunk.ts';
+import { chunkHead, intFree } from './int-free.ts';
+import { intMalloc } from './int-malloc.ts';
+import { intMemalign } from './int-memalign.ts';
+import { intRealloc } from './int-realloc.ts';
+import { intMallinfo } from './mallinfo.ts';
+import { setMallopt } from './mallopt.ts';
+import { mtrim } from './malloc-trim.ts';
+import { mremapChunk, munmapChunk } from './mmap-chunk.ts';
+import {
+  DEFAULT_MMAP_THRESHOLD_MAX,
+  MAX_TCACHE_SIZE,
+  MMAP_THRESHOLD,
+  NO_DYN_THRESHOLD,
+  SBRK_BASE,
+  TRIM_THRESHOLD,
+} from './params.ts';
+import type { GlibcOptions, Ptmalloc } from './ptmalloc.ts';
+import { openPtmalloc } from './ptmalloc.ts';
+import { protectPtr, revealPtr } from './safe-linking.ts';
+import { SIZEOF_TCACHE, TCACHE_ENTRIES, TCACHE_KEY, tcacheGet, tcacheIndex } from './tcache.ts';
+import { chunksize } from './unlink.ts';
+import { validateGlibc } from './validate.ts';
+
+/**
+ * The malloc of glibc 2.36 on x86-64: the same requests get the same addresses, on the same `brk` and `mmap`. All of
+ * its state is in the simulated memory of the task.
+ *
+ * @linux glibc malloc/malloc.c
+ */
+export class Glibc implements Malloc {
+  readonly #pt: Ptmalloc;
+
+  constructor(os: MallocOs, options: GlibcOptions = {}) {
+    this.#pt = openPtmalloc(os, options);
+  }
+
+  /** Where the arena and the parameters lie; a forked child takes the heap up with it as option `attach`. */
+  get dataSegment(): VirtAddr {
+    return this.#pt.dataSegment;
+  }
+
+  malloc(size: number): VirtAddr {
+    const pt = this.#pt;
+    const { tcache } = pt;
+    if (size <= MAX_TCACHE_SIZE && size >= 0 && tcache !== 0) {
+      const index = size <= 24 ? 0 : (size - 9) >>> 4;
+      const { mem } = pt;
+      const count = mem.load16(tcache + 2 * index);
+      if (count !== 0) {
+        // tcacheGet, written out.
+        const head = tcache + TCACHE_ENTRIES + 8 * index;
+        const block = mem.loadAddress(head);
+        if ((block & 15) !== 0) mallocAbort('malloc(): unaligned tcache chunk detected');
+        mem.storeAddress(head, revealPtr(mem, block));
+        mem.store16(tcache + 2 * index, count - 1);
+        mem.storeAddress(block + TCACHE_KEY, 0);
+        return block;
+      }
+    }
+    return mallocSlow(pt, size);
+  }
+
+  calloc(n: number, size: number): VirtAddr {
+    return callocSlow(this.#pt, n * size);
+  }
+
+  realloc(ptr: VirtAddr, size: number): VirtAddr {
+    if (ptr === 0) return this.malloc(size);
+    if (size === 0) {
+      this.free(ptr);
+      return 0;
+    }
+    return reallocBlock(this.#pt, ptr, size);
+  }
+
+  free(ptr: VirtAddr): void {
+    if (ptr === 0) return;
+    const pt = this.#pt;
+    const { mem, tcache } = pt;
+    const head = mem.loadAddress(ptr - SIZE_SZ);
+    // A small chunk, neither mapped nor misaligned: the size's bit 3 is as wrong as the address's.
+    if (head < pt.tcacheMaxChunk + 8 && head >= MINSIZE && (head & (IS_MMAPPED + 8)) === 0 && (ptr & 15) === 0) {
+      const index = (head - MINSIZE) >>> 4;
+      if (tcache !== 0 && mem.load32(ptr + TCACHE_KEY) !== pt.tcacheKeyLow) {
+        const count = mem.load16(tcache + 2 * index);
+        if (count < pt.tcacheCount) {
+          // tcachePut, written out.
+          const first = tcache + TCACHE_ENTRIES + 8 * index;
+          mem.storeAddress(ptr + TCACHE_KEY, pt.tcacheKey);
+          mem.storeAddress(ptr, protectPtr(ptr, mem.loadAddress(first)));
+          mem.storeAddress(first, ptr);
+          mem.store16(tcache + 2 * index, count + 1);
+          return;
+        }
+      }
+    }
+    freeSlow(pt, ptr);
+  }
+
+  memalign(alignment: number, size: number): VirtAddr {
+    if (alignment <= MALLOC_ALIGNMENT) return this.malloc(size);
+    // EINVAL: the power of two would not fit a size_t.
+    if (alignment > 2 ** 63) return 0;
+    let power = MINSIZE;
+    while (power < alignment) power *= 2;
+    return intMemalign(this.#pt, this.#pt.mainArena, power, size);
+  }
+
+  mallocUsableSize(ptr: VirtAddr): number {
+    if (ptr === 0) return 0;
+    const { mem } = this.#pt;
+    const head = mem.loadAddress(ptr - SIZE_SZ);
+    const size = head - (head & 7);
+    if ((head & IS_MMAPPED) !== 0) return size - CHUNK_HDR_SZ;
+    return (mem.load32(ptr - MEM + size + SIZE) & PREV_INUSE) !== 0 ? size - SIZE_SZ : 0;
+  }
+
+  mallocTrim(pad: number): number {
+    return mtrim(this.#pt, this.#pt.mainArena, pad);
+  }
+
+  mallopt(param: number, value: number): number {
+    return setMallopt(this.#pt, param, value);
+  }
+
+  mallinfo2(): Mallinfo2 {
+    return intMallinfo(this.#pt, this.#pt.mainArena);
+  }
+
+  validate(): void {
+    validateGlibc(this.#pt, this.#pt.mainArena);
+  }
+}
+
+/**
+ * Makes the thread's cache, with the first request of it; where there is no memory the thread goes on without.
+ *
+ * @linux glibc malloc/malloc.c:tcache_init
+ */
+function tcacheInit(pt: Ptmalloc): void {
+  const cache = intMalloc(pt, pt.mainArena, SIZEOF_TCACHE);
+  if (cache === 0) return;
+  pt.mem.fill(cache, SIZEOF_TCACHE, 0);
+  pt.setTcache(cache);
+}
+
+/** @linux glibc malloc/malloc.c:__libc_malloc */
+function mallocSlow(pt: Ptmalloc, size: number): VirtAddr {
+  if (checkedRequest2size(size) < 0) return 0;
+  if (pt.tcache === 0) tcacheInit(pt);
+  return intMalloc(pt, pt.mainArena, size);
+}
+
+/** @linux glibc malloc/malloc.c:__libc_calloc */
+function callocSlow(pt: Ptmalloc, size: number): VirtAddr {
+  const { mem } = pt;
+  const av = pt.mainArena;
+  if (!(size < 2 ** 64)) return 0;
+  if (pt.tcache === 0) tcacheInit(pt);
+  const oldTop = mem.loadAddress(av.top);
+  const oldTopSize = chunksize(mem, oldTop);
+  const block = intMalloc(pt, av, size);
+  if (block === 0) return 0;
+  const p = block - MEM;
+  const head = mem.loadAddress(p + SIZE);
+  if ((head & IS_MMAPPED) !== 0) return block;
+  let toClear = head - (head & 7);
+  if (p === oldTop) toClear = pastOldTop(pt, oldTop, oldTopSize, toClear);
+  mem.fill(block, toClear - SIZE_SZ, 0);
+  return block;
+}
+
+/** What came from beyond the old top, fresh from `sbrk`, is zero already. */
+function pastOldTop(pt: Ptmalloc, oldTop: VirtAddr, oldTopSize: number, size: number): number {
+  const { mem } = pt;
+  if (mem.load8(pt.globalMaxFast + 1) !== 0) return size;
+  // The heap may have reached further once and been trimmed: that part is not known to be zero.
+  const reached = mem.loadAddress(pt.mp + SBRK_BASE) + mem.loadAddress(pt.mainArena.maxSystemMem) - oldTop;
+  // Below 0 the top is elsewhere, in a mapping; C compares unsigned.
+  return reached < 0 ? size : Math.min(size, Math.max(oldTopSize, reached));
+}
+
+/** @linux glibc malloc/malloc.c:__libc_free */
+function freeSlow(pt: Ptmalloc, ptr: VirtAddr): void {
+  const { mem, mp } = pt;
+  const p = ptr - MEM;
+  const head = chunkHead(pt, p);
+  if ((head & IS_MMAPPED) === 0) {
+    if (pt.tcache === 0) tcacheInit(pt);
+    intFree(pt, pt.mainArena, p, false);
+    return;
+  }
+  // Blocks of this size come and go: from now on the heap serves them.
+  if (
+    head > mem.loadAddress(mp + MMAP_THRESHOLD) &&
+    head <= DEFAULT_MMAP_THRESHOLD_MAX &&
+    mem.load32(mp + NO_DYN_THRESHOLD) === 0
+  ) {
+    const size = head - (head & 7);
+    mem.storeAddress(mp + MMAP_THRESHOLD, size);
+    mem.storeAddress(mp + TRIM_THRESHOLD, 2 * size);
+  }
+  munmapChunk(pt, p);
+}
+
+/** @linux glibc malloc/malloc.c:__libc_realloc */
+function reallocBlock(pt: Ptmalloc, ptr: VirtAddr, size: number): VirtAddr {
+  const { mem } = pt;
+  const p = ptr - MEM;
+  const head = chunkHead(pt, p);
+  const oldSize = head - (head & 7);
+  const mapped = (head & IS_MMAPPED) !== 0;
+  if (!mapped && pt.tcache === 0) tcacheInit(pt);
+  if ((oldSize < 0 ? p > -oldSize : p + oldSize > 2 ** 64) || (p & 15) !== 0) {
+    mallocAbort('realloc(): invalid pointer');
+  }
+  const nb = checkedRequest2size(size);
+  if (nb < 0) return 0;
+  if (!mapped) return intRealloc(pt, pt.mainArena, p, head, nb);
+  const moved = mremapChunk(pt, p, nb);
+  if (moved !== 0) return moved + MEM;
+  if (oldSize - SIZE_SZ >= nb) return ptr;
+  const list = tcacheIndex(pt, nb);
+  const cached = list >= 0 && mem.load16(pt.tcache + 2 * list) !== 0;
+  const block = cached ? tcacheGet(pt, list) : mallocSlow(pt, size);
+  if (block === 0) return 0;
+  mem.copy(block, ptr, oldSize - CHUNK_HDR_SZ);
+  munmapChunk(pt, p);
+  return block;
+}

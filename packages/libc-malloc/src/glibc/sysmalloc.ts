@@ -1,0 +1,134 @@
+import type { VirtAddr } from '@pagelab/abi';
+import { mallocAbort } from '../malloc-abort.ts';
+import { NONCONTIGUOUS_BIT, isContiguous } from './arena.ts';
+import type { Arena } from './arena.ts';
+import {
+  CHUNK_HDR_SZ,
+  MALLOC_ALIGNMENT,
+  MALLOC_ALIGN_MASK,
+  MEM,
+  MINSIZE,
+  PREV_INUSE,
+  SIZE,
+  alignUp,
+} from './chunk.ts';
+import { intFree } from './int-free.ts';
+import { sysmallocMmap } from './mmap-chunk.ts';
+import { MMAP_THRESHOLD, N_MMAPS, N_MMAPS_MAX, SBRK_BASE, TOP_PAD } from './params.ts';
+import type { Ptmalloc } from './ptmalloc.ts';
+import { mmapAnonymous, morecore } from './ptmalloc.ts';
+
+/** Bytes that are mapped at least where `brk` fails and a mapping takes its place. */
+const MMAP_AS_MORECORE_SIZE = 1024 * 1024;
+
+/**
+ * Serves a request that the top cannot: by a mapping of its own where it is large, else by extending the heap.
+ *
+ * @returns the block, or 0 where the system has no memory
+ * @linux glibc malloc/malloc.c:sysmalloc
+ */
+export function sysmalloc(pt: Ptmalloc, av: Arena, nb: number): VirtAddr {
+  const { mem, mp } = pt;
+  if (nb >= mem.loadAddress(mp + MMAP_THRESHOLD) && mem.load32(mp + N_MMAPS) < mem.load32(mp + N_MMAPS_MAX)) {
+    const block = sysmallocMmap(pt, nb);
+    if (block !== 0) return block;
+  }
+  extendHeap(pt, av, nb);
+  const systemMem = mem.loadAddress(av.systemMem);
+  if (systemMem > mem.loadAddress(av.maxSystemMem)) mem.storeAddress(av.maxSystemMem, systemMem);
+  const p = mem.loadAddress(av.top);
+  const head = mem.loadAddress(p + SIZE);
+  const size = head - (head & 7);
+  if (size < nb + MINSIZE) return 0;
+  const top = p + nb;
+  mem.storeAddress(av.top, top);
+  mem.storeAddress(p + SIZE, nb + PREV_INUSE + av.chunkFlag);
+  mem.storeAddress(top + SIZE, size - nb + PREV_INUSE);
+  return p + MEM;
+}
+
+/** Moves the break, or maps where that fails, and makes what came the top, joined with the old one where they touch. */
+function extendHeap(pt: Ptmalloc, av: Arena, nb: number): void {
+  const { mem, mp, pageSize } = pt;
+  const oldTop = mem.loadAddress(av.top);
+  const oldHead = mem.loadAddress(oldTop + SIZE);
+  const oldSize = oldHead - (oldHead & 7);
+  const oldEnd = oldTop + oldSize;
+  checkOldTop(av, oldTop, oldHead, oldEnd, pageSize);
+
+  let size = nb + mem.loadAddress(mp + TOP_PAD) + MINSIZE;
+  if (isContiguous(mem, av)) size -= oldSize;
+  size = alignUp(size, pageSize);
+  let brk = size > 0 ? morecore(pt, size) : 0;
+  /** The break behind what came; 0 where it is not known yet. */
+  let end = 0;
+  if (brk === 0) {
+    let length = isContiguous(mem, av) ? alignUp(size + oldSize, pageSize) : size;
+    if (length < MMAP_AS_MORECORE_SIZE) length = MMAP_AS_MORECORE_SIZE;
+    if (length <= nb) return;
+    brk = mmapAnonymous(pt, length);
+    if (brk === 0) return;
+    mem.store32(av.flags, mem.load32(av.flags) | NONCONTIGUOUS_BIT);
+    size = length;
+    end = brk + size;
+  }
+
+  if (mem.loadAddress(mp + SBRK_BASE) === 0) mem.storeAddress(mp + SBRK_BASE, brk);
+  let systemMem = mem.loadAddress(av.systemMem) + size;
+  mem.storeAddress(av.systemMem, systemMem);
+  if (brk === oldEnd && end === 0) {
+    mem.storeAddress(oldTop + SIZE, size + oldSize + PREV_INUSE);
+    return;
+  }
+  const contiguous = isContiguous(mem, av);
+  if (contiguous && oldSize !== 0 && brk < oldEnd) mallocAbort('break adjusted to free malloc space');
+
+  // Someone else moved the break in between, or this is the first time.
+  let correction = 0;
+  let top = brk;
+  if (contiguous) {
+    if (oldSize !== 0) systemMem += brk - oldEnd;
+    const misalign = brk & MALLOC_ALIGN_MASK;
+    if (misalign > 0) {
+      correction = MALLOC_ALIGNMENT - misalign;
+      top += correction;
+    }
+    // As much again as the old top had, for the request counted on it; then on to a page boundary.
+    correction += oldSize;
+    const unaligned = brk + size + correction;
+    correction += alignUp(unaligned, pageSize) - unaligned;
+    end = morecore(pt, correction);
+    if (end === 0) {
+      correction = 0;
+      end = morecore(pt, 0);
+    }
+  } else if (end === 0) {
+    end = morecore(pt, 0);
+  }
+  if (end === 0) {
+    mem.storeAddress(av.systemMem, systemMem);
+    return;
+  }
+  mem.storeAddress(av.top, top);
+  mem.storeAddress(top + SIZE, end - top + correction + PREV_INUSE);
+  mem.storeAddress(av.systemMem, systemMem + correction);
+  if (oldSize !== 0) fenceOff(pt, av, oldTop, oldSize);
+}
+
+/** The old top ends where the heap has a gap: two used chunks without a block keep it from being joined across. */
+function fenceOff(pt: Ptmalloc, av: Arena, oldTop: VirtAddr, oldSize: number): void {
+  const { mem } = pt;
+  const shrunk = oldSize - 2 * CHUNK_HDR_SZ;
+  const size = shrunk - (shrunk & MALLOC_ALIGN_MASK);
+  mem.storeAddress(oldTop + SIZE, size + PREV_INUSE);
+  mem.storeAddress(oldTop + size + SIZE, CHUNK_HDR_SZ + PREV_INUSE);
+  mem.storeAddress(oldTop + size + CHUNK_HDR_SZ + SIZE, CHUNK_HDR_SZ + PREV_INUSE);
+  if (size >= MINSIZE) intFree(pt, av, oldTop, true);
+}
+
+function checkOldTop(av: Arena, oldTop: VirtAddr, oldHead: number, oldEnd: VirtAddr, pageSize: number): void {
+  const oldSize = oldHead - (oldHead & 7);
+  if (oldTop === av.unsorted && oldSize === 0) return;
+  if (oldSize >= MINSIZE && (oldHead & PREV_INUSE) !== 0 && (oldEnd & (pageSize - 1)) === 0) return;
+  mallocAbort('assertion failed in sysmalloc');
+}

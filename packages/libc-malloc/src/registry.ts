@@ -1,0 +1,21 @@
+import { Bump } from './bump.ts';
+import type { BumpOptions } from './bump.ts';
+import { Glibc } from './glibc/glibc.ts';
+import type { GlibcOptions } from './glibc/ptmalloc.ts';
+import type { MallocOs } from './malloc.ts';
+
+/** The malloc of glibc 2.36. */
+export function glibc(os: MallocOs, options: GlibcOptions = {}): Glibc {
+  return new Glibc(os, options);
+}
+
+/** A bump pointer over `sbrk`. */
+export function bump(os: MallocOs, options: BumpOptions = {}): Bump {
+  return new Bump(os, options);
+}
+
+/** The allocators by the names that users choose them by. */
+export const mallocs = { glibc, bump } as const;
+
+/** A name in {@link mallocs}. */
+export type MallocName = keyof typeof mallocs;
