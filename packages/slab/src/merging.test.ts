@@ -1,0 +1,51 @@
+import { describe, expect, test } from 'vitest';
+import type { KmemCache } from './kmem-cache.ts';
+import { createKernelCaches } from './kernel-caches.ts';
+import { Slab } from './slab.ts';
+import { FakePages } from './testing/fake-pages.ts';
+import { recordedMerges } from './testing/recordings.ts';
+
+function bareSlab(slubOptions = {}) {
+  const pages = new FakePages(64 * 2 ** 20);
+  return new Slab({ pages: pages.asPageAlloc(), ram: pages.ram, smp: { cpus: { length: 4 }, processorId: 0 }, slubOptions });
+}
+
+/** What /sys/kernel/slab would call the cache behind a name. */
+function linkOf(cache: KmemCache): string {
+  return cache.unmergeable ? '-' : cache.uniqueId;
+}
+
+describe.each(recordedMerges())('the caches of Linux $kernel', ({ kernel, rows }) => {
+  test('merge as they do there', () => {
+    const slab = bareSlab({ kernel });
+    for (const { name, size, align, flags, hasConstructor, userSize, link } of rows) {
+      const ctor = hasConstructor ? { ctor: () => {} } : {};
+      const cache = slab.kmemCacheCreate({ name, size, align, flags, userSize, ...ctor });
+      if (typeof cache === 'number') throw new Error(`${name}: ${cache}`);
+      expect(`${name} ${linkOf(cache)}`).toBe(`${name} ${link}`);
+    }
+    slab.validate();
+  });
+
+  test('stay alone with slab_nomerge', () => {
+    const slab = bareSlab({ kernel, noMerge: true });
+    for (const { name, size, align, flags } of rows) {
+      expect(slab.kmemCacheCreate({ name, size, align, flags })).toMatchObject({ name, refcount: 1 });
+    }
+  });
+});
+
+test('the caches made at boot are those of Linux 6.12', () => {
+  const slab = bareSlab({ kernel: '6.12' });
+  const caches = createKernelCaches(slab);
+  const recorded = recordedMerges().find(({ kernel }) => kernel === '6.12')!;
+  for (const [name, cache] of Object.entries(caches)) {
+    const row = recorded.rows.find((other) => other.name === name)!;
+    expect(`${name} ${linkOf(cache)}`).toBe(`${name} ${row.link}`);
+  }
+  expect(caches.vm_area_struct.size).toBe(176);
+  expect(caches.anon_vma).toMatchObject({ objectSize: 96, size: 104 });
+  expect(caches.filp).toMatchObject({ objectSize: 184, size: 192 });
+  expect(caches.fs_cache).toBe(caches.anon_vma_chain);
+  slab.validate();
+});
