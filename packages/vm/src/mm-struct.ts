@@ -5,6 +5,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { RangeTree } from '@pagelab/lib';
 import type { Vm } from './vm.ts';
+import type { MergeRange } from './vma-merge.ts';
 import type { VmArea } from './vma.ts';
 
 /** Indexes of `MmStruct.rss`: resident pages by kind. */
@@ -17,14 +18,13 @@ export const MM_SHMEMPAGES = 3;
 export interface MmLimits {
   /** Soft limit of a resource, in bytes; −1 for none. */
   rlimit(resource: number): number;
+  /** Hard limit of a resource, in bytes; −1 for none. */
+  rlimitMax(resource: number): number;
   /** Whether the task has a capability, such as CAP_IPC_LOCK. */
   capable(capability: number): boolean;
 }
 
-export const CAP_IPC_LOCK = 14;
-export const CAP_SYS_RAWIO = 17;
-export const CAP_SYS_ADMIN = 21;
-export const CAP_SYS_RESOURCE = 24;
+export { CAP_IPC_LOCK, CAP_SYS_ADMIN, CAP_SYS_RAWIO, CAP_SYS_RESOURCE } from '@pagelab/abi';
 
 /**
  * Invariants, recomputed by `validateMm`:
@@ -62,10 +62,14 @@ export class MmStruct {
   /** Largest resident set and largest total, in pages. */
   hiwaterRss = 0;
   hiwaterVm = 0;
+  /** Page faults served: without and with waiting for a device. */
+  minFlt = 0;
+  majFlt = 0;
 
   /** Where new mappings are looked for: below `mmapBase`, downwards; or above it, in the legacy layout. */
   mmapBase: VirtAddr = 0;
   legacyLayout = false;
+  mmapLegacyBase: VirtAddr = 0;
   /** The first address out of reach. */
   taskSize: VirtAddr = 0;
   startCode: VirtAddr = 0;
@@ -80,10 +84,19 @@ export class MmStruct {
 
   /** Address of its object in the `mm_struct` cache. */
   object: VirtAddr = 0;
+  /** Objects of the `maple_node` cache that stand for the nodes of `vmas`. */
+  readonly mapleNodes: VirtAddr[] = [];
+  /** VMAs on their way out during `munmap`; empty between calls. Kept, as the next two, so that a call makes no object. */
+  readonly detached: VmArea[] = [];
+  /** Stands for the part of a VMA that is cut off at an end. */
+  readonly trimmed: VmArea[] = [];
+  /** What the range being mapped or changed is compared by. */
+  readonly mergeRange: MergeRange = { flags: 0, droppable: false, pgoff: 0, file: null, anonVma: null, source: null };
 
-  constructor(vm: Vm, id: number, limits: MmLimits) {
+  /** Made by `mmAlloc` and `dupMm`. */
+  constructor(vm: Vm, limits: MmLimits) {
     this.vm = vm;
-    this.id = id;
     this.limits = limits;
+    this.id = vm.mms.alloc(this);
   }
 }

@@ -1,0 +1,180 @@
+/**
+ * Laying out a program in an empty address space.
+ *
+ * From below: the program's segments from where it was linked, the heap right behind them, and from the top the stack;
+ * under the room that the stack may grow into, the mapping area, which the kernel's own pages ([vvar], [vdso]) open.
+ */
+import { Errno, PAGE_SIZE, PROT_EXEC, PROT_READ, PROT_WRITE } from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
+import { VM_DATA_DEFAULT_FLAGS, doBrkFlags } from './brk.ts';
+import type { VmFile } from './file.ts';
+import { vmStatAccount } from './limits.ts';
+import { mmapRegion } from './mmap.ts';
+import type { MmStruct } from './mm-struct.ts';
+import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
+import { pageAlign } from './page-align.ts';
+import { filePut, shmemFileSetup } from './shmem.ts';
+import { getUnmappedArea, mmapBase, mmapLegacyBase } from './unmapped-area.ts';
+import { vmAreaAlloc, vmaLink, vmaReserve } from './vma-tree.ts';
+import {
+  VM_ACCOUNT,
+  VM_DONTDUMP,
+  VM_DONTEXPAND,
+  VM_EXEC,
+  VM_GROWSDOWN,
+  VM_IO,
+  VM_MAYEXEC,
+  VM_MAYREAD,
+  VM_MAYWRITE,
+  VM_PFNMAP,
+  VM_READ,
+} from './vma.ts';
+
+/** One loadable part of a program, as an ELF program header says it. */
+export interface ProgramSegment {
+  /** First address and offset in the file: multiples of the page size. */
+  readonly start: VirtAddr;
+  readonly offset: number;
+  /** Bytes of the file that it shows. */
+  readonly fileBytes: number;
+  /** Bytes in memory; what is beyond `fileBytes` starts as zero. */
+  readonly memoryBytes: number;
+  /** PROT_ bits. */
+  readonly prot: number;
+}
+
+/** A program, as far as its address space is concerned. */
+export interface ProgramImage {
+  /** As `/proc/PID/maps` names it. */
+  readonly path: string;
+  /** In ascending order. */
+  readonly segments: readonly ProgramSegment[];
+}
+
+const KIB = 1024;
+
+/**
+ * A small static program: code, constants, data with zeroed memory behind it, and a page of constants at the end, so
+ * that the heap has no writable neighbour.
+ */
+export const DEFAULT_PROGRAM: ProgramImage = {
+  path: '/bin/program',
+  segments: [
+    { start: 0x40_0000, offset: 0, fileBytes: 32 * KIB, memoryBytes: 32 * KIB, prot: PROT_READ | PROT_EXEC },
+    { start: 0x40_8000, offset: 32 * KIB, fileBytes: 8 * KIB, memoryBytes: 8 * KIB, prot: PROT_READ },
+    { start: 0x40_a000, offset: 40 * KIB, fileBytes: 4 * KIB, memoryBytes: 20 * KIB, prot: PROT_READ | PROT_WRITE },
+    { start: 0x40_f000, offset: 44 * KIB, fileBytes: 4 * KIB, memoryBytes: 4 * KIB, prot: PROT_READ },
+  ],
+};
+
+/** Pages of a new stack: what the arguments need, and 128 KiB to start with. @linux fs/exec.c:setup_arg_pages */
+const STACK_PAGES = 33;
+/** Where the stack pointer starts, below the top: room for arguments, environment and auxiliary vector. */
+const STACK_ARGUMENT_BYTES = 0x400;
+
+const VVAR_PAGES = 4;
+const VVAR_CLOCK_PAGES = 2;
+const VDSO_PAGES = 2;
+
+/** How an address space is laid out, where not as usual. */
+export interface LayoutOptions {
+  /** Mappings are placed upwards from a third of the range, as before Linux 2.6. */
+  readonly legacy?: boolean;
+}
+
+/**
+ * Lays out a program in an empty address space.
+ *
+ * @returns 0; -ENOMEM with the address space to be thrown away
+ * @linux fs/binfmt_elf.c:load_elf_binary
+ */
+export function execLayout(mm: MmStruct, image: ProgramImage = DEFAULT_PROGRAM, options: LayoutOptions = {}): number {
+  mm.legacyLayout = options.legacy ?? false;
+  mm.mmapLegacyBase = mmapLegacyBase(mm, 0);
+  mm.mmapBase = mm.legacyLayout ? mm.mmapLegacyBase : mmapBase(mm, 0);
+  return setupStack(mm) || loadSegments(mm, image) || mapKernelPages(mm);
+}
+
+/** @linux fs/exec.c:setup_arg_pages */
+function setupStack(mm: MmStruct): number {
+  const end = mm.taskSize;
+  const start = end - STACK_PAGES * PAGE_SIZE;
+  const flags = VM_DATA_DEFAULT_FLAGS | VM_GROWSDOWN | VM_ACCOUNT;
+  mm.startStack = end - STACK_ARGUMENT_BYTES;
+  if (vmEnoughMemory(mm.vm, mm, STACK_PAGES) !== 0) return -Errno.ENOMEM;
+  const err = mapSpecial(mm, start, STACK_PAGES, flags, '');
+  if (err !== 0) vmUnacctMemory(mm.vm, STACK_PAGES);
+  return err;
+}
+
+/** @linux fs/binfmt_elf.c:elf_load */
+function loadSegments(mm: MmStruct, image: ProgramImage): number {
+  let fileBytes = 0;
+  for (const segment of image.segments) fileBytes = Math.max(fileBytes, segment.offset + segment.fileBytes);
+  const file = shmemFileSetup(mm.vm, image.path, fileBytes, false);
+  if (typeof file === 'number') return file;
+  let err = 0;
+  let end = 0;
+  for (const segment of image.segments) {
+    err ||= loadSegment(mm, file, segment);
+    end = pageAlign(segment.start + segment.memoryBytes);
+  }
+  filePut(mm.vm, file);
+  mm.startBrk = end;
+  mm.brk = end;
+  return err;
+}
+
+function loadSegment(mm: MmStruct, file: VmFile, segment: ProgramSegment): number {
+  const { start, offset, memoryBytes, prot } = segment;
+  const shown = pageAlign(segment.fileBytes);
+  const zeroed = pageAlign(memoryBytes) - shown;
+  const flags = prot | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC;
+  if (shown > 0) {
+    const err = mmapRegion(mm, file, start, shown, flags, false, offset / PAGE_SIZE);
+    if (err !== 0) return err;
+  }
+  if (zeroed > 0) {
+    const err = doBrkFlags(mm, undefined, start + shown, zeroed, prot & VM_EXEC);
+    if (err !== 0) return err;
+  }
+  if ((prot & PROT_EXEC) !== 0) {
+    if (mm.startCode === 0) mm.startCode = start;
+    mm.endCode = start + segment.fileBytes;
+  } else if ((prot & PROT_WRITE) !== 0) {
+    mm.startData = start;
+    mm.endData = start + segment.fileBytes;
+  }
+  return 0;
+}
+
+/**
+ * The pages that the kernel shows every program: data of its clocks, and code that reads them.
+ *
+ * @linux arch/x86/entry/vdso/vma.c:map_vdso
+ */
+function mapKernelPages(mm: MmStruct): number {
+  const nrPages = VVAR_PAGES + VVAR_CLOCK_PAGES + VDSO_PAGES;
+  const vvar = getUnmappedArea(mm, null, 0, nrPages * PAGE_SIZE, 0, 0);
+  if (vvar < 0) return vvar;
+  const clock = vvar + VVAR_PAGES * PAGE_SIZE;
+  const vdso = clock + VVAR_CLOCK_PAGES * PAGE_SIZE;
+  const dataFlags = VM_READ | VM_MAYREAD | VM_IO | VM_PFNMAP | VM_DONTEXPAND | VM_DONTDUMP;
+  const codeFlags = VM_READ | VM_EXEC | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC | VM_DONTEXPAND;
+  return (
+    mapSpecial(mm, vvar, VVAR_PAGES, dataFlags, '[vvar]') ||
+    mapSpecial(mm, clock, VVAR_CLOCK_PAGES, dataFlags, '[vvar_vclock]') ||
+    mapSpecial(mm, vdso, VDSO_PAGES, codeFlags, '[vdso]')
+  );
+}
+
+/** Makes a mapping of the kernel's own at a free place. @linux mm/vma.c:_install_special_mapping */
+function mapSpecial(mm: MmStruct, start: VirtAddr, nrPages: number, flags: number, name: string): number {
+  if (vmaReserve(mm) !== 0) return -Errno.ENOMEM;
+  const vma = vmAreaAlloc(mm, start, start + nrPages * PAGE_SIZE, flags, name === '' ? start / PAGE_SIZE : 0);
+  if (vma === null) return -Errno.ENOMEM;
+  vma.name = name;
+  vmaLink(vma);
+  vmStatAccount(mm, flags, nrPages);
+  return 0;
+}

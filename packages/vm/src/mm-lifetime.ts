@@ -1,0 +1,163 @@
+/**
+ * Address spaces coming and going: empty, copied by `fork`, torn down with their last task.
+ */
+import { Errno, TASK_SIZE } from '@pagelab/abi';
+import { GFP_KERNEL } from '@pagelab/mm-core';
+import { anonVmaFork } from './anon-vma.ts';
+import { copyPageRange } from './copy-page-range.ts';
+import { updateHiwaterVm, vmStatAccount } from './limits.ts';
+import { MmStruct } from './mm-struct.ts';
+import type { MmLimits } from './mm-struct.ts';
+import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
+import { pgdAlloc, pgdFree } from './pgtable.ts';
+import { fileGet } from './shmem.ts';
+import type { Vm } from './vm.ts';
+import {
+  freeMapleNodes,
+  linkFileVma,
+  removeVma,
+  reserveMapleNodes,
+  vmAreaDup,
+  vmaLink,
+  vmaPages,
+} from './vma-tree.ts';
+import { VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_NOHUGEPAGE, VM_WIPEONFORK } from './vma.ts';
+import type { VmArea } from './vma.ts';
+import { mmRss, unmapRegion, updateHiwaterRss } from './zap.ts';
+
+/** What new mappings get from the parent's settings. @linux include/linux/mm.h:VM_INIT_DEF_MASK */
+const VM_INIT_DEF_MASK = VM_NOHUGEPAGE;
+
+/**
+ * Makes an empty address space with one user.
+ *
+ * @returns it, or -ENOMEM
+ * @linux kernel/fork.c:mm_alloc
+ */
+export function mmAlloc(vm: Vm, limits: MmLimits): MmStruct | number {
+  const object = vm.caches.mm.alloc(GFP_KERNEL);
+  if (object === 0) return -Errno.ENOMEM;
+  const mm = new MmStruct(vm, limits);
+  mm.object = object;
+  mm.taskSize = TASK_SIZE;
+  if (pgdAlloc(mm) !== 0) {
+    mmFree(mm);
+    return -Errno.ENOMEM;
+  }
+  return mm;
+}
+
+/** Frees an address space without mappings. @linux kernel/fork.c:free_mm */
+function mmFree(mm: MmStruct): void {
+  const { vm } = mm;
+  if (mm.pgd >= 0) pgdFree(mm);
+  vm.mms.free(mm.id);
+  vm.caches.mm.free(mm.object);
+  mm.object = 0;
+}
+
+/**
+ * Makes a copy of an address space: the same mappings, and private pages shared until one side stores. Costs a step a
+ * mapping and one a resident private page.
+ *
+ * @param limits limits of the task that is to run in it
+ * @returns it, with one user; -ENOMEM with nothing left behind
+ * @linux kernel/fork.c:dup_mm
+ */
+export function dupMm(oldMm: MmStruct, limits: MmLimits): MmStruct | number {
+  const mm = mmAlloc(oldMm.vm, limits);
+  if (typeof mm === 'number') return mm;
+  mm.taskSize = oldMm.taskSize;
+  mm.mmapBase = oldMm.mmapBase;
+  mm.mmapLegacyBase = oldMm.mmapLegacyBase;
+  mm.legacyLayout = oldMm.legacyLayout;
+  mm.startCode = oldMm.startCode;
+  mm.endCode = oldMm.endCode;
+  mm.startData = oldMm.startData;
+  mm.endData = oldMm.endData;
+  mm.startBrk = oldMm.startBrk;
+  mm.brk = oldMm.brk;
+  mm.startStack = oldMm.startStack;
+  mm.defFlags = oldMm.defFlags & VM_INIT_DEF_MASK;
+  const err = dupMmap(mm, oldMm);
+  if (err !== 0) {
+    mmput(mm);
+    return err;
+  }
+  mm.hiwaterRss = mmRss(mm);
+  mm.hiwaterVm = mm.totalVm;
+  return mm;
+}
+
+/** @linux mm/mmap.c:dup_mmap */
+function dupMmap(mm: MmStruct, oldMm: MmStruct): number {
+  if (!reserveMapleNodes(mm, oldMm.mapCount)) return -Errno.ENOMEM;
+  const { vmas } = oldMm;
+  for (let position = vmas.locate(-Infinity); position >= 0; position = vmas.after(position)) {
+    const vma = vmas.valueAt(position)!;
+    if ((vma.flags & VM_DONTCOPY) !== 0) continue;
+    const err = dupVma(mm, vma);
+    if (err !== 0) return err;
+  }
+  return 0;
+}
+
+/** Gives `mm` a copy of a parent's mapping and of its pages. Whatever it made before it failed is in the tree. */
+function dupVma(mm: MmStruct, vma: VmArea): number {
+  const { vm } = mm;
+  const nrPages = vmaPages(vma);
+  const charged = (vma.flags & VM_ACCOUNT) !== 0;
+  if (charged && vmEnoughMemory(vm, vma.mm, nrPages) !== 0) return -Errno.ENOMEM;
+  const copy = vmAreaDup(vma, mm);
+  if (copy === null) {
+    if (charged) vmUnacctMemory(vm, nrPages);
+    return -Errno.ENOMEM;
+  }
+  copy.flags &= ~VM_LOCKED_MASK;
+  if (vma.file !== null) linkFileVma(copy, fileGet(vma.file));
+  const wiped = (copy.flags & VM_WIPEONFORK) !== 0;
+  if (!wiped && anonVmaFork(copy, vma) !== 0) {
+    removeVma(copy);
+    if (charged) vmUnacctMemory(vm, nrPages);
+    return -Errno.ENOMEM;
+  }
+  vmaLink(copy);
+  vmStatAccount(mm, copy.flags, nrPages);
+  return wiped ? 0 : copyPageRange(copy, vma);
+}
+
+/** Drops a user; the last one takes all mappings, pages and tables along. @linux kernel/fork.c:mmput */
+export function mmput(mm: MmStruct): void {
+  if (--mm.users > 0) return;
+  exitMmap(mm);
+  mmFree(mm);
+}
+
+/**
+ * Takes all mappings away.
+ *
+ * @linux mm/mmap.c:exit_mmap
+ */
+export function exitMmap(mm: MmStruct): void {
+  const { detached, vmas } = mm;
+  updateHiwaterVm(mm);
+  updateHiwaterRss(mm);
+  for (let position = vmas.locate(-Infinity); position >= 0; position = vmas.after(position)) {
+    detached.push(vmas.valueAt(position)!);
+  }
+  vmas.clear();
+  mm.mapCount = 0;
+  if (detached.length > 0) unmapRegion(mm, detached, 0, mm.taskSize, 0, 0);
+  let accounted = 0;
+  for (let i = 0; i < detached.length; i++) {
+    const vma = detached[i];
+    const nrPages = vmaPages(vma);
+    if ((vma.flags & VM_ACCOUNT) !== 0) accounted += nrPages;
+    vmStatAccount(mm, vma.flags, -nrPages);
+    removeVma(vma);
+  }
+  detached.length = 0;
+  mm.lockedVm = 0;
+  vmUnacctMemory(mm.vm, accounted);
+  freeMapleNodes(mm);
+}

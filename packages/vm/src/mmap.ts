@@ -1,0 +1,314 @@
+/**
+ * Making mappings.
+ */
+import {
+  Errno,
+  F_SEAL_FUTURE_WRITE,
+  F_SEAL_WRITE,
+  MAP_32BIT,
+  MAP_ANONYMOUS,
+  MAP_DENYWRITE,
+  MAP_DROPPABLE,
+  MAP_EXECUTABLE,
+  MAP_FIXED,
+  MAP_FIXED_NOREPLACE,
+  MAP_GROWSDOWN,
+  MAP_HUGETLB,
+  MAP_HUGE_MASK,
+  MAP_HUGE_SHIFT,
+  MAP_LOCKED,
+  MAP_NONBLOCK,
+  MAP_NORESERVE,
+  MAP_POPULATE,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  MAP_SHARED_VALIDATE,
+  MAP_STACK,
+  MAP_SYNC,
+  MAP_TYPE,
+  PAGE_SIZE,
+  PROT_EXEC,
+  PROT_READ,
+  PROT_WRITE,
+} from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
+import type { VmFile } from './file.ts';
+import { populateRange } from './gup.ts';
+import { canDoMlock, mayExpandVm, mlockFutureOk, vmStatAccount } from './limits.ts';
+import type { MmStruct } from './mm-struct.ts';
+import { gatherVmas, gatheredAccounted, gatheredPages, unmapGathered } from './munmap.ts';
+import { OVERCOMMIT_NEVER, accountableMapping, vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
+import { pageAlign } from './page-align.ts';
+import { fileGet, shmemZeroSetup } from './shmem.ts';
+import { MAP_ABOVE4G, getUnmappedArea, roundHintToMin } from './unmapped-area.ts';
+import { mergeNewRange } from './vma-merge.ts';
+import { isSharedMaywrite, linkFileVma, vmAreaAlloc, vmAreaFree, vmaLink, vmaReserve } from './vma-tree.ts';
+import {
+  VM_ACCOUNT,
+  VM_DONTDUMP,
+  VM_GROWSDOWN,
+  VM_LOCKED,
+  VM_MAYEXEC,
+  VM_MAYREAD,
+  VM_MAYSHARE,
+  VM_MAYWRITE,
+  VM_NOHUGEPAGE,
+  VM_NORESERVE,
+  VM_SHARED,
+  VM_SYNC,
+  VM_WIPEONFORK,
+  VM_WRITE,
+} from './vma.ts';
+import type { VmArea } from './vma.ts';
+
+/** What `mmap` asks for. */
+export interface MmapRequest {
+  /** The file to map, or `null` for anonymous memory. No reference passes. */
+  readonly file: VmFile | null;
+  readonly addr: VirtAddr;
+  /** In bytes; negative for a value in the upper half of a register. */
+  readonly length: number;
+  /** PROT_ bits. */
+  readonly prot: number;
+  /** MAP_ bits. */
+  readonly flags: number;
+  /** Offset in the file, in pages. */
+  readonly pgoff: number;
+}
+
+/** Flags that programs passed before unknown ones were refused. @linux include/linux/mman.h:LEGACY_MAP_MASK */
+const LEGACY_MAP_MASK =
+  MAP_SHARED |
+  MAP_PRIVATE |
+  MAP_FIXED |
+  MAP_ANONYMOUS |
+  MAP_DENYWRITE |
+  MAP_EXECUTABLE |
+  MAP_GROWSDOWN |
+  MAP_LOCKED |
+  MAP_NORESERVE |
+  MAP_POPULATE |
+  MAP_NONBLOCK |
+  MAP_STACK |
+  MAP_HUGETLB |
+  MAP_32BIT |
+  MAP_ABOVE4G |
+  (21 << MAP_HUGE_SHIFT) |
+  (30 << MAP_HUGE_SHIFT);
+
+const HUGE_SIZE = 2 ** 21;
+const MAX_FILE_SIZE = 2 ** 63;
+
+/**
+ * Maps memory: the whole of the call but for the descriptor and the alignment of the offset, populating included.
+ *
+ * @returns the address, or -errno: EINVAL, ENOMEM, EOVERFLOW, EEXIST, EPERM, EAGAIN, EACCES, EOPNOTSUPP. A fixed mapping
+ *   that fails may have cut what it was to replace; one of shared memory that is refused for the commit limit leaves a
+ *   hole there, as in Linux.
+ * @linux mm/mmap.c:do_mmap, mm/util.c:vm_mmap_pgoff
+ */
+export function doMmap(mm: MmStruct, request: MmapRequest): number {
+  const { file, prot } = request;
+  let { flags, length } = request;
+  if (file === null && (flags & MAP_HUGETLB) !== 0) {
+    const aligned = hugetlbLength(flags, length);
+    if (aligned <= 0) return aligned;
+    length = aligned;
+  }
+  if (length === 0) return -Errno.EINVAL;
+  if ((flags & MAP_FIXED_NOREPLACE) !== 0) flags |= MAP_FIXED;
+  const hint = (flags & MAP_FIXED) !== 0 ? request.addr : roundHintToMin(mm, request.addr);
+  // Above the middle of the range nothing fits, and at its very top the length wraps to 0.
+  if (length < 0) return -Errno.ENOMEM;
+  length = pageAlign(length);
+  const nrPages = length / PAGE_SIZE;
+  if (mm.mapCount > mm.vm.sysctl.maxMapCount) return -Errno.ENOMEM;
+
+  let vmFlags = (prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) | mm.defFlags | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC;
+  // These two have one value on both sides.
+  vmFlags |= flags & (MAP_GROWSDOWN | MAP_LOCKED);
+  if ((flags & MAP_SYNC) !== 0) vmFlags |= VM_SYNC;
+  if ((flags & MAP_STACK) !== 0) vmFlags |= VM_NOHUGEPAGE;
+
+  const addr = getUnmappedArea(mm, file, hint, length, request.pgoff, flags);
+  if (addr < 0) return addr;
+  if ((flags & MAP_FIXED_NOREPLACE) !== 0 && mm.vmas.overlaps(addr, addr + length)) return -Errno.EEXIST;
+  if ((flags & MAP_LOCKED) !== 0 && !canDoMlock(mm)) return -Errno.EPERM;
+  if (!mlockFutureOk(mm, vmFlags, length)) return -Errno.EAGAIN;
+
+  let pgoff: number;
+  let droppable = false;
+  if (file !== null) {
+    pgoff = request.pgoff;
+    const fileFlags = fileMappingFlags(file, prot, flags, vmFlags, pgoff, nrPages);
+    if (fileFlags < 0) return fileFlags;
+    vmFlags = fileFlags;
+  } else {
+    pgoff = addr / PAGE_SIZE;
+    switch (flags & MAP_TYPE) {
+      case MAP_SHARED:
+        if ((vmFlags & VM_GROWSDOWN) !== 0) return -Errno.EINVAL;
+        pgoff = 0;
+        vmFlags |= VM_SHARED | VM_MAYSHARE;
+        break;
+      case MAP_DROPPABLE:
+        if ((flags & (MAP_LOCKED | MAP_HUGETLB)) !== 0 || (vmFlags & VM_GROWSDOWN) !== 0) return -Errno.EINVAL;
+        droppable = true;
+        vmFlags |= VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP;
+        break;
+      case MAP_PRIVATE:
+        break;
+      default:
+        return -Errno.EINVAL;
+    }
+    // There are no huge pages set aside.
+    if ((flags & MAP_HUGETLB) !== 0) return -Errno.ENOMEM;
+  }
+  if ((flags & MAP_NORESERVE) !== 0 && mm.vm.sysctl.overcommitMemory !== OVERCOMMIT_NEVER) vmFlags |= VM_NORESERVE;
+
+  const err = mmapRegion(mm, file, addr, length, vmFlags, droppable, pgoff);
+  if (err !== 0) return err;
+  if ((vmFlags & VM_LOCKED) !== 0 || (flags & (MAP_POPULATE | MAP_NONBLOCK)) === MAP_POPULATE) {
+    populateRange(mm, addr, addr + length);
+  }
+  return addr;
+}
+
+/** The length of a huge-page mapping: whole huge pages of the size that the flags name; or -EINVAL. */
+function hugetlbLength(flags: number, length: number): number {
+  const shift = (flags >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK;
+  if (shift !== 0 && shift !== 21 && shift !== 30) return -Errno.EINVAL;
+  const size = shift === 30 ? 2 ** 30 : HUGE_SIZE;
+  if (length > 0) return Math.ceil(length / size) * size;
+  return length > -size ? -Errno.EINVAL : -Errno.ENOMEM;
+}
+
+/**
+ * Checks a mapping of a file against how it was opened.
+ *
+ * @returns the VM_ flags with those that follow from that, or -errno
+ */
+function fileMappingFlags(
+  file: VmFile,
+  prot: number,
+  flags: number,
+  vmFlags: number,
+  pgoff: number,
+  nrPages: number,
+): number {
+  if (pgoff < 0 || (pgoff + nrPages) * PAGE_SIZE >= MAX_FILE_SIZE) return -Errno.EOVERFLOW;
+  let result = vmFlags;
+  switch (flags & MAP_TYPE) {
+    case MAP_SHARED:
+    case MAP_SHARED_VALIDATE:
+      if ((flags & MAP_TYPE) === MAP_SHARED_VALIDATE && (flags & ~LEGACY_MAP_MASK) !== 0) return -Errno.EOPNOTSUPP;
+      if ((prot & PROT_WRITE) !== 0 && !file.writable) return -Errno.EACCES;
+      result |= VM_SHARED | VM_MAYSHARE;
+      if (!file.writable) result &= ~(VM_MAYWRITE | VM_SHARED);
+      break;
+    case MAP_PRIVATE:
+      break;
+    default:
+      return -Errno.EINVAL;
+  }
+  if (!file.readable) return -Errno.EACCES;
+  if ((result & VM_GROWSDOWN) !== 0) return -Errno.EINVAL;
+  if ((result & VM_SHARED) !== 0 && (file.inode.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) !== 0) {
+    if ((result & VM_WRITE) !== 0) return -Errno.EPERM;
+    result &= ~VM_MAYWRITE;
+  }
+  return result;
+}
+
+/**
+ * Puts a mapping at [addr, addr + length), in place of what is there, as part of a neighbour where one fits.
+ *
+ * @returns 0, -ENOMEM, or -EPERM for a file that is sealed against writing
+ * @linux mm/vma.c:__mmap_region
+ */
+export function mmapRegion(
+  mm: MmStruct,
+  file: VmFile | null,
+  addr: VirtAddr,
+  length: number,
+  vmFlags: number,
+  droppable: boolean,
+  pgoff: number,
+): number {
+  const { vm } = mm;
+  const end = addr + length;
+  const nrPages = length / PAGE_SIZE;
+  let flags = vmFlags;
+  // Below 0 the file's seals forbid mappings that may write. @linux include/linux/fs.h:mapping_map_writable
+  if (file !== null && isSharedMaywrite(flags) && file.inode.mapping.mmapWritable < 0) return -Errno.EPERM;
+  const first = mm.vmas.find(addr);
+  const replaces = first !== undefined && first.start < end;
+  let replacedPages = 0;
+  if (replaces) {
+    const err = gatherVmas(mm, first, addr, end);
+    if (err !== 0) return err;
+    replacedPages = gatheredPages(mm);
+  }
+  if (!mayExpandVm(mm, flags, nrPages - replacedPages)) {
+    mm.detached.length = 0;
+    return -Errno.ENOMEM;
+  }
+  let charged = 0;
+  if (accountableMapping(flags)) {
+    charged = nrPages;
+    const inherited = replaces ? gatheredAccounted(mm) : 0;
+    if (charged !== inherited && vmEnoughMemory(vm, mm, charged - inherited) !== 0) {
+      mm.detached.length = 0;
+      return -Errno.ENOMEM;
+    }
+    flags |= VM_ACCOUNT;
+  }
+  if (replaces) unmapGathered(mm, charged === 0);
+
+  const range = mm.mergeRange;
+  range.flags = flags;
+  range.droppable = droppable;
+  range.pgoff = pgoff;
+  range.file = file;
+  range.anonVma = null;
+  range.source = null;
+  // Shared anonymous memory gets an object of its own: no neighbour has it.
+  const isZeroShared = file === null && (flags & VM_SHARED) !== 0;
+  if (isZeroShared || mergeNewRange(mm, addr, end, range) === null) {
+    const vma = newVma(mm, file, addr, end, flags, droppable, pgoff, isZeroShared);
+    if (vma === null) {
+      if (charged !== 0) vmUnacctMemory(vm, charged);
+      return -Errno.ENOMEM;
+    }
+  }
+  vmStatAccount(mm, flags, nrPages);
+  if ((flags & VM_LOCKED) !== 0) mm.lockedVm += nrPages;
+  return 0;
+}
+
+/** @linux mm/vma.c:__mmap_new_vma */
+function newVma(
+  mm: MmStruct,
+  file: VmFile | null,
+  start: VirtAddr,
+  end: VirtAddr,
+  flags: number,
+  droppable: boolean,
+  pgoff: number,
+  isZeroShared: boolean,
+): VmArea | null {
+  if (vmaReserve(mm) !== 0) return null;
+  const vma = vmAreaAlloc(mm, start, end, flags, pgoff);
+  if (vma === null) return null;
+  vma.droppable = droppable;
+  if (file !== null) linkFileVma(vma, fileGet(file));
+  else if (isZeroShared) {
+    if (shmemZeroSetup(vma) !== 0) {
+      vmAreaFree(vma);
+      return null;
+    }
+    linkFileVma(vma, vma.file!);
+  }
+  vmaLink(vma);
+  return vma;
+}

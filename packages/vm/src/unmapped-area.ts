@@ -1,0 +1,168 @@
+/**
+ * Where a mapping goes: the address asked for, or the first hole from the top of the mapping area downwards (upwards in
+ * the legacy layout).
+ */
+import {
+  CAP_SYS_RAWIO,
+  Errno,
+  MAP_32BIT,
+  MAP_FIXED,
+  PAGE_SIZE,
+  RLIMIT_STACK,
+} from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
+import type { VmFile } from './file.ts';
+import type { MmStruct } from './mm-struct.ts';
+import { offsetInPage, pageAlign, pageAlignDown } from './page-align.ts';
+import { vmStartGap } from './vma-tree.ts';
+import { VM_GROWSDOWN } from './vma.ts';
+
+/** Not below 4 GiB. @linux arch/x86/include/uapi/asm/mman.h:MAP_ABOVE4G */
+export const MAP_ABOVE4G = 0x80;
+
+const GIB = 2 ** 30;
+/** Bytes that one entry of the third-level page table covers: what huge pages are aligned to. */
+const PMD_SIZE = 2 ** 21;
+const MIN_STACK_HOLE = 128 * 2 ** 20;
+
+/** Lowest address that may be mapped without privilege, in bytes. */
+function mmapMinAddr(mm: MmStruct): VirtAddr {
+  return mm.vm.sysctl.mmapMinAddr;
+}
+
+/** Rounds a hint to its page, and up to the lowest address that may be mapped. 0 is no hint. @linux mm/mmap.c:round_hint_to_min */
+export function roundHintToMin(mm: MmStruct, hint: VirtAddr): VirtAddr {
+  const addr = pageAlignDown(hint);
+  return addr > 0 && addr < mmapMinAddr(mm) ? pageAlign(mmapMinAddr(mm)) : addr;
+}
+
+/**
+ * Where the mapping area ends, in the layout that goes downwards: below the stack with all it may grow to, and at least
+ * 128 MiB below the top.
+ *
+ * @linux arch/x86/mm/mmap.c:mmap_base
+ */
+export function mmapBase(mm: MmStruct, randomBytes: number): VirtAddr {
+  const { taskSize } = mm;
+  const stack = mm.limits.rlimit(RLIMIT_STACK);
+  const pad = mm.vm.sysctl.stackGuardGap * PAGE_SIZE;
+  const wanted = stack < 0 ? Infinity : stack + pad;
+  const gap = Math.min(Math.max(wanted, MIN_STACK_HOLE), Math.floor(taskSize / 6) * 5);
+  return pageAlign(taskSize - gap - randomBytes);
+}
+
+/** Where the mapping area begins in the legacy layout: a third of the way up. @linux arch/x86/mm/mmap.c:mmap_legacy_base */
+export function mmapLegacyBase(mm: MmStruct, randomBytes: number): VirtAddr {
+  return pageAlign(Math.floor(mm.taskSize / 3)) + randomBytes;
+}
+
+/**
+ * Chooses the address of a mapping of `length` bytes (whole pages) that asked for `addr`, and checks it.
+ *
+ * @returns the address; -ENOMEM where it does not fit; -EINVAL for a misaligned fixed address; -EPERM below
+ *   `vm.mmap_min_addr` without CAP_SYS_RAWIO
+ * @linux mm/mmap.c:__get_unmapped_area
+ */
+export function getUnmappedArea(
+  mm: MmStruct,
+  file: VmFile | null,
+  addr: VirtAddr,
+  length: number,
+  pgoff: number,
+  flags: number,
+): number {
+  const { taskSize } = mm;
+  if (length < 0 || length > taskSize) return -Errno.ENOMEM;
+  let found: number;
+  if ((flags & MAP_FIXED) !== 0) found = addr;
+  else if (file === null && addr === 0 && (flags & MAP_SHARED_BIT) === 0 && length % PMD_SIZE === 0) {
+    found = hugeAlignedArea(mm, length, flags);
+  } else found = archGetUnmappedArea(mm, file, addr, length, pgoff, flags);
+  if (found < 0 && (flags & MAP_FIXED) === 0) return found;
+  if (found < 0 || found > taskSize - length) return -Errno.ENOMEM;
+  if (offsetInPage(found) !== 0) return -Errno.EINVAL;
+  if (found < mmapMinAddr(mm) && !mm.limits.capable(CAP_SYS_RAWIO)) return -Errno.EPERM;
+  return found;
+}
+
+/** The bit that MAP_SHARED and MAP_SHARED_VALIDATE have in common. */
+const MAP_SHARED_BIT = 1;
+
+/**
+ * A mapping of whole huge pages is placed so that huge pages can be used for all of it, if there is room.
+ *
+ * @linux mm/huge_memory.c:thp_get_unmapped_area_vmflags
+ */
+function hugeAlignedArea(mm: MmStruct, length: number, flags: number): number {
+  const padded = archGetUnmappedArea(mm, null, 0, length + PMD_SIZE, 0, flags);
+  if (padded > 0) {
+    const offset = (PMD_SIZE - (padded % PMD_SIZE)) % PMD_SIZE;
+    return !mm.legacyLayout && offset === 0 ? padded + PMD_SIZE : padded + offset;
+  }
+  return archGetUnmappedArea(mm, null, 0, length, 0, flags);
+}
+
+/** @linux arch/x86/kernel/sys_x86_64.c:arch_get_unmapped_area_topdown */
+function archGetUnmappedArea(
+  mm: MmStruct,
+  file: VmFile | null,
+  addr: VirtAddr,
+  length: number,
+  pgoff: number,
+  flags: number,
+): number {
+  if (mm.legacyLayout || (flags & MAP_32BIT) !== 0) return bottomUpArea(mm, addr, length, flags);
+  if (length > mm.taskSize) return -Errno.ENOMEM;
+  if (addr > 0 && hintIsFree(mm, pageAlignDown(addr), length, mm.taskSize)) return pageAlignDown(addr);
+  const low = (flags & MAP_ABOVE4G) !== 0 ? 4 * GIB : PAGE_SIZE;
+  const found = unmappedAreaTopDown(mm, Math.max(low, mmapMinAddr(mm)), mm.mmapBase, length);
+  return found >= 0 ? found : bottomUpArea(mm, addr, length, flags);
+}
+
+/** @linux arch/x86/kernel/sys_x86_64.c:arch_get_unmapped_area */
+function bottomUpArea(mm: MmStruct, addr: VirtAddr, length: number, flags: number): number {
+  const low32 = (flags & MAP_32BIT) !== 0;
+  const begin = low32 ? GIB : mm.mmapLegacyBase;
+  const end = low32 ? 2 * GIB : mm.taskSize;
+  if (length > end) return -Errno.ENOMEM;
+  if (addr > 0 && hintIsFree(mm, pageAlign(addr), length, end)) return pageAlign(addr);
+  return unmappedAreaBottomUp(mm, Math.max(begin, mmapMinAddr(mm)), end, length);
+}
+
+/** Whether `length` bytes at `addr` lie below `limit` and clear of all mappings and their guard gaps. */
+function hintIsFree(mm: MmStruct, addr: VirtAddr, length: number, limit: VirtAddr): boolean {
+  if (addr > limit - length) return false;
+  const vma = mm.vmas.find(addr);
+  return vma === undefined || addr + length <= vmStartGap(vma);
+}
+
+/**
+ * The highest address in [low, high - length] at which `length` bytes are free and no guard gap is touched.
+ *
+ * @returns -ENOMEM where there is none
+ * @linux mm/vma.c:unmapped_area_topdown
+ */
+function unmappedAreaTopDown(mm: MmStruct, low: VirtAddr, high: VirtAddr, length: number): number {
+  const { vmas } = mm;
+  let limit = high;
+  for (;;) {
+    const gap = vmas.findGapTopDown(low, limit, length);
+    if (gap < 0) return -Errno.ENOMEM;
+    const above = vmas.find(gap);
+    if (above === undefined || (above.flags & VM_GROWSDOWN) === 0 || vmStartGap(above) >= gap + length) return gap;
+    limit = vmStartGap(above);
+  }
+}
+
+/** As {@link unmappedAreaTopDown}, but the lowest. @linux mm/vma.c:unmapped_area */
+function unmappedAreaBottomUp(mm: MmStruct, low: VirtAddr, high: VirtAddr, length: number): number {
+  const { vmas } = mm;
+  let limit = low;
+  for (;;) {
+    const gap = vmas.findGapBottomUp(limit, high, length);
+    if (gap < 0) return -Errno.ENOMEM;
+    const above = vmas.find(gap);
+    if (above === undefined || (above.flags & VM_GROWSDOWN) === 0 || vmStartGap(above) >= gap + length) return gap;
+    limit = above.end;
+  }
+}

@@ -1,0 +1,182 @@
+/**
+ * The mappings of an address space as a set: finding them, and VMA objects coming and going.
+ *
+ *     mm.vmas holds [vma.start, vma.end) → vma for each VMA of mm, and mm.mapCount of them
+ *
+ * Each VMA is an object of the `vm_area_struct` cache, and the tree's nodes are objects of `maple_node`.
+ */
+import { Errno, PAGE_SIZE } from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
+import { GFP_KERNEL } from '@pagelab/mm-core';
+import { unlinkAnonVmas, vmaIntervalInsert, vmaIntervalRemove } from './anon-vma.ts';
+import type { MmStruct } from './mm-struct.ts';
+import { filePut } from './shmem.ts';
+import { VM_GROWSDOWN, VM_MAYWRITE, VM_SHARED, VmArea } from './vma.ts';
+
+/** Mappings a maple node has room for: 16 slots, of which a mapping and the hole beside it take two. */
+const VMAS_PER_MAPLE_NODE = 8;
+
+/** Returns the first mapping that ends above `addr`, whether it holds `addr` or lies above. @linux mm/mmap.c:find_vma */
+export function findVma(mm: MmStruct, addr: VirtAddr): VmArea | undefined {
+  return mm.vmas.find(addr);
+}
+
+/** Returns the mapping that holds `addr`. @linux include/linux/mm.h:vma_lookup */
+export function vmaLookup(mm: MmStruct, addr: VirtAddr): VmArea | undefined {
+  return mm.vmas.get(addr);
+}
+
+/** Returns the first mapping with an address in [start, end). @linux include/linux/mm.h:find_vma_intersection */
+export function findVmaIntersection(mm: MmStruct, start: VirtAddr, end: VirtAddr): VmArea | undefined {
+  const vma = mm.vmas.find(start);
+  return vma !== undefined && vma.start < end ? vma : undefined;
+}
+
+/** Returns the next mapping upwards. */
+export function vmaNext(vma: VmArea): VmArea | undefined {
+  return vma.mm.vmas.next(vma.start);
+}
+
+/** Returns the next mapping downwards. */
+export function vmaPrev(vma: VmArea): VmArea | undefined {
+  return vma.mm.vmas.prev(vma.start);
+}
+
+/** Returns where the space that a mapping claims begins: a growing one keeps a gap below it. @linux include/linux/mm.h:vm_start_gap */
+export function vmStartGap(vma: VmArea): VirtAddr {
+  if ((vma.flags & VM_GROWSDOWN) === 0) return vma.start;
+  return Math.max(0, vma.start - vma.mm.vm.sysctl.stackGuardGap * PAGE_SIZE);
+}
+
+/** Number of pages in a mapping. */
+export function vmaPages(vma: VmArea): number {
+  return (vma.end - vma.start) / PAGE_SIZE;
+}
+
+/** Whether a mapping may write to its file: it counts in the file's `mmapWritable`. @linux include/linux/mm.h:is_shared_maywrite */
+export function isSharedMaywrite(flags: number): boolean {
+  return (flags & (VM_SHARED | VM_MAYWRITE)) === (VM_SHARED | VM_MAYWRITE);
+}
+
+/**
+ * Makes a VMA that is in no tree yet.
+ *
+ * @returns `null` where the kernel has no memory for it
+ * @linux mm/vma_init.c:vm_area_alloc
+ */
+export function vmAreaAlloc(mm: MmStruct, start: VirtAddr, end: VirtAddr, flags: number, pgoff: number): VmArea | null {
+  const object = mm.vm.caches.vmArea.alloc(GFP_KERNEL);
+  if (object === 0) return null;
+  const vma = new VmArea(mm, start, end, flags, pgoff);
+  vma.object = object;
+  return vma;
+}
+
+/**
+ * Makes a copy of a VMA, for `mm`, that is in no tree, holds no reference to its file and is on no anon_vma chain yet.
+ *
+ * @linux mm/vma_init.c:vm_area_dup
+ */
+export function vmAreaDup(vma: VmArea, mm: MmStruct): VmArea | null {
+  const copy = vmAreaAlloc(mm, vma.start, vma.end, vma.flags, vma.pgoff);
+  if (copy === null) return null;
+  copy.droppable = vma.droppable;
+  copy.name = vma.name;
+  return copy;
+}
+
+/** Frees a VMA that is in no tree, has no file and is on no chain. @linux mm/vma_init.c:vm_area_free */
+export function vmAreaFree(vma: VmArea): void {
+  vma.mm.vm.caches.vmArea.free(vma.object);
+  vma.object = 0;
+}
+
+/** Lets go of all that a VMA out of the tree holds, and frees it. Its pages must be gone. @linux mm/vma.c:remove_vma */
+export function removeVma(vma: VmArea): void {
+  if (vma.anonVmaChain.length !== 0) unlinkAnonVmas(vma);
+  if (vma.file !== null) unlinkFileVma(vma);
+  vmAreaFree(vma);
+}
+
+/** Gives a VMA that is on no chain yet a file, whose reference passes to it, and its place among the file's mappings. @linux mm/vma.c:vma_link_file */
+export function linkFileVma(vma: VmArea, file: NonNullable<VmArea['file']>): void {
+  vma.file = file;
+  if (isSharedMaywrite(vma.flags)) file.inode.mapping.mmapWritable++;
+  vmaIntervalInsert(vma);
+}
+
+/** Undoes {@link linkFileVma} on a VMA that is on no chain any more. @linux mm/vma.c:unlink_file_vma */
+export function unlinkFileVma(vma: VmArea): void {
+  const file = vma.file!;
+  vmaIntervalRemove(vma);
+  if (isSharedMaywrite(vma.flags)) file.inode.mapping.mmapWritable--;
+  vma.file = null;
+  filePut(vma.mm.vm, file);
+}
+
+/**
+ * Makes sure that the tree has room for one mapping more.
+ *
+ * @returns 0 or -ENOMEM
+ * @linux mm/vma.h:vma_iter_prealloc
+ */
+export function vmaReserve(mm: MmStruct): number {
+  if (mm.mapCount < mm.mapleNodes.length * VMAS_PER_MAPLE_NODE || addMapleNode(mm)) return 0;
+  return -Errno.ENOMEM;
+}
+
+/** Puts a VMA into the tree, after {@link vmaReserve}. @linux mm/vma.c:vma_link */
+export function vmaLink(vma: VmArea): void {
+  const { mm } = vma;
+  mm.vmas.insert(vma.start, vma.end, vma);
+  mm.mapCount++;
+}
+
+/** Takes a VMA out of the tree. */
+export function vmaUnlink(vma: VmArea): void {
+  const { mm } = vma;
+  mm.vmas.remove(vma.start);
+  mm.mapCount--;
+  // One node more than needed stays, so that a mapping that comes and goes does not take one with it each time.
+  if (mm.mapCount < (mm.mapleNodes.length - 2) * VMAS_PER_MAPLE_NODE) dropMapleNode(mm);
+}
+
+/**
+ * Gives a VMA in the tree other bounds that touch no other mapping, and moves it in the trees of its file and its
+ * anon_vmas. Cannot fail.
+ *
+ * @linux mm/vma.c:vma_set_range
+ */
+export function vmaResize(vma: VmArea, start: VirtAddr, end: VirtAddr, pgoff: number): void {
+  const linked = vma.file !== null || vma.anonVmaChain.length !== 0;
+  if (linked) vmaIntervalRemove(vma);
+  vma.mm.vmas.resize(vma.start, start, end);
+  vma.start = start;
+  vma.end = end;
+  vma.pgoff = pgoff;
+  if (linked) vmaIntervalInsert(vma);
+}
+
+/** Makes sure of nodes for `nrVmas` mappings in an empty address space. @returns whether there is memory for them */
+export function reserveMapleNodes(mm: MmStruct, nrVmas: number): boolean {
+  while (mm.mapleNodes.length * VMAS_PER_MAPLE_NODE < nrVmas) {
+    if (!addMapleNode(mm)) return false;
+  }
+  return true;
+}
+
+/** Frees the tree's nodes, when the last mapping is gone. */
+export function freeMapleNodes(mm: MmStruct): void {
+  while (mm.mapleNodes.length > 0) dropMapleNode(mm);
+}
+
+function addMapleNode(mm: MmStruct): boolean {
+  const object = mm.vm.caches.mapleNode.alloc(GFP_KERNEL);
+  if (object === 0) return false;
+  mm.mapleNodes.push(object);
+  return true;
+}
+
+function dropMapleNode(mm: MmStruct): void {
+  mm.vm.caches.mapleNode.free(mm.mapleNodes.pop()!);
+}
