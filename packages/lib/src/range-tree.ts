@@ -2,22 +2,27 @@ import { bugOn } from './assert.ts';
 import { RangeCursor } from './range-cursor.ts';
 import { findGapAbove, findGapBelow } from './range-gap.ts';
 import {
-  INNER_BOUNDS, INNER_COUNT, INNER_FANOUT, INNER_GAPS, INNER_HIGHS, INNER_KIDS,
-  LEAF_BOUNDS, LEAF_ENDS, LEAF_FANOUT, LEAF_LINKS, LEAF_NEXT, LEAF_PREV, LEAF_SHIFT,
-  MAX_LEVELS, RangePool,
+  INNER_MAX, INNER_SHIFT, INNER_SLOTS, LEAF_LINKS, LEAF_MAX, LEAF_NEXT, LEAF_PREV, LEAF_SHIFT, LEAF_SLOTS, MAX_LEVELS,
+  RangePool, firstAboveInLeaf, firstAboveInNode,
 } from './range-pool.ts';
 import { validateRangeTree } from './range-validate.ts';
 
-const LEAF_MASK = LEAF_FANOUT - 1;
-const LEAF_FEW = LEAF_FANOUT / 4;
-const INNER_FEW = INNER_FANOUT / 4;
+const LEAF_MASK = LEAF_SLOTS - 1;
+/** Nodes that hold no more than these are joined with a neighbour that has room. */
+const LEAF_FEW = LEAF_SLOTS / 4;
+const INNER_FEW = INNER_SLOTS / 4;
+
+/** Trees from this height on keep hints: below it, going down is as fast as a hint. */
+const HINT_HEIGHT = 3;
+const HINTS_PER_LEAF = 4;
+const NO_HINTS = new Int32Array(0);
 
 /**
  * Ranges of numbers that do not overlap, each with a value: what Linux's maple tree does for an address space.
  *
- * A range is [start, end) with start < end; both are any numbers a double holds exactly, below zero too. The tree keeps
- * the bounds itself. It is a B-tree whose inner nodes know of each child where its ranges begin and end and how wide the
- * widest gap in it is, so that each operation costs O(log n).
+ * A range is [start, end) with start < end; both are any finite numbers, below zero too. The tree keeps the bounds
+ * itself. It is a B-tree whose inner nodes know of each child where its ranges begin and end and how wide the widest gap
+ * in it is, so that each operation costs O(log n).
  *
  * @linux lib/maple_tree.c
  */
@@ -29,9 +34,12 @@ export class RangeTree<T> extends RangePool<T> {
   /** End of the last range; -Infinity in an empty tree. */
   private top = -Infinity;
   private nrRanges = 0;
-  /** The way down of the last search by `descend`: node and slot by level; level 1 is the one above the leaves. */
+  /** The way down of the last `descend`: node and slot by level; level 1 is the one above the leaves. */
   private readonly pathNode = new Int32Array(MAX_LEVELS);
   private readonly pathSlot = new Int32Array(MAX_LEVELS);
+  /** Leaf where the last address of each stretch of 1 / hintScale was found. Only a guess: the leaf shows if it is right. */
+  private hints: Int32Array = NO_HINTS;
+  private hintScale = 0;
 
   constructor() {
     super();
@@ -56,73 +64,73 @@ export class RangeTree<T> extends RangePool<T> {
   /** Returns the value of the range that contains `addr`. @linux include/linux/mm.h:vma_lookup */
   get(addr: number): T | undefined {
     const position = this.locate(addr);
-    if (position < 0 || this.startAt(position) > addr) return undefined;
+    if (position < 0 || this.leafStarts[position]! > addr) return undefined;
     return this.values[position];
   }
 
   /** Returns the value of the last range that starts below `addr`. */
   prev(addr: number): T | undefined {
-    const position = this.locateBefore(addr);
-    return position < 0 ? undefined : this.values[position];
+    return this.valueAt(this.locateBefore(addr));
   }
 
   /** Returns the value of the first range that starts above `addr`. */
   next(addr: number): T | undefined {
     const position = this.locate(addr);
-    if (position < 0 || this.startAt(position) > addr) return this.valueAt(position);
+    if (position < 0 || this.leafStarts[position]! > addr) return this.valueAt(position);
     return this.valueAt(this.after(position));
   }
 
   /** Returns the value of the first range. */
   first(): T | undefined {
-    return this.values[this.locate(-Infinity)];
+    return this.valueAt(this.locate(-Infinity));
   }
 
   /** Returns the value of the last range. */
   last(): T | undefined {
-    return this.prev(Infinity);
+    return this.valueAt(this.lastPosition());
   }
 
-  /** Tells whether a range has an address in common with [start, end). */
+  /** Tells whether a range has a number in common with [start, end). */
   overlaps(start: number, end: number): boolean {
     const position = this.locate(start);
-    return position >= 0 && this.startAt(position) < end;
+    return position >= 0 && this.leafStarts[position]! < end;
   }
 
-  /** Adds a range. @throws KernelBug when it is empty or overlaps another. @linux lib/maple_tree.c:mas_store_prealloc */
+  /**
+   * Adds a range.
+   *
+   * @throws KernelBug when it is empty, not finite, or overlaps another
+   * @linux lib/maple_tree.c:mas_store_prealloc
+   */
   insert(start: number, end: number, value: T): void {
-    bugOn(!(start < end), 'range tree: empty range');
+    bugOn(!(start < end && start > -Infinity && end < Infinity), 'range tree: empty range');
     const leaf = this.descend(start);
-    const index = firstAbove(this.leafBounds, leaf * LEAF_BOUNDS + LEAF_ENDS, LEAF_FANOUT, start);
+    const base = leaf << LEAF_SHIFT;
     const count = this.leafLinks[leaf * LEAF_LINKS]!;
-    bugOn(index < count && this.leafBounds[leaf * LEAF_BOUNDS + index]! < end, 'range tree: ranges overlap');
+    const at = firstAboveInLeaf(this.leafEnds, base, start);
+    const index = at - base;
+    bugOn(index < count && this.leafStarts[at]! < end, 'range tree: ranges overlap');
     this.nrRanges++;
     if (end > this.top) this.top = end;
-    if (count < LEAF_FANOUT) {
-      this.leafInsert(leaf, index, start, end, value);
-      if (this.height > 0) this.summarize(1, leaf);
+    if (count === LEAF_MAX) {
+      this.split(leaf, index, start, end, value);
       return;
     }
-    const fresh = this.allocLeaf();
-    if (index === 0) {
-      this.linkLeafBefore(leaf, fresh);
-      this.leafInsert(fresh, 0, start, end, value);
-    } else {
-      this.linkLeafAfter(leaf, fresh);
-      const half = index === LEAF_FANOUT ? LEAF_FANOUT : LEAF_FANOUT / 2;
-      this.leafMove(fresh, leaf, half);
-      if (index < half) this.leafInsert(leaf, index, start, end, value);
-      else this.leafInsert(fresh, index - half, start, end, value);
-    }
-    this.addChild(leaf, fresh, index === 0);
+    const hasInnerPlace = index > 0 && index < count;
+    const gap = hasInnerPlace ? this.leafStarts[at]! - this.leafEnds[at - 1]! : 0;
+    this.leafInsert(leaf, index, start, end, value);
+    if (this.height === 0) return;
+    // Inside a gap that was not the widest nothing changes for the nodes above.
+    if (hasInnerPlace && gap < this.innerGaps[(this.pathNode[1]! << INNER_SHIFT) + this.pathSlot[1]!]!) return;
+    this.summarize(1, leaf);
   }
 
   /** Takes away the range that starts at `start` and returns its value. @throws KernelBug where no range does */
   remove(start: number): T {
     const leaf = this.descend(start);
-    const index = this.slotOf(leaf, start);
-    const value = this.values[(leaf << LEAF_SHIFT) + index] as T;
-    this.leafDelete(leaf, index, 1);
+    const position = this.positionIn(leaf, start);
+    const value = this.values[position] as T;
+    this.leafDelete(leaf, position & LEAF_MASK, 1);
     this.nrRanges--;
     this.shrunk(leaf);
     return value;
@@ -136,25 +144,24 @@ export class RangeTree<T> extends RangePool<T> {
    */
   removeRange(start: number, end: number, onRemove?: (value: T, start: number, end: number) => void): number {
     let removed = 0;
-    for (;;) {
-      if (start >= this.top) return removed;
+    while (start < this.top) {
       const leaf = this.descend(start);
-      const { leafBounds, values } = this;
-      const starts = leaf * LEAF_BOUNDS;
-      const index = firstAbove(leafBounds, starts + LEAF_ENDS, LEAF_FANOUT, start);
-      const count = this.leafLinks[leaf * LEAF_LINKS]!;
-      let behind = index;
-      for (; behind < count && leafBounds[starts + behind]! < end; behind++) {
-        bugOn(leafBounds[starts + behind]! < start, 'range tree: range begins before those to remove');
-        bugOn(leafBounds[starts + LEAF_ENDS + behind]! > end, 'range tree: range goes on behind those to remove');
-        onRemove?.(values[(leaf << LEAF_SHIFT) + behind] as T, leafBounds[starts + behind]!, leafBounds[starts + LEAF_ENDS + behind]!);
+      const { leafStarts, leafEnds, values } = this;
+      const first = firstAboveInLeaf(leafEnds, leaf << LEAF_SHIFT, start);
+      const behind = (leaf << LEAF_SHIFT) + this.leafLinks[leaf * LEAF_LINKS]!;
+      let position = first;
+      for (; position < behind && leafStarts[position]! < end; position++) {
+        bugOn(leafStarts[position]! < start, 'range tree: range begins before those to remove');
+        bugOn(leafEnds[position]! > end, 'range tree: range goes on behind those to remove');
+        onRemove?.(values[position] as T, leafStarts[position]!, leafEnds[position]!);
       }
-      if (behind === index) return removed;
-      this.leafDelete(leaf, index, behind - index);
-      this.nrRanges -= behind - index;
-      removed += behind - index;
+      if (position === first) break;
+      this.leafDelete(leaf, first & LEAF_MASK, position - first);
+      this.nrRanges -= position - first;
+      removed += position - first;
       this.shrunk(leaf);
     }
+    return removed;
   }
 
   /**
@@ -164,17 +171,16 @@ export class RangeTree<T> extends RangePool<T> {
    * @linux mm/vma.c:vma_expand
    */
   resize(oldStart: number, newStart: number, newEnd: number): void {
-    bugOn(!(newStart < newEnd), 'range tree: empty range');
+    bugOn(!(newStart < newEnd && newStart > -Infinity && newEnd < Infinity), 'range tree: empty range');
     const leaf = this.descend(oldStart);
-    const index = this.slotOf(leaf, oldStart);
-    const position = (leaf << LEAF_SHIFT) + index;
+    const { leafStarts, leafEnds } = this;
+    const position = this.positionIn(leaf, oldStart);
     const before = this.before(position);
     const after = this.after(position);
-    bugOn(before >= 0 && this.endAt(before) > newStart, 'range tree: resized over the range before');
-    bugOn(after >= 0 && this.startAt(after) < newEnd, 'range tree: resized over the range behind');
-    const { leafBounds } = this;
-    leafBounds[leaf * LEAF_BOUNDS + index] = newStart;
-    leafBounds[leaf * LEAF_BOUNDS + LEAF_ENDS + index] = newEnd;
+    bugOn(before >= 0 && leafEnds[before]! > newStart, 'range tree: resized over the range before');
+    bugOn(after >= 0 && leafStarts[after]! < newEnd, 'range tree: resized over the range behind');
+    leafStarts[position] = newStart;
+    leafEnds[position] = newEnd;
     if (after < 0) this.top = newEnd;
     if (this.height > 0) this.summarize(1, leaf);
   }
@@ -182,18 +188,18 @@ export class RangeTree<T> extends RangePool<T> {
   /** Gives the range that starts at `start` another value and returns the old one. @throws KernelBug where no range does */
   replace(start: number, value: T): T {
     const position = this.locate(start);
-    bugOn(position < 0 || this.startAt(position) !== start, 'range tree: no range starts here');
+    bugOn(position < 0 || this.leafStarts[position] !== start, 'range tree: no range starts here');
     const old = this.values[position] as T;
     this.values[position] = value;
     return old;
   }
 
-  /** Calls `visit` for each range that has an address in [start, end), in ascending order. It must not change the tree. */
+  /** Calls `visit` for each range that has a number in [start, end), in ascending order. It must not change the tree. */
   forEachIn(start: number, end: number, visit: (value: T, start: number, end: number) => void): void {
+    const { leafStarts, leafEnds, values } = this;
     for (let position = this.locate(start); position >= 0; position = this.after(position)) {
-      const rangeStart = this.startAt(position);
-      if (rangeStart >= end) return;
-      visit(this.values[position] as T, rangeStart, this.endAt(position));
+      if (leafStarts[position]! >= end) return;
+      visit(values[position] as T, leafStarts[position]!, leafEnds[position]!);
     }
   }
 
@@ -246,8 +252,8 @@ export class RangeTree<T> extends RangePool<T> {
     copy.nrRanges = this.nrRanges;
     const leftOut: number[] = [];
     for (let position = this.locate(-Infinity); position >= 0; position = this.after(position)) {
-      const start = this.startAt(position);
-      const value = mapValue(this.values[position] as T, start, this.endAt(position));
+      const start = this.leafStarts[position]!;
+      const value = mapValue(this.values[position] as T, start, this.leafEnds[position]!);
       if (value === undefined) leftOut.push(start);
       else copy.values[position] = value;
     }
@@ -262,13 +268,15 @@ export class RangeTree<T> extends RangePool<T> {
     this.height = 0;
     this.top = -Infinity;
     this.nrRanges = 0;
+    this.hints = NO_HINTS;
   }
 
   /** Recomputes every invariant of the tree. @throws KernelBug at the first that does not hold */
   validate(): void {
-    const { ranges, top } = validateRangeTree(this);
+    const { ranges, top, leaves, inners } = validateRangeTree(this);
     bugOn(ranges !== this.nrRanges, 'range tree: size is wrong');
     bugOn(top !== this.top, 'range tree: end of the last range is wrong');
+    this.validateFree(leaves, inners);
   }
 
   /**
@@ -277,20 +285,22 @@ export class RangeTree<T> extends RangePool<T> {
    */
   locate(addr: number): number {
     if (addr >= this.top) return -1;
-    const { innerBounds, innerKids } = this;
-    let node = this.root;
-    for (let level = this.height; level > 0; level--) {
-      const slot = firstAbove(innerBounds, node * INNER_BOUNDS + INNER_HIGHS, INNER_FANOUT, addr);
-      node = innerKids[node * INNER_KIDS + slot]!;
-    }
-    return (node << LEAF_SHIFT) + firstAbove(this.leafBounds, node * LEAF_BOUNDS + LEAF_ENDS, LEAF_FANOUT, addr);
+    if (this.height < HINT_HEIGHT) return this.locateFromRoot(addr);
+    const { hints, leafEnds } = this;
+    // The low bits of the number of the stretch are its place among the hints.
+    const leaf = hints[(addr * this.hintScale) & (hints.length - 1)]!;
+    const base = leaf << LEAF_SHIFT;
+    const position = firstAboveInLeaf(leafEnds, base, addr);
+    // What is found is right where a range of this leaf ends at or before `addr` or starts there, and another ends above.
+    if (leafEnds[position] !== Infinity && (position > base || this.leafStarts[base]! <= addr)) return position;
+    return this.locateAndHint(addr);
   }
 
   /** Returns the position of the last range that starts below `addr`, -1 where there is none. */
   locateBefore(addr: number): number {
     const position = this.locate(addr);
     if (position < 0) return this.lastPosition();
-    return this.startAt(position) < addr ? position : this.before(position);
+    return this.leafStarts[position]! < addr ? position : this.before(position);
   }
 
   /** Returns the position of the last range, -1 in an empty tree. */
@@ -298,19 +308,9 @@ export class RangeTree<T> extends RangePool<T> {
     if (this.nrRanges === 0) return -1;
     let node = this.root;
     for (let level = this.height; level > 0; level--) {
-      node = this.innerKids[node * INNER_KIDS + this.innerKids[node * INNER_KIDS + INNER_COUNT]! - 1]!;
+      node = this.innerKids[(node << INNER_SHIFT) + this.innerCounts[node]! - 1]!;
     }
     return (node << LEAF_SHIFT) + this.leafLinks[node * LEAF_LINKS]! - 1;
-  }
-
-  /** Returns the start of the range at a position. */
-  startAt(position: number): number {
-    return this.leafBounds[(position >>> LEAF_SHIFT) * LEAF_BOUNDS + (position & LEAF_MASK)]!;
-  }
-
-  /** Returns the end of the range at a position. */
-  endAt(position: number): number {
-    return this.leafBounds[(position >>> LEAF_SHIFT) * LEAF_BOUNDS + LEAF_ENDS + (position & LEAF_MASK)]!;
   }
 
   /** Returns the value of the range at a position, undefined for position -1. */
@@ -333,30 +333,77 @@ export class RangeTree<T> extends RangePool<T> {
     return leaf < 0 ? -1 : (leaf << LEAF_SHIFT) + this.leafLinks[leaf * LEAF_LINKS]! - 1;
   }
 
-  /** Returns the leaf in which a range with this start belongs and records the way down to it. */
-  private descend(start: number): number {
-    const { innerBounds, innerKids, pathNode, pathSlot } = this;
+  /** Goes down to the first range that ends above `addr`, which is below `top`. */
+  private locateFromRoot(addr: number): number {
+    const { innerHighs, innerKids } = this;
     let node = this.root;
     for (let level = this.height; level > 0; level--) {
-      const kids = node * INNER_KIDS;
-      let slot = firstAbove(innerBounds, node * INNER_BOUNDS + INNER_HIGHS, INNER_FANOUT, start);
-      const count = innerKids[kids + INNER_COUNT]!;
+      node = innerKids[firstAboveInNode(innerHighs, node << INNER_SHIFT, addr)]!;
+    }
+    return firstAboveInLeaf(this.leafEnds, node << LEAF_SHIFT, addr);
+  }
+
+  /** As `locateFromRoot`, and remembers the leaf. */
+  private locateAndHint(addr: number): number {
+    const position = this.locateFromRoot(addr);
+    if (this.hints.length < this.nrLeaves * HINTS_PER_LEAF) this.growHints();
+    this.hints[(addr * this.hintScale) & (this.hints.length - 1)] = position >>> LEAF_SHIFT;
+    return position;
+  }
+
+  /** Makes room for hints, each for a stretch of about the HINTS_PER_LEAF-th part of the median leaf. */
+  private growHints(): void {
+    const spans: number[] = [];
+    const step = Math.max(1, Math.floor(this.nrLeaves / 63));
+    for (let leaf = 0; leaf < this.nrLeaves; leaf += step) {
+      const base = leaf << LEAF_SHIFT;
+      const count = this.leafLinks[leaf * LEAF_LINKS]!;
+      if (this.leafEnds[base] !== Infinity) spans.push(this.leafEnds[base + count - 1]! - this.leafStarts[base]!);
+    }
+    spans.sort((a, b) => a - b);
+    const span = spans[spans.length >> 1] ?? 1;
+    this.hintScale = 2 ** Math.ceil(Math.log2(HINTS_PER_LEAF / span));
+    this.hints = new Int32Array(2 ** Math.ceil(Math.log2(this.nrLeaves * HINTS_PER_LEAF + 1)));
+  }
+
+  /** Returns the leaf in which a range with this start belongs and records the way down to it. */
+  private descend(start: number): number {
+    const { innerHighs, innerKids, innerCounts, pathNode, pathSlot } = this;
+    let node = this.root;
+    for (let level = this.height; level > 0; level--) {
+      const base = node << INNER_SHIFT;
+      let slot = firstAboveInNode(innerHighs, base, start) - base;
+      const count = innerCounts[node]!;
       if (slot >= count) slot = count - 1;
       pathNode[level] = node;
       pathSlot[level] = slot;
-      node = innerKids[kids + slot]!;
+      node = innerKids[base + slot]!;
     }
     return node;
   }
 
-  /** Returns the slot in `leaf` of the range that starts at `start`. */
-  private slotOf(leaf: number, start: number): number {
-    const index = firstAbove(this.leafBounds, leaf * LEAF_BOUNDS + LEAF_ENDS, LEAF_FANOUT, start);
-    bugOn(
-      index >= this.leafLinks[leaf * LEAF_LINKS]! || this.leafBounds[leaf * LEAF_BOUNDS + index] !== start,
-      'range tree: no range starts here',
-    );
-    return index;
+  /** Returns the position of the range in `leaf` that starts at `start`. */
+  private positionIn(leaf: number, start: number): number {
+    const position = firstAboveInLeaf(this.leafEnds, leaf << LEAF_SHIFT, start);
+    const isThere = this.leafEnds[position] !== Infinity && this.leafStarts[position] === start;
+    bugOn(!isThere, 'range tree: no range starts here');
+    return position;
+  }
+
+  /** Adds a range to a full leaf. At either end of the leaf it gets a leaf of its own, so that growth in order fills them. */
+  private split(leaf: number, index: number, start: number, end: number, value: T): void {
+    const fresh = this.allocLeaf();
+    if (index === 0) {
+      this.linkLeafBefore(leaf, fresh);
+      this.leafInsert(fresh, 0, start, end, value);
+    } else {
+      this.linkLeafAfter(leaf, fresh);
+      const half = index === LEAF_MAX ? LEAF_MAX : LEAF_SLOTS / 2;
+      this.leafMove(fresh, leaf, half);
+      if (index < half) this.leafInsert(leaf, index, start, end, value);
+      else this.leafInsert(fresh, index - half, start, end, value);
+    }
+    this.addChild(leaf, fresh, index === 0);
   }
 
   /** Writes the summary of `node`, which lies below `level` of the path, into its parent and on upward while it changes. */
@@ -371,30 +418,30 @@ export class RangeTree<T> extends RangePool<T> {
 
   /** Writes the summary of `child`, a node of level `level`, into a slot of its parent; returns whether that changed it. */
   private writeSummary(parent: number, slot: number, level: number, child: number): boolean {
-    const { innerBounds } = this;
+    const { innerLows, innerHighs, innerGaps } = this;
     let low: number;
     let high: number;
     let gap: number;
     if (level === 0) {
-      const starts = child * LEAF_BOUNDS;
-      low = this.leafBounds[starts]!;
-      high = this.leafBounds[starts + LEAF_ENDS + this.leafLinks[child * LEAF_LINKS]! - 1]!;
+      const base = child << LEAF_SHIFT;
+      low = this.leafStarts[base]!;
+      high = this.leafEnds[base + this.leafLinks[child * LEAF_LINKS]! - 1]!;
       gap = this.leafGap(child);
     } else {
-      const lows = child * INNER_BOUNDS;
-      low = innerBounds[lows]!;
-      high = innerBounds[lows + INNER_HIGHS + this.innerKids[child * INNER_KIDS + INNER_COUNT]! - 1]!;
+      const base = child << INNER_SHIFT;
+      low = innerLows[base]!;
+      high = innerHighs[base + this.innerCounts[child]! - 1]!;
       gap = this.innerGap(child);
     }
-    const at = parent * INNER_BOUNDS + slot;
-    if (innerBounds[at] === low && innerBounds[at + INNER_HIGHS] === high && innerBounds[at + INNER_GAPS] === gap) return false;
-    innerBounds[at] = low;
-    innerBounds[at + INNER_HIGHS] = high;
-    innerBounds[at + INNER_GAPS] = gap;
+    const at = (parent << INNER_SHIFT) + slot;
+    if (innerLows[at] === low && innerHighs[at] === high && innerGaps[at] === gap) return false;
+    innerLows[at] = low;
+    innerHighs[at] = high;
+    innerGaps[at] = gap;
     return true;
   }
 
-  /** Hangs a fresh leaf into the tree beside `leaf`, on whose path it was split off, and splits upward where full. */
+  /** Hangs a fresh leaf into the tree beside `leaf`, at the end of the path, and splits upward where full. */
   private addChild(leaf: number, freshLeaf: number, isBefore: boolean): void {
     let child = leaf;
     let fresh = freshLeaf;
@@ -404,7 +451,7 @@ export class RangeTree<T> extends RangePool<T> {
       const slot = this.pathSlot[level]!;
       const at = before ? slot : slot + 1;
       this.writeSummary(parent, slot, level - 1, child);
-      if (this.innerKids[parent * INNER_KIDS + INNER_COUNT]! < INNER_FANOUT) {
+      if (this.innerCounts[parent]! < INNER_MAX) {
         this.innerInsert(parent, at, fresh);
         this.writeSummary(parent, at, level - 1, fresh);
         this.summarize(level + 1, parent);
@@ -415,7 +462,7 @@ export class RangeTree<T> extends RangePool<T> {
         this.innerInsert(beside, 0, fresh);
         this.writeSummary(beside, 0, level - 1, fresh);
       } else {
-        const half = at === INNER_FANOUT ? INNER_FANOUT : INNER_FANOUT / 2;
+        const half = at === INNER_MAX ? INNER_MAX : INNER_SLOTS / 2;
         this.innerMove(beside, parent, half);
         const target = at < half ? parent : beside;
         const targetSlot = at < half ? at : at - half;
@@ -433,107 +480,90 @@ export class RangeTree<T> extends RangePool<T> {
     this.writeSummary(root, 1, this.height, before ? child : fresh);
     this.root = root;
     this.height++;
+    if (this.height >= HINT_HEIGHT && this.hints.length === 0) this.growHints();
   }
 
   /** Brings the tree in order after ranges were taken from the leaf at the end of the path. */
   private shrunk(leaf: number): void {
     const count = this.leafLinks[leaf * LEAF_LINKS]!;
-    if (this.height === 0) {
-      this.top = count === 0 ? -Infinity : this.leafBounds[leaf * LEAF_BOUNDS + LEAF_ENDS + count - 1]!;
-      return;
+    if (this.height > 0) {
+      if (count === 0) {
+        this.releaseLeaf(leaf);
+        this.dropChild(1, this.pathSlot[1]!);
+      } else if (count > LEAF_FEW || !this.mergeLeaf(leaf, count)) {
+        this.summarize(1, leaf);
+      }
     }
-    if (count === 0) {
-      this.freeLeafNode(leaf);
-      this.dropChild(1, this.pathSlot[1]!);
-    } else if (count > LEAF_FEW || !this.mergeLeaf(leaf, count)) {
-      this.summarize(1, leaf);
-    }
-    const root = this.root;
-    this.top =
-      this.height === 0
-        ? this.leafBounds[root * LEAF_BOUNDS + LEAF_ENDS + this.leafLinks[root * LEAF_LINKS]! - 1]!
-        : this.innerBounds[root * INNER_BOUNDS + INNER_HIGHS + this.innerKids[root * INNER_KIDS + INNER_COUNT]! - 1]!;
+    const { root } = this;
+    if (this.height > 0) this.top = this.innerHighs[(root << INNER_SHIFT) + this.innerCounts[root]! - 1]!;
+    else if (this.nrRanges > 0) this.top = this.leafEnds[(root << LEAF_SHIFT) + this.leafLinks[root * LEAF_LINKS]! - 1]!;
+    else this.top = -Infinity;
   }
 
   /** Joins a leaf of few ranges with a neighbour under the same parent; returns false where neither has room. */
   private mergeLeaf(leaf: number, count: number): boolean {
     const { innerKids, leafLinks } = this;
-    const kids = this.pathNode[1]! * INNER_KIDS;
+    const parent = this.pathNode[1]!;
     const slot = this.pathSlot[1]!;
-    const room = LEAF_FANOUT - LEAF_FEW - count;
+    const at = (parent << INNER_SHIFT) + slot;
+    const room = LEAF_MAX - LEAF_FEW - count;
     let left = slot;
-    if (slot > 0 && leafLinks[innerKids[kids + slot - 1]! * LEAF_LINKS]! <= room) left = slot - 1;
-    else if (slot + 1 >= innerKids[kids + INNER_COUNT]! || leafLinks[innerKids[kids + slot + 1]! * LEAF_LINKS]! > room) return false;
-    const target = innerKids[kids + left]!;
-    const source = innerKids[kids + left + 1]!;
+    if (slot > 0 && leafLinks[innerKids[at - 1]! * LEAF_LINKS]! <= room) left = slot - 1;
+    else if (slot + 1 >= this.innerCounts[parent]! || leafLinks[innerKids[at + 1]! * LEAF_LINKS]! > room) return false;
+    const target = innerKids[(parent << INNER_SHIFT) + left]!;
+    const source = innerKids[(parent << INNER_SHIFT) + left + 1]!;
     this.leafMove(target, source, 0);
-    this.freeLeafNode(source);
-    this.writeSummary(this.pathNode[1]!, left, 0, target);
+    this.releaseLeaf(source);
+    this.writeSummary(parent, left, 0, target);
     this.dropChild(1, left + 1);
     return true;
   }
 
-  /** Takes a slot from the node of the path at `level` and joins nodes upward where few children are left. */
+  /** Takes a slot from the node of the path at `level` and goes on upward: joins nodes of few children, sums up anew. */
   private dropChild(level: number, slot: number): void {
-    const { innerKids } = this;
     const node = this.pathNode[level]!;
     this.innerDelete(node, slot);
-    const count = innerKids[node * INNER_KIDS + INNER_COUNT]!;
     if (level === this.height) {
-      if (count === 1) {
-        this.root = innerKids[node * INNER_KIDS]!;
-        this.height--;
-        this.innerDelete(node, 0);
-        this.freeInnerNode(node);
-        this.collapseRoot();
-      }
+      this.collapseRoot();
       return;
     }
+    const count = this.innerCounts[node]!;
     const up = level + 1;
-    const parent = this.pathNode[up]!;
-    const parentSlot = this.pathSlot[up]!;
     if (count === 0) {
-      this.freeInnerNode(node);
-      this.dropChild(up, parentSlot);
-      return;
+      this.releaseInner(node);
+      this.dropChild(up, this.pathSlot[up]!);
+    } else if (count > INNER_FEW || !this.mergeInner(level, count)) {
+      this.summarize(up, node);
     }
-    if (count <= INNER_FEW) {
-      const kids = parent * INNER_KIDS;
-      const room = INNER_FANOUT - INNER_FEW - count;
-      let left = -1;
-      if (parentSlot > 0 && innerKids[innerKids[kids + parentSlot - 1]! * INNER_KIDS + INNER_COUNT]! <= room) left = parentSlot - 1;
-      else if (
-        parentSlot + 1 < innerKids[kids + INNER_COUNT]! &&
-        innerKids[innerKids[kids + parentSlot + 1]! * INNER_KIDS + INNER_COUNT]! <= room
-      ) left = parentSlot;
-      if (left >= 0) {
-        const target = innerKids[kids + left]!;
-        const source = innerKids[kids + left + 1]!;
-        this.innerMove(target, source, 0);
-        this.freeInnerNode(source);
-        this.writeSummary(parent, left, level, target);
-        this.dropChild(up, left + 1);
-        return;
-      }
-    }
-    this.summarize(up, node);
+  }
+
+  /** As `mergeLeaf`, for the inner node of the path at `level`. */
+  private mergeInner(level: number, count: number): boolean {
+    const { innerKids, innerCounts } = this;
+    const parent = this.pathNode[level + 1]!;
+    const slot = this.pathSlot[level + 1]!;
+    const at = (parent << INNER_SHIFT) + slot;
+    const room = INNER_MAX - INNER_FEW - count;
+    let left = slot;
+    if (slot > 0 && innerCounts[innerKids[at - 1]!]! <= room) left = slot - 1;
+    else if (slot + 1 >= innerCounts[parent]! || innerCounts[innerKids[at + 1]!]! > room) return false;
+    const target = innerKids[(parent << INNER_SHIFT) + left]!;
+    const source = innerKids[(parent << INNER_SHIFT) + left + 1]!;
+    this.innerMove(target, source, 0);
+    this.releaseInner(source);
+    this.writeSummary(parent, left, level, target);
+    this.dropChild(level + 1, left + 1);
+    return true;
   }
 
   /** Takes away inner nodes at the top that have one child. */
   private collapseRoot(): void {
-    while (this.height > 0 && this.innerKids[this.root * INNER_KIDS + INNER_COUNT] === 1) {
-      const root = this.root;
-      this.root = this.innerKids[root * INNER_KIDS]!;
+    while (this.height > 0 && this.innerCounts[this.root] === 1) {
+      const { root } = this;
+      this.root = this.innerKids[root << INNER_SHIFT]!;
       this.height--;
       this.innerDelete(root, 0);
-      this.freeInnerNode(root);
+      this.releaseInner(root);
     }
   }
-}
-
-/** Returns the first of `fanout` ascending bounds from `base` on that is above `addr`, `fanout` where none is. */
-function firstAbove(bounds: Float64Array, base: number, fanout: number, addr: number): number {
-  let slot = 0;
-  while (slot < fanout && bounds[base + slot]! <= addr) slot++;
-  return slot;
 }

@@ -1,78 +1,82 @@
 import { bugOn } from './assert.ts';
 import {
-  INNER_BOUNDS, INNER_COUNT, INNER_FANOUT, INNER_GAPS, INNER_HIGHS, INNER_KIDS,
-  LEAF_BOUNDS, LEAF_ENDS, LEAF_FANOUT, LEAF_LINKS, LEAF_NEXT, LEAF_PREV, LEAF_SHIFT,
+  INNER_MAX, INNER_SHIFT, INNER_SLOTS, LEAF_LINKS, LEAF_MAX, LEAF_NEXT, LEAF_PREV, LEAF_SHIFT, LEAF_SLOTS,
 } from './range-pool.ts';
 import type { RangeTree } from './range-tree.ts';
 
+/** What a walk over a range tree met. */
+interface RangeCensus {
+  ranges: number;
+  leaves: number;
+  inners: number;
+  /** End of the last range; -Infinity in an empty tree. */
+  top: number;
+}
+
 /**
- * Walks a whole tree and checks order, summaries, padding and the chain of leaves; returns how many ranges it met and
- * where the last ends.
+ * Walks a whole tree and checks order, summaries, padding and the chain of leaves; returns what it met.
  *
  * @throws KernelBug at the first invariant that does not hold
  */
-export function validateRangeTree(tree: RangeTree<unknown>): { readonly ranges: number; readonly top: number } {
-  let ranges = 0;
-  let top = -Infinity;
+export function validateRangeTree(tree: RangeTree<unknown>): RangeCensus {
+  const census: RangeCensus = { ranges: 0, leaves: 0, inners: 0, top: -Infinity };
   let lastLeaf = -1;
 
+  /** Checks a leaf and returns its widest gap. */
   function leafGap(leaf: number): number {
-    const starts = leaf * LEAF_BOUNDS;
+    const base = leaf << LEAF_SHIFT;
     const links = leaf * LEAF_LINKS;
     const count = tree.leafLinks[links]!;
-    bugOn(count < 0 || count > LEAF_FANOUT || (count === 0 && tree.height > 0), 'range tree: count of a leaf is wrong');
+    bugOn(count < 0 || count > LEAF_MAX || (count === 0 && tree.height > 0), 'range tree: count of a leaf is wrong');
     bugOn(tree.leafLinks[links + LEAF_PREV] !== lastLeaf, 'range tree: chain of leaves is broken backward');
     if (lastLeaf >= 0) bugOn(tree.leafLinks[lastLeaf * LEAF_LINKS + LEAF_NEXT] !== leaf, 'range tree: chain of leaves is broken');
     lastLeaf = leaf;
+    census.leaves++;
     let gap = 0;
-    for (let i = 0; i < LEAF_FANOUT; i++) {
-      const start = tree.leafBounds[starts + i]!;
-      const end = tree.leafBounds[starts + LEAF_ENDS + i]!;
-      if (i >= count) {
+    for (let slot = base; slot < base + LEAF_SLOTS; slot++) {
+      const start = tree.leafStarts[slot]!;
+      const end = tree.leafEnds[slot]!;
+      if (slot >= base + count) {
         bugOn(end !== Infinity, 'range tree: free slot of a leaf is not padded');
-        bugOn(tree.values[(leaf << LEAF_SHIFT) + i] !== undefined, 'range tree: free slot holds a value');
+        bugOn(tree.values[slot] !== undefined, 'range tree: free slot holds a value');
         continue;
       }
       bugOn(!(start < end), 'range tree: empty range');
-      bugOn(start < top, 'range tree: ranges overlap or are out of order');
-      if (i > 0) gap = Math.max(gap, start - top);
-      top = end;
-      ranges++;
+      bugOn(start < census.top, 'range tree: ranges overlap or are out of order');
+      if (slot > base) gap = Math.max(gap, start - census.top);
+      census.top = end;
+      census.ranges++;
     }
     return gap;
   }
 
+  /** Checks an inner node and all below and returns the widest gap there. */
   function innerGap(node: number, level: number): number {
-    const lows = node * INNER_BOUNDS;
-    const kids = node * INNER_KIDS;
-    const count = tree.innerKids[kids + INNER_COUNT]!;
-    bugOn(count < (level === tree.height ? 2 : 1) || count > INNER_FANOUT, 'range tree: count of a node is wrong');
+    const base = node << INNER_SHIFT;
+    const count = tree.innerCounts[node]!;
+    bugOn(count < (level === tree.height ? 2 : 1) || count > INNER_MAX, 'range tree: count of a node is wrong');
+    census.inners++;
     let gap = 0;
-    for (let i = 0; i < INNER_FANOUT; i++) {
-      if (i >= count) {
-        bugOn(tree.innerBounds[lows + INNER_HIGHS + i] !== Infinity, 'range tree: free slot of a node is not padded');
+    for (let slot = base; slot < base + INNER_SLOTS; slot++) {
+      if (slot >= base + count) {
+        bugOn(tree.innerHighs[slot] !== Infinity, 'range tree: free slot of a node is not padded');
         continue;
       }
-      const below = top;
-      const within = gapBelow(tree.innerKids[kids + i]!, level - 1);
-      bugOn(tree.innerBounds[lows + INNER_HIGHS + i] !== top, 'range tree: end of a child is wrong');
-      bugOn(tree.innerBounds[lows + INNER_GAPS + i] !== within, 'range tree: widest gap of a child is wrong');
-      bugOn(tree.innerBounds[lows + i] !== lowOf(tree.innerKids[kids + i]!, level - 1), 'range tree: start of a child is wrong');
-      if (i > 0) gap = Math.max(gap, tree.innerBounds[lows + i]! - below);
+      const below = census.top;
+      const child = tree.innerKids[slot]!;
+      const within = level === 1 ? leafGap(child) : innerGap(child, level - 1);
+      const low = level === 1 ? tree.leafStarts[child << LEAF_SHIFT] : tree.innerLows[child << INNER_SHIFT];
+      bugOn(tree.innerLows[slot] !== low, 'range tree: start of a child is wrong');
+      bugOn(tree.innerHighs[slot] !== census.top, 'range tree: end of a child is wrong');
+      bugOn(tree.innerGaps[slot] !== within, 'range tree: widest gap of a child is wrong');
+      if (slot > base) gap = Math.max(gap, tree.innerLows[slot]! - below);
       gap = Math.max(gap, within);
     }
     return gap;
   }
 
-  function gapBelow(node: number, level: number): number {
-    return level === 0 ? leafGap(node) : innerGap(node, level);
-  }
-
-  function lowOf(node: number, level: number): number {
-    return level === 0 ? tree.leafBounds[node * LEAF_BOUNDS]! : tree.innerBounds[node * INNER_BOUNDS]!;
-  }
-
-  gapBelow(tree.root, tree.height);
+  if (tree.height === 0) leafGap(tree.root);
+  else innerGap(tree.root, tree.height);
   bugOn(tree.leafLinks[lastLeaf * LEAF_LINKS + LEAF_NEXT] !== -1, 'range tree: chain of leaves goes on behind the last');
-  return { ranges, top };
+  return census;
 }
