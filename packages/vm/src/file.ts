@@ -21,6 +21,9 @@ export interface AddressSpace {
   /** Mappings that may write (VM_SHARED with VM_MAYWRITE); negative where seals forbid them. */
   mmapWritable: number;
   readonly ops: AddressSpaceOps;
+  /** Objects of the `radix_tree_node` cache that stand for the nodes of Linux's `pages`, and the levels it has. */
+  readonly nodes: VirtAddr[];
+  nodeLevels: number;
 }
 
 /** What a file system does for the page cache. */
@@ -41,9 +44,12 @@ export interface AddressSpaceOps {
 /** @linux include/linux/fs.h:inode */
 export interface Inode {
   readonly ino: number;
+  /** Open files on it, and other users. With `nlink` 0 the last one takes it along. */
+  refcount: number;
   /** Length of the file in bytes. */
   size: number;
   nlink: number;
+  /** Its pages. */
   readonly mapping: AddressSpace;
   /** F_SEAL_ bits; 0 where sealing has not been used. */
   seals: number;

@@ -8,6 +8,8 @@ import type { PageAlloc, PageFrames } from '@pagelab/mm-core';
 import type { KmemCache, Slab } from '@pagelab/slab';
 import type { AnonVma } from './anon-vma.ts';
 import type { AddressSpace } from './file.ts';
+import { MmuGather } from './mmu-gather.ts';
+import { ShmemOps } from './shmem.ts';
 import type { MmStruct } from './mm-struct.ts';
 
 /** `/proc/sys/vm` as far as address spaces follow it. */
@@ -83,15 +85,23 @@ export class Vm {
   readonly kernelPgd: Pfn;
 
   /** Live address spaces, anon_vmas and page caches by their ids; id 0 of each stays unused. */
-  readonly mms = new IdTable<MmStruct>();
-  readonly anonVmas = new IdTable<AnonVma>();
-  readonly mappings = new IdTable<AddressSpace>();
+  readonly mms = new IdTable<MmStruct>(1);
+  readonly anonVmas = new IdTable<AnonVma>(1);
+  readonly mappings = new IdTable<AddressSpace>(1);
 
   /** Pages promised so far, against the commit limit. @linux mm/util.c:vm_committed_as */
   committedAs = 0;
   /** Pages of swap space in all; 0 while there is none. */
   totalSwapPages = 0;
   nextIno = 1;
+  /** What the unmapping under way has collected; empty between operations. */
+  readonly gather: MmuGather;
+  /** What shared memory does for its pages. */
+  readonly shmemOps: ShmemOps;
+  /** Whether the last page fault had to wait for a device. */
+  lastFaultMajor = false;
+  /** Id of the tracepoint `page_fault_user`: address, error code. */
+  readonly tracePageFaultUser: number;
 
   constructor(parts: VmParts) {
     this.ram = parts.ram;
@@ -105,5 +115,8 @@ export class Vm {
     this.caches = parts.caches;
     this.zeroPfn = parts.zeroPfn;
     this.kernelPgd = parts.kernelPgd;
+    this.gather = new MmuGather(this);
+    this.shmemOps = new ShmemOps(this);
+    this.tracePageFaultUser = parts.trace.define('page_fault_user', ['address', 'error_code']);
   }
 }

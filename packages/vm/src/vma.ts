@@ -7,6 +7,7 @@
  * neighbours may merge only when their offsets continue each other.
  */
 import type { VirtAddr } from '@pagelab/abi';
+import type { IntervalNode } from '@pagelab/lib';
 import type { AnonVma, AnonVmaChain } from './anon-vma.ts';
 import type { VmFile } from './file.ts';
 import type { MmStruct } from './mm-struct.ts';
@@ -71,6 +72,8 @@ export class VmArea {
   pgoff: number;
   /** What is behind a file or shared mapping; `null` for private anonymous memory. */
   file: VmFile | null = null;
+  /** Its place among the mappings of its file; `null` without a file, and while its bounds change. */
+  mmapNode: IntervalNode<VmArea> | null = null;
   /** Where this VMA's own anonymous pages are recorded; `null` until the first is made. */
   anonVma: AnonVma | null = null;
   /** Every anon_vma this VMA's pages may belong to: its own and those of the VMAs it was forked from. */

@@ -1,0 +1,66 @@
+/**
+ * `mprotect` at the level of page tables.
+ */
+import type { VirtAddr } from '@pagelab/abi';
+import { PAGE_SIZE, PTE_DIRTY, PTE_PRESENT, PTE_RW } from '@pagelab/hw';
+import { PG_ANON, PG_ANON_EXCLUSIVE } from '@pagelab/mm-core';
+import { PteTableWalk } from './pgtable.ts';
+import { PTE_KEEP_HI, PTE_KEEP_LO, PTE_MAPS, PTE_SPECIAL, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
+import { VM_SHARED, VM_WRITE } from './vma.ts';
+import type { VmArea } from './vma.ts';
+
+/**
+ * Gives the entries of [start, end), which lies in `vma`, the rights that `vma.flags` now allow, and flushes where some
+ * lost any. A private page becomes writable only where it can be written without a copy; the others fault first. Guard
+ * pages stay what they are. The cost grows with the tables there are.
+ *
+ * @returns entries changed
+ * @linux mm/mprotect.c:change_protection
+ */
+export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
+  const { mm } = vma;
+  const { vm } = mm;
+  const { gather } = vm;
+  const walk = new PteTableWalk(mm, start, end);
+  let changed = 0;
+  gather.begin(mm);
+  while (walk.next()) {
+    const { i32 } = vm.ram;
+    const { flags } = vm.frames;
+    const protLo = pageProtLo(vma.flags) & ~PTE_KEEP_LO;
+    const protHi = pageProtHi(vma.flags) & ~PTE_KEEP_HI;
+    const privateWritable = (vma.flags & (VM_WRITE | VM_SHARED)) === VM_WRITE;
+    let first = -1;
+    let last = -1;
+    for (let i = 0; i < walk.count; i++) {
+      const entry = walk.entry + i * 2;
+      const oldLo = i32[entry];
+      if ((oldLo & PTE_MAPS) === 0) continue;
+      const oldHi = i32[entry + 1];
+      let lo = (oldLo & PTE_KEEP_LO) | protLo;
+      const hi = (oldHi & PTE_KEEP_HI) | protHi;
+      if (privateWritable && (lo & (PTE_PRESENT | PTE_SPECIAL)) === PTE_PRESENT) {
+        const pageFlags = flags[pfnOf(lo, hi)];
+        if ((pageFlags & PG_ANON) !== 0 && (pageFlags & PG_ANON_EXCLUSIVE) !== 0) lo |= PTE_RW;
+      }
+      i32[entry] = lo;
+      i32[entry + 1] = hi;
+      changed++;
+      if (needsFlush(oldLo, oldHi, lo, hi)) {
+        if (first < 0) first = i;
+        last = i;
+      }
+    }
+    if (first >= 0) gather.noteRange(walk.addr + first * PAGE_SIZE, walk.addr + (last + 1) * PAGE_SIZE);
+  }
+  gather.finish();
+  return changed;
+}
+
+/** Whether a translation made from the old entry could allow what the new one does not. @linux arch/x86/include/asm/tlbflush.h:pte_flags_need_flush */
+function needsFlush(oldLo: number, oldHi: number, lo: number, hi: number): boolean {
+  if ((oldLo & PTE_PRESENT) === 0) return false;
+  const lost = oldLo & ~lo & (PTE_PRESENT | PTE_RW | PTE_DIRTY);
+  // The high word's rights are one bit that forbids: a fetch may be allowed still where it is new.
+  return lost !== 0 || (~oldHi & hi) < 0;
+}

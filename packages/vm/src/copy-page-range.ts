@@ -1,0 +1,88 @@
+/**
+ * What `fork` does with page tables: entries are copied, pages are not.
+ *
+ * Private pages become write-protected on both sides; the first to write copies. Pages of files and shared memory are
+ * left out where the child's first touch finds them again in the file.
+ */
+import { Errno, PAGE_SIZE } from '@pagelab/abi';
+import { PTE_ACCESSED, PTE_DIRTY, PTE_RW } from '@pagelab/hw';
+import { PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED } from '@pagelab/mm-core';
+import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
+import { PteTableWalk, allocPte } from './pgtable.ts';
+import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
+import { VM_MAYWRITE, VM_MIXEDMAP, VM_PFNMAP, VM_SHARED, VM_UFFD_WP } from './vma.ts';
+import type { VmArea } from './vma.ts';
+
+/** Whether writes to the mapping's pages stay its own. @linux include/linux/mm.h:is_cow_mapping */
+export function isCowMapping(vmFlags: number): boolean {
+  return (vmFlags & (VM_SHARED | VM_MAYWRITE)) === VM_MAYWRITE;
+}
+
+/** Whether a child needs a mapping's entries, or finds its pages by itself. @linux mm/memory.c:vma_needs_copy */
+function needsCopy(src: VmArea): boolean {
+  return (src.flags & (VM_PFNMAP | VM_MIXEDMAP | VM_UFFD_WP)) !== 0 || src.anonVma !== null;
+}
+
+/**
+ * Fills the child's page tables for `dst`, whose bounds are those of its parent's `src`, from `src`'s. Entries of `src`
+ * lose their write right: the caller flushes the parent's translations, once, when all its mappings are copied. Costs a
+ * few steps a resident page.
+ *
+ * @returns 0, or −ENOMEM: what was copied stays, for the caller to unmap
+ * @linux mm/memory.c:copy_page_range
+ */
+export function copyPageRange(dst: VmArea, src: VmArea): number {
+  if (!needsCopy(src)) return 0;
+  const { mm } = dst;
+  const walk = new PteTableWalk(src.mm, src.start, src.end);
+  while (walk.next()) {
+    const dstEntry = allocPte(mm, walk.addr);
+    if (dstEntry < 0) return -Errno.ENOMEM;
+    copyPteRange(dst, src, dstEntry, walk.entry, walk.count);
+  }
+  return 0;
+}
+
+/** @linux mm/memory.c:copy_pte_range */
+function copyPteRange(dst: VmArea, src: VmArea, dstEntry: number, srcEntry: number, count: number): void {
+  const { vm, rss } = dst.mm;
+  const { i32 } = vm.ram;
+  const { flags, refcount, mapcount } = vm.frames;
+  const isCow = isCowMapping(src.flags);
+  // What an entry loses on its way to the child: it was not used there yet, and what is shared is dirtied here.
+  const dropped = (src.flags & VM_SHARED) !== 0 ? PTE_ACCESSED | PTE_DIRTY : PTE_ACCESSED;
+  let anon = 0;
+  let shmem = 0;
+  let file = 0;
+  for (let i = 0; i < count * 2; i += 2) {
+    let lo = i32[srcEntry + i];
+    const hi = i32[srcEntry + i + 1];
+    if ((lo | hi) === 0) continue;
+    if ((lo & PTE_MAPS) !== 0) {
+      if ((lo & PTE_SPECIAL) === 0) {
+        const pfn = pfnOf(lo, hi);
+        const pageFlags = flags[pfn];
+        refcount[pfn]++;
+        mapcount[pfn]++;
+        if ((pageFlags & PG_ANON) !== 0) {
+          flags[pfn] = pageFlags & ~PG_ANON_EXCLUSIVE;
+          anon++;
+        } else if ((pageFlags & PG_SWAPBACKED) !== 0) {
+          shmem++;
+        } else {
+          file++;
+        }
+      }
+      if (isCow && (lo & PTE_RW) !== 0) {
+        lo &= ~PTE_RW;
+        i32[srcEntry + i] = lo;
+      }
+      lo &= ~dropped;
+    }
+    i32[dstEntry + i] = lo;
+    i32[dstEntry + i + 1] = hi;
+  }
+  rss[MM_ANONPAGES] += anon;
+  rss[MM_SHMEMPAGES] += shmem;
+  rss[MM_FILEPAGES] += file;
+}

@@ -1,0 +1,145 @@
+/**
+ * Pages of user space for the kernel: brought in as an access of the program would, with the same rights, and without
+ * one.
+ *
+ * @linux mm/gup.c
+ */
+import { Errno, PAGE_SIZE } from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
+import { PTE_RW } from '@pagelab/hw';
+import type { Pfn } from '@pagelab/hw';
+import { PG_ANON, PG_ANON_EXCLUSIVE } from '@pagelab/mm-core';
+import type { MmStruct } from './mm-struct.ts';
+import { isCowMapping } from './copy-page-range.ts';
+import { FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_OOM, handleMmFault } from './page-fault.ts';
+import { findPte } from './pgtable.ts';
+import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
+import {
+  VM_ACCESS_FLAGS,
+  VM_IO,
+  VM_LOCKONFAULT,
+  VM_MAYREAD,
+  VM_PFNMAP,
+  VM_READ,
+  VM_SHARED,
+  VM_WRITE,
+} from './vma.ts';
+import type { VmArea } from './vma.ts';
+
+/** The page is to be written. @linux include/linux/mm_types.h:FOLL_WRITE */
+export const FOLL_WRITE = 0x1;
+/** Rights that the mapping has not now, but may have, do: a private page is copied, not written where it is read-only. */
+export const FOLL_FORCE = 0x8;
+
+/**
+ * Brings in every page of [start, end), as `mlock` and MAP_POPULATE want them: private writable mappings get pages of
+ * their own, all else is read. Holes between mappings, mappings of devices and, with LOCKONFAULT, all pages are passed
+ * over.
+ *
+ * @returns 0; −errno of the first page that failed, with nothing done behind it: −EFAULT where the mapping has no rights,
+ *   a guard page or the end of the file is met, −ENOMEM
+ * @linux mm/gup.c:__mm_populate
+ */
+export function populateRange(mm: MmStruct, start: VirtAddr, end: VirtAddr): number {
+  let vma = mm.vmas.find(start);
+  while (vma !== undefined && vma.start < end) {
+    if ((vma.flags & (VM_IO | VM_PFNMAP)) === 0) {
+      const error = populateVmaRange(vma, Math.max(start, vma.start), Math.min(end, vma.end));
+      if (error !== 0) return error;
+    }
+    vma = mm.vmas.find(vma.end);
+  }
+  return 0;
+}
+
+/**
+ * As {@link populateRange}, within one mapping.
+ *
+ * @linux mm/gup.c:populate_vma_page_range
+ */
+export function populateVmaRange(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
+  const { flags } = vma;
+  if ((flags & VM_LOCKONFAULT) !== 0) return 0;
+  let follow = (flags & (VM_WRITE | VM_SHARED)) === VM_WRITE ? FOLL_WRITE : 0;
+  if ((flags & VM_ACCESS_FLAGS) !== 0) follow |= FOLL_FORCE;
+  return faultInRange(vma, start, end, follow);
+}
+
+/**
+ * MADV_POPULATE_READ and MADV_POPULATE_WRITE: makes the pages of [start, end), inside one mapping, readable or writable
+ * without a further fault.
+ *
+ * @returns 0, −EINVAL where the mapping does not allow it, −EFAULT, −ENOMEM
+ * @linux mm/gup.c:faultin_page_range
+ */
+export function faultInPages(vma: VmArea, start: VirtAddr, end: VirtAddr, write: boolean): number {
+  const follow = write ? FOLL_WRITE : 0;
+  if (!mayFollow(vma, follow)) return -Errno.EINVAL;
+  return faultInRange(vma, start, end, follow);
+}
+
+function faultInRange(vma: VmArea, start: VirtAddr, end: VirtAddr, follow: number): number {
+  if (!mayFollow(vma, follow)) return -Errno.EFAULT;
+  for (let addr = start; addr < end; addr += PAGE_SIZE) {
+    const pfn = followOrFault(vma, addr, follow);
+    if (pfn < 0) return pfn;
+  }
+  return 0;
+}
+
+/**
+ * The frame behind an address, brought in as an access would. No reference is taken.
+ *
+ * @returns −EFAULT where nothing is mapped or the mapping does not allow it, −ENOMEM
+ * @linux mm/gup.c:get_user_pages
+ */
+export function getUserPage(mm: MmStruct, addr: VirtAddr, write: boolean): Pfn {
+  return getUserPageFlags(mm, addr, write ? FOLL_WRITE : 0);
+}
+
+/** As {@link getUserPage}, with `FOLL_…` flags. */
+export function getUserPageFlags(mm: MmStruct, addr: VirtAddr, follow: number): Pfn {
+  if (!(addr >= 0 && addr < mm.taskSize)) return -Errno.EFAULT;
+  const page = addr - (addr & (PAGE_SIZE - 1));
+  const vma = mm.vmas.get(page);
+  if (vma === undefined || !mayFollow(vma, follow)) return -Errno.EFAULT;
+  return followOrFault(vma, page, follow);
+}
+
+/** Whether the mapping lets the kernel at its pages this way. @linux mm/gup.c:check_vma_flags */
+function mayFollow(vma: VmArea, follow: number): boolean {
+  const { flags } = vma;
+  if ((flags & (VM_IO | VM_PFNMAP)) !== 0) return false;
+  const forced = (follow & FOLL_FORCE) !== 0;
+  if ((follow & FOLL_WRITE) !== 0) return (flags & VM_WRITE) !== 0 || (forced && isCowMapping(flags));
+  return (flags & VM_READ) !== 0 || (forced && (flags & VM_MAYREAD) !== 0);
+}
+
+/** The frame at `addr`; what the entry does not allow yet is faulted in. −errno where that fails. @linux mm/gup.c:__get_user_pages */
+function followOrFault(vma: VmArea, addr: VirtAddr, follow: number): Pfn {
+  const { mm } = vma;
+  const { i32 } = mm.vm.ram;
+  const write = (follow & FOLL_WRITE) !== 0;
+  for (;;) {
+    const entry = findPte(mm, addr);
+    if (entry >= 0) {
+      const lo = i32[entry];
+      const hi = i32[entry + 1];
+      if ((lo & PTE_MAPS) !== 0 && (!write || mayWriteThrough(vma, lo, hi))) return pfnOf(lo, hi);
+    }
+    const fault = handleMmFault(vma, addr, write ? FAULT_FLAG_WRITE : 0);
+    if ((fault & VM_FAULT_ERROR) !== 0) return (fault & VM_FAULT_OOM) !== 0 ? -Errno.ENOMEM : -Errno.EFAULT;
+  }
+}
+
+/**
+ * Whether a page can be written as it is mapped. By force a read-only private mapping can once it has a page of its own.
+ *
+ * @linux mm/gup.c:can_follow_write_pte
+ */
+function mayWriteThrough(vma: VmArea, lo: number, hi: number): boolean {
+  if ((lo & PTE_RW) !== 0) return true;
+  if ((vma.flags & VM_WRITE) !== 0 || (lo & PTE_SPECIAL) !== 0) return false;
+  const pageFlags = vma.mm.vm.frames.flags[pfnOf(lo, hi)];
+  return (pageFlags & PG_ANON) !== 0 && (pageFlags & PG_ANON_EXCLUSIVE) !== 0;
+}

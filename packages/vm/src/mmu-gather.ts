@@ -1,0 +1,94 @@
+/**
+ * Collects what an unmapping takes away until no CPU can reach it any more.
+ *
+ * The order is what matters: entries are cleared first, then the translations of the whole range are flushed once, and
+ * only then are the frames given back, pages and page tables both. Between those steps nothing may run in the address
+ * space.
+ *
+ * @linux mm/mmu_gather.c
+ */
+import type { VirtAddr } from '@pagelab/abi';
+import { PAGE_SIZE } from '@pagelab/hw';
+import type { Pfn } from '@pagelab/hw';
+import { bugOn } from '@pagelab/lib';
+import type { MmStruct } from './mm-struct.ts';
+import { freeTable } from './pgtable.ts';
+import { putUserPage } from './rmap.ts';
+import type { Vm } from './vm.ts';
+
+/** Pages collected at most before a flush is due. @linux include/asm-generic/tlb.h:MAX_GATHER_BATCH_COUNT */
+export const MMU_GATHER_PAGES = 10_000;
+
+/** One at a time is open; `Vm.gather` is used by every operation in turn. */
+export class MmuGather {
+  readonly #vm: Vm;
+  #mm: MmStruct | null = null;
+  /** The range whose translations are stale. */
+  #start: VirtAddr = Infinity;
+  #end: VirtAddr = 0;
+  #pages = new Int32Array(64);
+  #nrPages = 0;
+  readonly #tables: Pfn[] = [];
+
+  constructor(vm: Vm) {
+    this.#vm = vm;
+  }
+
+  /** Opens it for an address space. @linux mm/mmu_gather.c:tlb_gather_mmu */
+  begin(mm: MmStruct): void {
+    bugOn(this.#mm !== null, 'mmu gather: opened twice');
+    this.#mm = mm;
+  }
+
+  /** Entries in [start, end) were cleared or lost rights. @linux include/asm-generic/tlb.h:__tlb_adjust_range */
+  noteRange(start: VirtAddr, end: VirtAddr): void {
+    if (start < this.#start) this.#start = start;
+    if (end > this.#end) this.#end = end;
+  }
+
+  /**
+   * Takes over the reference of an entry that was cleared. Returns whether it is full: then the caller notes what it
+   * cleared so far and flushes.
+   *
+   * @linux include/asm-generic/tlb.h:__tlb_remove_page
+   */
+  addPage(pfn: Pfn): boolean {
+    if (this.#nrPages === this.#pages.length) this.#grow();
+    this.#pages[this.#nrPages++] = pfn;
+    return this.#nrPages === MMU_GATHER_PAGES;
+  }
+
+  /** Takes over a page table that no entry leads to any more. @linux include/asm-generic/tlb.h:tlb_remove_table */
+  addTable(pfn: Pfn): void {
+    this.#tables.push(pfn);
+  }
+
+  /** Flushes what is stale and frees what was collected. @linux mm/mmu_gather.c:tlb_flush_mmu */
+  flush(): void {
+    const vm = this.#vm;
+    if (this.#end > this.#start) {
+      vm.smp.flushTlbRange(this.#mm!.pgd * PAGE_SIZE, this.#start, this.#end);
+      this.#start = Infinity;
+      this.#end = 0;
+    }
+    const pages = this.#pages;
+    const nrPages = this.#nrPages;
+    for (let i = 0; i < nrPages; i++) putUserPage(vm, pages[i]);
+    this.#nrPages = 0;
+    const tables = this.#tables;
+    for (let i = 0; i < tables.length; i++) freeTable(vm, tables[i]);
+    tables.length = 0;
+  }
+
+  /** Flushes and closes. @linux mm/mmu_gather.c:tlb_finish_mmu */
+  finish(): void {
+    this.flush();
+    this.#mm = null;
+  }
+
+  #grow(): void {
+    const longer = new Int32Array(Math.min(this.#pages.length * 4, MMU_GATHER_PAGES));
+    longer.set(this.#pages);
+    this.#pages = longer;
+  }
+}

@@ -1,0 +1,392 @@
+/**
+ * What happens when an address is touched that the page tables do not let through: the only way from what a mapping
+ * promises to a page that is there.
+ *
+ * Anonymous memory that is only read shows the zero page, the same for all; the first write takes a frame of its own.
+ * A private page that others may still see is copied by the first write (copy on write) unless the writer is the last
+ * that holds it. Pages of files and shared memory come from the file's `getPage`.
+ *
+ * @linux mm/memory.c, arch/x86/mm/fault.c
+ */
+import { Errno, PAGE_SIZE } from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
+import { PF_INSTR, PF_PROT, PF_WRITE, PTE_ACCESSED, PTE_DIRTY, PTE_RW, PTE_SOFT_DIRTY_HI, pteHi, pteIndex, pteLo } from '@pagelab/hw';
+import type { Pfn } from '@pagelab/hw';
+import {
+  GFP_HIGHUSER_MOVABLE,
+  PG_ANON,
+  PG_ANON_EXCLUSIVE,
+  PG_DIRTY,
+  PG_KSM,
+  PG_LOCKED,
+  PG_UPTODATE,
+  VM_EVENT,
+  __GFP_ZERO,
+} from '@pagelab/mm-core';
+import { anonVmaPrepare } from './anon-vma.ts';
+import { MM_ANONPAGES } from './mm-struct.ts';
+import type { MmStruct } from './mm-struct.ts';
+import { allocPmd, allocPteBelow, tableBelow } from './pgtable.ts';
+import { PTE_MAPS, PTE_SPECIAL, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
+import { addFileRmap, addNewAnonRmap, linearPageIndex, mmCounter, putUserPage, removeRmap } from './rmap.ts';
+import { expandStack } from './stack.ts';
+import { VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_MAYSHARE, VM_SHARED, VM_WRITE } from './vma.ts';
+import type { VmArea } from './vma.ts';
+
+/** The access can be tried again. */
+export const FAULT_OK = 0;
+/** SIGSEGV, SEGV_MAPERR: nothing is mapped there, or nothing that may be touched. */
+export const FAULT_MAPERR = 1;
+/** SIGSEGV, SEGV_ACCERR: the mapping does not allow it. */
+export const FAULT_ACCERR = 2;
+/** SIGBUS, BUS_ADRERR: beyond the end of the object behind the mapping, or an I/O error. */
+export const FAULT_SIGBUS = 3;
+/** There is no memory, and nothing could be killed for it. */
+export const FAULT_OOM = 4;
+
+/** What an access wants, for {@link handleMmFault}. @linux include/linux/mm_types.h:fault_flag */
+export const FAULT_FLAG_WRITE = 0x1;
+export const FAULT_FLAG_USER = 0x40;
+export const FAULT_FLAG_REMOTE = 0x80;
+export const FAULT_FLAG_INSTRUCTION = 0x100;
+
+/** What {@link handleMmFault} answers, combined. @linux include/linux/mm_types.h:vm_fault_reason */
+export const VM_FAULT_OOM = 0x1;
+export const VM_FAULT_SIGBUS = 0x2;
+export const VM_FAULT_MAJOR = 0x4;
+export const VM_FAULT_SIGSEGV = 0x40;
+/** The entry is in place. */
+export const VM_FAULT_NOPAGE = 0x100;
+/** Any of these, and the fault was not served. */
+export const VM_FAULT_ERROR = VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV;
+
+/** Pages of a file that one read fault maps at most, if they are cached already. @linux mm/memory.c:fault_around_pages */
+export const FAULT_AROUND_PAGES = 16;
+
+/**
+ * Serves a page fault of user mode.
+ *
+ * A stack grows here, if the address lies below it. Faults are counted in `mm.minFlt` and `mm.majFlt`;
+ * `vm.lastFaultMajor` tells of the last one.
+ *
+ * @param address as CR2 has it, not aligned; a kernel address is refused
+ * @param errorCode `PF_…` bits as the CPU pushes them
+ * @returns {@link FAULT_OK}, or what to raise: `FAULT_…`
+ * @linux arch/x86/mm/fault.c:do_user_addr_fault
+ */
+export function handlePageFault(mm: MmStruct, address: VirtAddr, errorCode: number): number {
+  const { trace, tracePageFaultUser } = mm.vm;
+  if (trace.enabled) trace.emit(tracePageFaultUser, address, errorCode);
+  if (!(address >= 0 && address < mm.taskSize)) return FAULT_MAPERR;
+  const page = address - (address & (PAGE_SIZE - 1));
+  const vma = mm.vmas.find(page);
+  if (vma === undefined) return FAULT_MAPERR;
+  if (page < vma.start) {
+    if ((vma.flags & VM_GROWSDOWN) === 0 || expandStack(vma, page) !== 0) return FAULT_MAPERR;
+  }
+  if (!accessAllowed(vma.flags, errorCode)) return FAULT_ACCERR;
+
+  let flags = FAULT_FLAG_USER;
+  if ((errorCode & PF_WRITE) !== 0) flags |= FAULT_FLAG_WRITE;
+  if ((errorCode & PF_INSTR) !== 0) flags |= FAULT_FLAG_INSTRUCTION;
+  const fault = handleMmFault(vma, page, flags);
+  if ((fault & VM_FAULT_ERROR) === 0) return FAULT_OK;
+  if ((fault & VM_FAULT_OOM) !== 0) return FAULT_OOM;
+  return (fault & VM_FAULT_SIGBUS) !== 0 ? FAULT_SIGBUS : FAULT_MAPERR;
+}
+
+/** @linux arch/x86/mm/fault.c:access_error */
+function accessAllowed(vmFlags: number, errorCode: number): boolean {
+  if ((errorCode & PF_WRITE) !== 0) return (vmFlags & VM_WRITE) !== 0;
+  // A read or fetch of a page that is there failed: it is not for reading, or not for fetching.
+  if ((errorCode & PF_PROT) !== 0) return false;
+  return (vmFlags & VM_ACCESS_FLAGS) !== 0;
+}
+
+/**
+ * Brings the page at `address` into the page tables of `vma`'s address space, as the access wants it. What the access
+ * may do must have been checked.
+ *
+ * @param address page-aligned, inside `vma`
+ * @param flags `FAULT_FLAG_…`
+ * @returns `VM_FAULT_…` bits
+ * @linux mm/memory.c:handle_mm_fault
+ */
+export function handleMmFault(vma: VmArea, address: VirtAddr, flags: number): number {
+  const { mm } = vma;
+  const { vm } = mm;
+  const fault = servePage(vma, address, flags);
+  // The event counts failed faults, too; the address space's own counts do not.
+  vm.pages.events[VM_EVENT.PGFAULT]++;
+  vm.lastFaultMajor = (fault & VM_FAULT_MAJOR) !== 0;
+  if ((fault & VM_FAULT_ERROR) === 0) {
+    if ((fault & VM_FAULT_MAJOR) !== 0) mm.majFlt++;
+    else mm.minFlt++;
+  }
+  return fault;
+}
+
+/** @linux mm/memory.c:handle_pte_fault */
+function servePage(vma: VmArea, address: VirtAddr, flags: number): number {
+  const { mm } = vma;
+  const { ram } = mm.vm;
+  const { i32 } = ram;
+  const pmdEntry = allocPmd(mm, address);
+  if (pmdEntry < 0) return VM_FAULT_OOM;
+  const table = tableBelow(ram, pmdEntry);
+  if (table < 0) return serveMissing(vma, address, flags, pmdEntry);
+  const entry = table + pteIndex(address) * 2;
+  const lo = i32[entry];
+  const hi = i32[entry + 1];
+  if ((lo | hi) === 0) return serveMissing(vma, address, flags, pmdEntry);
+  // There is no swap: what shows no frame is a guard page.
+  if ((lo & PTE_MAPS) === 0) return VM_FAULT_SIGSEGV;
+  let used = lo | PTE_ACCESSED;
+  if ((flags & FAULT_FLAG_WRITE) !== 0) {
+    if ((lo & PTE_RW) === 0) return serveWriteProtected(vma, address, entry, lo, hi);
+    used |= PTE_DIRTY;
+    i32[entry + 1] = hi | PTE_SOFT_DIRTY_HI;
+  }
+  i32[entry] = used;
+  return 0;
+}
+
+/** @linux mm/memory.c:do_pte_missing */
+function serveMissing(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: number): number {
+  if (vma.file === null) return serveAnonymous(vma, address, flags, pmdEntry);
+  if ((flags & FAULT_FLAG_WRITE) === 0) return serveFileRead(vma, address, pmdEntry);
+  if ((vma.flags & VM_SHARED) === 0) return serveFileCow(vma, address, pmdEntry);
+  return serveFileShared(vma, address, pmdEntry);
+}
+
+/** @linux mm/memory.c:do_anonymous_page */
+function serveAnonymous(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: number): number {
+  const { mm } = vma;
+  const { vm } = mm;
+  const { i32 } = vm.ram;
+  const vmFlags = vma.flags;
+  const entry = allocPteBelow(mm, pmdEntry, address);
+  if (entry < 0) return VM_FAULT_OOM;
+  if ((flags & FAULT_FLAG_WRITE) === 0) {
+    i32[entry] = pteLo(vm.zeroPfn, pageProtLo(vmFlags) | PTE_SPECIAL);
+    i32[entry + 1] = pteHi(vm.zeroPfn, pageProtHi(vmFlags));
+    return 0;
+  }
+  if (vma.anonVma === null && anonVmaPrepare(vma) !== 0) return VM_FAULT_OOM;
+  const pfn = vm.pages.allocPage(GFP_HIGHUSER_MOVABLE | __GFP_ZERO);
+  if (pfn < 0) return VM_FAULT_OOM;
+  addNewAnonRmap(vm, pfn, vma, address);
+  mm.rss[MM_ANONPAGES]++;
+  setAnonEntry(i32, entry, pfn, vmFlags);
+  return 0;
+}
+
+/**
+ * Writes the entry of a private page that only this address space has, for a write. By force that comes to a read-only
+ * mapping, too: there the page is dirty, but stays protected.
+ */
+function setAnonEntry(i32: Int32Array, entry: number, pfn: Pfn, vmFlags: number): void {
+  const rights = (vmFlags & VM_WRITE) !== 0 ? PTE_RW | PTE_DIRTY : PTE_DIRTY;
+  i32[entry] = pteLo(pfn, pageProtLo(vmFlags) | rights);
+  i32[entry + 1] = pteHi(pfn, pageProtHi(vmFlags) | PTE_SOFT_DIRTY_HI);
+}
+
+/**
+ * A write to a page that is there but write-protected: the page is taken over where nobody else can see it, and copied
+ * otherwise; a page of a shared mapping just becomes writable.
+ *
+ * @linux mm/memory.c:do_wp_page
+ */
+function serveWriteProtected(vma: VmArea, address: VirtAddr, entry: number, lo: number, hi: number): number {
+  const { vm } = vma.mm;
+  const { flags } = vm.frames;
+  const pfn = (lo & PTE_SPECIAL) === 0 ? pfnOf(lo, hi) : -1;
+  if ((vma.flags & (VM_SHARED | VM_MAYSHARE)) !== 0) {
+    reuseEntry(vma, entry, lo, hi);
+    if (pfn >= 0) flags[pfn] |= PG_DIRTY;
+    return 0;
+  }
+  if (pfn >= 0 && (flags[pfn] & PG_ANON) !== 0) {
+    if ((flags[pfn] & PG_ANON_EXCLUSIVE) !== 0 || takeOver(vma, pfn)) {
+      reuseEntry(vma, entry, lo, hi);
+      return 0;
+    }
+  }
+  return copyPage(vma, address, entry, pfn);
+}
+
+/**
+ * Whether an anonymous page that was shared over `fork` has this one holder left; it is the VMA's own from then on.
+ *
+ * @linux mm/memory.c:wp_can_reuse_anon_folio
+ */
+function takeOver(vma: VmArea, pfn: Pfn): boolean {
+  const { frames } = vma.mm.vm;
+  if (frames.refcount[pfn] !== 1 || (frames.flags[pfn] & (PG_KSM | PG_LOCKED)) !== 0) return false;
+  frames.mapping[pfn] = vma.anonVma!.id;
+  frames.flags[pfn] |= PG_ANON_EXCLUSIVE;
+  return true;
+}
+
+/** Makes an entry writable in place. No flush: a CPU that still has the old rights faults and looks again. @linux mm/memory.c:wp_page_reuse */
+function reuseEntry(vma: VmArea, entry: number, lo: number, hi: number): void {
+  const { vm } = vma.mm;
+  const { i32 } = vm.ram;
+  const writable = (vma.flags & VM_WRITE) !== 0 ? PTE_RW : 0;
+  i32[entry] = lo | PTE_ACCESSED | PTE_DIRTY | writable;
+  i32[entry + 1] = hi | PTE_SOFT_DIRTY_HI;
+  vm.pages.events[VM_EVENT.PGREUSE]++;
+}
+
+/** Replaces what a private entry shows, `pfn` or, at −1, the zero page, by a copy. @linux mm/memory.c:wp_page_copy */
+function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn): number {
+  const { mm } = vma;
+  const { vm } = mm;
+  if (vma.anonVma === null && anonVmaPrepare(vma) !== 0) return VM_FAULT_OOM;
+  const copy = vm.pages.allocPage(pfn < 0 ? GFP_HIGHUSER_MOVABLE | __GFP_ZERO : GFP_HIGHUSER_MOVABLE);
+  if (copy < 0) return VM_FAULT_OOM;
+  if (pfn < 0) {
+    mm.rss[MM_ANONPAGES]++;
+  } else {
+    vm.ram.copyFrame(copy, pfn);
+    const kind = mmCounter(vm.frames.flags[pfn]);
+    if (kind !== MM_ANONPAGES) {
+      mm.rss[kind]--;
+      mm.rss[MM_ANONPAGES]++;
+    }
+  }
+  addNewAnonRmap(vm, copy, vma, address);
+  setAnonEntry(vm.ram.i32, entry, copy, vma.flags);
+  vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, address, address + PAGE_SIZE);
+  if (pfn >= 0) {
+    removeRmap(vm, pfn, vma);
+    putUserPage(vm, pfn);
+  }
+  return 0;
+}
+
+/** A read of a page of a file: maps it and what is cached around it. @linux mm/memory.c:do_read_fault */
+function serveFileRead(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
+  const around = faultAround(vma, address, pmdEntry);
+  if (around !== 0) return around;
+  const pfn = fetchPage(vma, address);
+  if (pfn < 0) return faultOf(pfn);
+  const entry = allocPteBelow(vma.mm, pmdEntry, address);
+  if (entry < 0) {
+    putUserPage(vma.mm.vm, pfn);
+    return VM_FAULT_OOM;
+  }
+  setFileEntry(vma, entry, pfn, 0);
+  return 0;
+}
+
+/**
+ * Maps the pages of the file that are cached in the aligned group of 16 around `address`, as far as the mapping, the
+ * page table and the file reach.
+ *
+ * @returns VM_FAULT_NOPAGE where that served the address; 0 where it did not; VM_FAULT_OOM
+ * @linux mm/memory.c:do_fault_around, mm/filemap.c:filemap_map_pages
+ */
+function faultAround(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
+  const { mm } = vma;
+  const { vm } = mm;
+  const { mapping, size } = vma.file!.inode;
+  const { flags, refcount } = vm.frames;
+  const pteOffset = pteIndex(address);
+  const vmaOffset = (address - vma.start) / PAGE_SIZE;
+  const pgoff = vma.pgoff + vmaOffset;
+  const fromPte = Math.max(pteOffset - (pteOffset % FAULT_AROUND_PAGES), pteOffset - Math.min(pteOffset, vmaOffset));
+  const toPte = Math.min(fromPte + FAULT_AROUND_PAGES, 512, pteOffset + (vma.end - vma.start) / PAGE_SIZE - vmaOffset) - 1;
+  const lastPgoff = Math.min(pgoff + toPte - pteOffset, Math.ceil(size / PAGE_SIZE) - 1);
+  let served = 0;
+  let table = -1;
+  for (
+    let at = mapping.pages.nextIndex(pgoff + fromPte - pteOffset);
+    at >= 0 && at <= lastPgoff;
+    at = mapping.pages.nextIndex(at + 1)
+  ) {
+    const pfn = mapping.pages.get(at);
+    if ((flags[pfn] & (PG_UPTODATE | PG_LOCKED)) !== PG_UPTODATE) continue;
+    if (table < 0) {
+      const entry = allocPteBelow(mm, pmdEntry, address);
+      if (entry < 0) return VM_FAULT_OOM;
+      table = entry - pteOffset * 2;
+    }
+    const entry = table + (pteOffset + at - pgoff) * 2;
+    const { i32 } = vm.ram;
+    if ((i32[entry] | i32[entry + 1]) !== 0) continue;
+    refcount[pfn]++;
+    setFileEntry(vma, entry, pfn, 0);
+    if (at === pgoff) served = VM_FAULT_NOPAGE;
+  }
+  return served;
+}
+
+/** A write to a page of a file in a private mapping that is not there yet: maps a copy. @linux mm/memory.c:do_cow_fault */
+function serveFileCow(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
+  const { mm } = vma;
+  const { vm } = mm;
+  if (vma.anonVma === null && anonVmaPrepare(vma) !== 0) return VM_FAULT_OOM;
+  const copy = vm.pages.allocPage(GFP_HIGHUSER_MOVABLE);
+  if (copy < 0) return VM_FAULT_OOM;
+  const pfn = fetchPage(vma, address);
+  if (pfn < 0) {
+    vm.pages.freePage(copy);
+    return faultOf(pfn);
+  }
+  vm.ram.copyFrame(copy, pfn);
+  putUserPage(vm, pfn);
+  const entry = allocPteBelow(mm, pmdEntry, address);
+  if (entry < 0) {
+    vm.pages.freePage(copy);
+    return VM_FAULT_OOM;
+  }
+  addNewAnonRmap(vm, copy, vma, address);
+  mm.rss[MM_ANONPAGES]++;
+  setAnonEntry(vm.ram.i32, entry, copy, vma.flags);
+  return 0;
+}
+
+/** A write to a page of a file in a shared mapping that is not there yet. @linux mm/memory.c:do_shared_fault */
+function serveFileShared(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
+  const { vm } = vma.mm;
+  const pfn = fetchPage(vma, address);
+  if (pfn < 0) return faultOf(pfn);
+  const entry = allocPteBelow(vma.mm, pmdEntry, address);
+  if (entry < 0) {
+    putUserPage(vm, pfn);
+    return VM_FAULT_OOM;
+  }
+  vm.frames.flags[pfn] |= PG_DIRTY;
+  setFileEntry(vma, entry, pfn, FAULT_FLAG_WRITE);
+  return 0;
+}
+
+/** The file's page at `address`, with a reference; −errno. @linux mm/memory.c:__do_fault */
+function fetchPage(vma: VmArea, address: VirtAddr): number {
+  const { mapping } = vma.file!.inode;
+  return mapping.ops.getPage(mapping, linearPageIndex(vma, address));
+}
+
+/** @linux include/linux/mm.h:vmf_error */
+function faultOf(error: number): number {
+  return error === -Errno.ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+}
+
+/** Writes the entry of a page of a file, whose reference passes to it. @linux mm/memory.c:set_pte_range */
+function setFileEntry(vma: VmArea, entry: number, pfn: Pfn, flags: number): void {
+  const { mm } = vma;
+  const { vm } = mm;
+  const { i32 } = vm.ram;
+  const pageFlags = vm.frames.flags[pfn];
+  let lo = pteLo(pfn, pageProtLo(vma.flags));
+  let hi = pteHi(pfn, pageProtHi(vma.flags));
+  if ((flags & FAULT_FLAG_WRITE) !== 0 || ((lo & PTE_RW) !== 0 && (pageFlags & PG_DIRTY) !== 0)) {
+    lo |= PTE_DIRTY;
+    hi |= PTE_SOFT_DIRTY_HI;
+  }
+  i32[entry] = lo;
+  i32[entry + 1] = hi;
+  addFileRmap(vm, pfn, vma);
+  mm.rss[mmCounter(pageFlags)]++;
+}

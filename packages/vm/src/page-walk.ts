@@ -1,0 +1,214 @@
+/**
+ * What `/proc` and `mincore` tell of an address space's pages: read from the page tables, without changing them.
+ */
+import { PAGE_SIZE } from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
+import { PTE_ACCESSED, PTE_DIRTY, PTE_RW, PTE_SOFT_DIRTY_HI, PTE_UFFD_WP_LO } from '@pagelab/hw';
+import type { Pfn } from '@pagelab/hw';
+import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED, PG_UPTODATE } from '@pagelab/mm-core';
+import type { MmStruct } from './mm-struct.ts';
+import { PteTableWalk, findPte } from './pgtable.ts';
+import { PTE_MAPS, PTE_SPECIAL, isGuardMarker, pfnOf } from './pte.ts';
+import { linearPageIndex } from './rmap.ts';
+import { VM_LOCKED, VM_SOFTDIRTY } from './vma.ts';
+import type { VmArea } from './vma.ts';
+
+/** What a mapping keeps in memory, in bytes; the names are those of `/proc/PID/smaps`. */
+export interface SmapsSizes {
+  size: number;
+  /** All that is resident. */
+  rss: number;
+  /** Each page divided by its mappings; rounded down to a byte. */
+  pss: number;
+  pssAnon: number;
+  pssFile: number;
+  pssShmem: number;
+  pssDirty: number;
+  /** Mapped elsewhere too, or here only; written to or not. */
+  sharedClean: number;
+  sharedDirty: number;
+  privateClean: number;
+  privateDirty: number;
+  /** Used since the accessed bits were last cleared. */
+  referenced: number;
+  anonymous: number;
+  swap: number;
+  swapPss: number;
+  /** The share of `pss` that is locked. */
+  locked: number;
+}
+
+/** Fraction bits of a page's share: as Linux keeps them. @linux fs/proc/task_mmu.c:PSS_SHIFT */
+const PSS_UNIT = 4096;
+
+/**
+ * Adds up the pages of a mapping. Costs a few steps a resident page.
+ *
+ * @linux fs/proc/task_mmu.c:smap_gather_stats
+ */
+export function smapsOf(vma: VmArea): SmapsSizes {
+  const { mm } = vma;
+  const { vm } = mm;
+  const { i32 } = vm.ram;
+  const { flags, mapcount } = vm.frames;
+  const isLocked = (vma.flags & VM_LOCKED) !== 0;
+  const sizes: SmapsSizes = {
+    size: vma.end - vma.start,
+    rss: 0,
+    pss: 0,
+    pssAnon: 0,
+    pssFile: 0,
+    pssShmem: 0,
+    pssDirty: 0,
+    sharedClean: 0,
+    sharedDirty: 0,
+    privateClean: 0,
+    privateDirty: 0,
+    referenced: 0,
+    anonymous: 0,
+    swap: 0,
+    swapPss: 0,
+    locked: 0,
+  };
+  const walk = new PteTableWalk(mm, vma.start, vma.end);
+  while (walk.next()) {
+    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2) {
+      const lo = i32[entry];
+      if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
+      const pfn = pfnOf(lo, i32[entry + 1]);
+      const pageFlags = flags[pfn];
+      const isDirty = (lo & PTE_DIRTY) !== 0 || (pageFlags & PG_DIRTY) !== 0;
+      const mappings = mapcount[pfn];
+      const share = Math.floor((PAGE_SIZE * PSS_UNIT) / mappings);
+      sizes.rss += PAGE_SIZE;
+      sizes.pss += share;
+      if (isDirty) sizes.pssDirty += share;
+      if (isLocked) sizes.locked += share;
+      if ((lo & PTE_ACCESSED) !== 0 || (pageFlags & PG_REFERENCED) !== 0) sizes.referenced += PAGE_SIZE;
+      if ((pageFlags & PG_ANON) !== 0) {
+        sizes.anonymous += PAGE_SIZE;
+        sizes.pssAnon += share;
+      } else if ((pageFlags & PG_SWAPBACKED) !== 0) {
+        sizes.pssShmem += share;
+      } else {
+        sizes.pssFile += share;
+      }
+      if (mappings > 1) {
+        if (isDirty) sizes.sharedDirty += PAGE_SIZE;
+        else sizes.sharedClean += PAGE_SIZE;
+      } else if (isDirty) {
+        sizes.privateDirty += PAGE_SIZE;
+      } else {
+        sizes.privateClean += PAGE_SIZE;
+      }
+    }
+  }
+  sizes.pss = Math.floor(sizes.pss / PSS_UNIT);
+  sizes.pssAnon = Math.floor(sizes.pssAnon / PSS_UNIT);
+  sizes.pssFile = Math.floor(sizes.pssFile / PSS_UNIT);
+  sizes.pssShmem = Math.floor(sizes.pssShmem / PSS_UNIT);
+  sizes.pssDirty = Math.floor(sizes.pssDirty / PSS_UNIT);
+  sizes.locked = Math.floor(sizes.locked / PSS_UNIT);
+  return sizes;
+}
+
+/** High word of an entry of `/proc/PID/pagemap`. @linux fs/proc/task_mmu.c:PM_PRESENT */
+export const PM_PRESENT_HI = 1 << 31;
+/** Bit 62. */
+export const PM_SWAP_HI = 1 << 30;
+/** Bit 61: a page of a file or of shared memory. */
+export const PM_FILE_HI = 1 << 29;
+/** Bit 58: a guard page. */
+export const PM_GUARD_REGION_HI = 1 << 26;
+/** Bit 57: write-protected by userfaultfd. */
+export const PM_UFFD_WP_HI = 1 << 25;
+/** Bit 56: mapped once. */
+export const PM_MMAP_EXCLUSIVE_HI = 1 << 24;
+/** Bit 55: written to since it was last asked to note that. */
+export const PM_SOFT_DIRTY_HI = 1 << 23;
+
+/** A 64-bit entry of `/proc/PID/pagemap` as two int32. */
+export interface PagemapEntry {
+  readonly lo: number;
+  readonly hi: number;
+}
+
+/**
+ * The entry of `/proc/PID/pagemap` for the page at `addr`: the frame in the low 55 bits, and `PM_…` bits.
+ *
+ * @linux fs/proc/task_mmu.c:pte_to_pagemap_entry
+ */
+export function pagemapEntry(mm: MmStruct, addr: VirtAddr): PagemapEntry {
+  const { vm } = mm;
+  const vma = mm.vmas.get(addr);
+  let hi = vma !== undefined && (vma.flags & VM_SOFTDIRTY) !== 0 ? PM_SOFT_DIRTY_HI : 0;
+  const entry = vma === undefined ? -1 : findPte(mm, addr);
+  if (entry < 0) return { lo: 0, hi };
+  const pteLo = vm.ram.i32[entry];
+  const pteHi = vm.ram.i32[entry + 1];
+  if (isGuardMarker(pteLo, pteHi)) return { lo: 0, hi: hi | PM_GUARD_REGION_HI };
+  if ((pteLo & PTE_MAPS) === 0) return { lo: 0, hi };
+  const pfn = pfnOf(pteLo, pteHi);
+  hi |= PM_PRESENT_HI;
+  if ((pteHi & PTE_SOFT_DIRTY_HI) !== 0) hi |= PM_SOFT_DIRTY_HI;
+  if ((pteLo & PTE_UFFD_WP_LO) !== 0) hi |= PM_UFFD_WP_HI;
+  if ((pteLo & PTE_SPECIAL) === 0) {
+    if ((vm.frames.flags[pfn] & PG_ANON) === 0) hi |= PM_FILE_HI;
+    if (vm.frames.mapcount[pfn] === 1) hi |= PM_MMAP_EXCLUSIVE_HI;
+  }
+  return { lo: pfn, hi };
+}
+
+/** What is at an address, for people and tests. */
+export interface PageState {
+  /** The frame that is mapped, the zero page included; −1 for none. */
+  readonly pfn: Pfn;
+  /** `'zero'` is the zero page, `'guard'` a marker of MADV_GUARD_INSTALL. */
+  readonly kind: 'none' | 'zero' | 'anon' | 'shmem' | 'file' | 'guard';
+  readonly writable: boolean;
+  readonly dirty: boolean;
+  readonly accessed: boolean;
+  /** Entries that show the frame. */
+  readonly mapcount: number;
+}
+
+/** Tells what the page tables have at `addr`. */
+export function pageState(mm: MmStruct, addr: VirtAddr): PageState {
+  const { frames, ram } = mm.vm;
+  const none = { pfn: -1, kind: 'none', writable: false, dirty: false, accessed: false, mapcount: 0 } as const;
+  const entry = findPte(mm, addr);
+  if (entry < 0) return none;
+  const lo = ram.i32[entry];
+  const hi = ram.i32[entry + 1];
+  if (isGuardMarker(lo, hi)) return { ...none, kind: 'guard' };
+  if ((lo & PTE_MAPS) === 0) return none;
+  const pfn = pfnOf(lo, hi);
+  const pageFlags = frames.flags[pfn];
+  let kind: PageState['kind'] = 'file';
+  if ((lo & PTE_SPECIAL) !== 0) kind = 'zero';
+  else if ((pageFlags & PG_ANON) !== 0) kind = 'anon';
+  else if ((pageFlags & PG_SWAPBACKED) !== 0) kind = 'shmem';
+  return {
+    pfn,
+    kind,
+    writable: (lo & PTE_RW) !== 0,
+    dirty: (lo & PTE_DIRTY) !== 0,
+    accessed: (lo & PTE_ACCESSED) !== 0,
+    mapcount: frames.mapcount[pfn],
+  };
+}
+
+/**
+ * Whether touching the page at `addr`, inside `vma`, would not have to wait for a device: 1 or 0. A page of a file counts
+ * when it is cached, mapped here or not.
+ *
+ * @linux mm/mincore.c:mincore_pte_range
+ */
+export function mincorePage(vma: VmArea, addr: VirtAddr): number {
+  const { vm } = vma.mm;
+  const entry = findPte(vma.mm, addr);
+  if (entry >= 0 && (vm.ram.i32[entry] & PTE_MAPS) !== 0) return 1;
+  if (vma.file === null) return 0;
+  const pfn = vma.file.inode.mapping.pages.get(linearPageIndex(vma, addr));
+  return pfn >= 0 && (vm.frames.flags[pfn] & PG_UPTODATE) !== 0 ? 1 : 0;
+}

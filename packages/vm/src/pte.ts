@@ -1,0 +1,91 @@
+/**
+ * What Linux keeps in the entries of the last level of user page tables.
+ *
+ * A present entry is hardware's, with one bit of software: *special* entries show a frame that is nobody's page, such as
+ * the zero page, and are counted nowhere. An entry of a PROT_NONE mapping keeps its frame but not the present bit: the
+ * global bit, which hardware ignores then, tells it from the rest. Everything else that is not zero stands for a page
+ * that is elsewhere, or for a promise (a marker), in the form of Linux's swap entries:
+ *
+ * ```
+ *  63    59 58                         9 8  7      1 0
+ * +--------+----------------------------+--+--------+-+
+ * |  type  |      offset, inverted      | 0|  flags |0|
+ * +--------+----------------------------+--+--------+-+
+ * ```
+ *
+ * @linux arch/x86/include/asm/pgtable_64.h
+ */
+import {
+  PTE_ACCESSED,
+  PTE_DIRTY,
+  PTE_GLOBAL,
+  PTE_HI_FRAME_MASK,
+  PTE_LO_FRAME_MASK,
+  PTE_NX_HI,
+  PTE_PCD,
+  PTE_PRESENT,
+  PTE_PS,
+  PTE_PWT,
+  PTE_RW,
+  PTE_SOFT_DIRTY_HI,
+  PTE_UFFD_WP_LO,
+  PTE_USER,
+} from '@pagelab/hw';
+import { VM_EXEC, VM_READ, VM_SHARED, VM_WRITE } from './vma.ts';
+
+/** Low word: the page is there, but may not be touched at all. @linux arch/x86/include/asm/pgtable_types.h:_PAGE_PROTNONE */
+export const PTE_PROTNONE = PTE_GLOBAL;
+/** Low word: shows a frame that has no page to count. @linux arch/x86/include/asm/pgtable_types.h:_PAGE_SPECIAL */
+export const PTE_SPECIAL = 0x200;
+/** Low word: either of these, and the entry shows a frame. @linux arch/x86/include/asm/pgtable.h:pte_present */
+export const PTE_MAPS = PTE_PRESENT | PTE_PROTNONE;
+/** Low word of an entry that leads to a lower table. @linux arch/x86/include/asm/pgtable_types.h:_PAGE_TABLE */
+export const PTE_TABLE = PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY;
+
+/** What `mprotect` leaves alone in each word. @linux arch/x86/include/asm/pgtable_types.h:_PAGE_CHG_MASK */
+export const PTE_KEEP_LO =
+  PTE_LO_FRAME_MASK | PTE_PCD | PTE_PWT | PTE_SPECIAL | PTE_ACCESSED | PTE_DIRTY | PTE_PS | PTE_UFFD_WP_LO;
+export const PTE_KEEP_HI = PTE_HI_FRAME_MASK | PTE_SOFT_DIRTY_HI;
+
+const SWP_TYPE_SHIFT_HI = 27;
+const SWP_OFFSET_SHIFT_LO = 9;
+/** The type of entries that only mark. @linux include/linux/swap.h:SWP_PTE_MARKER */
+const SWP_PTE_MARKER = 31;
+/** @linux include/linux/swapops.h:PTE_MARKER_GUARD */
+const PTE_MARKER_GUARD = 4;
+
+/** The two words of the entry that MADV_GUARD_INSTALL leaves: the page may not be touched. */
+export const PTE_GUARD_LO = (~PTE_MARKER_GUARD << SWP_OFFSET_SHIFT_LO) | 0;
+export const PTE_GUARD_HI = (SWP_PTE_MARKER << SWP_TYPE_SHIFT_HI) | 0x7ff_ffff | 0;
+
+/**
+ * Low words of new entries by `VM_READ | VM_WRITE | VM_EXEC | VM_SHARED`. Private entries are never writable here: who
+ * may write a private page is found out page by page.
+ *
+ * @linux arch/x86/mm/pgprot.c:protection_map
+ */
+const PROTECTION_LO = Int32Array.from({ length: 16 }, (_, flags) => {
+  if ((flags & (VM_READ | VM_WRITE | VM_EXEC)) === 0) return PTE_PROTNONE | PTE_ACCESSED;
+  const shown = PTE_PRESENT | PTE_USER | PTE_ACCESSED;
+  return (flags & (VM_SHARED | VM_WRITE)) === (VM_SHARED | VM_WRITE) ? shown | PTE_RW : shown;
+});
+
+/** Low word, without a frame, of a new entry of a mapping with these `VM_` flags. @linux mm/pgprot.c:vm_get_page_prot */
+export function pageProtLo(vmFlags: number): number {
+  return PROTECTION_LO[vmFlags & (VM_READ | VM_WRITE | VM_EXEC | VM_SHARED)];
+}
+
+/** High word, without a frame, of a new entry of a mapping with these `VM_` flags. */
+export function pageProtHi(vmFlags: number): number {
+  return (vmFlags & (VM_READ | VM_WRITE | VM_EXEC)) === 0 || (vmFlags & VM_EXEC) !== 0 ? 0 : PTE_NX_HI;
+}
+
+/** The frame of an entry that shows one, as an int32: frames are numbered below 2^31. */
+export function pfnOf(lo: number, hi: number): number {
+  return (lo >>> 12) | ((hi & 0x7ff) << 20);
+}
+
+/** Whether an entry is the marker of a guard page. @linux include/linux/swapops.h:is_guard_swp_entry */
+export function isGuardMarker(lo: number, hi: number): boolean {
+  return lo === PTE_GUARD_LO && hi === PTE_GUARD_HI;
+}

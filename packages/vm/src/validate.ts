@@ -1,0 +1,317 @@
+/**
+ * Recomputes what virtual memory keeps count of, from the mappings and the page tables alone, and compares.
+ *
+ * Costs a few steps for each mapping, each page-table entry and each TLB slot of the machine.
+ */
+import { PAGE_SIZE } from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
+import { PAGE_WORDS, PTE_DIRTY, PTE_NX_HI, PTE_PRESENT, PTE_RW, TLB_ENTRIES, TLB_EXEC, TLB_WRITE } from '@pagelab/hw';
+import type { Pfn } from '@pagelab/hw';
+import { KernelBug } from '@pagelab/lib';
+import {
+  NODE_STAT,
+  PG_ANON,
+  PG_ANON_EXCLUSIVE,
+  PG_MLOCKED,
+  PG_SWAPBACKED,
+  PG_TABLE,
+  ZONE_STAT,
+} from '@pagelab/mm-core';
+import type { AnonVma } from './anon-vma.ts';
+import type { AddressSpace, VmFile } from './file.ts';
+import { isDataMapping, isExecMapping, isStackMapping } from './limits.ts';
+import { MM_SWAPENTS } from './mm-struct.ts';
+import type { MmStruct } from './mm-struct.ts';
+import { nodeState, zoneState } from './page-state.ts';
+import { PGDIR_SIZE, PMD_SIZE, PUD_SIZE, findPte } from './pgtable.ts';
+import { PTE_MAPS, PTE_PROTNONE, PTE_SPECIAL, isGuardMarker, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
+import { locksPages, mmCounter, pageMappings } from './rmap.ts';
+import type { Vm } from './vm.ts';
+import { VM_ACCOUNT, VM_LOCKED, VM_MAYWRITE, VM_SHARED, VM_WRITE } from './vma.ts';
+import type { VmArea } from './vma.ts';
+
+/** What one pass over all address spaces finds. */
+interface Census {
+  /** Entries that show a frame, by frame; and whether one of them is in a VM_LOCKED mapping. */
+  readonly mapcount: Map<Pfn, number>;
+  readonly locked: Set<Pfn>;
+  readonly tables: Set<Pfn>;
+  /** VMAs by the file, the mapping and the anon_vmas they name. */
+  readonly files: Map<VmFile, number>;
+  readonly mappings: Map<AddressSpace, VmArea[]>;
+  readonly chains: Map<AnonVma, number>;
+  readonly activeVmas: Map<AnonVma, number>;
+  accountedPages: number;
+}
+
+/**
+ * Checks every invariant of virtual memory: sizes and resident sets of each address space, page tables against mappings,
+ * map and reference counts of frames, the ways back from frames, interval trees, anon_vmas, what is promised, and that
+ * no CPU holds a translation that the page tables would not give it. Nothing may hold pages or be in the middle of a
+ * change.
+ *
+ * @throws KernelBug at the first that does not hold
+ */
+export function validateVm(vm: Vm): void {
+  const census: Census = {
+    mapcount: new Map(),
+    locked: new Set(),
+    tables: new Set(),
+    files: new Map(),
+    mappings: new Map(),
+    chains: new Map(),
+    activeVmas: new Map(),
+    accountedPages: 0,
+  };
+  vm.mms.forEach((mm) => {
+    validateMm(mm, census);
+  });
+  validateFrames(vm, census);
+  validateFiles(vm, census);
+  validateAnonVmas(vm, census);
+  check(vm.committedAs === census.accountedPages, `committed ${vm.committedAs} pages, mappings need ${census.accountedPages}`);
+  validateTlbs(vm);
+}
+
+/** @throws KernelBug with this message unless the condition holds */
+function check(condition: boolean, message: string): asserts condition {
+  if (!condition) throw new KernelBug(`vm: ${message}`);
+}
+
+function count<K>(map: Map<K, number>, key: K): void {
+  map.set(key, (map.get(key) ?? 0) + 1);
+}
+
+function hex(value: number): string {
+  return `${value < 0 ? '-' : ''}0x${Math.abs(value).toString(16)}`;
+}
+
+function validateMm(mm: MmStruct, census: Census): void {
+  const who = `mm ${mm.id}`;
+  mm.vmas.validate();
+  const pages = { total: 0, data: 0, exec: 0, stack: 0, locked: 0, vmas: 0 };
+  mm.vmas.forEach((vma, start, end) => {
+    check(vma.mm === mm, `${who}: holds a mapping of another address space`);
+    check(vma.start === start && vma.end === end, `${who}: ${hex(vma.start)} is elsewhere in the tree`);
+    check(start % PAGE_SIZE === 0 && end % PAGE_SIZE === 0 && end <= mm.taskSize, `${who}: bounds of ${hex(start)}`);
+    const nrPages = (end - start) / PAGE_SIZE;
+    pages.vmas++;
+    pages.total += nrPages;
+    if (isExecMapping(vma.flags)) pages.exec += nrPages;
+    else if (isStackMapping(vma.flags)) pages.stack += nrPages;
+    else if (isDataMapping(vma.flags)) pages.data += nrPages;
+    if ((vma.flags & VM_LOCKED) !== 0) pages.locked += nrPages;
+    if ((vma.flags & VM_ACCOUNT) !== 0) census.accountedPages += nrPages;
+    noteVma(vma, census);
+  });
+  check(mm.mapCount === pages.vmas, `${who}: mapCount ${mm.mapCount}, mappings ${pages.vmas}`);
+  check(mm.totalVm === pages.total, `${who}: totalVm ${mm.totalVm}, mapped ${pages.total}`);
+  check(mm.execVm === pages.exec, `${who}: execVm ${mm.execVm}, mapped ${pages.exec}`);
+  check(mm.stackVm === pages.stack, `${who}: stackVm ${mm.stackVm}, mapped ${pages.stack}`);
+  check(mm.dataVm === pages.data, `${who}: dataVm ${mm.dataVm}, mapped ${pages.data}`);
+  check(mm.lockedVm === pages.locked, `${who}: lockedVm ${mm.lockedVm}, mapped ${pages.locked}`);
+  validateTables(mm, census);
+}
+
+function noteVma(vma: VmArea, census: Census): void {
+  const { file } = vma;
+  if (file !== null) {
+    count(census.files, file);
+    const { mapping } = file.inode;
+    const known = census.mappings.get(mapping);
+    if (known === undefined) census.mappings.set(mapping, [vma]);
+    else known.push(vma);
+  }
+  for (const link of vma.anonVmaChain) {
+    check(link.vma === vma && link.node !== null, `anon_vma chain of ${hex(vma.start)} is broken`);
+    checkInterval(vma, link.node.first, link.node.last);
+    count(census.chains, link.anonVma);
+  }
+  const { anonVma } = vma;
+  if (anonVma === null) return;
+  check(vma.anonVmaChain.some((link) => link.anonVma === anonVma), `${hex(vma.start)} is not linked to its anon_vma`);
+  count(census.activeVmas, anonVma);
+}
+
+function checkInterval(vma: VmArea, first: number, last: number): void {
+  const isRight = first === vma.pgoff && last === vma.pgoff + (vma.end - vma.start) / PAGE_SIZE - 1;
+  check(isRight, `interval of ${hex(vma.start)} is stale`);
+}
+
+/** Goes through the user half of the page tables. */
+function validateTables(mm: MmStruct, census: Census): void {
+  const { vm } = mm;
+  const { ram } = vm;
+  const rss = [0, 0, 0, 0];
+  let tables = 0;
+  const visit = (pfn: Pfn, base: VirtAddr, span: number): void => {
+    check(!census.tables.has(pfn), `page table ${pfn} is used twice`);
+    check((vm.frames.flags[pfn] & PG_TABLE) !== 0 && vm.frames.refcount[pfn] === 1, `frame ${pfn} is no page table`);
+    census.tables.add(pfn);
+    const word = ram.frameWord(pfn);
+    const entries = span === PGDIR_SIZE ? 256 : 512;
+    for (let slot = 0; slot < entries; slot++) {
+      const lo = ram.i32[word + slot * 2];
+      const hi = ram.i32[word + slot * 2 + 1];
+      if ((lo | hi) === 0) continue;
+      const addr = base + slot * span;
+      if (span === PAGE_SIZE) {
+        checkEntry(mm, addr, lo, hi, rss, census);
+      } else {
+        tables++;
+        visit(pfnOf(lo, hi), addr, span === PGDIR_SIZE ? PUD_SIZE : span === PUD_SIZE ? PMD_SIZE : PAGE_SIZE);
+      }
+    }
+  };
+  visit(mm.pgd, 0, PGDIR_SIZE);
+  check(mm.pgtablesBytes === tables * PAGE_SIZE, `mm ${mm.id}: pgtablesBytes ${mm.pgtablesBytes}, tables ${tables}`);
+  for (let kind = 0; kind < rss.length; kind++) {
+    check(mm.rss[kind] === rss[kind], `mm ${mm.id}: rss[${kind}] ${mm.rss[kind]}, entries ${rss[kind]}`);
+  }
+  const own = ram.frameWord(mm.pgd);
+  const kernel = ram.frameWord(vm.kernelPgd);
+  for (let word = PAGE_WORDS / 2; word < PAGE_WORDS; word++) {
+    check(ram.i32[own + word] === ram.i32[kernel + word], `mm ${mm.id}: kernel half differs`);
+  }
+}
+
+function checkEntry(mm: MmStruct, addr: VirtAddr, lo: number, hi: number, rss: number[], census: Census): void {
+  const { vm } = mm;
+  const vma = mm.vmas.get(addr);
+  const where = `mm ${mm.id}, ${hex(addr)}`;
+  check(vma !== undefined, `${where}: a page outside every mapping`);
+  if ((lo & PTE_MAPS) === 0) {
+    check(isGuardMarker(lo, hi), `${where}: an entry that means nothing`);
+    return;
+  }
+  const rights = PTE_PRESENT | PTE_PROTNONE;
+  check((lo & rights) === (pageProtLo(vma.flags) & rights), `${where}: present against the mapping's rights`);
+  check((hi & PTE_NX_HI) === (pageProtHi(vma.flags) & PTE_NX_HI), `${where}: executable against the mapping's rights`);
+  check((lo & PTE_RW) === 0 || (vma.flags & VM_WRITE) !== 0, `${where}: writable against the mapping's rights`);
+  const pfn = pfnOf(lo, hi);
+  if ((lo & PTE_SPECIAL) !== 0) {
+    check(pfn === vm.zeroPfn && (lo & PTE_RW) === 0, `${where}: a special entry that is not the zero page`);
+    return;
+  }
+  const pageFlags = vm.frames.flags[pfn];
+  if ((lo & PTE_RW) !== 0 && (vma.flags & VM_SHARED) === 0) {
+    check((pageFlags & PG_ANON_EXCLUSIVE) !== 0, `${where}: others may see frame ${pfn}, and it is writable`);
+  }
+  check((pageFlags & PG_ANON) !== 0 || vma.file !== null, `${where}: a page of a file in anonymous memory`);
+  check((pageFlags & PG_ANON) === 0 || (vma.flags & VM_SHARED) === 0, `${where}: a private page in shared memory`);
+  rss[mmCounter(pageFlags)]++;
+  count(census.mapcount, pfn);
+  if (locksPages(vma)) census.locked.add(pfn);
+}
+
+function validateFrames(vm: Vm, census: Census): void {
+  const { flags, refcount, mapcount, mapping, index } = vm.frames;
+  let anonMapped = 0;
+  let fileMapped = 0;
+  for (const [pfn, mappings] of census.mapcount) {
+    const pageFlags = flags[pfn];
+    const isAnon = (pageFlags & PG_ANON) !== 0;
+    check(!census.tables.has(pfn), `frame ${pfn} is a page and a page table`);
+    check(mapcount[pfn] === mappings, `frame ${pfn}: mapcount ${mapcount[pfn]}, mapped ${mappings} times`);
+    const cached = isAnon ? 0 : 1;
+    check(refcount[pfn] === mappings + cached, `frame ${pfn}: refcount ${refcount[pfn]}, mapped ${mappings} times`);
+    check((pageFlags & PG_ANON_EXCLUSIVE) === 0 || mappings === 1, `frame ${pfn}: exclusive, mapped ${mappings} times`);
+    if (isAnon) anonMapped++;
+    else {
+      fileMapped++;
+      check(vm.mappings.get(mapping[pfn])?.pages.get(index[pfn]) === pfn, `frame ${pfn}: not in its file's cache`);
+    }
+    const found = pageMappings(vm, pfn).length;
+    check(found === mappings, `frame ${pfn}: mapped ${mappings} times, found ${found}`);
+    check(((pageFlags & PG_MLOCKED) !== 0) === census.locked.has(pfn), `frame ${pfn}: mlocked without a locked mapping`);
+  }
+  checkState(nodeState(vm, NODE_STAT.NR_ANON_MAPPED), anonMapped, 'NR_ANON_MAPPED');
+  checkState(nodeState(vm, NODE_STAT.NR_FILE_MAPPED), fileMapped, 'NR_FILE_MAPPED');
+  checkState(zoneState(vm, ZONE_STAT.NR_MLOCK), census.locked.size, 'NR_MLOCK');
+  check(nodeState(vm, NODE_STAT.NR_PAGETABLE) >= census.tables.size, 'NR_PAGETABLE is too low');
+}
+
+function checkState(counted: number, found: number, name: string): void {
+  check(counted === found, `${name} is ${counted}, found ${found}`);
+}
+
+function validateFiles(vm: Vm, census: Census): void {
+  const { flags, refcount, mapcount, mapping: mappingOf, index } = vm.frames;
+  let filePages = 0;
+  let shmemPages = 0;
+  vm.mappings.forEach((mapping, id) => {
+    const { inode, pages, mmap } = mapping;
+    check(mapping.id === id && inode.mapping === mapping, `mapping ${id}: wrong id`);
+    pages.validate();
+    mmap.validate();
+    pages.forEachIn(0, Infinity, (pfn, pgoff) => {
+      check(mappingOf[pfn] === id && index[pfn] === pgoff, `frame ${pfn}: cached at ${pgoff} of ${id}, knows of another`);
+      check(refcount[pfn] === mapcount[pfn] + 1, `frame ${pfn}: refcount ${refcount[pfn]}, mapcount ${mapcount[pfn]}`);
+      check(!census.tables.has(pfn), `frame ${pfn} is cached and a page table`);
+      filePages++;
+      if ((flags[pfn] & PG_SWAPBACKED) !== 0) shmemPages++;
+    });
+    if (mapping.ops.swapBacked) {
+      census.accountedPages += inode.accounted ? Math.ceil(inode.size / PAGE_SIZE) : pages.size;
+    }
+    const vmas = census.mappings.get(mapping) ?? [];
+    check(mmap.size === vmas.length, `mapping ${id}: ${mmap.size} VMAs known, ${vmas.length} there`);
+    let writable = 0;
+    for (const vma of vmas) {
+      check(vma.mmapNode !== null && vma.mmapNode.value === vma, `${hex(vma.start)}: not among its file's mappings`);
+      checkInterval(vma, vma.mmapNode.first, vma.mmapNode.last);
+      if ((vma.flags & (VM_SHARED | VM_MAYWRITE)) === (VM_SHARED | VM_MAYWRITE)) writable++;
+    }
+    if (mapping.mmapWritable >= 0) checkState(mapping.mmapWritable, writable, `mapping ${id}: mmapWritable`);
+  });
+  for (const [mapping] of census.mappings) check(vm.mappings.get(mapping.id) === mapping, 'a mapping of a file that is gone');
+  for (const [file, users] of census.files) check(file.refcount >= users, `${file.path}: ${file.refcount} references, ${users} VMAs`);
+  checkState(nodeState(vm, NODE_STAT.NR_FILE_PAGES), filePages, 'NR_FILE_PAGES');
+  checkState(nodeState(vm, NODE_STAT.NR_SHMEM), shmemPages, 'NR_SHMEM');
+}
+
+function validateAnonVmas(vm: Vm, census: Census): void {
+  const children = new Map<AnonVma, number>();
+  const descendants = new Map<AnonVma, number>();
+  vm.anonVmas.forEach((anonVma) => {
+    // One without VMAs lives on for those below it, but is no child any more.
+    if (anonVma.chains.size > 0) count(children, anonVma.parent);
+    if (anonVma.root !== anonVma) count(descendants, anonVma.root);
+  });
+  vm.anonVmas.forEach((anonVma, id) => {
+    const who = `anon_vma ${id}`;
+    anonVma.chains.validate();
+    const links = census.chains.get(anonVma) ?? 0;
+    check(anonVma.chains.size === links, `${who}: ${anonVma.chains.size} links, VMAs have ${links}`);
+    checkState(anonVma.numActiveVmas, census.activeVmas.get(anonVma) ?? 0, `${who}: numActiveVmas`);
+    checkState(anonVma.numChildren, children.get(anonVma) ?? 0, `${who}: numChildren`);
+    checkState(anonVma.refcount, (links > 0 ? 1 : 0) + (descendants.get(anonVma) ?? 0), `${who}: refcount`);
+  });
+  for (const [anonVma] of census.chains) check(vm.anonVmas.get(anonVma.id) === anonVma, 'linked to an anon_vma that is gone');
+}
+
+/** What a CPU may use without asking is what the page tables say. */
+function validateTlbs(vm: Vm): void {
+  for (const cpu of vm.smp.cpus) {
+    let owner: MmStruct | undefined;
+    vm.mms.forEach((mm) => {
+      if (mm.pgd * PAGE_SIZE === cpu.cr3) owner = mm;
+    });
+    if (owner === undefined) continue;
+    const { tags, u32, base } = cpu.tlb;
+    for (let at = 0; at < tags.length; at++) {
+      const page = tags[at];
+      if (Number.isNaN(page)) continue;
+      const where = `CPU ${cpu.id} holds a stale translation of ${hex(page)}`;
+      const entry = findPte(owner, page);
+      check(entry >= 0, where);
+      const lo = vm.ram.i32[entry];
+      const hi = vm.ram.i32[entry + 1];
+      const frame = vm.ram.frameWord(pfnOf(lo, hi));
+      check((lo & PTE_PRESENT) !== 0 && frame === u32[at % TLB_ENTRIES] + base, where);
+      const needed = at >= TLB_EXEC ? 0 : at >= TLB_WRITE ? PTE_RW | PTE_DIRTY : 0;
+      check((lo & needed) === needed, `${where} for writing`);
+      check(at < TLB_EXEC || (hi & PTE_NX_HI) === 0, `${where} for fetching`);
+    }
+  }
+}

@@ -1,0 +1,197 @@
+/**
+ * Takes pages out of page tables: for `munmap` and `exit`, for `madvise(MADV_DONTNEED)`, for truncation.
+ */
+import type { VirtAddr } from '@pagelab/abi';
+import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY } from '@pagelab/hw';
+import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED } from '@pagelab/mm-core';
+import type { AddressSpace } from './file.ts';
+import { detachTable, freePgtables } from './free-pgtables.ts';
+import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
+import type { MmStruct } from './mm-struct.ts';
+import type { MmuGather } from './mmu-gather.ts';
+import { PteTableWalk } from './pgtable.ts';
+import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
+import { removeRmap } from './rmap.ts';
+import type { Vm } from './vm.ts';
+import type { VmArea } from './vma.ts';
+
+/** Markers go with the pages. Without it guard pages stay. @linux include/linux/mm.h:ZAP_FLAG_DROP_MARKER */
+const ZAP_DROP_MARKER = 1;
+/** Private copies stay: only pages of the file go. The opposite of `even_cows` of Linux's zap_details. */
+const ZAP_KEEP_COWS = 2;
+/** A table that the range covers whole is freed when nothing is left in it. `reclaim_pt` of Linux's zap_details. */
+const ZAP_RECLAIM_PT = 4;
+
+/** Resident pages of all kinds. @linux include/linux/mm.h:get_mm_rss */
+export function mmRss(mm: MmStruct): number {
+  const { rss } = mm;
+  return rss[MM_FILEPAGES] + rss[MM_ANONPAGES] + rss[MM_SHMEMPAGES];
+}
+
+/** Notes the largest resident set so far; to be called before it falls. @linux include/linux/mm.h:update_hiwater_rss */
+export function updateHiwaterRss(mm: MmStruct): void {
+  const rss = mmRss(mm);
+  if (mm.hiwaterRss < rss) mm.hiwaterRss = rss;
+}
+
+/**
+ * Unmaps [start, end), which `vmas` cover in ascending order, and frees the page tables that served only it: those that
+ * lie between `floor` and `ceiling`, the ends of the mappings that stay on either side (ceiling 0: none above).
+ *
+ * Frames are freed after one TLB flush; past 10,000 pages there is one more for each 10,000. The cost grows with the
+ * tables and pages there are, not with the range.
+ *
+ * @linux mm/vma.c:unmap_region
+ */
+export function unmapRegion(
+  mm: MmStruct,
+  vmas: readonly VmArea[],
+  start: VirtAddr,
+  end: VirtAddr,
+  floor: VirtAddr,
+  ceiling: VirtAddr,
+): void {
+  const { gather } = mm.vm;
+  gather.begin(mm);
+  updateHiwaterRss(mm);
+  for (let i = 0; i < vmas.length; i++) {
+    const vma = vmas[i];
+    zapRange(gather, vma, Math.max(start, vma.start), Math.min(end, vma.end), ZAP_DROP_MARKER);
+  }
+  freePgtables(gather, mm, vmas, floor, ceiling);
+  gather.finish();
+}
+
+/**
+ * Takes the pages of [start, end), which lies in `vma`, away; the next touch starts anew. Guard pages stay. Tables stay,
+ * but for those that the range covers whole.
+ *
+ * @linux mm/memory.c:zap_page_range_single, with `reclaim_pt` as mm/madvise.c:madvise_dontneed_single_vma has it
+ */
+export function zapPageRange(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
+  const { mm } = vma;
+  const { gather } = mm.vm;
+  gather.begin(mm);
+  updateHiwaterRss(mm);
+  zapRange(gather, vma, start, end, ZAP_RECLAIM_PT);
+  gather.finish();
+}
+
+/**
+ * Unmaps a range of a file wherever it is mapped: before it is truncated, or a hole is punched.
+ *
+ * @param firstPgoff first page of the range
+ * @param lastPgoff last page, included; `Infinity` for all from the first on
+ * @param cows whether private copies of these pages go too ('all', for truncation) or stay ('file')
+ * @linux mm/memory.c:unmap_mapping_pages
+ */
+export function unmapMappingPages(
+  vm: Vm,
+  mapping: AddressSpace,
+  firstPgoff: number,
+  lastPgoff: number,
+  cows: 'all' | 'file',
+): void {
+  const zapFlags = cows === 'all' ? 0 : ZAP_KEEP_COWS;
+  mapping.mmap.forEachOverlap(firstPgoff, lastPgoff, (vma) => {
+    const start = vma.start + Math.max(0, firstPgoff - vma.pgoff) * PAGE_SIZE;
+    const end = Math.min(vma.end, vma.start + (lastPgoff + 1 - vma.pgoff) * PAGE_SIZE);
+    const { gather } = vm;
+    gather.begin(vma.mm);
+    updateHiwaterRss(vma.mm);
+    zapRange(gather, vma, start, end, zapFlags);
+    gather.finish();
+  });
+}
+
+/** @linux mm/memory.c:unmap_page_range */
+function zapRange(gather: MmuGather, vma: VmArea, start: VirtAddr, end: VirtAddr, zapFlags: number): void {
+  if (start >= end) return;
+  const { mm } = vma;
+  const walk = new PteTableWalk(mm, start, end);
+  while (walk.next()) {
+    const left = zapPteRange(gather, vma, walk.entry, walk.count, walk.addr, zapFlags);
+    if ((zapFlags & ZAP_RECLAIM_PT) !== 0 && walk.count === 512 && left === 0) {
+      detachTable(gather, mm, walk.pmdEntry, walk.addr);
+    }
+  }
+}
+
+/**
+ * Clears `count` entries in a row, those of `firstAddr` and up, and hands their pages to the gatherer.
+ *
+ * @returns entries that are still filled
+ * @linux mm/memory.c:zap_pte_range
+ */
+function zapPteRange(
+  gather: MmuGather,
+  vma: VmArea,
+  firstEntry: number,
+  count: number,
+  firstAddr: VirtAddr,
+  zapFlags: number,
+): number {
+  const { mm } = vma;
+  const { vm, rss } = mm;
+  const { i32 } = vm.ram;
+  const { flags } = vm.frames;
+  let left = 0;
+  let anon = 0;
+  let shmem = 0;
+  let file = 0;
+  let firstCleared = -1;
+  let lastCleared = -1;
+  for (let i = 0; i < count; i++) {
+    const entry = firstEntry + i * 2;
+    const lo = i32[entry];
+    const hi = i32[entry + 1];
+    if ((lo | hi) === 0) continue;
+    if ((lo & PTE_MAPS) === 0) {
+      if ((zapFlags & ZAP_DROP_MARKER) !== 0) {
+        i32[entry] = 0;
+        i32[entry + 1] = 0;
+      } else {
+        left++;
+      }
+      continue;
+    }
+    if ((lo & PTE_SPECIAL) === 0) {
+      const pfn = pfnOf(lo, hi);
+      const pageFlags = flags[pfn];
+      if ((pageFlags & PG_ANON) !== 0) {
+        if ((zapFlags & ZAP_KEEP_COWS) !== 0) {
+          left++;
+          continue;
+        }
+        anon++;
+      } else {
+        if ((lo & PTE_DIRTY) !== 0) flags[pfn] |= PG_DIRTY;
+        if ((lo & PTE_ACCESSED) !== 0) flags[pfn] |= PG_REFERENCED;
+        if ((pageFlags & PG_SWAPBACKED) !== 0) shmem++;
+        else file++;
+      }
+      i32[entry] = 0;
+      i32[entry + 1] = 0;
+      removeRmap(vm, pfn, vma);
+      if (firstCleared < 0) firstCleared = i;
+      lastCleared = i;
+      if (gather.addPage(pfn)) {
+        gather.noteRange(firstAddr + firstCleared * PAGE_SIZE, firstAddr + (i + 1) * PAGE_SIZE);
+        gather.flush();
+        firstCleared = -1;
+      }
+    } else {
+      i32[entry] = 0;
+      i32[entry + 1] = 0;
+      if (firstCleared < 0) firstCleared = i;
+      lastCleared = i;
+    }
+  }
+  rss[MM_ANONPAGES] -= anon;
+  rss[MM_SHMEMPAGES] -= shmem;
+  rss[MM_FILEPAGES] -= file;
+  if (firstCleared >= 0) {
+    gather.noteRange(firstAddr + firstCleared * PAGE_SIZE, firstAddr + (lastCleared + 1) * PAGE_SIZE);
+  }
+  return left;
+}
