@@ -1,0 +1,70 @@
+/**
+ * Pageblocks kept for urgent allocations of more than a page: about 1 % of a zone, taken as such allocations succeed, and
+ * given up when nothing else is left.
+ */
+import type { Pfn } from '@pagelab/hw';
+import type { AllocContext } from './freelist.ts';
+import { MIGRATE_HIGHATOMIC, MIGRATE_PCPTYPES, isMergeable } from './migratetype.ts';
+import { NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES } from './page.ts';
+import type { PageAlloc } from './page-alloc.ts';
+import type { Zone } from './zone.ts';
+
+/**
+ * Keeps the pageblock of a block just allocated.
+ *
+ * @linux mm/page_alloc.c:reserve_highatomic_pageblock
+ */
+export function reserveHighatomicPageblock(pages: PageAlloc, zone: Zone, pfn: Pfn, order: number): void {
+  const percent = Math.floor(zone.managed / 100);
+  if (percent < PAGEBLOCK_PAGES) return;
+  if (zone.nrReservedHighatomic >= Math.ceil(percent / PAGEBLOCK_PAGES) * PAGEBLOCK_PAGES) return;
+  const start = pfn & -PAGEBLOCK_PAGES;
+  const type = pages.blockTypes[start >>> PAGEBLOCK_ORDER];
+  if (!isMergeable(type)) return;
+  if (order < PAGEBLOCK_ORDER) {
+    if (start < zone.startPfn || start + PAGEBLOCK_PAGES > zone.endPfn) return;
+    zone.nrReservedHighatomic += PAGEBLOCK_PAGES;
+    zone.setBlockType(start, MIGRATE_HIGHATOMIC);
+    return;
+  }
+  zone.nrReservedHighatomic += 1 << order;
+  for (let block = pfn; block < pfn + (1 << order); block += PAGEBLOCK_PAGES) zone.setBlockType(block, MIGRATE_HIGHATOMIC);
+}
+
+/**
+ * Gives one pageblock of the reserve up, to the type the allocation is of.
+ *
+ * @param force also where it is the last of its zone
+ * @returns whether pages came free by it
+ * @linux mm/page_alloc.c:unreserve_highatomic_pageblock
+ */
+export function unreserveHighatomicPageblock(pages: PageAlloc, context: AllocContext, force: boolean): boolean {
+  for (const zone of context.zonelist) {
+    if (!force && zone.nrReservedHighatomic <= PAGEBLOCK_PAGES) continue;
+    for (let order = 0; order < NR_PAGE_ORDERS; order++) {
+      if (zone.allocator.nrFreeBlocks(order, MIGRATE_HIGHATOMIC) === 0) continue;
+      const block = firstOfType(zone, order);
+      if (block < 0) continue;
+      const to = context.migratetype < MIGRATE_PCPTYPES ? context.migratetype : 0;
+      const nrBlocks = Math.max(1, (1 << order) / PAGEBLOCK_PAGES);
+      let moved = 0;
+      for (let i = 0; i < nrBlocks; i++) {
+        const start = (block & -PAGEBLOCK_PAGES) + i * PAGEBLOCK_PAGES;
+        moved += zone.setBlockType(start, to);
+        zone.nrReservedHighatomic = Math.max(0, zone.nrReservedHighatomic - PAGEBLOCK_PAGES);
+      }
+      if (zone.nrReservedHighatomic === 0) zone.countSpecial();
+      if (moved > 0) return true;
+    }
+  }
+  return false;
+}
+
+/** A free block of the reserve of this order, or −1. */
+function firstOfType(zone: Zone, order: number): Pfn {
+  let found = -1;
+  zone.allocator.forEachFree((pfn, blockOrder, type) => {
+    if (found < 0 && blockOrder === order && type === MIGRATE_HIGHATOMIC) found = pfn;
+  });
+  return found;
+}

@@ -1,0 +1,74 @@
+import type { Pfn } from '@pagelab/hw';
+import type { PageFrames } from './page.ts';
+
+/** What a zone tells the allocator that serves it. */
+export interface PageAllocatorContext {
+  readonly frames: PageFrames;
+  /** The zone's frames: `[startPfn, endPfn)`, holes included. */
+  readonly startPfn: Pfn;
+  readonly endPfn: Pfn;
+  /** Migrate type of each pageblock of the machine, by `pfn >>> 9`. The allocator may change those of its zone. */
+  readonly blockTypes: Uint8Array;
+  /** To be called when a block of another type is about to be broken into, with the flags of the allocation. */
+  onFallback(allocFlags: number): void;
+}
+
+/** A run of frames, `end` exclusive. */
+export interface FrameRange {
+  readonly start: Pfn;
+  readonly end: Pfn;
+}
+
+/**
+ * What finds free blocks in a zone: the part that can be replaced.
+ *
+ * A block of order n begins at a multiple of 2^n. The zone keeps its own account of which frames are free and believes no
+ * answer that contradicts it; so an allocator that is wrong fails allocations, and does no other damage.
+ */
+export interface PageAllocator {
+  readonly name: string;
+  /** Free pages. */
+  readonly nrFree: number;
+  /** Gives it the frames `[start, end)`, none of which was handed out yet. Must not touch each frame. */
+  addRange(start: Pfn, end: Pfn): void;
+  /**
+   * Takes a free block of `order`.
+   *
+   * @param migratetype what it will hold: a hint for an allocator that keeps no types apart
+   * @param allocFlags `ALLOC_*`
+   * @returns its first frame, or −1 where there is none
+   */
+  alloc(order: number, migratetype: number, allocFlags: number): Pfn;
+  /**
+   * Gives a block back.
+   *
+   * @param migratetype of its pageblock
+   * @param toTail whether it should be used again last
+   */
+  free(pfn: Pfn, order: number, migratetype: number, toTail: boolean): void;
+  /** Whether a block of at least `order` is free whose type is among `types`, a mask of `1 << migratetype`. */
+  hasFree(order: number, types: number): boolean;
+  /** Free blocks of exactly this order and type. One that keeps no types apart counts all as movable. */
+  nrFreeBlocks(order: number, migratetype: number): number;
+  /** Free pages of a type. */
+  nrFreeOfType(migratetype: number): number;
+  /**
+   * Moves what is free in the pageblock at `start` from one type to another; the caller changes the pageblock's own type.
+   *
+   * @returns the free pages in it
+   */
+  moveBlock(start: Pfn, from: number, to: number): number;
+  /** Visits the free blocks outside of {@link untouched}, in any order. */
+  forEachFree(visit: (pfn: Pfn, order: number, migratetype: number) => void): void;
+  /** Free ranges no frame of which was ever handed out, ascending. */
+  untouched(): readonly FrameRange[];
+  /** Recomputes its invariants. @throws KernelBug for the first that does not hold */
+  validate(): void;
+}
+
+/** Makes the page allocator of a zone. */
+export interface PageAllocatorFactory {
+  /** As the machine configuration's `pageAllocator` names it. */
+  readonly name: string;
+  create(context: PageAllocatorContext): PageAllocator;
+}

@@ -1,0 +1,182 @@
+/**
+ * Per-CPU page lists: each CPU keeps free pages of each zone at hand, refills them in bulk and gives back in bulk.
+ */
+import type { Pfn } from '@pagelab/hw';
+import { MIGRATE_MOVABLE, MIGRATE_PCPTYPES } from './migratetype.ts';
+import { PAGEBLOCK_ORDER, PAGE_ALLOC_COSTLY_ORDER } from './page.ts';
+import type { PageFrames } from './page.ts';
+
+/** Lists of orders 0 to 3: a row of three types each. */
+const NR_LOW_ORDER_LISTS = MIGRATE_PCPTYPES * (PAGE_ALLOC_COSTLY_ORDER + 1);
+/** And two for huge pages: movable, and all else. */
+export const NR_PCP_LISTS = NR_LOW_ORDER_LISTS + 2;
+
+/** A batch may grow to this power of two times its size. @linux mm/Kconfig:PCP_BATCH_SCALE_MAX */
+export const PCP_BATCH_SCALE_MAX = 5;
+
+/** The last page freed was larger than a frame. @linux include/linux/mmzone.h:PCPF_PREV_FREE_HIGH_ORDER */
+const PREV_FREE_HIGH_ORDER = 1;
+
+/** Tells whether blocks of this order go through the per-CPU lists. @linux mm/page_alloc.c:pcp_allowed_order */
+export function pcpAllowedOrder(order: number): boolean {
+  return order <= PAGE_ALLOC_COSTLY_ORDER || order === PAGEBLOCK_ORDER;
+}
+
+/** The list for an order and a type below MIGRATE_PCPTYPES. @linux mm/page_alloc.c:order_to_pindex */
+export function pcpIndex(migratetype: number, order: number): number {
+  if (order > PAGE_ALLOC_COSTLY_ORDER) return NR_LOW_ORDER_LISTS + (migratetype === MIGRATE_MOVABLE ? 1 : 0);
+  return MIGRATE_PCPTYPES * order + migratetype;
+}
+
+/** The order of a list. @linux mm/page_alloc.c:pindex_to_order */
+export function pcpOrder(index: number): number {
+  return index >= NR_LOW_ORDER_LISTS ? PAGEBLOCK_ORDER : Math.floor(index / MIGRATE_PCPTYPES);
+}
+
+/**
+ * The free pages that one CPU keeps of one zone.
+ *
+ *     sum over lists of (blocks << order) === count
+ *
+ * @linux include/linux/mmzone.h:per_cpu_pages
+ */
+export class PerCpuPages {
+  /** Pages on the lists. */
+  count = 0;
+  /** Pages it may hold; moves between the two below. */
+  high = 0;
+  highMin = 0;
+  highMax = 0;
+  /** Pages moved at once. */
+  batch = 1;
+  /** First block of each list, 0 where it is empty: the one freed last. */
+  readonly head = new Int32Array(NR_PCP_LISTS);
+  readonly tail = new Int32Array(NR_PCP_LISTS);
+
+  /** Doubles the refill for each one that follows without a page freed between. */
+  private allocFactor = 0;
+  /** Pages freed lately, halved by each allocation. */
+  freeCount = 0;
+  private flags = 0;
+  private readonly next: Int32Array;
+  private readonly prev: Int32Array;
+
+  constructor(frames: PageFrames) {
+    this.next = frames.next;
+    this.prev = frames.prev;
+  }
+
+  /** Takes the first block of a list that is not empty. */
+  pop(index: number): Pfn {
+    const pfn = this.head[index];
+    const after = this.next[pfn];
+    this.head[index] = after;
+    if (after === 0) this.tail[index] = 0;
+    else this.prev[after] = 0;
+    return pfn;
+  }
+
+  /** Puts a block first. */
+  push(index: number, pfn: Pfn): void {
+    const after = this.head[index];
+    this.next[pfn] = after;
+    this.prev[pfn] = 0;
+    this.head[index] = pfn;
+    if (after === 0) this.tail[index] = pfn;
+    else this.prev[after] = pfn;
+  }
+
+  /** Puts a block last. */
+  append(index: number, pfn: Pfn): void {
+    const before = this.tail[index];
+    this.prev[pfn] = before;
+    this.next[pfn] = 0;
+    this.tail[index] = pfn;
+    if (before === 0) this.head[index] = pfn;
+    else this.next[before] = pfn;
+  }
+
+  /** Takes the last block of a list that is not empty: the one that waited longest. */
+  shift(index: number): Pfn {
+    const pfn = this.tail[index];
+    const before = this.prev[pfn];
+    this.tail[index] = before;
+    if (before === 0) this.head[index] = 0;
+    else this.next[before] = 0;
+    return pfn;
+  }
+
+  /**
+   * How many blocks of `order` to refill with.
+   *
+   * @param belowHigh whether the zone is below its high watermark, where the lists must not grow
+   * @linux mm/page_alloc.c:nr_pcp_alloc
+   */
+  refillBatch(order: number, belowHigh: boolean): number {
+    const base = this.batch;
+    let high = (this.high = clamp(this.high, this.highMin, this.highMax));
+    if (high < base) return 1;
+    let batch = order > 0 ? base : base << this.allocFactor;
+    if (this.highMin !== this.highMax && !belowHigh) high = this.high = Math.min(high + batch, this.highMax);
+    if (order === 0) {
+      const most = Math.max(high - this.count - base, base);
+      if (batch <= most && this.allocFactor < PCP_BATCH_SCALE_MAX) this.allocFactor++;
+      batch = Math.min(batch, most);
+    }
+    return batch > 1 ? Math.max(batch >> order, 2) : batch;
+  }
+
+  /**
+   * Accounts for a block just put on a list.
+   *
+   * @returns how many pages to give back to the zone, 0 for none
+   * @linux mm/page_alloc.c:free_frozen_page_commit
+   */
+  pagesToFree(order: number, belowHigh: boolean, reclaimActive: boolean): number {
+    this.allocFactor >>= 1;
+    const { batch } = this;
+    let freeHigh = false;
+    if (order > 0 && order <= PAGE_ALLOC_COSTLY_ORDER) {
+      // Blocks that keep coming and are not asked for would only fragment the zone from here.
+      freeHigh = this.freeCount >= batch + (this.highMin >> 1) && (this.flags & PREV_FREE_HIGH_ORDER) !== 0 && this.count >= batch;
+      this.flags |= PREV_FREE_HIGH_ORDER;
+    } else {
+      this.flags &= ~PREV_FREE_HIGH_ORDER;
+    }
+    if (this.freeCount < batch << PCP_BATCH_SCALE_MAX) this.freeCount += 1 << order;
+    const high = this.currentHigh(batch, freeHigh, belowHigh, reclaimActive);
+    if (this.count < high) return 0;
+    // nr_pcp_free()
+    if (freeHigh) return this.count;
+    if (high < batch) return 1;
+    return clamp(this.freeCount, batch, high - batch);
+  }
+
+  /** @linux mm/page_alloc.c:nr_pcp_high */
+  private currentHigh(batch: number, freeHigh: boolean, belowHigh: boolean, reclaimActive: boolean): number {
+    const { highMin, highMax } = this;
+    let high = (this.high = clamp(this.high, highMin, highMax));
+    if (high === 0) return 0;
+    if (freeHigh) {
+      this.high = Math.max(high - (batch << PCP_BATCH_SCALE_MAX), highMin);
+      return 0;
+    }
+    if (reclaimActive) {
+      this.high = Math.max(high - Math.max(this.freeCount, batch), highMin);
+      return Math.min(batch << 2, this.high);
+    }
+    if (highMin === highMax) return high;
+    if (belowHigh) {
+      this.high = Math.max(high - Math.max(this.freeCount, batch), highMin);
+      high = Math.max(this.count, highMin);
+    } else if (this.count >= high) {
+      const needed = this.freeCount + batch;
+      if (this.high < needed) this.high = clamp(needed, highMin, highMax);
+    }
+    return high;
+  }
+}
+
+function clamp(value: number, low: number, high: number): number {
+  return Math.max(low, Math.min(high, value));
+}

@@ -1,0 +1,213 @@
+/**
+ * What an allocation does when the zones are short of free pages: a ladder from asking kswapd to killing a task. Each rung
+ * is a hook that a higher layer fills in.
+ */
+import { Errno } from '@pagelab/abi';
+import type { Pfn } from '@pagelab/hw';
+import {
+  ALLOC_CMA,
+  ALLOC_CPUSET,
+  ALLOC_HIGHATOMIC,
+  ALLOC_KSWAPD,
+  ALLOC_MIN_RESERVE,
+  ALLOC_NON_BLOCK,
+  ALLOC_NO_WATERMARKS,
+  ALLOC_OOM,
+  WMARK_HIGH,
+  WMARK_MIN,
+} from './alloc-flags.ts';
+import { getPageFromFreelist } from './freelist.ts';
+import type { AllocContext } from './freelist.ts';
+import {
+  PF_MEMALLOC,
+  __GFP_DIRECT_RECLAIM,
+  __GFP_HIGH,
+  __GFP_IO,
+  __GFP_KSWAPD_RECLAIM,
+  __GFP_MEMALLOC,
+  __GFP_NOFAIL,
+  __GFP_NOMEMALLOC,
+  __GFP_NORETRY,
+  __GFP_NOWARN,
+  __GFP_RETRY_MAYFAIL,
+  __GFP_THISNODE,
+} from './gfp.ts';
+import { unreserveHighatomicPageblock } from './highatomic.ts';
+import { MIGRATE_MOVABLE } from './migratetype.ts';
+import { PAGE_ALLOC_COSTLY_ORDER } from './page.ts';
+import type { PageAlloc } from './page-alloc.ts';
+import { ALLOCSTALL_OF_ZONE, VM_EVENT } from './vmstat.ts';
+import { ZONE_NORMAL } from './zone-types.ts';
+
+const { COMPACTSTALL, COMPACTSUCCESS, COMPACTFAIL } = VM_EVENT;
+
+/** Rounds of reclaim without progress before giving up. @linux mm/internal.h:MAX_RECLAIM_RETRIES */
+const MAX_RECLAIM_RETRIES = 16;
+/** Pages that a round of direct reclaim aims at. @linux include/linux/swap.h:SWAP_CLUSTER_MAX */
+const SWAP_CLUSTER_MAX = 32;
+
+/**
+ * Gets a block, or fails with −ENOMEM.
+ *
+ * @linux mm/page_alloc.c:__alloc_pages_slowpath
+ */
+export function allocPagesSlowpath(pages: PageAlloc, context: AllocContext): Pfn {
+  const { gfp, order, migratetype } = context;
+  if (context.zonelist.length === 0) return fail(pages, context);
+  const canReclaim = (gfp & __GFP_DIRECT_RECLAIM) !== 0;
+  const canCompact = (gfp & __GFP_IO) !== 0;
+  const costly = order > PAGE_ALLOC_COSTLY_ORDER;
+  let allocFlags = gfpToAllocFlags(gfp, order, migratetype);
+
+  // kswapd first: it may be all that is needed, and the min watermark leaves room while it works.
+  wakeAllKswapds(pages, context, allocFlags);
+  let pfn = getPageFromFreelist(pages, context, allocFlags);
+  if (pfn >= 0) return pfn;
+
+  // A large block: the pages are probably there, only scattered.
+  if (canReclaim && canCompact && order > 0 && (costly || migratetype !== MIGRATE_MOVABLE) && reserveFlags(pages, gfp) === 0) {
+    pfn = directCompact(pages, context, allocFlags);
+    if (pfn >= 0) return pfn;
+    if (costly && (gfp & __GFP_NORETRY) !== 0) return fail(pages, context);
+  }
+
+  let noProgress = 0;
+  for (;;) {
+    wakeAllKswapds(pages, context, allocFlags);
+    const reserves = reserveFlags(pages, gfp);
+    if (reserves !== 0) allocFlags = reserves | (allocFlags & (ALLOC_KSWAPD | ALLOC_CMA));
+    pfn = getPageFromFreelist(pages, context, allocFlags);
+    if (pfn >= 0) return pfn;
+    if (!canReclaim || (pages.currentFlags & PF_MEMALLOC) !== 0) break;
+
+    const reclaimed = directReclaim(pages, context);
+    pfn = afterReclaim(pages, context, allocFlags, reclaimed);
+    if (pfn < 0 && order > 0 && canCompact) pfn = directCompact(pages, context, allocFlags);
+    if (pfn >= 0) return pfn;
+
+    if ((gfp & __GFP_NORETRY) !== 0) break;
+    if (costly && (!canCompact || (gfp & __GFP_RETRY_MAYFAIL) === 0)) break;
+    noProgress = reclaimed > 0 && !costly ? 0 : noProgress + 1;
+    if (shouldReclaimRetry(pages, context, allocFlags, noProgress)) continue;
+
+    const outcome = mayOom(pages, context);
+    if (outcome.pfn >= 0) return outcome.pfn;
+    if (pages.currentIsOomVictim && ((allocFlags & ALLOC_OOM) !== 0 || (gfp & __GFP_NOMEMALLOC) !== 0)) break;
+    if (!outcome.progress) break;
+    noProgress = 0;
+  }
+  if ((gfp & __GFP_NOFAIL) !== 0 && canReclaim) {
+    // What may not fail gets some of the reserves, not all.
+    pfn = getPageFromFreelist(pages, context, ALLOC_MIN_RESERVE | WMARK_MIN);
+    if (pfn < 0) pfn = getPageFromFreelist(pages, context, ALLOC_NO_WATERMARKS);
+    if (pfn >= 0) return pfn;
+  }
+  return fail(pages, context);
+}
+
+/** @linux mm/page_alloc.c:gfp_to_alloc_flags */
+export function gfpToAllocFlags(gfp: number, order: number, migratetype: number): number {
+  // __GFP_HIGH and __GFP_KSWAPD_RECLAIM have the values of their ALLOC_ flags.
+  let flags = WMARK_MIN | ALLOC_CPUSET | (gfp & (__GFP_HIGH | __GFP_KSWAPD_RECLAIM));
+  if ((gfp & __GFP_DIRECT_RECLAIM) === 0) {
+    if ((gfp & __GFP_NOMEMALLOC) === 0) {
+      flags |= ALLOC_NON_BLOCK;
+      if (order > 0 && (flags & ALLOC_MIN_RESERVE) !== 0) flags |= ALLOC_HIGHATOMIC;
+    }
+    if ((flags & ALLOC_MIN_RESERVE) !== 0) flags &= ~ALLOC_CPUSET;
+  }
+  return migratetype === MIGRATE_MOVABLE ? flags | ALLOC_CMA : flags;
+}
+
+/** How far into the reserves the caller may go: all the way where it works for others to get memory. @linux mm/page_alloc.c:__gfp_pfmemalloc_flags */
+function reserveFlags(pages: PageAlloc, gfp: number): number {
+  if ((gfp & __GFP_NOMEMALLOC) !== 0) return 0;
+  if ((gfp & __GFP_MEMALLOC) !== 0) return ALLOC_NO_WATERMARKS;
+  if ((pages.currentFlags & PF_MEMALLOC) !== 0) return ALLOC_NO_WATERMARKS;
+  return pages.currentIsOomVictim ? ALLOC_OOM : 0;
+}
+
+/** @linux mm/page_alloc.c:wake_all_kswapds */
+function wakeAllKswapds(pages: PageAlloc, context: AllocContext, allocFlags: number): void {
+  if ((allocFlags & ALLOC_KSWAPD) === 0) return;
+  let last = -1;
+  for (const zone of context.zonelist) {
+    if (zone.nid !== last) pages.wakeKswapd(zone, context.order, context.gfp);
+    last = zone.nid;
+  }
+}
+
+/** @linux mm/page_alloc.c:__alloc_pages_direct_compact */
+function directCompact(pages: PageAlloc, context: AllocContext, allocFlags: number): Pfn {
+  const { compact } = pages.hooks;
+  if (compact === undefined) return -1;
+  pages.events[COMPACTSTALL]++;
+  const worked = compact(context.gfp, context.order);
+  const pfn = worked ? getPageFromFreelist(pages, context, allocFlags) : -1;
+  pages.events[pfn >= 0 ? COMPACTSUCCESS : COMPACTFAIL]++;
+  return pfn;
+}
+
+/** @linux mm/page_alloc.c:__perform_reclaim */
+function directReclaim(pages: PageAlloc, context: AllocContext): number {
+  const reclaim = pages.hooks.directReclaim;
+  if (reclaim === undefined) return 0;
+  pages.events[ALLOCSTALL_OF_ZONE[pages.nodes[0].zones[context.highestIndex].kind]]++;
+  // What reclaim itself allocates must not reclaim.
+  const saved = pages.currentFlags;
+  pages.currentFlags |= PF_MEMALLOC;
+  try {
+    return reclaim(context.gfp, context.order, Math.max(SWAP_CLUSTER_MAX, 1 << context.order));
+  } finally {
+    pages.currentFlags = saved;
+  }
+}
+
+/** Tries again; if pages were freed and yet none is there, looks for them on the per-CPU lists and in the urgent reserve. @linux mm/page_alloc.c:__alloc_pages_direct_reclaim */
+function afterReclaim(pages: PageAlloc, context: AllocContext, allocFlags: number, reclaimed: number): Pfn {
+  if (reclaimed === 0 && pages.hooks.directReclaim !== undefined) return -1;
+  let pfn = reclaimed > 0 ? getPageFromFreelist(pages, context, allocFlags) : -1;
+  if (pfn < 0) {
+    unreserveHighatomicPageblock(pages, context, false);
+    pages.drainAllPages();
+    pfn = getPageFromFreelist(pages, context, allocFlags);
+  }
+  return pfn;
+}
+
+/** Whether another round could help: if all that can be reclaimed were free, would the allocation succeed? @linux mm/page_alloc.c:should_reclaim_retry */
+function shouldReclaimRetry(pages: PageAlloc, context: AllocContext, allocFlags: number, noProgress: number): boolean {
+  const { directReclaim: reclaim, zoneReclaimablePages } = pages.hooks;
+  if (reclaim !== undefined && noProgress <= MAX_RECLAIM_RETRIES) {
+    for (const zone of context.zonelist) {
+      const available = zone.nrFree + (zoneReclaimablePages?.(zone) ?? 0);
+      if (zone.watermarkOk(context.order, zone.wmarkPages(WMARK_MIN), context.highestIndex, allocFlags, available)) return true;
+    }
+  }
+  // Before anybody is killed, the urgent reserve goes.
+  return unreserveHighatomicPageblock(pages, context, true);
+}
+
+/** @linux mm/page_alloc.c:__alloc_pages_may_oom */
+function mayOom(pages: PageAlloc, context: AllocContext): { readonly pfn: Pfn; readonly progress: boolean } {
+  const { gfp, order } = context;
+  // Perhaps a task was killed meanwhile and much is free again: then it would be a pity.
+  const pfn = getPageFromFreelist(pages, context, WMARK_HIGH | ALLOC_CPUSET);
+  if (pfn >= 0) return { pfn, progress: true };
+  const nothing = { pfn: -1, progress: false };
+  if (order > PAGE_ALLOC_COSTLY_ORDER) return nothing;
+  if ((gfp & (__GFP_RETRY_MAYFAIL | __GFP_THISNODE)) !== 0) return nothing;
+  // Killing does not help a device that reaches little memory.
+  if (pages.nodes[0].zones[context.highestIndex].kind < ZONE_NORMAL) return nothing;
+  if (pages.hooks.outOfMemory?.(gfp, order) !== true) return nothing;
+  return { pfn: -1, progress: true };
+}
+
+/** @linux mm/page_alloc.c:warn_alloc */
+function fail(pages: PageAlloc, context: AllocContext): Pfn {
+  if ((context.gfp & __GFP_NOWARN) === 0) {
+    pages.failures++;
+    pages.hooks.warnAlloc?.(context.gfp, context.order);
+  }
+  return -Errno.ENOMEM;
+}

@@ -1,0 +1,56 @@
+/**
+ * The kinds of zones, and which of them an architecture has.
+ */
+
+/** Below 16 MiB: what devices with 24 address lines reach. */
+export const ZONE_DMA = 0;
+/** Below 4 GiB: what devices with 32 address lines reach. */
+export const ZONE_DMA32 = 1;
+/** Memory the kernel has a permanent address for. */
+export const ZONE_NORMAL = 2;
+/** Memory the kernel maps only when it needs it. */
+export const ZONE_HIGHMEM = 3;
+/** Holds pages that can be moved only. */
+export const ZONE_MOVABLE = 4;
+/** Memory on devices. Always empty here. */
+export const ZONE_DEVICE = 5;
+
+/** Names as `/proc/zoneinfo` prints them. */
+export const ZONE_NAMES: readonly string[] = ['DMA', 'DMA32', 'Normal', 'HighMem', 'Movable', 'Device'];
+
+/** The zones of an architecture, in ascending order. */
+export interface ZoneLayout {
+  /** `ZONE_*` of each zone; its position is the zone's index. */
+  readonly kinds: readonly number[];
+  /** One past the last frame each zone may have. Movable and Device have none of their own. */
+  readonly limits: readonly number[];
+  /** Pages of the zone below for each page of the zones above that it keeps for its own allocations; 0 keeps none. */
+  readonly lowmemReserveRatio: readonly number[];
+}
+
+const MIB_PAGES = 256;
+const NO_LIMIT = Infinity;
+
+/** Zones of x86-64. @linux arch/x86/mm/init.c:zone_sizes_init */
+export const X86_64_ZONES: ZoneLayout = {
+  kinds: [ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE, ZONE_DEVICE],
+  limits: [16 * MIB_PAGES, 4096 * MIB_PAGES, NO_LIMIT, 0, 0],
+  lowmemReserveRatio: [256, 256, 32, 0, 0],
+};
+
+/**
+ * Zones of x86 with 32 bits: memory above what fits the kernel's GiB next to vmalloc is high memory.
+ *
+ * @param pae whether entries are 64 bits wide
+ * @param vmallocBytes of `vmalloc=`, or 0 for the default of 128 MiB
+ * @linux arch/x86/mm/init_32.c:find_low_pfn_range
+ */
+export function x86Zones(pae: boolean, vmallocBytes: number): ZoneLayout {
+  const vmallocEnd = pae ? 0xfeffe000 : 0xfebfe000;
+  const reserve = vmallocBytes === 0 ? 128 * 0x100000 : vmallocBytes + 8 * 0x100000;
+  return {
+    kinds: [ZONE_DMA, ZONE_NORMAL, ZONE_HIGHMEM, ZONE_MOVABLE],
+    limits: [16 * MIB_PAGES, Math.floor((vmallocEnd - 0xc0000000 - reserve) / 4096), NO_LIMIT, 0],
+    lowmemReserveRatio: [256, 32, 0, 0],
+  };
+}

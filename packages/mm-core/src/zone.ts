@@ -1,0 +1,404 @@
+/**
+ * A zone: a contiguous range of frames with a page allocator of its own, watermarks that say how much of it to keep, and
+ * lists of free pages for each CPU.
+ *
+ *     managed === nrFree + pages on per-CPU lists + pages in use
+ *
+ * The zone keeps one bit for each frame that its page allocator does not have (`frames.taken`), and so checks every
+ * answer of the allocator before it believes it.
+ */
+import { bugOn, popcount32 } from '@pagelab/lib';
+import type { Pfn } from '@pagelab/hw';
+import { ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NON_BLOCK, ALLOC_OOM, ALLOC_RESERVES } from './alloc-flags.ts';
+import { MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_PCPTYPES, MIGRATE_TYPES } from './migratetype.ts';
+import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER } from './page.ts';
+import type { PageFrames } from './page.ts';
+import type { FrameRange, PageAllocator, PageAllocatorFactory } from './page-allocator.ts';
+import { NR_PCP_LISTS, PerCpuPages, pcpOrder } from './pcp.ts';
+import { ZONE_STAT, ZONE_STAT_NAMES } from './vmstat.ts';
+import { ZONE_NAMES } from './zone-types.ts';
+
+/** What boot decided about a zone. */
+export interface ZoneShape {
+  readonly nid: number;
+  /** Position among the zones of its node. */
+  readonly index: number;
+  /** `ZONE_*`. */
+  readonly kind: number;
+  /** First frame, and one past the last; equal for an empty zone. */
+  readonly startPfn: Pfn;
+  readonly endPfn: Pfn;
+  /** Frames of RAM. */
+  readonly present: number;
+}
+
+const PCP_TYPES_MASK = (1 << MIGRATE_PCPTYPES) - 1;
+
+export class Zone {
+  /** The node it belongs to. */
+  readonly nid: number;
+  /** Position among the zones of its node: what `protection` and GFP flags count by. */
+  readonly index: number;
+  /** `ZONE_*`. */
+  readonly kind: number;
+  /** As `/proc/zoneinfo` names it. */
+  readonly name: string;
+  readonly startPfn: Pfn;
+  readonly endPfn: Pfn;
+  /** Pages from the first to the last, holes included. */
+  readonly spanned: number;
+  /** Pages of RAM. */
+  readonly present: number;
+  /** Pages handed to the page allocator. */
+  managed = 0;
+  /** Free pages: NR_FREE_PAGES. Pages on per-CPU lists are not among them. */
+  nrFree = 0;
+  /** Watermarks in pages, by WMARK_*; without the boost. @linux include/linux/mmzone.h:zone._watermark */
+  readonly watermark = new Int32Array(4);
+  /** Added to each watermark, after pageblocks had to be mixed. */
+  watermarkBoost = 0;
+  /** Pages kept from allocations that could use the zone of the index too. `protection` in `/proc/zoneinfo`. */
+  readonly lowmemReserve: Int32Array;
+  /** Pages in pageblocks of MIGRATE_HIGHATOMIC. */
+  nrReservedHighatomic = 0;
+  /** Free pages of MIGRATE_HIGHATOMIC and MIGRATE_CMA. */
+  nrFreeHighatomic = 0;
+  nrFreeCma = 0;
+  /** Pages that belong to CMA regions. */
+  cmaPages = 0;
+  /** Below its high watermark when last looked at. @linux include/linux/mmzone.h:ZONE_BELOW_HIGH */
+  belowHigh = false;
+  /** kswapd is to be woken on account of the boost. @linux include/linux/mmzone.h:ZONE_BOOSTED_WATERMARK */
+  boostedWatermark = false;
+  /** kswapd is balancing it. @linux include/linux/mmzone.h:ZONE_RECLAIM_ACTIVE */
+  reclaimActive = false;
+  /** Counters by ZONE_STAT; those of free pages are kept elsewhere, see {@link state}. */
+  readonly vmStat = new Float64Array(ZONE_STAT_NAMES.length);
+  /** By CPU number. */
+  readonly pcp: readonly PerCpuPages[];
+  readonly allocator: PageAllocator;
+  /** Answers of the page allocator that were refused, and why the last one was. */
+  refusals = 0;
+  lastRefusal = '';
+
+  readonly #frames: PageFrames;
+  readonly #blockTypes: Uint8Array;
+  readonly #managedRanges: FrameRange[] = [];
+
+  constructor(
+    shape: ZoneShape,
+    frames: PageFrames,
+    blockTypes: Uint8Array,
+    options: {
+      readonly nrCpus: number;
+      readonly nrZones: number;
+      readonly pageAllocator: PageAllocatorFactory;
+      readonly onFallback: (zone: Zone, allocFlags: number) => void;
+    },
+  ) {
+    this.nid = shape.nid;
+    this.index = shape.index;
+    this.kind = shape.kind;
+    this.name = ZONE_NAMES[shape.kind];
+    this.startPfn = shape.startPfn;
+    this.endPfn = shape.endPfn;
+    this.spanned = shape.endPfn - shape.startPfn;
+    this.present = shape.present;
+    this.lowmemReserve = new Int32Array(options.nrZones);
+    this.#frames = frames;
+    this.#blockTypes = blockTypes;
+    this.pcp = shape.present === 0 ? [] : Array.from({ length: options.nrCpus }, () => new PerCpuPages(frames));
+    const { startPfn, endPfn } = this;
+    this.allocator = options.pageAllocator.create({
+      frames,
+      startPfn,
+      endPfn,
+      blockTypes,
+      onFallback: (allocFlags) => options.onFallback(this, allocFlags),
+    });
+  }
+
+  /** A watermark with its boost, in pages. @linux include/linux/mmzone.h:wmark_pages */
+  wmarkPages(wmark: number): number {
+    return this.watermark[wmark] + this.watermarkBoost;
+  }
+
+  /** A counter, by ZONE_STAT. @linux include/linux/vmstat.h:zone_page_state */
+  state(item: number): number {
+    switch (item) {
+      case ZONE_STAT.NR_FREE_PAGES:
+        return this.nrFree;
+      case ZONE_STAT.NR_FREE_PAGES_BLOCKS:
+        return this.nrFreeBlocks(MAX_PAGE_ORDER) * (1 << MAX_PAGE_ORDER) + this.nrFreeBlocks(PAGEBLOCK_ORDER) * (1 << PAGEBLOCK_ORDER);
+      case ZONE_STAT.NR_FREE_CMA_PAGES:
+        return this.nrFreeCma;
+      default:
+        return this.vmStat[item];
+    }
+  }
+
+  /** Free blocks of an order. @linux include/linux/mmzone.h:free_area.nr_free */
+  nrFreeBlocks(order: number): number {
+    let blocks = 0;
+    for (let type = 0; type < MIGRATE_TYPES; type++) blocks += this.allocator.nrFreeBlocks(order, type);
+    return blocks;
+  }
+
+  /** Pages on the per-CPU lists. */
+  nrPcpPages(): number {
+    let pages = 0;
+    for (const pcp of this.pcp) pages += pcp.count;
+    return pages;
+  }
+
+  /** The ranges handed to the page allocator, ascending. */
+  get managedRanges(): readonly FrameRange[] {
+    return this.#managedRanges;
+  }
+
+  /**
+   * Hands RAM of the zone to its page allocator.
+   *
+   * @param reserved whether it was reserved before, and so counts as taken
+   * @linux mm/page_alloc.c:adjust_managed_page_count
+   */
+  addManaged(start: Pfn, end: Pfn, reserved: boolean): void {
+    bugOn(start < this.startPfn || end > this.endPfn, 'zone: memory of another zone');
+    if (start === end) return;
+    if (reserved) clearBits(this.#frames.taken, start, end);
+    const pages = end - start;
+    this.managed += pages;
+    this.nrFree += pages;
+    const last = this.#managedRanges.at(-1);
+    if (last !== undefined && last.end === start) this.#managedRanges[this.#managedRanges.length - 1] = { start: last.start, end };
+    else this.#managedRanges.push({ start, end });
+    this.#managedRanges.sort((a, b) => a.start - b.start);
+    this.allocator.addRange(start, end);
+  }
+
+  // ---- blocks
+
+  /**
+   * Takes a block from the page allocator.
+   *
+   * @returns its first frame, or −1 where there is none or the allocator's answer cannot be true
+   * @linux mm/page_alloc.c:__rmqueue
+   */
+  take(order: number, migratetype: number, allocFlags: number): Pfn {
+    const pfn = this.allocator.alloc(order, migratetype, allocFlags);
+    if (pfn < 0) return -1;
+    const { taken } = this.#frames;
+    const pages = 1 << order;
+    if (pfn < this.startPfn || pfn + pages > this.endPfn) return this.#refuse(pfn, order, 'not of this zone');
+    if ((pfn & (pages - 1)) !== 0) return this.#refuse(pfn, order, 'not aligned');
+    if (order < 5) {
+      const bits = ((1 << pages) - 1) << (pfn & 31);
+      if ((taken[pfn >>> 5] & bits) !== 0) return this.#refuse(pfn, order, 'not free');
+      taken[pfn >>> 5] |= bits;
+    } else {
+      const end = (pfn + pages) >>> 5;
+      for (let word = pfn >>> 5; word < end; word++) {
+        if (taken[word] !== 0) return this.#refuse(pfn, order, 'not free');
+      }
+      taken.fill(-1, pfn >>> 5, end);
+    }
+    this.nrFree -= pages;
+    if (this.nrReservedHighatomic !== 0 || this.cmaPages !== 0) this.countSpecial();
+    return pfn;
+  }
+
+  /** Gives a block back to the page allocator. @linux mm/page_alloc.c:__free_one_page */
+  give(pfn: Pfn, order: number, migratetype: number): void {
+    const { taken } = this.#frames;
+    const pages = 1 << order;
+    if (order < 5) {
+      const bits = ((1 << pages) - 1) << (pfn & 31);
+      bugOn((taken[pfn >>> 5] & bits) !== bits, 'zone: freeing what is free');
+      taken[pfn >>> 5] &= ~bits;
+    } else {
+      const end = (pfn + pages) >>> 5;
+      for (let word = pfn >>> 5; word < end; word++) bugOn(taken[word] !== -1, 'zone: freeing what is free');
+      taken.fill(0, pfn >>> 5, end);
+    }
+    this.nrFree += pages;
+    this.allocator.free(pfn, order, migratetype, false);
+    if (this.nrReservedHighatomic !== 0 || this.cmaPages !== 0) this.countSpecial();
+  }
+
+  /** Recounts the free pages that ordinary allocations may not have. */
+  countSpecial(): void {
+    this.nrFreeHighatomic = this.allocator.nrFreeOfType(MIGRATE_HIGHATOMIC);
+    this.nrFreeCma = this.allocator.nrFreeOfType(MIGRATE_CMA);
+  }
+
+  /** Moves the free pages of the pageblock at `start` to another type, and makes it of that type. @linux mm/page_alloc.c:move_freepages_block */
+  setBlockType(start: Pfn, to: number): number {
+    const from = this.#blockTypes[start >>> PAGEBLOCK_ORDER];
+    const pages = this.allocator.moveBlock(start, from, to);
+    this.#blockTypes[start >>> PAGEBLOCK_ORDER] = to;
+    this.countSpecial();
+    return pages;
+  }
+
+  #refuse(pfn: Pfn, order: number, reason: string): Pfn {
+    this.refusals++;
+    this.lastRefusal = `${this.allocator.name} answered frame ${pfn} for order ${order} in zone ${this.name}: ${reason}`;
+    return -1;
+  }
+
+  // ---- watermarks
+
+  /**
+   * Whether an allocation may go ahead: a block of `order` is free, and without it more than `mark` pages remain, with what
+   * the zone keeps for allocations that cannot use higher zones.
+   *
+   * @param mark in pages
+   * @param highestIndex index of the highest zone the allocation may use
+   * @param free free pages to reckon with
+   * @linux mm/page_alloc.c:__zone_watermark_ok
+   */
+  watermarkOk(order: number, mark: number, highestIndex: number, allocFlags: number, free: number): boolean {
+    let min = mark;
+    if ((allocFlags & ALLOC_RESERVES) !== 0) {
+      if ((allocFlags & ALLOC_MIN_RESERVE) !== 0) {
+        min -= min >> 1;
+        if ((allocFlags & ALLOC_NON_BLOCK) !== 0) min -= min >> 2;
+      }
+      if ((allocFlags & ALLOC_OOM) !== 0) min -= min >> 1;
+    }
+    if (free - this.unusableFree(order, allocFlags) <= min + this.lowmemReserve[highestIndex]) return false;
+    if (order === 0) return true;
+    let types = PCP_TYPES_MASK;
+    if ((allocFlags & ALLOC_CMA) !== 0) types |= 1 << MIGRATE_CMA;
+    if ((allocFlags & (ALLOC_HIGHATOMIC | ALLOC_OOM)) !== 0) types |= 1 << MIGRATE_HIGHATOMIC;
+    return this.allocator.hasFree(order, types);
+  }
+
+  /** Free pages that do not count for an allocation. @linux mm/page_alloc.c:__zone_watermark_unusable_free */
+  unusableFree(order: number, allocFlags: number): number {
+    let pages = (1 << order) - 1;
+    if ((allocFlags & ALLOC_RESERVES) === 0) pages += this.nrFreeHighatomic;
+    if ((allocFlags & ALLOC_CMA) === 0) pages += this.nrFreeCma;
+    return pages;
+  }
+
+  // ---- checks
+
+  /**
+   * Recomputes the zone's invariants. Costs a step for each block on a list and each 32 frames ever touched.
+   *
+   * @throws KernelBug for the first that does not hold
+   */
+  validate(): void {
+    const { allocator, name } = this;
+    const { taken, refcount, flags, next, prev } = this.#frames;
+    allocator.validate();
+    bugOn(allocator.nrFree !== this.nrFree, `zone ${name}: ${this.nrFree} pages free, but its allocator has ${allocator.nrFree}`);
+    const blocks = new Float64Array(NR_PAGE_ORDERS);
+    let listed = 0;
+    allocator.forEachFree((pfn, order) => {
+      bugOn(pfn < this.startPfn || pfn + (1 << order) > this.endPfn, `zone ${name}: free block ${pfn} of another zone`);
+      bugOn(pfn % (1 << order) !== 0, `zone ${name}: free block ${pfn} of order ${order} is not aligned`);
+      bugOn(countBits(taken, pfn, pfn + (1 << order)) !== 0, `zone ${name}: block ${pfn} of order ${order} is free and taken`);
+      bugOn(refcount[pfn] !== 0, `zone ${name}: free frame ${pfn} has references`);
+      blocks[order]++;
+      listed += 1 << order;
+    });
+    let untouched = 0;
+    let clear = 0;
+    for (const range of this.managedRanges) clear += range.end - range.start;
+    for (const { start, end } of allocator.untouched()) {
+      untouched += end - start;
+      blocks[MAX_PAGE_ORDER] += (end - start) / (1 << MAX_PAGE_ORDER);
+    }
+    clear -= untouched;
+    for (const { start, end } of this.touchedRanges()) clear -= countBits(taken, start, end);
+    bugOn(clear !== listed, `zone ${name}: ${listed} pages on free lists, but ${clear} frames not taken: some are on two lists or on none`);
+    bugOn(listed + untouched !== this.nrFree, `zone ${name}: ${listed + untouched} pages free, but ${this.nrFree} counted`);
+    for (let order = 0; order < NR_PAGE_ORDERS; order++) {
+      bugOn(this.nrFreeBlocks(order) !== blocks[order], `zone ${name}: blocks of order ${order} miscounted`);
+    }
+    for (const pcp of this.pcp) {
+      let pages = 0;
+      for (let list = 0; list < NR_PCP_LISTS; list++) {
+        const order = pcpOrder(list);
+        let before = 0;
+        for (let pfn = pcp.head[list]; pfn !== 0; pfn = next[pfn]) {
+          bugOn(prev[pfn] !== before, `zone ${name}: per-CPU list ${list} is broken at frame ${pfn}`);
+          bugOn(pfn < this.startPfn || pfn >= this.endPfn, `zone ${name}: frame ${pfn} of another zone on a per-CPU list`);
+          bugOn(countBits(taken, pfn, pfn + (1 << order)) !== 1 << order, `zone ${name}: frame ${pfn} is free twice`);
+          bugOn(refcount[pfn] !== 0 || flags[pfn] !== 0, `zone ${name}: frame ${pfn} on a per-CPU list is in use`);
+          before = pfn;
+          pages += 1 << order;
+          bugOn(pages > pcp.count, `zone ${name}: more pages on per-CPU lists than counted`);
+        }
+        bugOn(pcp.tail[list] !== before, `zone ${name}: tail of per-CPU list ${list} is not its last block`);
+      }
+      bugOn(pages !== pcp.count, `zone ${name}: ${pages} pages on per-CPU lists, but ${pcp.count} counted`);
+    }
+    for (const type of [MIGRATE_HIGHATOMIC, MIGRATE_CMA]) {
+      const counted = type === MIGRATE_CMA ? this.nrFreeCma : this.nrFreeHighatomic;
+      bugOn(allocator.nrFreeOfType(type) !== counted, `zone ${name}: free pages of type ${type} miscounted`);
+    }
+  }
+
+  /** The managed ranges without those that the page allocator never handed anything out of. */
+  touchedRanges(): FrameRange[] {
+    const touched: FrameRange[] = [];
+    const untouched = this.allocator.untouched();
+    for (const range of this.#managedRanges) {
+      let from = range.start;
+      for (const hole of untouched) {
+        if (hole.end <= from || hole.start >= range.end) continue;
+        if (hole.start > from) touched.push({ start: from, end: hole.start });
+        from = hole.end;
+      }
+      if (from < range.end) touched.push({ start: from, end: range.end });
+    }
+    return touched;
+  }
+}
+
+/** Bits set in `[from, to)`. */
+export function countBits(words: Int32Array, from: number, to: number): number {
+  if (from >= to) return 0;
+  const first = from >>> 5;
+  const last = (to - 1) >>> 5;
+  const firstMask = -1 << (from & 31);
+  const lastMask = -1 >>> (-to & 31);
+  if (first === last) return popcount32(words[first] & firstMask & lastMask);
+  let bits = popcount32(words[first] & firstMask) + popcount32(words[last] & lastMask);
+  for (let word = first + 1; word < last; word++) bits += popcount32(words[word]);
+  return bits;
+}
+
+/** Sets the bits of `[from, to)`. */
+export function setBits(words: Int32Array, from: number, to: number): void {
+  if (from >= to) return;
+  const first = from >>> 5;
+  const last = (to - 1) >>> 5;
+  const firstMask = -1 << (from & 31);
+  const lastMask = -1 >>> (-to & 31);
+  if (first === last) {
+    words[first] |= firstMask & lastMask;
+    return;
+  }
+  words[first] |= firstMask;
+  words.fill(-1, first + 1, last);
+  words[last] |= lastMask;
+}
+
+/** Clears the bits of `[from, to)`. */
+function clearBits(words: Int32Array, from: number, to: number): void {
+  const first = from >>> 5;
+  const last = (to - 1) >>> 5;
+  const firstMask = -1 << (from & 31);
+  const lastMask = -1 >>> (-to & 31);
+  if (first === last) {
+    words[first] &= ~(firstMask & lastMask);
+    return;
+  }
+  words[first] &= ~firstMask;
+  words.fill(0, first + 1, last);
+  words[last] &= ~lastMask;
+}
