@@ -1,7 +1,7 @@
 /**
  * Address spaces coming and going: empty, copied by `fork`, torn down with their last task.
  */
-import { Errno, TASK_SIZE } from '@pagelab/abi';
+import { Errno, PAGE_SIZE, TASK_SIZE } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import { anonVmaFork } from './anon-vma.ts';
 import { copyPageRange } from './copy-page-range.ts';
@@ -80,6 +80,8 @@ export function dupMm(oldMm: MmStruct, limits: MmLimits): MmStruct | number {
   mm.startStack = oldMm.startStack;
   mm.defFlags = oldMm.defFlags & VM_INIT_DEF_MASK;
   const err = dupMmap(mm, oldMm);
+  // The parent's private pages lost their write right: one flush for all mappings.
+  oldMm.vm.smp.flushTlbMm(oldMm.pgd * PAGE_SIZE);
   if (err !== 0) {
     mmput(mm);
     return err;

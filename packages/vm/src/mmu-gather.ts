@@ -13,7 +13,6 @@ import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import type { MmStruct } from './mm-struct.ts';
 import { freeTable } from './pgtable.ts';
-import { putUserPage } from './rmap.ts';
 import type { Vm } from './vm.ts';
 
 /** Pages collected at most before a flush is due. @linux include/asm-generic/tlb.h:MAX_GATHER_BATCH_COUNT */
@@ -73,7 +72,7 @@ export class MmuGather {
     }
     const pages = this.#pages;
     const nrPages = this.#nrPages;
-    for (let i = 0; i < nrPages; i++) putUserPage(vm, pages[i]);
+    for (let i = 0; i < nrPages; i++) vm.pages.freePage(pages[i]);
     this.#nrPages = 0;
     const tables = this.#tables;
     for (let i = 0; i < tables.length; i++) freeTable(vm, tables[i]);

@@ -9,8 +9,6 @@ import type { Pfn } from '@pagelab/hw';
 import { IntervalTree, XArrayInt } from '@pagelab/lib';
 import { GFP_KERNEL, NODE_STAT, PG_SWAPBACKED } from '@pagelab/mm-core';
 import type { AddressSpace, AddressSpaceOps, Inode } from './file.ts';
-import { addNodeState } from './page-state.ts';
-import { putUserPage } from './rmap.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
 
@@ -67,8 +65,8 @@ export function addToPageCache(vm: Vm, mapping: AddressSpace, pgoff: number, pfn
   frames.refcount[pfn]++;
   frames.mapping[pfn] = mapping.id;
   frames.index[pfn] = pgoff;
-  addNodeState(vm, pfn, NODE_STAT.NR_FILE_PAGES, 1);
-  if ((frames.flags[pfn] & PG_SWAPBACKED) !== 0) addNodeState(vm, pfn, NODE_STAT.NR_SHMEM, 1);
+  vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, 1);
+  if ((frames.flags[pfn] & PG_SWAPBACKED) !== 0) vm.pages.modNodeState(pfn, NODE_STAT.NR_SHMEM, 1);
   return 0;
 }
 
@@ -79,9 +77,9 @@ export function removeFromPageCache(vm: Vm, mapping: AddressSpace, pgoff: number
   mapping.pages.delete(pgoff);
   shrinkNodes(vm, mapping, pgoff);
   frames.mapping[pfn] = 0;
-  addNodeState(vm, pfn, NODE_STAT.NR_FILE_PAGES, -1);
-  if ((frames.flags[pfn] & PG_SWAPBACKED) !== 0) addNodeState(vm, pfn, NODE_STAT.NR_SHMEM, -1);
-  putUserPage(vm, pfn);
+  vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, -1);
+  if ((frames.flags[pfn] & PG_SWAPBACKED) !== 0) vm.pages.modNodeState(pfn, NODE_STAT.NR_SHMEM, -1);
+  vm.pages.freePage(pfn);
 }
 
 /** Allocates the tree nodes that an entry at `index` needs and that no other entry has; false without memory. */

@@ -28,7 +28,7 @@ import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { allocPmd, allocPteBelow, tableBelow } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
-import { addFileRmap, addNewAnonRmap, linearPageIndex, mmCounter, putUserPage, removeRmap } from './rmap.ts';
+import { addFileRmap, addNewAnonRmap, linearPageIndex, mmCounter, removeRmap } from './rmap.ts';
 import { expandStack } from './stack.ts';
 import { VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_MAYSHARE, VM_SHARED, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -260,7 +260,7 @@ function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn): numb
   vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, address, address + PAGE_SIZE);
   if (pfn >= 0) {
     removeRmap(vm, pfn, vma);
-    putUserPage(vm, pfn);
+    vm.pages.freePage(pfn);
   }
   return 0;
 }
@@ -273,7 +273,7 @@ function serveFileRead(vma: VmArea, address: VirtAddr, pmdEntry: number): number
   if (pfn < 0) return faultOf(pfn);
   const entry = allocPteBelow(vma.mm, pmdEntry, address);
   if (entry < 0) {
-    putUserPage(vma.mm.vm, pfn);
+    vma.mm.vm.pages.freePage(pfn);
     return VM_FAULT_OOM;
   }
   setFileEntry(vma, entry, pfn, 0);
@@ -335,7 +335,7 @@ function serveFileCow(vma: VmArea, address: VirtAddr, pmdEntry: number): number 
     return faultOf(pfn);
   }
   vm.ram.copyFrame(copy, pfn);
-  putUserPage(vm, pfn);
+  vm.pages.freePage(pfn);
   const entry = allocPteBelow(mm, pmdEntry, address);
   if (entry < 0) {
     vm.pages.freePage(copy);
@@ -354,7 +354,7 @@ function serveFileShared(vma: VmArea, address: VirtAddr, pmdEntry: number): numb
   if (pfn < 0) return faultOf(pfn);
   const entry = allocPteBelow(vma.mm, pmdEntry, address);
   if (entry < 0) {
-    putUserPage(vm, pfn);
+    vm.pages.freePage(pfn);
     return VM_FAULT_OOM;
   }
   vm.frames.flags[pfn] |= PG_DIRTY;

@@ -11,7 +11,6 @@ import type { Pfn, PhysicalMemory } from '@pagelab/hw';
 import { GFP_KERNEL_ACCOUNT, NODE_STAT, PG_TABLE, __GFP_ZERO } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
 import { PTE_TABLE, pfnOf } from './pte.ts';
-import { addNodeState } from './page-state.ts';
 import type { Vm } from './vm.ts';
 
 /** @linux include/asm-generic/pgalloc.h:GFP_PGTABLE_USER */
@@ -59,14 +58,14 @@ export function allocTable(vm: Vm): Pfn {
   const pfn = vm.pages.allocPage(GFP_PGTABLE_USER);
   if (pfn < 0) return pfn;
   vm.frames.flags[pfn] |= PG_TABLE;
-  addNodeState(vm, pfn, NODE_STAT.NR_PAGETABLE, 1);
+  vm.pages.modNodeState(pfn, NODE_STAT.NR_PAGETABLE, 1);
   return pfn;
 }
 
 /** Gives a table's frame back. @linux include/asm-generic/pgalloc.h:pte_free */
 export function freeTable(vm: Vm, pfn: Pfn): void {
   vm.frames.flags[pfn] &= ~PG_TABLE;
-  addNodeState(vm, pfn, NODE_STAT.NR_PAGETABLE, -1);
+  vm.pages.modNodeState(pfn, NODE_STAT.NR_PAGETABLE, -1);
   vm.pages.freePage(pfn);
 }
 

@@ -22,7 +22,6 @@ import {
 } from '@pagelab/mm-core';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
-import { addNodeState, addZoneState } from './page-state.ts';
 import { findPte } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import type { Vm } from './vm.ts';
@@ -56,13 +55,13 @@ export function addNewAnonRmap(vm: Vm, pfn: Pfn, vma: VmArea, addr: VirtAddr): v
   frames.mapping[pfn] = vma.anonVma!.id;
   frames.index[pfn] = linearPageIndex(vma, addr);
   frames.mapcount[pfn] = 1;
-  addNodeState(vm, pfn, NODE_STAT.NR_ANON_MAPPED, 1);
+  vm.pages.modNodeState(pfn, NODE_STAT.NR_ANON_MAPPED, 1);
   if (locksPages(vma)) mlockPage(vm, pfn);
 }
 
 /** Counts one more mapping of a page of a file. @linux mm/rmap.c:folio_add_file_rmap_pte */
 export function addFileRmap(vm: Vm, pfn: Pfn, vma: VmArea): void {
-  if (++vm.frames.mapcount[pfn] === 1) addNodeState(vm, pfn, NODE_STAT.NR_FILE_MAPPED, 1);
+  if (++vm.frames.mapcount[pfn] === 1) vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_MAPPED, 1);
   if (locksPages(vma)) mlockPage(vm, pfn);
 }
 
@@ -72,7 +71,7 @@ export function removeRmap(vm: Vm, pfn: Pfn, vma: VmArea): void {
   const left = --mapcount[pfn];
   bugOn(left < 0, 'rmap: unmapped more often than mapped');
   if (left === 0) {
-    addNodeState(vm, pfn, (flags[pfn] & PG_ANON) !== 0 ? NODE_STAT.NR_ANON_MAPPED : NODE_STAT.NR_FILE_MAPPED, -1);
+    vm.pages.modNodeState(pfn, (flags[pfn] & PG_ANON) !== 0 ? NODE_STAT.NR_ANON_MAPPED : NODE_STAT.NR_FILE_MAPPED, -1);
   }
   if ((flags[pfn] & PG_MLOCKED) !== 0 && locksPages(vma)) munlockPage(vm, pfn);
 }
@@ -82,7 +81,7 @@ export function mlockPage(vm: Vm, pfn: Pfn): void {
   const { flags } = vm.frames;
   if ((flags[pfn] & PG_MLOCKED) !== 0) return;
   flags[pfn] |= PG_MLOCKED;
-  addZoneState(vm, pfn, ZONE_STAT.NR_MLOCK, 1);
+  vm.pages.modZoneState(pfn, ZONE_STAT.NR_MLOCK, 1);
   vm.pages.events[VM_EVENT.UNEVICTABLE_PGMLOCKED]++;
 }
 
@@ -97,21 +96,8 @@ export function munlockPage(vm: Vm, pfn: Pfn): void {
   if ((flags[pfn] & PG_MLOCKED) === 0) return;
   if (mapcount[pfn] > 0 && pageMappings(vm, pfn).some(({ vma }) => locksPages(vma))) return;
   flags[pfn] &= ~PG_MLOCKED;
-  addZoneState(vm, pfn, ZONE_STAT.NR_MLOCK, -1);
+  vm.pages.modZoneState(pfn, ZONE_STAT.NR_MLOCK, -1);
   vm.pages.events[VM_EVENT.UNEVICTABLE_PGMUNLOCKED]++;
-}
-
-/** Drops a reference to a page of user space; the last one frees the frame. @linux mm/swap.c:folio_put */
-export function putUserPage(vm: Vm, pfn: Pfn): void {
-  const { frames } = vm;
-  if (frames.refcount[pfn] === 1) {
-    frames.mapping[pfn] = 0;
-    if ((frames.flags[pfn] & PG_MLOCKED) !== 0) {
-      frames.flags[pfn] &= ~PG_MLOCKED;
-      addZoneState(vm, pfn, ZONE_STAT.NR_MLOCK, -1);
-    }
-  }
-  vm.pages.freePage(pfn);
 }
 
 /** One place where a frame is mapped. */

@@ -23,7 +23,6 @@ import type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
 import { addToPageCache, makeInode, removeFromPageCache } from './page-cache.ts';
-import { putUserPage } from './rmap.ts';
 import type { Vm } from './vm.ts';
 import { VM_NORESERVE } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -215,7 +214,7 @@ export function shmemFallocate(vm: Vm, inode: Inode, mode: number, offset: numbe
       for (const undone of made) dropPage(vm, inode, undone);
       return pfn;
     }
-    putUserPage(vm, pfn);
+    vm.pages.freePage(pfn);
     made.push(pgoff);
   }
   if (grows) inode.size = end;
@@ -265,7 +264,7 @@ export function shmemWrite(vm: Vm, inode: Inode, pos: number, bytes: Uint8Array)
     if (pfn < 0) return done > 0 ? done : pfn;
     ram.u8.set(bytes.subarray(done, done + run), ram.frameWord(pfn) * 4 + inPage);
     frames.flags[pfn] |= PG_DIRTY;
-    putUserPage(vm, pfn);
+    vm.pages.freePage(pfn);
     done += run;
     if (pos + done > inode.size) inode.size = pos + done;
   }

@@ -22,7 +22,6 @@ import type { AddressSpace, VmFile } from './file.ts';
 import { isDataMapping, isExecMapping, isStackMapping } from './limits.ts';
 import { MM_SWAPENTS } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
-import { nodeState, zoneState } from './page-state.ts';
 import { PGDIR_SIZE, PMD_SIZE, PUD_SIZE, findPte } from './pgtable.ts';
 import { PTE_MAPS, PTE_PROTNONE, PTE_SPECIAL, isGuardMarker, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
 import { locksPages, mmCounter, pageMappings } from './rmap.ts';
@@ -225,10 +224,10 @@ function validateFrames(vm: Vm, census: Census): void {
     check(found === mappings, `frame ${pfn}: mapped ${mappings} times, found ${found}`);
     check(((pageFlags & PG_MLOCKED) !== 0) === census.locked.has(pfn), `frame ${pfn}: mlocked without a locked mapping`);
   }
-  checkState(nodeState(vm, NODE_STAT.NR_ANON_MAPPED), anonMapped, 'NR_ANON_MAPPED');
-  checkState(nodeState(vm, NODE_STAT.NR_FILE_MAPPED), fileMapped, 'NR_FILE_MAPPED');
-  checkState(zoneState(vm, ZONE_STAT.NR_MLOCK), census.locked.size, 'NR_MLOCK');
-  check(nodeState(vm, NODE_STAT.NR_PAGETABLE) >= census.tables.size, 'NR_PAGETABLE is too low');
+  checkState(vm.pages.nodeState(NODE_STAT.NR_ANON_MAPPED), anonMapped, 'NR_ANON_MAPPED');
+  checkState(vm.pages.nodeState(NODE_STAT.NR_FILE_MAPPED), fileMapped, 'NR_FILE_MAPPED');
+  checkState(vm.pages.zoneState(ZONE_STAT.NR_MLOCK), census.locked.size, 'NR_MLOCK');
+  check(vm.pages.nodeState(NODE_STAT.NR_PAGETABLE) >= census.tables.size, 'NR_PAGETABLE is too low');
 }
 
 function checkState(counted: number, found: number, name: string): void {
@@ -266,8 +265,8 @@ function validateFiles(vm: Vm, census: Census): void {
   });
   for (const [mapping] of census.mappings) check(vm.mappings.get(mapping.id) === mapping, 'a mapping of a file that is gone');
   for (const [file, users] of census.files) check(file.refcount >= users, `${file.path}: ${file.refcount} references, ${users} VMAs`);
-  checkState(nodeState(vm, NODE_STAT.NR_FILE_PAGES), filePages, 'NR_FILE_PAGES');
-  checkState(nodeState(vm, NODE_STAT.NR_SHMEM), shmemPages, 'NR_SHMEM');
+  checkState(vm.pages.nodeState(NODE_STAT.NR_FILE_PAGES), filePages, 'NR_FILE_PAGES');
+  checkState(vm.pages.nodeState(NODE_STAT.NR_SHMEM), shmemPages, 'NR_SHMEM');
 }
 
 function validateAnonVmas(vm: Vm, census: Census): void {

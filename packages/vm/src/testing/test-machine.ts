@@ -1,0 +1,89 @@
+/**
+ * A small machine for the tests of this package: real memory, page allocator and slab, no kernel.
+ */
+import { createUserMemory, PAGE_SIZE, PhysicalMemory, Smp, VirtualClock, firmwareMemoryMap } from '@pagelab/hw';
+import type { UserMemoryPort } from '@pagelab/hw';
+import { TraceRing } from '@pagelab/lib';
+import { GFP_KERNEL, PageAlloc, __GFP_ZERO } from '@pagelab/mm-core';
+import type { PageAllocHooks } from '@pagelab/mm-core';
+import { Slab, createKernelCaches } from '@pagelab/slab';
+import { mmAlloc } from '../mm-lifetime.ts';
+import type { MmLimits, MmStruct } from '../mm-struct.ts';
+import { FAULT_OK, handlePageFault } from '../page-fault.ts';
+import { DEFAULT_VM_SYSCTL, Vm } from '../vm.ts';
+
+/** Nothing is limited, everything allowed. */
+export const NO_LIMITS: MmLimits = { rlimit: () => -1, rlimitMax: () => -1, capable: () => true };
+
+/** Boots as much as virtual memory needs. */
+export function testVm(options: { memoryBytes?: number; cpus?: number; hooks?: PageAllocHooks } = {}): Vm {
+  const ram = new PhysicalMemory(firmwareMemoryMap('pc', options.memoryBytes ?? 128 * 2 ** 20));
+  const smp = new Smp(ram, options.cpus ?? 2);
+  const clock = new VirtualClock();
+  const trace = new TraceRing(1024, clock);
+  const pages = new PageAlloc({ ram, smp, clock, trace, hooks: options.hooks ?? {} });
+  const slab = new Slab({ pages, ram, smp, trace });
+  const made = createKernelCaches(slab);
+  const zeroPfn = pages.allocPage(GFP_KERNEL | __GFP_ZERO);
+  const kernelPgd = pages.allocPage(GFP_KERNEL | __GFP_ZERO);
+  return new Vm({
+    ram,
+    smp,
+    pages,
+    slab,
+    clock,
+    trace,
+    sysctl: { ...DEFAULT_VM_SYSCTL },
+    caches: {
+      vmArea: made.vm_area_struct,
+      mm: made.mm_struct,
+      anonVma: made.anon_vma,
+      anonVmaChain: made.anon_vma_chain,
+      mapleNode: made.maple_node,
+      file: made.filp,
+      shmemInode: made.shmem_inode_cache,
+      radixTreeNode: made.radix_tree_node,
+    },
+    zeroPfn,
+    kernelPgd,
+  });
+}
+
+/** An empty address space whose mapping area ends where Linux's does. */
+export function testMm(vm: Vm): MmStruct {
+  const mm = mmAlloc(vm, NO_LIMITS);
+  if (typeof mm === 'number') throw new Error(`mmAlloc: ${mm}`);
+  mm.mmapBase = 0x7fff_f7ff_f000;
+  return mm;
+}
+
+/** What an access that the kernel refuses throws in {@link attachUser}. */
+export class TestFault extends Error {
+  readonly address: number;
+  /** FAULT_MAPERR, … */
+  readonly fault: number;
+
+  constructor(address: number, fault: number) {
+    super(`fault ${fault} at 0x${address.toString(16)}`);
+    this.address = address;
+    this.fault = fault;
+  }
+}
+
+/** Loads and stores of a program in `mm`, through CPU `cpu`: other address spaces on it are detached. */
+export function attachUser(mm: MmStruct, cpuId = 0): UserMemoryPort {
+  const { vm } = mm;
+  const cpu = vm.smp.cpus[cpuId];
+  const port = createUserMemory(vm.ram, {
+    onDetached: () => {
+      port.attach(cpu);
+    },
+    onFault: (address, errorCode) => {
+      const fault = handlePageFault(mm, address, errorCode);
+      if (fault !== FAULT_OK) throw new TestFault(address, fault);
+    },
+  });
+  cpu.loadCr3(mm.pgd * PAGE_SIZE);
+  port.attach(cpu);
+  return port;
+}
