@@ -1,0 +1,256 @@
+/**
+ * Random programs over several address spaces, against {@link ModelSpace}; everything is validated after each step.
+ */
+import {
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  MAP_ANONYMOUS,
+  MAP_FIXED,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  PAGE_SIZE,
+  PROT_EXEC,
+  PROT_READ,
+  PROT_WRITE,
+} from '@pagelab/abi';
+import type { UserMemory } from '@pagelab/abi';
+import type { UserMemoryPort } from '@pagelab/hw';
+import { Prng } from '@pagelab/lib';
+import { OWNER_ANON, OWNER_PAGE_TABLE, OWNER_SHMEM } from '@pagelab/mm-core';
+import { expect, test } from 'vitest';
+import type { VmFile } from './file.ts';
+import { populateRange } from './gup.ts';
+import { dupMm, mmput } from './mm-lifetime.ts';
+import type { MmStruct } from './mm-struct.ts';
+import { doMmap } from './mmap.ts';
+import { doMprotect } from './mprotect.ts';
+import { vmMunmap } from './munmap.ts';
+import { FAULT_ACCERR, FAULT_MAPERR, FAULT_SIGBUS } from './page-fault.ts';
+import { shmemFallocate, shmemTruncate } from './shmem.ts';
+import { ModelSpace } from './testing/page-model.ts';
+import type { ModelFault, ModelObject } from './testing/page-model.ts';
+import { TestFault, attachUser, testMm, testVm } from './testing/test-machine.ts';
+import { copyFromUser, copyToUser } from './uaccess.ts';
+import { validateVm } from './validate.ts';
+import type { Vm } from './vm.ts';
+import { zapPageRange } from './zap.ts';
+
+const WINDOW_PAGES = 48;
+/** Windows that straddle the borders of each kind of table. */
+const WINDOWS = [0x4000_0000, 0x7f_8000_0000, 0x10_0000, 0x7fff_f7e0_0000].map((edge) => edge - (WINDOW_PAGES / 2) * PAGE_SIZE);
+const PROTS = [PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ, PROT_WRITE, 0, PROT_READ | PROT_EXEC];
+const MAX_SPACES = 6;
+
+interface Space {
+  mm: MmStruct;
+  model: ModelSpace;
+  port: UserMemoryPort;
+  memory: UserMemory;
+}
+
+class Player {
+  readonly vm = testVm({ memoryBytes: 96 * 2 ** 20, cpus: MAX_SPACES });
+  readonly prng: Prng;
+  readonly spaces: Space[] = [];
+  readonly freeCpus = [5, 4, 3, 2, 1, 0];
+  readonly cpuOf = new Map<MmStruct, number>();
+  /** Model of each shared object, by its inode. */
+  readonly objects = new Map<VmFile['inode'], ModelObject>();
+
+  /** What is in use before the first address space. */
+  readonly idle = usage(this.vm);
+
+  constructor(seed: number) {
+    this.prng = new Prng(seed);
+    this.addSpace(testMm(this.vm), new ModelSpace());
+  }
+
+  addSpace(mm: MmStruct, model: ModelSpace): void {
+    const cpu = this.freeCpus.pop()!;
+    this.cpuOf.set(mm, cpu);
+    const port = attachUser(mm, cpu);
+    this.spaces.push({ mm, model, port, memory: port.memory });
+  }
+
+  pick<T>(items: readonly T[]): T {
+    return items[this.prng.below(items.length)];
+  }
+
+  /** A page-aligned range in one of the windows. */
+  range(): { addr: number; pages: number } {
+    const first = this.prng.below(WINDOW_PAGES);
+    const pages = 1 + this.prng.below(Math.min(WINDOW_PAGES - first, this.prng.below(4) === 0 ? WINDOW_PAGES : 6));
+    return { addr: this.pick(WINDOWS) + first * PAGE_SIZE, pages };
+  }
+
+  step(): string {
+    const space = this.pick(this.spaces);
+    const { mm, model } = space;
+    const { addr, pages } = this.range();
+    const length = pages * PAGE_SIZE;
+    const at = `mm ${mm.id} 0x${addr.toString(16)} +${pages}`;
+    switch (this.prng.below(16)) {
+      case 0: {
+        const prot = this.pick(PROTS);
+        const shared = this.prng.below(3) === 0;
+        const flags = (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS | MAP_FIXED;
+        expect(doMmap(mm, { file: null, addr, length, prot, flags, pgoff: 0 })).toBe(addr);
+        let object: ModelObject | null = null;
+        if (shared) {
+          object = { pages, words: new Map() };
+          this.objects.set(mm.vmas.get(addr)!.file!.inode, object);
+        }
+        model.map(addr, pages, prot, object, 0);
+        return `mmap ${at} prot ${prot} ${shared ? 'shared' : 'private'}`;
+      }
+      case 1:
+        expect(vmMunmap(mm, addr, length)).toBe(0);
+        model.unmap(addr, pages);
+        return `munmap ${at}`;
+      case 2:
+      case 3: {
+        const prot = this.pick(PROTS);
+        expect(doMprotect(mm, addr, length, prot) === 0).toBe(model.protect(addr, pages, prot));
+        return `mprotect ${at} prot ${prot}`;
+      }
+      case 4:
+        mm.vmas.forEachIn(addr, addr + length, (vma) => {
+          zapPageRange(vma, Math.max(addr, vma.start), Math.min(addr + length, vma.end));
+        });
+        model.discard(addr, pages);
+        return `dontneed ${at}`;
+      case 5:
+        populateRange(mm, addr, addr + length);
+        return `populate ${at}`;
+      case 6: {
+        if (this.spaces.length === MAX_SPACES || this.prng.below(2) === 0) return 'nothing';
+        const child = dupMm(mm, mm.limits);
+        if (typeof child === 'number') throw new Error(`fork: ${child}`);
+        this.addSpace(child, model.fork());
+        return `fork mm ${mm.id} to ${child.id}`;
+      }
+      case 7:
+        if (this.spaces.length === 1 || this.prng.below(3) !== 0) return 'nothing';
+        this.exit(space);
+        return `exit mm ${mm.id}`;
+      case 8:
+        return this.resizeObject();
+      default:
+        return this.access(space, addr + this.prng.below(pages) * PAGE_SIZE);
+    }
+  }
+
+  exit(space: Space): void {
+    const { mm } = space;
+    space.port.detach();
+    const cpu = this.cpuOf.get(mm)!;
+    this.vm.smp.cpus[cpu].loadCr3(this.vm.kernelPgd * PAGE_SIZE);
+    this.freeCpus.push(cpu);
+    mmput(mm);
+    this.spaces.splice(this.spaces.indexOf(space), 1);
+  }
+
+  resizeObject(): string {
+    const inodes: VmFile['inode'][] = [];
+    this.vm.mappings.forEach((mapping) => inodes.push(mapping.inode));
+    if (inodes.length === 0) return 'nothing';
+    const inode = this.pick(inodes);
+    const object = this.objects.get(inode)!;
+    const pgoff = this.prng.below(8);
+    if (this.prng.below(2) === 0) {
+      shmemFallocate(this.vm, inode, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, pgoff * PAGE_SIZE, 2 * PAGE_SIZE);
+      object.words.delete(pgoff);
+      object.words.delete(pgoff + 1);
+      return `punch ${inode.ino} at ${pgoff}`;
+    }
+    expect(shmemTruncate(this.vm, inode, pgoff * PAGE_SIZE)).toBe(0);
+    object.pages = pgoff;
+    for (const key of [...object.words.keys()]) if (key >= pgoff) object.words.delete(key);
+    return `truncate ${inode.ino} to ${pgoff}`;
+  }
+
+  access(space: Space, addr: number): string {
+    const { mm, memory, model } = space;
+    const bySyscall = this.prng.below(4) === 0;
+    const where = `mm ${mm.id} 0x${addr.toString(16)}${bySyscall ? ' by the kernel' : ''}`;
+    if (this.prng.below(2) === 0) {
+      const expected = model.load(addr);
+      if (bySyscall) {
+        const bytes = copyFromUser(mm, addr, 4);
+        const word = typeof bytes === 'number' ? 'fault' : new DataView(bytes.buffer).getUint32(0, true);
+        expect(word, `load ${where}`).toBe(typeof expected === 'number' ? expected : 'fault');
+      } else {
+        expect(outcome(() => memory.load32(addr)), `load ${where}`).toBe(expected);
+      }
+      return `load ${where}`;
+    }
+    const word = this.prng.u32();
+    const expected = model.store(addr, word);
+    if (bySyscall) {
+      const bytes = new Uint8Array(4);
+      new DataView(bytes.buffer).setUint32(0, word, true);
+      expect(copyToUser(mm, addr, bytes) === 0, `store ${where}`).toBe(expected === null);
+    } else {
+      expect(outcome(() => (memory.store32(addr, word), null)), `store ${where}`).toBe(expected);
+    }
+    return `store ${where}`;
+  }
+
+  /** Every page of every space holds what the model says. */
+  compareAll(): void {
+    for (const { mm, memory, model } of this.spaces) {
+      for (const addr of model.pages.keys()) {
+        expect(outcome(() => memory.load32(addr)), `mm ${mm.id} 0x${addr.toString(16)}`).toBe(model.load(addr));
+      }
+      expect(mm.totalVm).toBe(model.pages.size);
+    }
+  }
+}
+
+function outcome<T>(access: () => T): T | ModelFault {
+  try {
+    return access();
+  } catch (error) {
+    if (!(error instanceof TestFault)) throw error;
+    if (error.fault === FAULT_MAPERR) return 'MAPERR';
+    if (error.fault === FAULT_ACCERR) return 'ACCERR';
+    if (error.fault === FAULT_SIGBUS) return 'BUS';
+    throw error;
+  }
+}
+
+/** Frames by owner, slabs aside, and live objects by cache. */
+function usage(vm: Vm): unknown {
+  const frames = vm.pages.census();
+  const objects = [...vm.slab.caches()].map((cache) => `${cache.name} ${cache.activeObjects}`);
+  return { anon: frames[OWNER_ANON], shmem: frames[OWNER_SHMEM], tables: frames[OWNER_PAGE_TABLE], objects };
+}
+
+function play(seed: number, steps: number): void {
+  const player = new Player(seed);
+  const log: string[] = [];
+  try {
+    for (let i = 0; i < steps; i++) {
+      log.push(player.step());
+      validateVm(player.vm);
+    }
+    player.compareAll();
+    validateVm(player.vm);
+    while (player.spaces.length > 0) player.exit(player.spaces[0]);
+    validateVm(player.vm);
+    player.vm.pages.validate();
+    player.vm.slab.validate();
+    expect(player.vm.committedAs).toBe(0);
+    expect(player.vm.anonVmas.size + player.vm.mappings.size + player.vm.mms.size).toBe(0);
+    expect(usage(player.vm)).toEqual(player.idle);
+  } catch (error) {
+    const last = log.slice(-12).join('\n  ');
+    throw new Error(`seed ${seed}, step ${log.length}; last steps:\n  ${last}`, { cause: error });
+  }
+}
+
+const SEEDS = Array.from({ length: 6 }, (_, i) => i + 1);
+
+test.each(SEEDS)('seed %i', (seed) => {
+  play(seed, 400);
+});
