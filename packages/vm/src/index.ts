@@ -46,17 +46,23 @@ export type { AnonVma, AnonVmaChain } from './anon-vma.ts';
 export { doBrk } from './brk.ts';
 export { DEFAULT_PROGRAM, execLayout } from './exec.ts';
 export type { LayoutOptions, ProgramImage, ProgramSegment } from './exec.ts';
-export { mapsLine, mapsLines, vmaName, vmFlagsNames } from './maps.ts';
+export { doMadvise } from './madvise.ts';
+export { mapsLine, mapsLines, vmFlagsNames, vmaName } from './maps.ts';
 export type { MapsLine } from './maps.ts';
-export { dupMm, exitMmap, mmAlloc, mmput } from './mm-lifetime.ts';
+export { doMincore, mincoreToUser } from './mincore.ts';
+export { doMlock, doMlockall, doMunlock, doMunlockall } from './mlock.ts';
+export { dupMm, mmAlloc, mmput } from './mm-lifetime.ts';
 export { doMmap } from './mmap.ts';
 export type { MmapRequest } from './mmap.ts';
 export { doMprotect } from './mprotect.ts';
+export { doMremap } from './mremap.ts';
+export { doMsync } from './msync.ts';
 export { vmMunmap } from './munmap.ts';
 export {
   OVERCOMMIT_ALWAYS,
   OVERCOMMIT_GUESS,
   OVERCOMMIT_NEVER,
+  vmAcctMemory,
   vmCommitLimit,
   vmEnoughMemory,
   vmUnacctMemory,
@@ -64,7 +70,9 @@ export {
 export { expandStack } from './stack.ts';
 export { findVma, findVmaIntersection, vmaLookup, vmaNext, vmaPages, vmaPrev } from './vma-tree.ts';
 
-// What is: pages behind the mappings.
+// What is: the pages behind the mappings.
+export { OOM_NEVER, OOM_SCORE_ADJ_MAX, OOM_SCORE_ADJ_MIN, oomBadness, oomScore, oomSelect } from './oom.ts';
+export type { OomCandidate } from './oom.ts';
 export {
   FAULT_ACCERR,
   FAULT_FLAG_INSTRUCTION,
@@ -84,6 +92,36 @@ export {
   handlePageFault,
 } from './page-fault.ts';
 export { FOLL_FORCE, FOLL_WRITE, getUserPage, getUserPageFlags, populateRange } from './gup.ts';
-export { accessOk, copyFromUser, copyFromUserPartial, copyToUser, copyToUserPartial, userByte } from './uaccess.ts';
+export {
+  PM_FILE_HI,
+  PM_GUARD_REGION_HI,
+  PM_MMAP_EXCLUSIVE_HI,
+  PM_PRESENT_HI,
+  PM_SOFT_DIRTY_HI,
+  PM_SWAP_HI,
+  PM_UFFD_WP_HI,
+  mincorePage,
+  pageState,
+  pagemapEntry,
+  smapsOf,
+} from './page-walk.ts';
+export type { PageState, PagemapEntry, SmapsSizes } from './page-walk.ts';
 export { pageMappings } from './rmap.ts';
-export { mmRss, zapPageRange } from './zap.ts';
+export type { PageMapping } from './rmap.ts';
+export {
+  SHMEM_MAX_BYTES,
+  fileGet,
+  filePut,
+  inodePut,
+  openInode,
+  shmemFallocate,
+  shmemFileSetup,
+  shmemGetPage,
+  shmemRead,
+  shmemTruncate,
+  shmemWrite,
+  shmemZeroSetup,
+} from './shmem.ts';
+export { accessOk, copyFromUser, copyFromUserPartial, copyToUser, copyToUserPartial, userByte } from './uaccess.ts';
+export { validateVm } from './validate.ts';
+export { mmRss, unmapMappingPages, zapPageRange } from './zap.ts';

@@ -57,6 +57,11 @@ export function vmEnoughMemory(vm: Vm, mm: MmStruct | null, pages: number): numb
   return 0;
 }
 
+/** Charges `pages` pages whatever the limit. @linux include/linux/mman.h:vm_acct_memory */
+export function vmAcctMemory(vm: Vm, pages: number): void {
+  vm.committedAs += pages;
+}
+
 /** Takes back a charge of `pages` pages. @linux include/linux/mman.h:vm_unacct_memory */
 export function vmUnacctMemory(vm: Vm, pages: number): void {
   vm.committedAs -= pages;

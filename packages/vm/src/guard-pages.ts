@@ -1,0 +1,47 @@
+/**
+ * Guard pages: entries that say that a page may not be touched, whatever its mapping allows.
+ *
+ * They cost a page table entry and no mapping of their own.
+ */
+import { Errno, PAGE_SIZE } from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
+import { anonVmaPrepare } from './anon-vma.ts';
+import { PteTableWalk, allocPte } from './pgtable.ts';
+import { PTE_GUARD_HI, PTE_GUARD_LO, isGuardMarker } from './pte.ts';
+import type { VmArea } from './vma.ts';
+import { zapPageRange } from './zap.ts';
+
+/**
+ * MADV_GUARD_INSTALL: makes every page of [start, end), which lies in `vma`, a guard page. What was there is gone.
+ *
+ * @returns 0; -ENOMEM, with guards up to where there was no memory for a table
+ * @linux mm/madvise.c:madvise_guard_install
+ */
+export function installGuards(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
+  const { mm } = vma;
+  const { i32 } = mm.vm.ram;
+  // With an anon_vma, `fork` copies the entries.
+  if (anonVmaPrepare(vma) !== 0) return -Errno.ENOMEM;
+  zapPageRange(vma, start, end);
+  for (let addr = start; addr < end; addr += PAGE_SIZE) {
+    const entry = allocPte(mm, addr);
+    if (entry < 0) return -Errno.ENOMEM;
+    i32[entry] = PTE_GUARD_LO;
+    i32[entry + 1] = PTE_GUARD_HI;
+  }
+  return 0;
+}
+
+/** MADV_GUARD_REMOVE: what was a guard page in [start, end) is an empty page again; others stay. @linux mm/madvise.c:madvise_guard_remove */
+export function removeGuards(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
+  const { mm } = vma;
+  const { i32 } = mm.vm.ram;
+  const walk = new PteTableWalk(mm, start, end);
+  while (walk.next()) {
+    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2) {
+      if (!isGuardMarker(i32[entry], i32[entry + 1])) continue;
+      i32[entry] = 0;
+      i32[entry + 1] = 0;
+    }
+  }
+}

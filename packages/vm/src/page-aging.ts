@@ -1,0 +1,66 @@
+/**
+ * Advice about when pages will be used again, written where reclaim looks for it.
+ */
+import { PAGE_SIZE } from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
+import { PTE_ACCESSED, PTE_DIRTY } from '@pagelab/hw';
+import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED } from '@pagelab/mm-core';
+import { PteTableWalk } from './pgtable.ts';
+import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
+import type { VmArea } from './vma.ts';
+
+/**
+ * MADV_FREE: private pages of [start, end) that nobody else maps may be dropped when memory is short, unless they are
+ * stored to before. Clears what would tell an older store from a newer one.
+ *
+ * @linux mm/madvise.c:madvise_free_pte_range
+ */
+export function markLazyFree(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
+  const { mm } = vma;
+  const { vm } = mm;
+  const { i32 } = vm.ram;
+  const { flags, mapcount } = vm.frames;
+  const { gather } = vm;
+  const walk = new PteTableWalk(mm, start, end);
+  gather.begin(mm);
+  while (walk.next()) {
+    let touched = false;
+    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2) {
+      const lo = i32[entry];
+      if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
+      const pfn = pfnOf(lo, i32[entry + 1]);
+      if ((flags[pfn] & PG_ANON) === 0 || mapcount[pfn] !== 1) continue;
+      flags[pfn] &= ~(PG_DIRTY | PG_REFERENCED | PG_SWAPBACKED);
+      i32[entry] = lo & ~(PTE_ACCESSED | PTE_DIRTY);
+      touched = true;
+    }
+    if (touched) gather.noteRange(walk.addr, walk.addr + walk.count * PAGE_SIZE);
+  }
+  gather.finish();
+}
+
+/** MADV_COLD, MADV_PAGEOUT: the pages of [start, end) look unused. There is nowhere to page them out to. @linux mm/madvise.c:madvise_cold_or_pageout_pte_range */
+export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
+  const { mm } = vma;
+  const { vm } = mm;
+  const { i32 } = vm.ram;
+  const { flags, mapcount } = vm.frames;
+  const { gather } = vm;
+  const walk = new PteTableWalk(mm, start, end);
+  gather.begin(mm);
+  while (walk.next()) {
+    let touched = false;
+    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2) {
+      const lo = i32[entry];
+      if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
+      const pfn = pfnOf(lo, i32[entry + 1]);
+      if (mapcount[pfn] !== 1) continue;
+      flags[pfn] &= ~PG_REFERENCED;
+      if ((lo & PTE_ACCESSED) === 0) continue;
+      i32[entry] = lo & ~PTE_ACCESSED;
+      touched = true;
+    }
+    if (touched) gather.noteRange(walk.addr, walk.addr + walk.count * PAGE_SIZE);
+  }
+  gather.finish();
+}
