@@ -40,24 +40,25 @@ let sink = 0;
 for (const nrRanges of [8, 40, 1_000, 1_000_000]) {
   const { tree, mappings, top } = build(nrRanges, 1);
   const prng = new Prng(2);
-  // As many addresses as keep a large tree out of the caches, drawn beforehand.
-  const addresses = Float64Array.from({ length: 2 ** 20 }, () => 0x10000 + Math.floor(prng.float() * (top - 0x10000)));
+  // Drawn beforehand; as many as lie in each leaf of the large tree once or twice.
+  const addresses = Float64Array.from({ length: 2 ** 17 }, () => 0x10000 + Math.floor(prng.float() * (top - 0x10000)));
+  const picks = Int32Array.from({ length: 2 ** 16 }, () => prng.below(nrRanges));
   let at = 0;
   bench.add(`find, ${nrRanges} ranges`, () => {
     for (let i = 0; i < OPS; i++) {
-      const found = tree.find(addresses[at++ & 0xf_ffff]!);
+      const found = tree.find(addresses[at++ & 0x1_ffff]!);
       if (found !== undefined) sink++;
     }
   });
   bench.add(`find and read the value, ${nrRanges} ranges`, () => {
     for (let i = 0; i < OPS; i++) {
-      const found = tree.find(addresses[at++ & 0xf_ffff]!);
+      const found = tree.find(addresses[at++ & 0x1_ffff]!);
       if (found !== undefined) sink += found.start;
     }
   });
   bench.add(`insert + remove, ${nrRanges} ranges`, () => {
     for (let i = 0; i < OPS; i++) {
-      const mapping = mappings[Math.floor(addresses[at++ & 0xf_ffff]! / PAGE) % nrRanges]!;
+      const mapping = mappings[picks[at++ & 0xffff]!]!;
       tree.insert(mapping.end, mapping.end + PAGE / 2, mapping);
       tree.remove(mapping.end);
     }
@@ -72,7 +73,7 @@ for (const nrRanges of [8, 40, 1_000, 1_000_000]) {
   });
   bench.add(`resize, ${nrRanges} ranges`, () => {
     for (let i = 0; i < OPS; i++) {
-      const mapping = mappings[Math.floor(addresses[at++ & 0xf_ffff]! / PAGE) % nrRanges]!;
+      const mapping = mappings[picks[at++ & 0xffff]!]!;
       tree.resize(mapping.start, mapping.start, mapping.end - 1);
       tree.resize(mapping.start, mapping.start, mapping.end);
     }

@@ -116,13 +116,15 @@ export class RangeTree<T> extends RangePool<T> {
       this.split(leaf, index, start, end, value);
       return;
     }
-    const hasInnerPlace = index > 0 && index < count;
-    const gap = hasInnerPlace ? this.leafStarts[at]! - this.leafEnds[at - 1]! : 0;
+    if (this.height === 0) {
+      this.leafInsert(leaf, index, start, end, value);
+      return;
+    }
+    const gapBefore = index > 0 ? start - this.leafEnds[at - 1]! : 0;
+    const gapBehind = index < count ? this.leafStarts[at]! - end : 0;
+    const oldGap = index > 0 && index < count ? this.leafStarts[at]! - this.leafEnds[at - 1]! : 0;
     this.leafInsert(leaf, index, start, end, value);
-    if (this.height === 0) return;
-    // Inside a gap that was not the widest nothing changes for the nodes above.
-    if (hasInnerPlace && gap < this.innerGaps[(this.pathNode[1]! << INNER_SHIFT) + this.pathSlot[1]!]!) return;
-    this.summarize(1, leaf);
+    this.leafChanged(leaf, oldGap, Math.max(gapBefore, gapBehind));
   }
 
   /** Takes away the range that starts at `start` and returns its value. @throws KernelBug where no range does */
@@ -130,9 +132,21 @@ export class RangeTree<T> extends RangePool<T> {
     const leaf = this.descend(start);
     const position = this.positionIn(leaf, start);
     const value = this.values[position] as T;
-    this.leafDelete(leaf, position & LEAF_MASK, 1);
+    const index = position & LEAF_MASK;
+    const count = this.leafLinks[leaf * LEAF_LINKS]!;
     this.nrRanges--;
-    this.shrunk(leaf);
+    if (this.height === 0 || count <= LEAF_FEW + 1) {
+      this.leafDelete(leaf, index, 1);
+      this.shrunk(leaf);
+      return value;
+    }
+    const end = this.leafEnds[position]!;
+    const gapBefore = index > 0 ? start - this.leafEnds[position - 1]! : 0;
+    const gapBehind = index + 1 < count ? this.leafStarts[position + 1]! - end : 0;
+    const newGap = index > 0 && index + 1 < count ? this.leafStarts[position + 1]! - this.leafEnds[position - 1]! : 0;
+    this.leafDelete(leaf, index, 1);
+    if (end === this.top) this.top = this.leafEnds[position - 1]!;
+    this.leafChanged(leaf, Math.max(gapBefore, gapBehind), newGap);
     return value;
   }
 
@@ -179,10 +193,19 @@ export class RangeTree<T> extends RangePool<T> {
     const after = this.after(position);
     bugOn(before >= 0 && leafEnds[before]! > newStart, 'range tree: resized over the range before');
     bugOn(after >= 0 && leafStarts[after]! < newEnd, 'range tree: resized over the range behind');
+    const oldEnd = leafEnds[position]!;
     leafStarts[position] = newStart;
     leafEnds[position] = newEnd;
     if (after < 0) this.top = newEnd;
-    if (this.height > 0) this.summarize(1, leaf);
+    if (this.height === 0) return;
+    // Only gaps between two ranges of the same leaf count for it.
+    const endBefore = before >= 0 && before === position - 1 ? leafEnds[before]! : Infinity;
+    const startAfter = after === position + 1 ? leafStarts[after]! : -Infinity;
+    this.leafChanged(
+      leaf,
+      Math.max(oldStart - endBefore, startAfter - oldEnd),
+      Math.max(newStart - endBefore, startAfter - newEnd),
+    );
   }
 
   /** Gives the range that starts at `start` another value and returns the old one. @throws KernelBug where no range does */
@@ -293,7 +316,7 @@ export class RangeTree<T> extends RangePool<T> {
     const position = firstAboveInLeaf(leafEnds, base, addr);
     // What is found is right where a range of this leaf ends at or before `addr` or starts there, and another ends above.
     if (leafEnds[position] !== Infinity && (position > base || this.leafStarts[base]! <= addr)) return position;
-    return this.locateAndHint(addr);
+    return this.locateBeside(leaf, addr);
   }
 
   /** Returns the position of the last range that starts below `addr`, -1 where there is none. */
@@ -343,8 +366,18 @@ export class RangeTree<T> extends RangePool<T> {
     return firstAboveInLeaf(this.leafEnds, node << LEAF_SHIFT, addr);
   }
 
-  /** As `locateFromRoot`, and remembers the leaf. */
-  private locateAndHint(addr: number): number {
+  /**
+   * As `locateFromRoot`, where the hint was `leaf` and wrong: looks in the leaf behind, since a stretch may reach over
+   * two, and else goes down and remembers the leaf it comes to.
+   */
+  private locateBeside(leaf: number, addr: number): number {
+    const { leafEnds, leafLinks } = this;
+    const count = leafLinks[leaf * LEAF_LINKS]!;
+    const behind = leafLinks[leaf * LEAF_LINKS + LEAF_NEXT]!;
+    if (count > 0 && behind >= 0 && leafEnds[(leaf << LEAF_SHIFT) + count - 1]! <= addr) {
+      const position = firstAboveInLeaf(leafEnds, behind << LEAF_SHIFT, addr);
+      if (leafEnds[position] !== Infinity) return position;
+    }
     const position = this.locateFromRoot(addr);
     if (this.hints.length < this.nrLeaves * HINTS_PER_LEAF) this.growHints();
     this.hints[(addr * this.hintScale) & (this.hints.length - 1)] = position >>> LEAF_SHIFT;
@@ -404,6 +437,28 @@ export class RangeTree<T> extends RangePool<T> {
       else this.leafInsert(fresh, index - half, start, end, value);
     }
     this.addChild(leaf, fresh, index === 0);
+  }
+
+  /**
+   * Brings the summaries above the leaf at the end of the path in order after gaps in it, the widest of them `oldGap`,
+   * became others, the widest of them `newGap`.
+   */
+  private leafChanged(leaf: number, oldGap: number, newGap: number): void {
+    const { innerLows, innerHighs, innerGaps } = this;
+    const parent = this.pathNode[1]!;
+    const at = (parent << INNER_SHIFT) + this.pathSlot[1]!;
+    const base = leaf << LEAF_SHIFT;
+    const low = this.leafStarts[base]!;
+    const high = this.leafEnds[base + this.leafLinks[leaf * LEAF_LINKS]! - 1]!;
+    const widest = innerGaps[at]!;
+    let gap = widest;
+    if (newGap >= widest) gap = newGap;
+    else if (oldGap >= widest) gap = this.leafGap(leaf);
+    if (gap === widest && innerLows[at] === low && innerHighs[at] === high) return;
+    innerLows[at] = low;
+    innerHighs[at] = high;
+    innerGaps[at] = gap;
+    if (this.height > 1) this.summarize(2, parent);
   }
 
   /** Writes the summary of `node`, which lies below `level` of the path, into its parent and on upward while it changes. */
