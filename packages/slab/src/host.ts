@@ -37,8 +37,8 @@ export interface SlabHost {
   readonly machine: SlabMachine;
   readonly nrNodes: number;
   readonly report: SlabReporter;
-  /** The cache whose slab `pfn` belongs to, or `undefined`. */
-  cacheOfPage(pfn: number): KmemCache | undefined;
+  /** The caches by their ids; what `PageFrames.mapping` of a slab's first page leads to. */
+  readonly caches: readonly (KmemCache | undefined)[];
 }
 
 /** Initialises an object when its slab is made: called once for each object of a new slab, not at each allocation. */

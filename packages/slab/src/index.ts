@@ -23,6 +23,7 @@ export {
   SLAB_TRACE,
   SLAB_TYPESAFE_BY_RCU,
 } from './flags.ts';
+export type { KmemCacheOptions } from './cache-registry.ts';
 export {
   calculateAlignment,
   calculateCpuPartial,
@@ -52,7 +53,7 @@ export type { SlabInfo, SlabOwnershipCheck } from './kmem-cache.ts';
 export { formatAddress } from './report.ts';
 export type { SlabReport, SlabReporter } from './report.ts';
 export { Slab } from './slab.ts';
-export type { KmemCacheOptions, SlabParts, SlubOptions } from './slab.ts';
+export type { SlabParts, SlubOptions } from './slab.ts';
 export { parseSlubDebug } from './slub-debug.ts';
 export type { SlubDebug } from './slub-debug.ts';
 export { SlubAllocator } from './slub.ts';

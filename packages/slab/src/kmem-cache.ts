@@ -103,10 +103,15 @@ export abstract class KmemCache {
   /** Slabs the cache owns. */
   abstract get activeSlabs(): number;
   /** Pages the cache owns. */
-  abstract get nrPages(): number;
+  abstract readonly nrPages: number;
 
   /** The line of `/proc/slabinfo`. */
   abstract slabInfo(): SlabInfo;
+
+  /** What printing a cache shows, rather than the machine behind it. */
+  toJSON(): SlabInfo {
+    return this.slabInfo();
+  }
 
   /** Bytes that may be used of any object: what `ksize` tells. @linux mm/slub.c:slab_ksize */
   abstract get usableSize(): number;

@@ -3,6 +3,7 @@ import type { KmemCache } from './kmem-cache.ts';
 import { createKernelCaches } from './kernel-caches.ts';
 import { Slab } from './slab.ts';
 import { FakePages } from './testing/fake-pages.ts';
+import { pick } from './testing/pick.ts';
 import { recordedMerges } from './testing/recordings.ts';
 
 function bareSlab(slubOptions = {}) {
@@ -30,7 +31,7 @@ describe.each(recordedMerges())('the caches of Linux $kernel', ({ kernel, rows }
   test('stay alone with slab_nomerge', () => {
     const slab = bareSlab({ kernel, noMerge: true });
     for (const { name, size, align, flags } of rows) {
-      expect(slab.kmemCacheCreate({ name, size, align, flags })).toMatchObject({ name, refcount: 1 });
+      expect(pick(slab.kmemCacheCreate({ name, size, align, flags }), 'name', 'refcount')).toEqual({ name, refcount: 1 });
     }
   });
 });
@@ -44,8 +45,8 @@ test('the caches made at boot are those of Linux 6.12', () => {
     expect(`${name} ${linkOf(cache)}`).toBe(`${name} ${row.link}`);
   }
   expect(caches.vm_area_struct.size).toBe(176);
-  expect(caches.anon_vma).toMatchObject({ objectSize: 96, size: 104 });
-  expect(caches.filp).toMatchObject({ objectSize: 184, size: 192 });
-  expect(caches.fs_cache).toBe(caches.anon_vma_chain);
+  expect(pick(caches.anon_vma, 'objectSize', 'size')).toEqual({ objectSize: 96, size: 104 });
+  expect(pick(caches.filp, 'objectSize', 'size')).toEqual({ objectSize: 184, size: 192 });
+  expect(caches.fs_cache === caches.anon_vma_chain).toBe(true);
   slab.validate();
 });

@@ -13,10 +13,11 @@
 import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import type { VirtAddr } from '@pagelab/abi';
-import { PG_SLAB } from '@pagelab/mm-core';
+import { PG_SLAB, compoundHead } from '@pagelab/mm-core';
 import type { PageFrames } from '@pagelab/mm-core';
 import { accountSlabPages } from './accounting.ts';
 import type { SlabHost } from './host.ts';
+import type { KmemCache } from './kmem-cache.ts';
 
 /** Bits of a slab's counters. */
 export const SLAB_INUSE_MASK = 0x7fff;
@@ -55,6 +56,14 @@ export function giveSlabPages(host: SlabHost, pfn: Pfn, flags: number, order: nu
   frames.next[pfn] = 0;
   frames.prev[pfn] = 0;
   host.pages.freePages(pfn, order);
+}
+
+/** The cache whose slab page `pfn` belongs to; `undefined` where it is no slab's. @linux mm/slab.h:virt_to_cache */
+export function cacheOfPage(host: SlabHost, pfn: Pfn): KmemCache | undefined {
+  const { frames } = host.pages;
+  if (!(pfn >= 0 && pfn < frames.nrFrames)) return undefined;
+  const head = compoundHead(frames, pfn);
+  return (frames.flags[head] & PG_SLAB) === 0 ? undefined : host.caches[frames.mapping[head]];
 }
 
 /** A slab's counters, written as one number. */

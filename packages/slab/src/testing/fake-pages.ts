@@ -18,7 +18,10 @@ export class FakePages {
   budget = Infinity;
   /** Orders above this one fail. */
   maxOrder = 10;
+  /** Flags of the last allocations, failed ones too. */
   readonly gfpSeen: number[] = [];
+  /** Runs inside each allocation, as reclaim does. */
+  onAlloc: (() => void) | undefined;
   private next = 512;
   private readonly free: number[][] = Array.from({ length: 11 }, () => []);
 
@@ -30,6 +33,7 @@ export class FakePages {
   allocPages(gfp: number, order: number): number {
     this.gfpSeen.push(gfp);
     if (this.gfpSeen.length > 8) this.gfpSeen.shift();
+    this.onAlloc?.();
     if (order > this.maxOrder || this.budget <= 0) return -12;
     let pfn = this.free[order].pop();
     if (pfn === undefined) {
@@ -50,6 +54,11 @@ export class FakePages {
     if (order > 0) order_[pfn + 1] = order;
     if ((gfp & __GFP_ZERO) !== 0) for (let page = pfn; page < pfn + 2 ** order; page++) this.ram.zeroFrame(page);
     return pfn;
+  }
+
+  /** Takes new blocks from `pfn` on. */
+  skipTo(pfn: number): void {
+    this.next = pfn;
   }
 
   freePages(pfn: number, order: number): void {

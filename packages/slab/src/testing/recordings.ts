@@ -1,3 +1,4 @@
+/// <reference types="node" />
 /**
  * Reads the extracts of `/sys/kernel/slab` in `testdata`. They come from boots of Debian kernels under QEMU
  * (linux-image 6.1 amd64, 686, 686-pae and 6.12 amd64) and from one host with 6.18; each file says what its columns are.

@@ -1,0 +1,337 @@
+/**
+ * The slabs of a cache of SLUB: making them, and the lists of those that have free objects.
+ *
+ *     CPU:  partial -> slabs, up to cpuPartialSlabs          node:  partial <-> slabs
+ *
+ * A slab is allocated from by one CPU, or is on one list, or is full and on none.
+ */
+import type { VirtAddr } from '@pagelab/abi';
+import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
+import type { Pfn } from '@pagelab/hw';
+import { bugOn } from '@pagelab/lib';
+import {
+  __GFP_COMP,
+  __GFP_DIRECT_RECLAIM,
+  __GFP_DMA,
+  __GFP_DMA32,
+  __GFP_FS,
+  __GFP_HARDWALL,
+  __GFP_HIGH,
+  __GFP_IO,
+  __GFP_MEMALLOC,
+  __GFP_NOFAIL,
+  __GFP_NOMEMALLOC,
+  __GFP_NORETRY,
+  __GFP_NOWARN,
+  __GFP_RECLAIM,
+  __GFP_RECLAIMABLE,
+  __GFP_RETRY_MAYFAIL,
+  __GFP_THISNODE,
+  blockOrder,
+  compoundHead,
+} from '@pagelab/mm-core';
+import type { PageFrames } from '@pagelab/mm-core';
+import { nodeOfPage } from './accounting.ts';
+import {
+  SLAB_CACHE_DMA,
+  SLAB_CACHE_DMA32,
+  SLAB_POISON,
+  SLAB_RECLAIM_ACCOUNT,
+  SLAB_RED_ZONE,
+  SLAB_STORE_USER,
+  SLAB_TYPESAFE_BY_RCU,
+} from './flags.ts';
+import type { SlabGeometry } from './geometry.ts';
+import type { CacheSpec, SlabHost } from './host.ts';
+import { KmemCache } from './kmem-cache.ts';
+import type { SlabInfo, SlabOwnershipCheck } from './kmem-cache.ts';
+import {
+  PartialList,
+  SLAB_FROZEN,
+  frameAddress,
+  giveSlabPages,
+  packCounters,
+  slabInuse,
+  slabObjects,
+  takeSlabPages,
+} from './slab-pages.ts';
+import { countFree, countFreeOnNodes, liveObjects, nextFreeWord, validateSlub } from './slub-inspect.ts';
+import { CpuSlab } from './slub-state.ts';
+import type { SlubState } from './slub-state.ts';
+
+/**
+ * What of an allocation's flags is passed on to the page allocator: how hard to try, and from where.
+ *
+ * @linux mm/internal.h:GFP_RECLAIM_MASK
+ */
+const SLAB_PAGE_GFP_MASK =
+  __GFP_RECLAIM |
+  __GFP_HIGH |
+  __GFP_IO |
+  __GFP_FS |
+  __GFP_NOWARN |
+  __GFP_RETRY_MAYFAIL |
+  __GFP_NOFAIL |
+  __GFP_NORETRY |
+  __GFP_MEMALLOC |
+  __GFP_NOMEMALLOC |
+  __GFP_HARDWALL |
+  __GFP_THISNODE;
+/** Largest order whose pages lie in one piece of host memory. */
+export const MAX_CONTIGUOUS_ORDER = 9;
+/** Slabs with at most this many free objects are brought to the front by a shrink. @linux mm/slub.c:SHRINK_PROMOTE_MAX */
+const SHRINK_PROMOTE_MAX = 32;
+
+/** The slower half of a cache of SLUB: its slabs and their lists. */
+export abstract class SlubSlabs extends KmemCache implements SlubState {
+  readonly geometry: SlabGeometry;
+  readonly host: SlabHost;
+  readonly frames: PageFrames;
+  readonly words: Int32Array;
+  readonly cpu: CpuSlab[];
+  readonly nodes: PartialList[];
+  /** First page of every slab. Linux keeps no such list; checks and views need one. */
+  readonly slabs = new Set<Pfn>();
+  readonly offset: number;
+  nrObjects = 0;
+  nrPages = 0;
+  private readonly allocFlags: number;
+
+  constructor(host: SlabHost, spec: CacheSpec, geometry: SlabGeometry) {
+    super(spec, geometry);
+    this.host = host;
+    this.frames = host.pages.frames;
+    this.words = host.ram.i32;
+    this.geometry = geometry;
+    // An object that spans two pieces of host memory keeps its pointer in the first.
+    this.offset = geometry.minOrder > MAX_CONTIGUOUS_ORDER ? 0 : geometry.offset;
+    this.cpu = Array.from({ length: host.smp.cpus.length }, () => new CpuSlab());
+    this.nodes = Array.from({ length: host.nrNodes }, () => new PartialList());
+    let flags = geometry.order > 0 ? __GFP_COMP : 0;
+    if ((spec.flags & SLAB_CACHE_DMA) !== 0) flags |= __GFP_DMA;
+    if ((spec.flags & SLAB_CACHE_DMA32) !== 0) flags |= __GFP_DMA32;
+    if ((spec.flags & SLAB_RECLAIM_ACCOUNT) !== 0) flags |= __GFP_RECLAIMABLE;
+    this.allocFlags = flags;
+  }
+
+  // ------------------------------------------------------------------------------------------------- making slabs
+
+  /** Makes a slab: pages, constructor, free list in ascending order. @linux mm/slub.c:allocate_slab */
+  protected newSlab(gfp: number): Pfn {
+    const { host, size, geometry, offset, ctor, words } = this;
+    const { redLeftPad, minOrder } = geometry;
+    const flags = (gfp & SLAB_PAGE_GFP_MASK) | this.allocFlags;
+    let order = minOrder > MAX_CONTIGUOUS_ORDER ? minOrder : Math.min(geometry.order, MAX_CONTIGUOUS_ORDER);
+    // The larger block is a wish: no effort is made for it while a smaller one would do.
+    let hopeful = (flags | __GFP_NOWARN | __GFP_NORETRY) & ~__GFP_NOFAIL;
+    if ((hopeful & __GFP_DIRECT_RECLAIM) !== 0 && order > minOrder) {
+      hopeful = (hopeful | __GFP_NOMEMALLOC) & ~__GFP_RECLAIM;
+    }
+    let pfn = takeSlabPages(host, this.id, this.flags, hopeful, order);
+    if (pfn < 0) {
+      order = minOrder;
+      pfn = takeSlabPages(host, this.id, this.flags, flags, order);
+      if (pfn < 0) return 0;
+    }
+    const objects = Math.floor((PAGE_SIZE * 2 ** order) / size);
+    const first = frameAddress(pfn) + redLeftPad;
+    if (ctor !== undefined) for (let i = 0; i < objects; i++) ctor(first + i * size);
+    const high = Math.floor(first / 2 ** 32);
+    let low = (first - high * 2 ** 32) | 0;
+    let word = host.ram.frameWord(pfn) + ((redLeftPad + offset) >> 2);
+    for (let i = objects - 1; i > 0; i--, word += size >> 2) {
+      low = (low + size) | 0;
+      words[word] = low;
+      words[word + 1] = high;
+    }
+    words[word] = 0;
+    words[word + 1] = 0;
+    const { frames } = this;
+    frames.index[pfn] = first;
+    frames.private[pfn] = packCounters(objects, 0, 0);
+    frames.next[pfn] = 0;
+    frames.prev[pfn] = 0;
+    this.slabs.add(pfn);
+    this.nrObjects += objects;
+    this.nrPages += 2 ** order;
+    return pfn;
+  }
+
+  /** @linux mm/slub.c:discard_slab */
+  protected discard(pfn: Pfn): void {
+    bugOn(!this.slabs.delete(pfn), 'slab: a slab given back that the cache does not own');
+    const order = blockOrder(this.frames, pfn);
+    this.nrObjects -= slabObjects(this.frames, pfn);
+    this.nrPages -= 2 ** order;
+    giveSlabPages(this.host, pfn, this.flags, order);
+  }
+
+  // -------------------------------------------------------------------------------------------------------- lists
+
+  /** Takes a slab of a node's list, and some more for the CPU's own. @linux mm/slub.c:get_partial_node */
+  protected getPartial(c: CpuSlab, node: number): Pfn {
+    const list = this.nodes[node];
+    const { frames } = this;
+    const pfn = list.head;
+    if (pfn === 0) return 0;
+    list.remove(frames, pfn);
+    const { cpuPartialSlabs } = this.geometry;
+    if (cpuPartialSlabs > 0) {
+      for (let taken = 0; list.head !== 0 && taken <= cpuPartialSlabs / 2; taken++) {
+        const more = list.head;
+        list.remove(frames, more);
+        this.pushCpuPartial(c, more);
+      }
+    }
+    return pfn;
+  }
+
+  /** Adds a slab to the CPU's partial list; a full list goes to the nodes first. @linux mm/slub.c:put_cpu_partial */
+  protected putCpuPartial(c: CpuSlab, pfn: Pfn): void {
+    if (c.partialSlabs >= this.geometry.cpuPartialSlabs) this.flushPartial(c);
+    this.pushCpuPartial(c, pfn);
+  }
+
+  private pushCpuPartial(c: CpuSlab, pfn: Pfn): void {
+    this.frames.next[pfn] = c.partial;
+    c.partial = pfn;
+    c.partialSlabs++;
+  }
+
+  /** @linux mm/slub.c:__put_partials */
+  private flushPartial(c: CpuSlab): void {
+    const { frames } = this;
+    let pfn = c.partial;
+    c.partial = 0;
+    c.partialSlabs = 0;
+    while (pfn !== 0) {
+      const next = frames.next[pfn];
+      this.putPartial(pfn);
+      pfn = next;
+    }
+  }
+
+  /** Puts a slab that is on no list on its node's, or gives it back where it is empty and the node has enough. */
+  protected putPartial(pfn: Pfn): void {
+    const { frames } = this;
+    const list = this.nodes[nodeOfPage(this.host.pages, pfn)];
+    if (slabInuse(frames, pfn) === 0 && list.length >= this.geometry.minPartial) this.discard(pfn);
+    else list.addTail(frames, pfn);
+  }
+
+  /** Takes the CPU's slab away from it. @linux mm/slub.c:deactivate_slab */
+  protected deactivate(c: CpuSlab): void {
+    const { frames } = this;
+    const { pfn } = c;
+    const remote = frames.index[pfn];
+    let held = 0;
+    if (c.freeWord >= 0) {
+      const first = c.start + (((c.freeWord - c.base) << 2) - this.offset);
+      // The CPU's objects come first, then those that others freed.
+      let last = c.freeWord;
+      const objects = slabObjects(frames, pfn);
+      for (let word = c.freeWord; word >= 0 && held < objects; word = nextFreeWord(this, c, word)) {
+        last = word;
+        held++;
+      }
+      this.words[last] = remote;
+      this.words[last + 1] = Math.floor(remote / 2 ** 32);
+      frames.index[pfn] = first;
+    }
+    frames.private[pfn] = (frames.private[pfn] - held) & ~SLAB_FROZEN;
+    c.detach();
+    if (frames.index[pfn] === 0) return; // full
+    const list = this.nodes[nodeOfPage(this.host.pages, pfn)];
+    if (slabInuse(frames, pfn) === 0 && list.length >= this.geometry.minPartial) this.discard(pfn);
+    else if (remote !== 0) list.addTail(frames, pfn);
+    else list.addHead(frames, pfn);
+  }
+
+  // -------------------------------------------------------------------------------------------------- giving back
+
+  /** @linux mm/slub.c:flush_all */
+  private flushAll(): void {
+    for (const c of this.cpu) {
+      if (c.pfn !== 0) this.deactivate(c);
+      this.flushPartial(c);
+    }
+  }
+
+  override shrink(): number {
+    const before = this.nrPages;
+    this.flushAll();
+    const { frames } = this;
+    for (const list of this.nodes) {
+      const promoted: Pfn[][] = [];
+      for (let pfn = list.head, next: Pfn; pfn !== 0; pfn = next) {
+        next = frames.next[pfn];
+        const free = slabObjects(frames, pfn) - slabInuse(frames, pfn);
+        if (slabInuse(frames, pfn) === 0) {
+          list.remove(frames, pfn);
+          this.discard(pfn);
+        } else if (free <= SHRINK_PROMOTE_MAX) {
+          list.remove(frames, pfn);
+          (promoted[free] ??= []).push(pfn);
+        }
+      }
+      // The fullest slabs come first, so that the emptiest get a chance to run empty.
+      for (let free = SHRINK_PROMOTE_MAX; free > 0; free--) {
+        for (const pfn of promoted[free]?.reverse() ?? []) list.addHead(frames, pfn);
+      }
+    }
+    return before - this.nrPages;
+  }
+
+  override shutdown(): boolean {
+    this.shrink();
+    return this.slabs.size === 0;
+  }
+
+  // ------------------------------------------------------------------------------------------------------ looking
+
+  override get activeObjects(): number {
+    return this.nrObjects - countFree(this);
+  }
+
+  override get totalObjects(): number {
+    return this.nrObjects;
+  }
+
+  override get activeSlabs(): number {
+    return this.slabs.size;
+  }
+
+  override slabInfo(): SlabInfo {
+    return {
+      name: this.name,
+      activeObjects: this.nrObjects - countFreeOnNodes(this),
+      totalObjects: this.nrObjects,
+      objectSize: this.size,
+      objectsPerSlab: this.objectsPerSlab,
+      pagesPerSlab: 2 ** this.order,
+      activeSlabs: this.slabs.size,
+      totalSlabs: this.slabs.size,
+    };
+  }
+
+  override get usableSize(): number {
+    if ((this.flags & (SLAB_RED_ZONE | SLAB_POISON)) !== 0) return this.objectSize;
+    if ((this.flags & (SLAB_TYPESAFE_BY_RCU | SLAB_STORE_USER)) !== 0) return this.geometry.inuse;
+    return this.size;
+  }
+
+  override objectAt(address: VirtAddr): VirtAddr {
+    const head = compoundHead(this.frames, Math.floor((address - PAGE_OFFSET) / PAGE_SIZE));
+    const slot = Math.floor((address - frameAddress(head)) / this.size);
+    return frameAddress(head) + slot * this.size + this.geometry.redLeftPad;
+  }
+
+  override liveObjects(): VirtAddr[] {
+    return liveObjects(this);
+  }
+
+  override validate(claim: SlabOwnershipCheck): void {
+    validateSlub(this);
+    for (const pfn of this.slabs) claim(pfn, 2 ** blockOrder(this.frames, pfn), this);
+  }
+}

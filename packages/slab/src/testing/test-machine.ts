@@ -1,0 +1,17 @@
+/** A small machine for tests and benchmarks of the slab layer. */
+import { Slab } from '../slab.ts';
+import type { SlabParts } from '../slab.ts';
+import { FakePages } from './fake-pages.ts';
+
+export interface TestMachineOptions extends Partial<Pick<SlabParts, 'slubOptions' | 'allocator' | 'report' | 'trace'>> {
+  readonly memoryBytes?: number;
+  readonly nrCpus?: number;
+}
+
+export function createTestMachine(options: TestMachineOptions = {}) {
+  const { memoryBytes = 64 * 2 ** 20, nrCpus = 2, ...rest } = options;
+  const pages = new FakePages(memoryBytes);
+  const smp = { cpus: { length: nrCpus }, processorId: 0 };
+  const slab = new Slab({ pages: pages.asPageAlloc(), ram: pages.ram, smp, ...rest });
+  return { pages, ram: pages.ram, smp, slab };
+}
