@@ -1,1 +1,10 @@
-export {};
+export { boot } from './boot.ts';
+export { CONFIG_KEYS, ConfigError, parseMachineConfig } from './config.ts';
+export type { MachineConfig, MachineConfigInput } from './config.ts';
+export type { ConsoleSink } from './console.ts';
+export { TaskExit } from './exit.ts';
+export type { ProgramImage } from './exec.ts';
+export type { Machine, Process, RunResult, StartOptions } from './machine.ts';
+export { DeadlockError } from './scheduler.ts';
+export type { CacheStats, MachineStats, ZoneStats } from './stats.ts';
+export { formatSize, parseSize } from './size.ts';

@@ -1,1 +1,18 @@
-export {};
+export { createClient } from './client.ts';
+export type { ClientHooks, LibraryState } from './client.ts';
+export { FileTable } from './file-table.ts';
+export { flagMask, flagTable, flagValues } from './flag-table.ts';
+export type { FlagRow, FlagTable } from './flag-table.ts';
+export { foldFlags, int32, reg, unsigned, unsignedAbove } from './registers.ts';
+export { dispatch, syscallFlags, syscallHandlers, syscallTable } from './table.ts';
+export type { SyscallHandler } from './table.ts';
+export type {
+  CapabilitySet,
+  Credentials,
+  OpenFile,
+  ResourceLimits,
+  SignalAction,
+  TaskContext,
+  WaitOutcome,
+} from './task-context.ts';
+export { decodeUtf8, encodeUtf8 } from './utf8.ts';

@@ -1,0 +1,148 @@
+/**
+ * Booting, from top to bottom.
+ *
+ * @linux init/main.c:start_kernel
+ */
+import { DEFAULT_COSTS, PhysicalMemory, Smp, VirtualClock, firmwareMemoryMap } from '@pagelab/hw';
+import type { MemoryRange } from '@pagelab/hw';
+import { TraceRing } from '@pagelab/lib';
+import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc } from '@pagelab/mm-core';
+import type { PageAllocHooks } from '@pagelab/mm-core';
+import { Slab, createKernelCaches } from '@pagelab/slab';
+import type { KernelCacheName, KmemCache } from '@pagelab/slab';
+import { DEFAULT_VM_SYSCTL, Vm } from '@pagelab/vm';
+import type { VmCaches } from '@pagelab/vm';
+import { BootFrames } from './boot-frames.ts';
+import { ConfigError, parseMachineConfig } from './config.ts';
+import type { MachineConfig, MachineConfigInput } from './config.ts';
+import { Console } from './console.ts';
+import { KernelLog } from './kernel-log.ts';
+import { mapKernel } from './kernel-page-tables.ts';
+import { Kernel } from './kernel.ts';
+import { createMachine } from './machine.ts';
+import type { Machine } from './machine.ts';
+import { outOfMemory } from './oom-kill.ts';
+import { applySysctl } from './proc/sysctl.ts';
+import { Scheduler } from './scheduler.ts';
+import { TaskTable } from './task-table.ts';
+
+/** Events the trace ring keeps. */
+const TRACE_RECORDS = 65_536;
+
+/**
+ * Boots a machine. About a millisecond, whatever its size: memory costs the host something when it is touched.
+ *
+ * @param config checked by `parseMachineConfig`, or as people write it
+ * @throws ConfigError where the configuration cannot be used
+ */
+export function boot(config: MachineConfig | MachineConfigInput): Machine {
+  return createMachine(bootKernel(isParsed(config) ? config : parseMachineConfig(config)));
+}
+
+/** Boots the kernel alone: what `boot` wraps into the public handle. */
+export function bootKernel(config: MachineConfig): Kernel {
+  const clock = new VirtualClock();
+  const trace = new TraceRing(TRACE_RECORDS, clock);
+  const costs = DEFAULT_COSTS;
+  // The memory map, as the firmware gives it.
+  const ram = new PhysicalMemory(setupMemoryMap(config));
+  // CPUs, with page-table walker and TLB.
+  const smp = new Smp(ram, config.cpus);
+  // Page frames, nodes, zones, and all free memory into the page allocator.
+  const hooks: PageAllocHooks = {};
+  const pages = new PageAlloc({ ram, smp, clock, trace, costs, hooks, ...pageAllocOptions(config) });
+  // The slab allocator, and the caches of the kernel's objects.
+  const slab = new Slab({ pages, ram, smp, trace, slubOptions: slubOptions(config) });
+  const caches = createKernelCaches(slab);
+  // The kernel's page tables: direct map and image.
+  const bootFrames = new BootFrames(ram, pages.frames.bootRanges);
+  const zeroPfn = bootFrames.take();
+  const { codeBytes, imageBytes } = imageSize(pages);
+  const pageTables = mapKernel(ram, codeBytes, imageBytes, () => bootFrames.take());
+  for (const cpu of smp.cpus) cpu.loadCr3(pageTables.pgd * 4096);
+  // Virtual memory: the zero page, and everything behind a page fault.
+  const sysctl = { ...DEFAULT_VM_SYSCTL, userReserveKbytes: userReserveKbytes(pages), adminReserveKbytes: adminReserveKbytes(pages) };
+  const vm = new Vm({ ram, smp, pages, slab, clock, trace, sysctl, caches: vmCaches(caches), zeroPfn, kernelPgd: pageTables.pgd });
+  // Tasks.
+  const kernel = new Kernel({
+    config, clock, costs, trace, ram, smp, pages, slab, caches, pageTables, vm,
+    scheduler: new Scheduler(config.cpus, config.seed),
+    tasks: new TaskTable(),
+    console: new Console(),
+    log: new KernelLog(clock),
+  });
+  hooks.outOfMemory = (gfp, order) => outOfMemory(kernel, gfp, order);
+  // What the configuration sets in /proc/sys.
+  for (const [name, value] of Object.entries(config.sysctl)) {
+    if (applySysctl(kernel, name, value) < 0) {
+      throw new ConfigError(`sysctl: "${name}" cannot be set to ${JSON.stringify(value)}`);
+    }
+  }
+  return kernel;
+}
+
+/** @linux arch/x86/kernel/e820.c:e820__memory_setup */
+function setupMemoryMap(config: MachineConfig): MemoryRange[] {
+  const map: MemoryRange[] = config.memoryMap ?? firmwareMemoryMap(config.board, config.memory);
+  const { mem } = config.commandLine;
+  if (mem === undefined) return map;
+  return map.flatMap((range) => {
+    if (range.type !== 'usable' || range.end <= mem) return [range];
+    return range.start < mem ? [{ ...range, end: mem }] : [];
+  });
+}
+
+function pageAllocOptions(config: MachineConfig) {
+  return {
+    kernel: config.kernel,
+    possibleCpus: config.possibleCpus,
+    transparentHugepage: config.commandLine.transparentHugepage !== 'never',
+  };
+}
+
+function slubOptions(config: MachineConfig) {
+  const { slubMaxOrder, slubMinObjects, slabNomerge, slubDebug } = config.commandLine;
+  return {
+    kernel: config.kernel,
+    possibleCpus: config.possibleCpus,
+    ...(slubMaxOrder === undefined ? {} : { maxOrder: slubMaxOrder }),
+    ...(slubMinObjects === undefined ? {} : { minObjects: slubMinObjects }),
+    ...(slabNomerge === undefined ? {} : { noMerge: slabNomerge }),
+    ...(slubDebug === undefined ? {} : { debug: slubDebug }),
+  };
+}
+
+/** Bytes of the kernel's code, and of its whole image. */
+function imageSize(pages: PageAlloc): { codeBytes: number; imageBytes: number } {
+  const code = pages.frames.bootRanges.find(({ owner }) => owner === OWNER_KERNEL_CODE);
+  if (code === undefined) return { codeBytes: 0, imageBytes: 0 };
+  const data = pages.frames.bootRanges.find(({ owner, start }) => owner === OWNER_KERNEL_DATA && start === code.end);
+  return { codeBytes: (code.end - code.start) * 4096, imageBytes: ((data?.end ?? code.end) - code.start) * 4096 };
+}
+
+/** 3 % of free memory, at most 128 MiB. @linux mm/mmap.c:init_user_reserve */
+function userReserveKbytes(pages: PageAlloc): number {
+  return Math.min(Math.floor((pages.nrFreePages() * 4) / 32), 131_072);
+}
+
+/** 3 % of free memory, at most 8 MiB. @linux mm/mmap.c:init_admin_reserve */
+function adminReserveKbytes(pages: PageAlloc): number {
+  return Math.min(Math.floor((pages.nrFreePages() * 4) / 32), 8192);
+}
+
+function vmCaches(caches: Readonly<Record<KernelCacheName, KmemCache>>): VmCaches {
+  return {
+    vmArea: caches.vm_area_struct,
+    mm: caches.mm_struct,
+    anonVma: caches.anon_vma,
+    anonVmaChain: caches.anon_vma_chain,
+    mapleNode: caches.maple_node,
+    file: caches.filp,
+    shmemInode: caches.shmem_inode_cache,
+    radixTreeNode: caches.radix_tree_node,
+  };
+}
+
+function isParsed(config: MachineConfig | MachineConfigInput): config is MachineConfig {
+  return 'commandLine' in config;
+}

@@ -1,0 +1,124 @@
+/**
+ * How tasks and processes end.
+ *
+ * @linux kernel/exit.c
+ */
+import { SIGCHLD, SI_USER } from '@pagelab/abi';
+import { mmput } from '@pagelab/vm';
+import type { Kernel } from './kernel.ts';
+import { addAccounting } from './process.ts';
+import type { Process } from './process.ts';
+import { freeKernelStack, freeProcessObjects, freeTaskObjects } from './task-objects.ts';
+import type { Task } from './task.ts';
+import { maxResident, settleFaults } from './usage.ts';
+
+/**
+ * Thrown through a program whose task has ended: by `exit`, by a signal, or with its process. It holds nothing, and each
+ * later use of the handle throws it again: to catch it does not help.
+ */
+export class TaskExit extends Error {
+  override readonly name = 'TaskExit';
+}
+
+/** Throws where the task has ended, or the machine has stopped. Every use of a handle begins with it. */
+export function throwIfEnded(task: Task): void {
+  if (task.exitError !== null) throw task.exitError;
+  if (task.kernel.panic !== null) throw task.kernel.panic;
+}
+
+/** Ends one thread; with the last one, the process. @linux kernel/exit.c:exit */
+export function exitThread(task: Task, status: number): never {
+  endTask(task, status << 8);
+  throw task.exitError!;
+}
+
+/** Ends the process. @linux kernel/exit.c:do_group_exit */
+export function exitGroup(task: Task, status: number): never {
+  endProcess(task.process, status << 8);
+  throw task.exitError!;
+}
+
+/**
+ * Ends every thread of a process. Those that are suspended on the host's stack find out when they would go on.
+ *
+ * @param word status << 8, or the signal that ends it
+ */
+export function endProcess(process: Process, word: number): void {
+  if (process.groupExitWord < 0) process.groupExitWord = word;
+  for (const thread of [...process.threads]) endTask(thread, word);
+}
+
+/** Ends a task: what it held goes back, but for what its parent still wants to see. @linux kernel/exit.c:do_exit */
+export function endTask(task: Task, word: number): void {
+  if (task.isDead) return;
+  const { kernel, process } = task;
+  settleFaults(task);
+  if (task.state === 'ready') kernel.scheduler.dequeue(task);
+  task.state = 'dead';
+  task.exitError = new TaskExit(`task ${task.pid} has ended`);
+  task.generator = null;
+  task.pending.length = 0;
+  if (kernel.current === task) {
+    task.port.detach();
+    kernel.current = null;
+  }
+  process.threads.splice(process.threads.indexOf(task), 1);
+  addAccounting(process.ended, task.accounting);
+  if (process.threads.length === 0) endAddressSpace(kernel, process);
+  else mmput(process.mm!);
+  freeKernelStack(kernel, task.objects);
+  if (task !== process.leader) releaseTask(task);
+  if (process.threads.length === 0) notifyParent(kernel, process, process.groupExitWord < 0 ? word : process.groupExitWord);
+}
+
+/** Gives back the address space, the files and what else only a living process has. */
+function endAddressSpace(kernel: Kernel, process: Process): void {
+  const mm = process.mm!;
+  process.maxRss = maxResident(process);
+  // No CPU may go on with page tables that are about to be freed.
+  const pgd = mm.pgd * 4096;
+  for (const cpu of kernel.smp.cpus) if (cpu.cr3 === pgd) cpu.loadCr3(kernel.vm.kernelPgd * 4096);
+  process.mm = null;
+  mmput(mm);
+  process.files.closeAll();
+  const { objects } = process;
+  kernel.caches.files_cache.free(objects.files);
+  kernel.caches.fs_cache.free(objects.fs);
+  objects.files = 0;
+  objects.fs = 0;
+}
+
+/** Its children become the machine's; its parent hears of it, or, where nobody cares, it is gone. @linux kernel/exit.c:exit_notify */
+function notifyParent(kernel: Kernel, process: Process, word: number): void {
+  process.statusWord = word;
+  for (const child of process.children) {
+    child.parent = null;
+    if (child.isZombie) reap(kernel, child);
+  }
+  process.children.clear();
+  const { parent } = process;
+  if (parent === null) {
+    reap(kernel, process);
+    return;
+  }
+  const action = parent.actions.get(SIGCHLD);
+  if (action === 'ignore') {
+    parent.children.delete(process);
+    reap(kernel, process);
+  } else if (action !== undefined) {
+    parent.threads[0]?.pending.push({ signo: SIGCHLD, code: SI_USER, addr: 0, pid: process.tgid });
+  }
+}
+
+/** Forgets a process that has ended: its number is free again. @linux kernel/exit.c:release_task */
+export function reap(kernel: Kernel, process: Process): void {
+  process.parent?.children.delete(process);
+  releaseTask(process.leader);
+  freeProcessObjects(kernel, process.objects);
+}
+
+function releaseTask(task: Task): void {
+  const { kernel } = task;
+  kernel.tasks.remove(task.pid);
+  freeTaskObjects(kernel, task.objects);
+}

@@ -1,0 +1,106 @@
+/**
+ * New processes and threads.
+ *
+ * @linux kernel/fork.c:copy_process
+ */
+import { Errno } from '@pagelab/abi';
+import type { Program } from '@pagelab/abi';
+import { dupMm, mmput } from '@pagelab/vm';
+import type { MmLimits } from '@pagelab/vm';
+import { copyCredentials, hasCapability } from './credentials.ts';
+import { attachHandle } from './handle.ts';
+import { Process } from './process.ts';
+import { copyLimits } from './resource-limits.ts';
+import { allocProcessObjects, allocTaskObjects, freeKernelStack, freeProcessObjects, freeTaskObjects } from './task-objects.ts';
+import { Task } from './task.ts';
+
+/**
+ * Makes a child of the task's process, with a copy-on-write copy of its address space.
+ *
+ * @param program what the child runs; `null` for a child that is driven from outside
+ * @returns the child's task, not yet ready to run; or -errno with nothing left behind: ENOMEM, EAGAIN
+ */
+export function forkProcess(task: Task, program: Program | null, argv: readonly string[]): Task | number {
+  const { kernel, process: parent } = task;
+  const pid = kernel.tasks.allocPid();
+  if (pid < 0) return -Errno.EAGAIN;
+  const taskObjects = allocTaskObjects(kernel);
+  if (typeof taskObjects === 'number') return taskObjects;
+  const limits = copyLimits(parent.limits);
+  const credentials = copyCredentials(task.credentials);
+  const mmLimits: MmLimits = {
+    rlimit: (resource) => limits.cur[resource]!,
+    rlimitMax: (resource) => limits.max[resource]!,
+    capable: (capability) => hasCapability(credentials, capability),
+  };
+  const processObjects = allocProcessObjects(kernel);
+  const mm = typeof processObjects === 'number' ? processObjects : dupMm(task.mm, mmLimits);
+  if (typeof processObjects === 'number' || typeof mm === 'number') {
+    if (typeof mm !== 'number') mmput(mm);
+    if (typeof processObjects !== 'number') freeProcessObjects(kernel, processObjects);
+    freeKernelStack(kernel, taskObjects);
+    freeTaskObjects(kernel, taskObjects);
+    return -Errno.ENOMEM;
+  }
+  const process = new Process({
+    tgid: pid,
+    comm: parent.comm,
+    argv: parent.argv,
+    parent,
+    pgrp: parent.pgrp,
+    limits,
+    files: parent.files.copy(),
+    library: { ...parent.library },
+    image: parent.image,
+    mm,
+    actions: new Map(parent.actions),
+    oomScoreAdj: parent.oomScoreAdj,
+    oomScoreAdjMin: parent.oomScoreAdjMin,
+    objects: processObjects,
+    startTime: kernel.clock.now,
+  });
+  const child = new Task({
+    kernel,
+    process,
+    pid,
+    cpu: kernel.scheduler.placeTask(),
+    state: program === null ? 'driven' : 'blocked',
+    credentials,
+    objects: taskObjects,
+    program,
+    argv,
+  });
+  process.leader = child;
+  process.threads.push(child);
+  // A handler that runs at the time of the fork goes on running in the child, too; so its signal stays held back.
+  child.handling.push(...task.handling);
+  parent.children.add(process);
+  attachHandle(child);
+  kernel.tasks.add(child);
+  return child;
+}
+
+/** Makes a thread of the task's process. @returns its task, not yet ready to run; or -errno: ENOMEM, EAGAIN */
+export function createThread(task: Task, program: Program, argv: readonly string[]): Task | number {
+  const { kernel, process } = task;
+  const pid = kernel.tasks.allocPid();
+  if (pid < 0) return -Errno.EAGAIN;
+  const objects = allocTaskObjects(kernel);
+  if (typeof objects === 'number') return objects;
+  process.mm!.users += 1;
+  const thread = new Task({
+    kernel,
+    process,
+    pid,
+    cpu: kernel.scheduler.placeTask(),
+    state: 'blocked',
+    credentials: copyCredentials(task.credentials),
+    objects,
+    program,
+    argv,
+  });
+  process.threads.push(thread);
+  attachHandle(thread);
+  kernel.tasks.add(thread);
+  return thread;
+}

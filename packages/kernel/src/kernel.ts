@@ -1,0 +1,94 @@
+/**
+ * The running kernel: the parts that booting made, and what ties them together.
+ */
+import { BusError, HostMemoryError } from '@pagelab/hw';
+import type { CostModel, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
+import { KernelBug } from '@pagelab/lib';
+import type { TraceRing } from '@pagelab/lib';
+import type { PageAlloc } from '@pagelab/mm-core';
+import type { KernelCacheName, KmemCache, Slab } from '@pagelab/slab';
+import type { Vm } from '@pagelab/vm';
+import type { MachineConfig } from './config.ts';
+import type { Console } from './console.ts';
+import type { KernelLog } from './kernel-log.ts';
+import type { KernelPageTables } from './kernel-page-tables.ts';
+import type { Scheduler } from './scheduler.ts';
+import type { TaskTable } from './task-table.ts';
+import type { Task } from './task.ts';
+
+/** What booting makes. */
+export interface KernelParts {
+  readonly config: MachineConfig;
+  readonly clock: VirtualClock;
+  readonly costs: CostModel;
+  readonly trace: TraceRing;
+  readonly ram: PhysicalMemory;
+  readonly smp: Smp;
+  readonly pages: PageAlloc;
+  readonly slab: Slab;
+  readonly caches: Readonly<Record<KernelCacheName, KmemCache>>;
+  readonly pageTables: KernelPageTables;
+  readonly vm: Vm;
+  readonly scheduler: Scheduler;
+  readonly tasks: TaskTable;
+  readonly console: Console;
+  readonly log: KernelLog;
+}
+
+export class Kernel implements KernelParts {
+  readonly config: MachineConfig;
+  readonly clock: VirtualClock;
+  readonly costs: CostModel;
+  readonly trace: TraceRing;
+  readonly ram: PhysicalMemory;
+  readonly smp: Smp;
+  readonly pages: PageAlloc;
+  readonly slab: Slab;
+  readonly caches: Readonly<Record<KernelCacheName, KmemCache>>;
+  readonly pageTables: KernelPageTables;
+  readonly vm: Vm;
+  readonly scheduler: Scheduler;
+  readonly tasks: TaskTable;
+  readonly console: Console;
+  readonly log: KernelLog;
+
+  /** The task that runs: whose page tables the current CPU has, and whose memory is attached. */
+  current: Task | null = null;
+  /** Why the machine has stopped: a bug of the emulator, or a limit of the host. Every use of it throws this again. */
+  panic: Error | null = null;
+
+  constructor(parts: KernelParts) {
+    this.config = parts.config;
+    this.clock = parts.clock;
+    this.costs = parts.costs;
+    this.trace = parts.trace;
+    this.ram = parts.ram;
+    this.smp = parts.smp;
+    this.pages = parts.pages;
+    this.slab = parts.slab;
+    this.caches = parts.caches;
+    this.pageTables = parts.pageTables;
+    this.vm = parts.vm;
+    this.scheduler = parts.scheduler;
+    this.tasks = parts.tasks;
+    this.console = parts.console;
+    this.log = parts.log;
+  }
+
+  /**
+   * Notes an error that came out of kernel code, and returns it. One after which the kernel's state cannot be trusted
+   * stops the machine; others are the caller's.
+   */
+  stop(error: unknown): unknown {
+    if (this.panic !== null) return this.panic;
+    if (error instanceof KernelBug || error instanceof BusError || error instanceof HostMemoryError) this.panic = error;
+    else if (isStackOverflow(error)) {
+      this.panic = new Error('the host ran out of stack inside the kernel: the program calls itself too deeply');
+    }
+    return this.panic ?? error;
+  }
+}
+
+function isStackOverflow(error: unknown): boolean {
+  return error instanceof Error && /call stack|too much recursion/i.test(error.message);
+}

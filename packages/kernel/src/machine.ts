@@ -1,0 +1,257 @@
+/**
+ * The public handle of a machine: plain data in, plain data out, and no way to the kernel's objects.
+ */
+import { SyscallError } from '@pagelab/abi';
+import type { Os, Program } from '@pagelab/abi';
+import type { TraceRing } from '@pagelab/lib';
+import { decodeUtf8, encodeUtf8 } from '@pagelab/syscalls';
+import type { OpenFile, TaskContext } from '@pagelab/syscalls';
+import type { MachineConfig } from './config.ts';
+import { startProcess } from './exec.ts';
+import type { ProgramImage, StartOptions } from './exec.ts';
+import { endProcess, TaskExit } from './exit.ts';
+import { forkProcess } from './fork.ts';
+import type { ConsoleSink } from './console.ts';
+import type { Kernel } from './kernel.ts';
+import { openPath } from './open.ts';
+import { listFiles } from './proc/lookup.ts';
+import type { Process as ProcessState } from './process.ts';
+import { schedule } from './scheduler.ts';
+import { describeSignal } from './signals.ts';
+import { machineStats } from './stats.ts';
+import type { MachineStats } from './stats.ts';
+import type { Task } from './task.ts';
+import { processAccounting, toUsage } from './usage.ts';
+import { validateKernel } from './validate.ts';
+
+export type { StartOptions } from './exec.ts';
+
+/** How a program ended, and what it used. */
+export interface RunResult {
+  readonly pid: number;
+  /** The exit status, or `null` where a signal ended it. */
+  readonly status: number | null;
+  /** The signal that ended it, or `null`. */
+  readonly signal: number | null;
+  /** As a shell would put it, `'Segmentation fault'`; `''` where it exited. */
+  readonly description: string;
+  /** What its program threw and nobody caught. */
+  readonly error: unknown;
+  /** Its own faults, and its children's. */
+  readonly faults: number;
+  readonly childFaults: number;
+  /** Largest resident set, in KiB. */
+  readonly maxRssKb: number;
+  /** Virtual time it took, in nanoseconds. */
+  readonly timeNs: number;
+}
+
+/** A process that is driven from outside, a call or an access at a time. */
+export interface Process {
+  readonly pid: number;
+  readonly os: Os;
+  /** Where its own parts lie. */
+  readonly image: ProgramImage;
+  readonly alive: boolean;
+  /** The signal that ended it; `null` while it lives, or where it exited. */
+  readonly lastSignal: number | null;
+  /** The status it exited with; `null` while it lives, or where a signal ended it. */
+  readonly status: number | null;
+  /** Makes a child that is driven from outside too; or -errno. */
+  fork(): Process | number;
+  /** Ends it, if it still lives. */
+  exit(status: number): void;
+}
+
+/** A booted machine. */
+export interface Machine {
+  readonly config: MachineConfig;
+  /** Nanoseconds of virtual time since boot. */
+  readonly now: number;
+  /** Starts a program and runs until every task has ended. */
+  run(program: Program, options?: StartOptions): RunResult;
+  /** Starts a program, which runs with the next `schedule`. @returns its process id @throws SyscallError */
+  spawn(program: Program, options?: StartOptions): number;
+  /** Runs what can run until nothing can. @returns the turns it took */
+  schedule(): number;
+  /** Makes a process that is driven from outside. @throws SyscallError */
+  createProcess(options?: StartOptions): Process;
+  /** The text of a file of `/proc` or `/sys`. @throws SyscallError */
+  readFile(path: string): string;
+  readFileBytes(path: string, offset: number, length: number): Uint8Array;
+  writeFile(path: string, text: string): void;
+  /** Paths of all such files. */
+  listFiles(): string[];
+  /** What was printed so far. */
+  readonly consoleText: string;
+  /** Where lines go as they are printed. */
+  setConsole(sink: ConsoleSink | undefined): void;
+  /** The kernel's log. */
+  dmesg(): string;
+  stats(): MachineStats;
+  readonly trace: TraceRing;
+  /** Recomputes every invariant. @throws KernelBug for the first that does not hold */
+  validate(): void;
+  /** Gives back what per-CPU lists and empty slabs hold, so that what is left is in use. */
+  quiesce(): void;
+  /** Ends every process and lets go of the machine's memory. It cannot be used afterwards. */
+  dispose(): void;
+}
+
+const EMPTY_USE = 'the machine has been disposed of';
+
+/** Wraps a kernel. */
+export function createMachine(kernel: Kernel): Machine {
+  let live: Kernel | null = kernel;
+  const { config } = kernel;
+
+  const use = (): Kernel => {
+    if (live === null) throw new Error(EMPTY_USE);
+    if (live.panic !== null) throw live.panic;
+    return live;
+  };
+
+  /** Runs kernel code on nobody's behalf. */
+  const inKernel = <T>(body: (kernel: Kernel) => T): T => {
+    const running = use();
+    try {
+      return body(running);
+    } catch (error) {
+      throw running.stop(error);
+    }
+  };
+
+  const start = (program: Program | null, options: StartOptions): Task =>
+    inKernel((running) => {
+      const task = startProcess(running, program, options);
+      if (typeof task === 'number') throw new SyscallError('execve', task);
+      return task;
+    });
+
+  const drain = (): number =>
+    inKernel((running) => {
+      let turns = 0;
+      while (schedule(running)) turns += 1;
+      return turns;
+    });
+
+  const openFile = (running: Kernel, path: string, flags: number): OpenFile => {
+    const file = openPath(running, null, path, flags, 0);
+    if (typeof file === 'number') throw new SyscallError('open', file, ` '${path}'`);
+    return file;
+  };
+
+  const readBytes = (path: string, offset: number, length: number): Uint8Array =>
+    inKernel((running) => {
+      const file = openFile(running, path, 0);
+      try {
+        const bytes = file.read(null as unknown as TaskContext, offset, length);
+        if (typeof bytes === 'number') throw new SyscallError('read', bytes, ` '${path}'`);
+        return bytes;
+      } finally {
+        file.put();
+      }
+    });
+
+  return Object.freeze<Machine>({
+    config,
+    get now() {
+      return use().clock.now;
+    },
+    run(program, options = {}) {
+      const task = start(program, options);
+      const { process } = task;
+      const began = use().clock.now;
+      use().scheduler.enqueue(task);
+      drain();
+      return resultOf(process, began, use().clock.now);
+    },
+    spawn(program, options = {}) {
+      const task = start(program, options);
+      use().scheduler.enqueue(task);
+      return task.pid;
+    },
+    schedule: drain,
+    createProcess: (options = {}) => driven(start(null, options), inKernel),
+    readFile: (path) => decodeUtf8(readBytes(path, 0, 2 ** 30)),
+    readFileBytes: readBytes,
+    writeFile(path, text) {
+      inKernel((running) => {
+        const file = openFile(running, path, 1);
+        const result = file.write(null as unknown as TaskContext, 0, encodeUtf8(text));
+        file.put();
+        if (result < 0) throw new SyscallError('write', result, ` '${path}'`);
+      });
+    },
+    listFiles: () => inKernel(listFiles),
+    get consoleText() {
+      return use().console.read();
+    },
+    setConsole(sink) {
+      use().console.sink = sink;
+    },
+    dmesg: () => use().log.read(),
+    stats: () => inKernel(machineStats),
+    get trace() {
+      return use().trace;
+    },
+    validate: () => inKernel(validateKernel),
+    quiesce() {
+      inKernel((running) => {
+        for (const cache of running.slab.caches()) cache.shrink();
+        running.pages.drainAllPages();
+      });
+    },
+    dispose() {
+      live = null;
+    },
+  });
+}
+
+/** The handle of a process that is driven from outside. */
+function driven(task: Task, inKernel: <T>(body: (kernel: Kernel) => T) => T): Process {
+  const { process } = task;
+  return Object.freeze<Process>({
+    pid: task.pid,
+    os: task.os,
+    image: process.image,
+    get alive() {
+      return !process.isZombie;
+    },
+    get lastSignal() {
+      const signal = process.statusWord & 0x7f;
+      return process.isZombie && signal !== 0 ? signal : null;
+    },
+    get status() {
+      return process.isZombie && (process.statusWord & 0x7f) === 0 ? process.statusWord >> 8 : null;
+    },
+    fork: () =>
+      inKernel(() => {
+        if (task.isDead) throw new TaskExit(`task ${task.pid} has ended`);
+        const child = forkProcess(task, null, []);
+        return typeof child === 'number' ? child : driven(child, inKernel);
+      }),
+    exit: (status) =>
+      inKernel(() => {
+        endProcess(process, (status & 0xff) << 8);
+      }),
+  });
+}
+
+function resultOf(process: ProcessState, began: number, now: number): RunResult {
+  const word = process.statusWord;
+  const signal = word < 0 ? null : (word & 0x7f) || null;
+  const own = processAccounting(process);
+  const usage = toUsage(own, Math.max(process.maxRss, process.waitedMaxRss));
+  return {
+    pid: process.tgid,
+    status: word < 0 || signal !== null ? null : word >> 8,
+    signal,
+    description: word < 0 ? 'Suspended: nothing can run' : signal === null ? '' : describeSignal(signal),
+    error: process.error,
+    faults: own.minflt + own.majflt,
+    childFaults: process.waited.minflt + process.waited.majflt,
+    maxRssKb: usage.maxrss,
+    timeNs: now - began,
+  };
+}

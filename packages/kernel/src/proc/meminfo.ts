@@ -1,0 +1,114 @@
+import { NODE_STAT, WMARK_LOW, ZONE_STAT, totalreservePages } from '@pagelab/mm-core';
+import { vmCommitLimit } from '@pagelab/vm';
+import type { Kernel } from '../kernel.ts';
+import { kbLine, pagesToKb } from './proc-file.ts';
+
+/** Address space that vmalloc has, in KiB. @linux arch/x86/include/asm/pgtable_64_types.h:VMALLOC_SIZE_TB_L4 */
+const VMALLOC_KIB = 34_359_738_367;
+const HUGE_PAGE_KIB = 2048;
+
+/** `/proc/meminfo`. @linux fs/proc/meminfo.c:meminfo_proc_show */
+export function meminfo(kernel: Kernel): string {
+  const { pages, vm, pageTables } = kernel;
+  const node = (item: number): number => pagesToKb(pages.nodeState(item));
+  const release = kernel.config.kernel;
+  const { lru, activeAnon, inactiveAnon, activeFile, inactiveFile } = lruPages(kernel);
+  const reclaimable = node(NODE_STAT.NR_SLAB_RECLAIMABLE);
+  const unreclaimable = node(NODE_STAT.NR_SLAB_UNRECLAIMABLE);
+  const shmem = node(NODE_STAT.NR_SHMEM);
+  const rows: (readonly [name: string, kib: number])[] = [
+    ['MemTotal', pagesToKb(pages.totalramPages)],
+    ['MemFree', pagesToKb(pages.nrFreePages())],
+    ['MemAvailable', pagesToKb(availablePages(kernel))],
+    ['Buffers', 0],
+    ['Cached', node(NODE_STAT.NR_FILE_PAGES)],
+    ['SwapCached', 0],
+    ['Active', lru.active],
+    ['Inactive', lru.inactive],
+    ['Active(anon)', activeAnon],
+    ['Inactive(anon)', inactiveAnon],
+    ['Active(file)', activeFile],
+    ['Inactive(file)', inactiveFile],
+    ['Unevictable', node(NODE_STAT.NR_UNEVICTABLE)],
+    ['Mlocked', pagesToKb(pages.zoneState(ZONE_STAT.NR_MLOCK))],
+    ['SwapTotal', pagesToKb(vm.totalSwapPages)],
+    ['SwapFree', pagesToKb(vm.totalSwapPages)],
+    ['Zswap', 0],
+    ['Zswapped', 0],
+    ['Dirty', node(NODE_STAT.NR_FILE_DIRTY)],
+    ['Writeback', node(NODE_STAT.NR_WRITEBACK)],
+    ['AnonPages', node(NODE_STAT.NR_ANON_MAPPED)],
+    ['Mapped', node(NODE_STAT.NR_FILE_MAPPED)],
+    ['Shmem', shmem],
+    ['KReclaimable', reclaimable + node(NODE_STAT.NR_KERNEL_MISC_RECLAIMABLE)],
+    ['Slab', reclaimable + unreclaimable],
+    ['SReclaimable', reclaimable],
+    ['SUnreclaim', unreclaimable],
+    ['KernelStack', pages.nodeState(NODE_STAT.NR_KERNEL_STACK_KB)],
+    ['PageTables', node(NODE_STAT.NR_PAGETABLE)],
+    ['SecPageTables', node(NODE_STAT.NR_SECONDARY_PAGETABLE)],
+    ['NFS_Unstable', 0],
+    ['Bounce', 0],
+    ['WritebackTmp', 0],
+    ['CommitLimit', pagesToKb(vmCommitLimit(vm))],
+    ['Committed_AS', pagesToKb(vm.committedAs)],
+    ['VmallocTotal', VMALLOC_KIB],
+    ['VmallocUsed', pages.nodeState(NODE_STAT.NR_KERNEL_STACK_KB)],
+    ['VmallocChunk', 0],
+    ['Percpu', 0],
+    ['HardwareCorrupted', 0],
+    ['AnonHugePages', 0],
+    ['ShmemHugePages', 0],
+    ['ShmemPmdMapped', 0],
+    ['FileHugePages', 0],
+    ['FilePmdMapped', 0],
+  ];
+  if (release === '6.12') rows.push(['Unaccepted', 0]);
+  if (release === '6.18') rows.push(['Unaccepted', 0], ['Balloon', 0]);
+  let text = '';
+  for (const [name, kib] of rows) text += kbLine(name, kib, 16, 8);
+  for (const name of ['HugePages_Total', 'HugePages_Free', 'HugePages_Rsvd', 'HugePages_Surp']) {
+    text += `${`${name}:`.padEnd(16)}${'0'.padStart(8)}\n`;
+  }
+  text += kbLine('Hugepagesize', HUGE_PAGE_KIB, 16, 8) + kbLine('Hugetlb', 0, 16, 8);
+  text += kbLine('DirectMap4k', 0, 16, 8);
+  text += kbLine('DirectMap2M', pageTables.directMap2M / 1024, 16, 8);
+  text += kbLine('DirectMap1G', pageTables.directMap1G / 1024, 16, 8);
+  return text;
+}
+
+/** What the LRU lists hold, in KiB. */
+function lruPages(kernel: Kernel): {
+  lru: { active: number; inactive: number };
+  activeAnon: number;
+  inactiveAnon: number;
+  activeFile: number;
+  inactiveFile: number;
+} {
+  const kib = (item: number): number => pagesToKb(kernel.pages.nodeState(item));
+  const activeAnon = kib(NODE_STAT.NR_ACTIVE_ANON);
+  const inactiveAnon = kib(NODE_STAT.NR_INACTIVE_ANON);
+  const activeFile = kib(NODE_STAT.NR_ACTIVE_FILE);
+  const inactiveFile = kib(NODE_STAT.NR_INACTIVE_FILE);
+  const lru = { active: activeAnon + activeFile, inactive: inactiveAnon + inactiveFile };
+  return { lru, activeAnon, inactiveAnon, activeFile, inactiveFile };
+}
+
+/**
+ * Pages that new programs could have without swapping: what is free beyond the reserves, and most of what can be
+ * reclaimed, as half of it, up to the low watermarks, is left alone.
+ *
+ * @linux mm/show_mem.c:si_mem_available
+ */
+export function availablePages(kernel: Kernel): number {
+  const { pages } = kernel;
+  let low = 0;
+  for (const zone of pages.zones) if (zone.present > 0) low += zone.wmarkPages(WMARK_LOW);
+  let available = pages.nrFreePages() - totalreservePages(pages.zones);
+  const files = pages.nodeState(NODE_STAT.NR_ACTIVE_FILE) + pages.nodeState(NODE_STAT.NR_INACTIVE_FILE);
+  available += files - Math.floor(Math.min(files / 2, low));
+  const slab = pages.nodeState(NODE_STAT.NR_SLAB_RECLAIMABLE) + pages.nodeState(NODE_STAT.NR_KERNEL_MISC_RECLAIMABLE);
+  available += slab - Math.floor(Math.min(slab / 2, low));
+  return Math.max(0, available);
+}
+

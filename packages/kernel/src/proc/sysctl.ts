@@ -1,0 +1,130 @@
+/**
+ * `/proc/sys`: settings that can be read and written.
+ *
+ * @linux kernel/sysctl.c, mm/util.c
+ */
+import { CAP_SYS_RAWIO, Errno } from '@pagelab/abi';
+import type { VmSysctl } from '@pagelab/vm';
+import type { Kernel } from '../kernel.ts';
+import type { Task } from '../task.ts';
+import { PID_MAX } from '../task-table.ts';
+import type { ProcFile } from './proc-file.ts';
+
+interface Setting {
+  /** The value, as it is shown. */
+  get(kernel: Kernel): string;
+  /** Sets it: 0 or -errno. Without, it cannot be written. */
+  set?(kernel: Kernel, values: readonly number[], task: Task | null): number;
+}
+
+/** A number of virtual memory's, within bounds. */
+function vmNumber(key: keyof VmSysctl, min: number, max: number, after?: (kernel: Kernel, value: number) => void): Setting {
+  return {
+    get: (kernel) => String(kernel.vm.sysctl[key]),
+    set: (kernel, [value]) => {
+      if (value! < min || value! > max) return -Errno.EINVAL;
+      kernel.vm.sysctl[key] = value!;
+      after?.(kernel, value!);
+      return 0;
+    },
+  };
+}
+
+const fixed = (value: string): Setting => ({ get: () => value });
+const INT_MAX = 0x7fff_ffff;
+const LONG_MAX = Number.MAX_SAFE_INTEGER;
+
+const SETTINGS: Readonly<Record<string, Setting>> = {
+  'vm/overcommit_memory': vmNumber('overcommitMemory', 0, 2),
+  // Writing the ratio clears the amount, and the other way round.
+  'vm/overcommit_ratio': vmNumber('overcommitRatio', 0, INT_MAX, (kernel) => {
+    kernel.vm.sysctl.overcommitKbytes = 0;
+  }),
+  'vm/overcommit_kbytes': vmNumber('overcommitKbytes', 0, LONG_MAX, (kernel) => {
+    kernel.vm.sysctl.overcommitRatio = 0;
+  }),
+  'vm/max_map_count': vmNumber('maxMapCount', 0, INT_MAX),
+  'vm/admin_reserve_kbytes': vmNumber('adminReserveKbytes', 0, LONG_MAX),
+  'vm/user_reserve_kbytes': vmNumber('userReserveKbytes', 0, LONG_MAX),
+  'vm/mmap_min_addr': {
+    get: (kernel) => String(kernel.vm.sysctl.mmapMinAddr),
+    set: (kernel, [value], task) => {
+      if (task !== null && !task.capable(CAP_SYS_RAWIO)) return -Errno.EPERM;
+      kernel.vm.sysctl.mmapMinAddr = value!;
+      return 0;
+    },
+  },
+  'vm/min_free_kbytes': {
+    get: (kernel) => String(kernel.pages.sysctl.minFreeKbytes),
+    set: (kernel, [value]) => kernel.pages.sysctl.setMinFreeKbytes(value!),
+  },
+  'vm/watermark_scale_factor': {
+    get: (kernel) => String(kernel.pages.sysctl.watermarkScaleFactor),
+    set: (kernel, [value]) => kernel.pages.sysctl.setWatermarkScaleFactor(value!),
+  },
+  'vm/watermark_boost_factor': {
+    get: (kernel) => String(kernel.pages.sysctl.watermarkBoostFactor),
+    set: (kernel, [value]) => kernel.pages.sysctl.setWatermarkBoostFactor(value!),
+  },
+  'vm/lowmem_reserve_ratio': {
+    get: (kernel) => kernel.pages.sysctl.lowmemReserveRatio.join('\t'),
+    set: (kernel, values) => kernel.pages.sysctl.setLowmemReserveRatio(values),
+  },
+  'vm/percpu_pagelist_high_fraction': {
+    get: (kernel) => String(kernel.pages.sysctl.percpuPagelistHighFraction),
+    set: (kernel, [value]) => kernel.pages.sysctl.setPercpuPagelistHighFraction(value!),
+  },
+  // What there is nothing for yet can be read, with Linux's value, and not be written.
+  'vm/swappiness': fixed('60'),
+  'vm/page-cluster': fixed('3'),
+  'vm/panic_on_oom': fixed('0'),
+  'vm/oom_kill_allocating_task': fixed('0'),
+  'vm/oom_dump_tasks': fixed('1'),
+  'vm/nr_hugepages': fixed('0'),
+  'vm/vfs_cache_pressure': fixed('100'),
+  'vm/extfrag_threshold': fixed('500'),
+  'vm/legacy_va_layout': fixed('0'),
+  'kernel/pid_max': fixed(String(PID_MAX)),
+  'kernel/randomize_va_space': fixed('0'),
+};
+
+/** Names of all settings, as paths below `/proc/sys`. */
+export const SYSCTL_NAMES: readonly string[] = Object.keys(SETTINGS);
+
+/** The file of a setting, `undefined` where there is none. */
+export function sysctlFile(kernel: Kernel, name: string): ProcFile | undefined {
+  if (!Object.hasOwn(SETTINGS, name)) return undefined;
+  const setting = SETTINGS[name]!;
+  const { set } = setting;
+  if (set === undefined) return { mode: 0o444, read: () => `${setting.get(kernel)}\n` };
+  return {
+    mode: 0o644,
+    read: () => `${setting.get(kernel)}\n`,
+    write: (text, task) => {
+      const values = parseNumbers(text);
+      if (values === undefined || values.length === 0) return -Errno.EINVAL;
+      return set(kernel, values, task);
+    },
+  };
+}
+
+/** Applies one setting of a configuration, named `vm.overcommit_memory`. @returns 0 or -errno */
+export function applySysctl(kernel: Kernel, name: string, value: string | number): number {
+  const file = sysctlFile(kernel, name.replace(/\./g, '/'));
+  if (file?.write === undefined) return -Errno.ENOENT;
+  return file.write(String(value), null);
+}
+
+/** Decimal, octal and hexadecimal integers between blanks. @linux kernel/sysctl.c:proc_get_long */
+function parseNumbers(text: string): number[] | undefined {
+  const numbers: number[] = [];
+  for (const word of text.split(/[\s\0]+/)) {
+    if (word === '') continue;
+    const match = /^(-?)(0x[0-9a-f]+|0[0-7]*|[1-9]\d*)$/i.exec(word);
+    if (match === null) return undefined;
+    const digits = match[2]!;
+    const value = /^0[0-7]+$/.test(digits) ? parseInt(digits, 8) : Number(digits);
+    numbers.push(match[1] === '-' ? -value : value);
+  }
+  return numbers;
+}

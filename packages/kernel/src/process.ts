@@ -1,0 +1,129 @@
+/**
+ * A process: what its threads share.
+ *
+ * Linux spreads this over `signal_struct`, `sighand_struct` and `files_struct`; each has its object here, too.
+ */
+import type { SignalDisposition, VirtAddr } from '@pagelab/abi';
+import type { FileTable, LibraryState, ResourceLimits } from '@pagelab/syscalls';
+import type { MmStruct } from '@pagelab/vm';
+import type { ProgramImage } from './exec.ts';
+import type { Task } from './task.ts';
+
+/** Faults and time, of one task or summed up. Time in nanoseconds. */
+export interface Accounting {
+  utime: number;
+  stime: number;
+  minflt: number;
+  majflt: number;
+  nvcsw: number;
+  nivcsw: number;
+}
+
+/** Counts from zero. */
+export function newAccounting(): Accounting {
+  return { utime: 0, stime: 0, minflt: 0, majflt: 0, nvcsw: 0, nivcsw: 0 };
+}
+
+/** Adds `from` to `to`. */
+export function addAccounting(to: Accounting, from: Readonly<Accounting>): void {
+  to.utime += from.utime;
+  to.stime += from.stime;
+  to.minflt += from.minflt;
+  to.majflt += from.majflt;
+  to.nvcsw += from.nvcsw;
+  to.nivcsw += from.nivcsw;
+}
+
+/** Addresses of the objects that stand for a process. */
+export interface ProcessObjects {
+  signal: VirtAddr;
+  sighand: VirtAddr;
+  files: VirtAddr;
+  fs: VirtAddr;
+}
+
+/** @linux include/linux/sched/signal.h:signal_struct */
+export class Process {
+  /** The number of its first thread. */
+  readonly tgid: number;
+  /** As `ps` shows it: at most 15 characters. */
+  readonly comm: string;
+  /** What `/proc/PID/cmdline` shows. */
+  readonly argv: readonly string[];
+  /** `null`: the machine itself, which is process 1 and reaps at once. */
+  parent: Process | null;
+  readonly children = new Set<Process>();
+  /** Live threads, the first one first as long as it lives. */
+  readonly threads: Task[] = [];
+  /** The first thread; until the process is reaped. */
+  leader!: Task;
+  /** Process group. */
+  readonly pgrp: number;
+  readonly limits: ResourceLimits;
+  readonly files: FileTable;
+  readonly library: LibraryState;
+  readonly image: ProgramImage;
+  /** `null` once it has ended. */
+  mm: MmStruct | null;
+  /** What signals do, where it is not the default. */
+  readonly actions: Map<number, Exclude<SignalDisposition, 'default'>>;
+  oomScoreAdj: number;
+  /** The lowest that an unprivileged task may set. */
+  oomScoreAdjMin: number;
+  readonly objects: ProcessObjects;
+  /** Virtual time at which it was made, in nanoseconds. */
+  readonly startTime: number;
+
+  /** −1 while it lives; then as `wait` stores it: status << 8, or the signal that ended it. */
+  statusWord = -1;
+  /** What the ending of the whole process was set to before its threads were all gone; −1 for nothing. */
+  groupExitWord = -1;
+  /** Threads that have ended. */
+  readonly ended: Accounting = newAccounting();
+  /** Children that were waited for, and theirs. */
+  readonly waited: Accounting = newAccounting();
+  /** Largest resident set of itself and of a waited-for child, in pages. */
+  maxRss = 0;
+  waitedMaxRss = 0;
+  /** The error of its program, where one ended it. */
+  error: unknown = undefined;
+
+  constructor(fields: {
+    tgid: number;
+    comm: string;
+    argv: readonly string[];
+    parent: Process | null;
+    pgrp: number;
+    limits: ResourceLimits;
+    files: FileTable;
+    library: LibraryState;
+    image: ProgramImage;
+    mm: MmStruct;
+    actions: Map<number, Exclude<SignalDisposition, 'default'>>;
+    oomScoreAdj: number;
+    oomScoreAdjMin: number;
+    objects: ProcessObjects;
+    startTime: number;
+  }) {
+    this.tgid = fields.tgid;
+    this.comm = fields.comm;
+    this.argv = fields.argv;
+    this.parent = fields.parent;
+    this.pgrp = fields.pgrp;
+    this.limits = fields.limits;
+    this.files = fields.files;
+    this.library = fields.library;
+    this.image = fields.image;
+    this.mm = fields.mm;
+    this.actions = fields.actions;
+    this.oomScoreAdj = fields.oomScoreAdj;
+    this.oomScoreAdjMin = fields.oomScoreAdjMin;
+    this.objects = fields.objects;
+    this.startTime = fields.startTime;
+  }
+
+  /** Whether it has ended and waits to be reaped. */
+  get isZombie(): boolean {
+    return this.statusWord >= 0;
+  }
+}

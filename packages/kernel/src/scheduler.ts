@@ -1,0 +1,162 @@
+/**
+ * Who runs next.
+ *
+ * Each CPU has a queue of the tasks that are ready on it; a task is placed on a CPU by the machine's seed when it is made,
+ * and stays there. A turn picks, by the seed, one of the CPUs that have a ready task, and runs the first of its queue: a
+ * generator up to its next `yield`, a plain function to its end. So an interleaving is a function of the seed.
+ *
+ * A plain function that waits for a child is on the host's stack, and stays there while others have their turns. To let
+ * none of those wait for what lies below it on that stack, the children of the waiting process, and theirs, go first;
+ * others run when none of these can, or when they turn and turn without ending the wait.
+ */
+import { Prng } from '@pagelab/lib';
+import { throwIfEnded } from './exit.ts';
+import type { Kernel } from './kernel.ts';
+import type { Process } from './process.ts';
+import { runTurn } from './run-task.ts';
+import { deliverSignals } from './signals.ts';
+import type { Task } from './task.ts';
+import { settleFaults } from './usage.ts';
+
+/** Turns of a waiting task's descendants after which others get one, too. */
+const FAMILY_TURNS = 1000;
+/** `sched_yield` calls in a row that found nobody to run, after which the task is told that it waits in vain. */
+const FRUITLESS_YIELDS = 1_000_000;
+
+/** Thrown into a task that waits for what can never happen. */
+export class DeadlockError extends Error {
+  override readonly name = 'DeadlockError';
+}
+
+/** The queues of a machine. */
+export class Scheduler {
+  private readonly prng: Prng;
+  private readonly queues: Task[][];
+  private fruitless = 0;
+
+  constructor(nrCpus: number, seed: number) {
+    this.prng = new Prng(seed);
+    this.queues = Array.from({ length: nrCpus }, () => []);
+  }
+
+  /** A CPU for a new task. @linux kernel/sched/core.c:select_task_rq */
+  placeTask(): number {
+    return this.queues.length === 1 ? 0 : this.prng.below(this.queues.length);
+  }
+
+  /** Puts a task at the end of its CPU's queue. @linux kernel/sched/core.c:enqueue_task */
+  enqueue(task: Task): void {
+    task.state = 'ready';
+    this.queues[task.cpu]!.push(task);
+  }
+
+  /** Takes a task that is ready out of its queue. */
+  dequeue(task: Task): void {
+    const queue = this.queues[task.cpu]!;
+    const index = queue.indexOf(task);
+    if (index >= 0) queue.splice(index, 1);
+  }
+
+  /** Tasks that are ready. */
+  get nrReady(): number {
+    return this.queues.reduce((sum, queue) => sum + queue.length, 0);
+  }
+
+  /** Takes the next task to run out of its queue, among those that `eligible` allows. */
+  pick(eligible?: (task: Task) => boolean): Task | undefined {
+    const heads: { queue: Task[]; index: number }[] = [];
+    for (const queue of this.queues) {
+      const index = eligible === undefined ? (queue.length > 0 ? 0 : -1) : queue.findIndex(eligible);
+      if (index >= 0) heads.push({ queue, index });
+    }
+    if (heads.length === 0) return undefined;
+    const { queue, index } = heads[heads.length === 1 ? 0 : this.prng.below(heads.length)]!;
+    return queue.splice(index, 1)[0];
+  }
+
+  /** Notes whether a `sched_yield` found somebody. @returns false where it has been in vain for too long */
+  noteYield(found: boolean): boolean {
+    this.fruitless = found ? 0 : this.fruitless + 1;
+    return this.fruitless < FRUITLESS_YIELDS;
+  }
+}
+
+/** Runs the next ready task for a turn. @returns false where none is ready @linux kernel/sched/core.c:__schedule */
+export function schedule(kernel: Kernel, eligible?: (task: Task) => boolean): boolean {
+  const task = kernel.scheduler.pick(eligible);
+  if (task === undefined) return false;
+  kernel.clock.advance(kernel.costs.contextSwitch);
+  runTurn(task);
+  return true;
+}
+
+/**
+ * Makes `task` the one that runs: its CPU is the current one, and its page tables are loaded.
+ *
+ * @linux arch/x86/mm/tlb.c:switch_mm_irqs_off
+ */
+export function switchTo(task: Task): void {
+  const { kernel } = task;
+  const previous = kernel.current;
+  if (previous === task) return;
+  if (previous !== null) {
+    settleFaults(previous);
+    previous.port.detach();
+  }
+  const cpu = kernel.smp.cpus[task.cpu]!;
+  kernel.smp.processorId = task.cpu;
+  const { mm } = task;
+  const pgd = mm.pgd * 4096;
+  if (cpu.cr3 !== pgd) {
+    cpu.loadCr3(pgd);
+    kernel.clock.advance(kernel.costs.loadCr3);
+  }
+  kernel.current = task;
+  task.minFltMark = mm.minFlt;
+  task.majFltMark = mm.majFlt;
+  task.port.attach(cpu);
+}
+
+/**
+ * Lets others run while `task` waits, one turn.
+ *
+ * @param turns how many turns this wait has had
+ * @returns false where nobody can run
+ */
+export function runOthers(task: Task, turns: number): boolean {
+  const { kernel, process } = task;
+  task.state = 'blocked';
+  const family = (other: Task): boolean => isDescendant(other.process, process);
+  const patient = turns % FAMILY_TURNS !== FAMILY_TURNS - 1;
+  const ran = patient ? schedule(kernel, family) || schedule(kernel) : schedule(kernel) || schedule(kernel, family);
+  resume(task);
+  return ran;
+}
+
+/** `sched_yield` from inside a call: others have a turn, and the task goes on. */
+export function yieldCpu(task: Task): void {
+  const { kernel } = task;
+  task.accounting.nvcsw += 1;
+  task.state = 'blocked';
+  const ran = schedule(kernel);
+  resume(task);
+  if (kernel.scheduler.noteYield(ran)) return;
+  throw new DeadlockError(
+    `task ${task.pid} calls sched_yield for ever while nobody else can run: what it waits for is suspended below it. ` +
+      'Write it as a generator that yields.',
+  );
+}
+
+/** Goes on with a task that was suspended inside a call. */
+function resume(task: Task): void {
+  throwIfEnded(task);
+  task.state = task.program === null ? 'driven' : 'running';
+  switchTo(task);
+  deliverSignals(task);
+}
+
+/** Whether `process` is `ancestor` or descends from it. */
+function isDescendant(process: Process, ancestor: Process): boolean {
+  for (let each: Process | null = process; each !== null; each = each.parent) if (each === ancestor) return true;
+  return false;
+}

@@ -1,0 +1,117 @@
+/**
+ * What memory did, in figures: the summary that a run ends with.
+ */
+import { NR_OWNERS, NR_PAGE_ORDERS, OWNER_FREE, OWNER_HOLE, VM_EVENT, ownerName } from '@pagelab/mm-core';
+import type { Kernel } from './kernel.ts';
+
+/** Free memory of a zone. */
+export interface ZoneStats {
+  readonly node: number;
+  readonly name: string;
+  /** Pages handed to the page allocator, and pages free. */
+  readonly managed: number;
+  readonly free: number;
+  /** Pages on the CPUs' own lists. */
+  readonly perCpu: number;
+  /** Free blocks by order, 0 to 10. */
+  readonly freeBlocks: readonly number[];
+}
+
+/** What a slab cache holds. */
+export interface CacheStats {
+  readonly name: string;
+  readonly objectSize: number;
+  readonly activeObjects: number;
+  readonly totalObjects: number;
+  readonly pages: number;
+}
+
+/** Figures of a machine. Pages are of 4 KiB. */
+export interface MachineStats {
+  /** Virtual time since boot, in nanoseconds. */
+  readonly timeNs: number;
+  /** Pages of RAM that the page allocator manages. */
+  readonly totalPages: number;
+  readonly freePages: number;
+  /** Page faults, and those that waited for a device. */
+  readonly faults: number;
+  readonly majorFaults: number;
+  /** Frames by who has them: `'anonymous'`, `'slab'`, … */
+  readonly framesByOwner: Readonly<Record<string, number>>;
+  readonly zones: readonly ZoneStats[];
+  /** Free blocks by order over all zones. */
+  readonly freeBlocks: readonly number[];
+  /**
+   * For each order, the share of free memory that lies in blocks too small for it: 0 none, 1 all.
+   * @linux mm/vmstat.c:unusable_free_index
+   */
+  readonly unusableIndex: readonly number[];
+  /** Caches that have slabs, the largest first. */
+  readonly slabs: readonly CacheStats[];
+  /** Page-table walks of all CPUs, TLB flushes, and interrupts sent for them. */
+  readonly tlb: { readonly walks: number; readonly flushes: number; readonly ipis: number };
+  /** Bytes of the host's memory behind the machine's RAM. */
+  readonly hostBytes: number;
+}
+
+/** Collects the figures. Costs a step for each frame ever touched. */
+export function machineStats(kernel: Kernel): MachineStats {
+  const { pages } = kernel;
+  const census = pages.census();
+  const framesByOwner: Record<string, number> = {};
+  for (let owner = 0; owner < NR_OWNERS; owner++) {
+    if (owner !== OWNER_HOLE && (census[owner]! > 0 || owner === OWNER_FREE)) framesByOwner[ownerName(owner)] = census[owner]!;
+  }
+  const zones = pages.zones
+    .filter((zone) => zone.present > 0)
+    .map((zone) => ({
+      node: zone.nid,
+      name: zone.name,
+      managed: zone.managed,
+      free: zone.nrFree,
+      perCpu: zone.nrPcpPages(),
+      freeBlocks: Array.from({ length: NR_PAGE_ORDERS }, (_, order) => zone.nrFreeBlocks(order)),
+    }));
+  const freeBlocks = Array.from({ length: NR_PAGE_ORDERS }, (_, order) =>
+    zones.reduce((sum, zone) => sum + zone.freeBlocks[order]!, 0),
+  );
+  const slabs = [...kernel.slab.caches()]
+    .filter((cache) => cache.nrPages > 0)
+    .map((cache) => ({
+      name: cache.name,
+      objectSize: cache.objectSize,
+      activeObjects: cache.activeObjects,
+      totalObjects: cache.totalObjects,
+      pages: cache.nrPages,
+    }))
+    .sort((a, b) => b.pages - a.pages);
+  const cpus = kernel.smp.cpus.map((cpu) => cpu.stats);
+  return {
+    timeNs: kernel.clock.now,
+    totalPages: pages.totalramPages,
+    freePages: pages.nrFreePages(),
+    faults: pages.events[VM_EVENT.PGFAULT]!,
+    majorFaults: pages.events[VM_EVENT.PGMAJFAULT]!,
+    framesByOwner,
+    zones,
+    freeBlocks,
+    unusableIndex: unusableIndex(freeBlocks),
+    slabs,
+    tlb: {
+      walks: cpus.reduce((sum, stats) => sum + stats.walks, 0),
+      flushes: cpus.reduce((sum, stats) => sum + stats.tlbFlushes + stats.tlbPageFlushes, 0),
+      ipis: kernel.smp.stats.ipis,
+    },
+    hostBytes: kernel.ram.committedBytes,
+  };
+}
+
+function unusableIndex(freeBlocks: readonly number[]): number[] {
+  const free = freeBlocks.reduce((sum, blocks, order) => sum + blocks * 2 ** order, 0);
+  let below = 0;
+  return freeBlocks.map((blocks, order) => {
+    const index = free === 0 ? 0 : below / free;
+    below += blocks * 2 ** order;
+    return index;
+  });
+}

@@ -1,0 +1,192 @@
+/**
+ * A task: one thread of a process, with a CPU, a kernel stack and a handle for its program.
+ *
+ * @linux include/linux/sched.h:task_struct
+ */
+import { RUSAGE_CHILDREN, RUSAGE_THREAD } from '@pagelab/abi';
+import type { Os, Program, ProgramGenerator, ResourceUsage, SigInfo, VirtAddr } from '@pagelab/abi';
+import { PAGE_SIZE } from '@pagelab/hw';
+import type { Pfn, UserMemoryPort } from '@pagelab/hw';
+import type { Credentials, FileTable, OpenFile, ResourceLimits, SignalAction, TaskContext, WaitOutcome } from '@pagelab/syscalls';
+import type { MmStruct, Vm, VmFile } from '@pagelab/vm';
+import { hasCapability } from './credentials.ts';
+import { exitGroup, exitThread } from './exit.ts';
+import type { Kernel } from './kernel.ts';
+import { newAccounting } from './process.ts';
+import type { Accounting, Process } from './process.ts';
+import { openPath, openVmFile } from './open.ts';
+import { killProcesses, killThread } from './kill.ts';
+import { yieldCpu } from './scheduler.ts';
+import { usageOf } from './usage.ts';
+import { waitForChild } from './wait.ts';
+
+/** `ready`: could run. `driven`: runs when its handle is used. `blocked`: inside a call that lets others run. */
+export type TaskState = 'ready' | 'running' | 'driven' | 'blocked' | 'dead';
+
+/** Addresses of the objects, and frames, that stand for a task. */
+export interface TaskObjects {
+  task: VirtAddr;
+  cred: VirtAddr;
+  pid: VirtAddr;
+  /** Frames of the kernel stack; empty once it has ended. */
+  readonly stack: Pfn[];
+}
+
+export class Task implements TaskContext {
+  readonly kernel: Kernel;
+  readonly process: Process;
+  readonly pid: number;
+  /** The CPU it is placed on. */
+  cpu: number;
+  state: TaskState;
+  readonly credentials: Credentials;
+  readonly objects: TaskObjects;
+  readonly accounting: Accounting = newAccounting();
+  /** Faults of the address space when the task was last switched in. */
+  minFltMark = 0;
+  majFltMark = 0;
+
+  /** What it runs; `null` for a task that is driven from outside. */
+  readonly program: Program | null;
+  readonly argv: readonly string[];
+  /** Its program's state, where that is a generator that has begun. */
+  generator: ProgramGenerator | null = null;
+  started = false;
+  port!: UserMemoryPort;
+  os!: Os;
+
+  /** Signals sent to it and not yet delivered, lowest number first to be looked at. */
+  readonly pending: SigInfo[] = [];
+  /** Signals whose handler is running: bit by number, of which only the first 31 have a handler that faults. */
+  readonly handling: number[] = [];
+  /** Thrown by every use of the handle once the task has ended. */
+  exitError: Error | null = null;
+  /** Whether the OOM killer chose it. */
+  oomVictim = false;
+  /** The last fault that a handler was called for, and how often in a row. */
+  lastFaultAddress = -1;
+  repeatedFaults = 0;
+
+  constructor(fields: {
+    kernel: Kernel;
+    process: Process;
+    pid: number;
+    cpu: number;
+    state: TaskState;
+    credentials: Credentials;
+    objects: TaskObjects;
+    program: Program | null;
+    argv: readonly string[];
+  }) {
+    this.kernel = fields.kernel;
+    this.process = fields.process;
+    this.pid = fields.pid;
+    this.cpu = fields.cpu;
+    this.state = fields.state;
+    this.credentials = fields.credentials;
+    this.objects = fields.objects;
+    this.program = fields.program;
+    this.argv = fields.argv;
+  }
+
+  get isDead(): boolean {
+    return this.state === 'dead';
+  }
+
+  get vm(): Vm {
+    return this.kernel.vm;
+  }
+
+  /** Its address space. Only of a live task. */
+  get mm(): MmStruct {
+    return this.process.mm!;
+  }
+
+  get tgid(): number {
+    return this.process.tgid;
+  }
+
+  get ppid(): number {
+    return this.process.parent === null ? 1 : this.process.parent.tgid;
+  }
+
+  get limits(): ResourceLimits {
+    return this.process.limits;
+  }
+
+  get files(): FileTable {
+    return this.process.files;
+  }
+
+  get nrTasks(): number {
+    return this.kernel.tasks.size;
+  }
+
+  rlimit(resource: number): number {
+    return this.process.limits.cur[resource]!;
+  }
+
+  rlimitMax(resource: number): number {
+    return this.process.limits.max[resource]!;
+  }
+
+  capable(capability: number): boolean {
+    return hasCapability(this.credentials, capability);
+  }
+
+  exit(status: number): never {
+    return exitThread(this, status);
+  }
+
+  exitGroup(status: number): never {
+    return exitGroup(this, status);
+  }
+
+  wait(pid: number, options: number): WaitOutcome | number {
+    return waitForChild(this, pid, options);
+  }
+
+  kill(pid: number, signal: number): number {
+    return killProcesses(this, pid, signal);
+  }
+
+  killThread(tgid: number, pid: number, signal: number): number {
+    return killThread(this, tgid, pid, signal);
+  }
+
+  signalAction(signal: number): SignalAction {
+    const action = this.process.actions.get(signal);
+    return action === undefined ? 'default' : typeof action === 'function' ? 'handler' : 'ignore';
+  }
+
+  setSignalAction(signal: number, action: 'default' | 'ignore'): void {
+    if (action === 'default') this.process.actions.delete(signal);
+    else this.process.actions.set(signal, 'ignore');
+  }
+
+  usage(who: number): ResourceUsage {
+    return usageOf(this, who === RUSAGE_CHILDREN ? 'children' : who === RUSAGE_THREAD ? 'thread' : 'self');
+  }
+
+  open(path: string, flags: number, mode: number): OpenFile | number {
+    return openPath(this.kernel, this, path, flags, mode);
+  }
+
+  openVmFile(file: VmFile, flags: number): OpenFile | number {
+    return openVmFile(this.kernel, file, flags);
+  }
+
+  findTask(pid: number): TaskContext | undefined {
+    const task = this.kernel.tasks.get(pid);
+    return task === undefined || task.process.mm === null ? undefined : task;
+  }
+
+  yieldCpu(): void {
+    yieldCpu(this);
+  }
+}
+
+/** Physical address of a task's top-level page table. */
+export function pgdAddress(mm: MmStruct): number {
+  return mm.pgd * PAGE_SIZE;
+}

@@ -1,0 +1,61 @@
+import { NODE_STAT } from '@pagelab/mm-core';
+import { bugOn } from '@pagelab/lib';
+import { validateVm } from '@pagelab/vm';
+import type { MmStruct } from '@pagelab/vm';
+import type { Kernel } from './kernel.ts';
+import type { Process } from './process.ts';
+import { KERNEL_STACK_PAGES } from './task-objects.ts';
+
+/**
+ * Recomputes the invariants of every subsystem, and those between them and the tasks.
+ *
+ * @throws KernelBug for the first that does not hold
+ */
+export function validateKernel(kernel: Kernel): void {
+  kernel.pages.validate();
+  kernel.slab.validate();
+  validateVm(kernel.vm);
+  validateTasks(kernel);
+}
+
+/** Every address space has a process and every process its objects, threads and stacks. */
+function validateTasks(kernel: Kernel): void {
+  const { tasks, caches, pages, vm } = kernel;
+  const processes = new Set<Process>();
+  const spaces = new Map<MmStruct, number>();
+  let stacks = 0;
+  let pids = 0;
+  for (const task of tasks.values()) {
+    const { process, objects } = task;
+    pids += 1;
+    bugOn(objects.task === 0 || objects.cred === 0 || objects.pid === 0, `task ${task.pid}: lacks an object`);
+    const stackPages = task.isDead ? 0 : KERNEL_STACK_PAGES;
+    bugOn(objects.stack.length !== stackPages, `task ${task.pid}: ${objects.stack.length} pages of stack`);
+    if (!task.isDead) stacks += 1;
+    bugOn(task.isDead === process.threads.includes(task), `task ${task.pid}: dead among the living, or the reverse`);
+    bugOn(task.isDead && task !== process.leader, `task ${task.pid}: a dead thread was not released`);
+    if (task !== process.leader) continue;
+    processes.add(process);
+    bugOn(process.isZombie !== (process.mm === null), `process ${process.tgid}: a zombie with memory, or the reverse`);
+    bugOn(process.isZombie && process.parent === null, `process ${process.tgid}: ended and not reaped`);
+    bugOn(process.parent !== null && !process.parent.children.has(process), `process ${process.tgid}: not its parent's child`);
+    if (process.mm !== null) spaces.set(process.mm, process.threads.length);
+  }
+  vm.mms.forEach((mm) => {
+    bugOn(spaces.get(mm) !== mm.users, `address space ${mm.id}: ${mm.users} users, but ${spaces.get(mm) ?? 0} threads`);
+  });
+  bugOn(spaces.size !== vm.mms.size, `${vm.mms.size} address spaces, but ${spaces.size} processes with one`);
+  bugOn(pages.nodeState(NODE_STAT.NR_KERNEL_STACK_KB) !== stacks * KERNEL_STACK_PAGES * 4, 'kernel stacks miscounted');
+  bugOn(caches.task_struct.activeObjects !== pids, `${caches.task_struct.activeObjects} task_struct objects for ${pids} tasks`);
+  bugOn(caches.signal_cache.activeObjects !== processes.size, `${caches.signal_cache.activeObjects} signal objects for ${processes.size} processes`);
+  bugOn(caches.sighand_cache.activeObjects !== processes.size, 'sighand objects miscounted');
+  bugOn(kernel.current !== null && kernel.current.isDead, 'the current task is dead');
+  for (const cpu of kernel.smp.cpus) {
+    const pgd = cpu.cr3 / 4096;
+    let known = pgd === vm.kernelPgd;
+    vm.mms.forEach((mm) => {
+      known ||= mm.pgd === pgd;
+    });
+    bugOn(!known, `CPU ${cpu.id} runs on page tables of nobody`);
+  }
+}

@@ -1,0 +1,229 @@
+/**
+ * The typed face of the boundary: what a user program holds.
+ *
+ * The handle is a frozen object of closures. Nothing of the kernel hangs on it: closures cannot be looked into, and what
+ * the calls return is numbers, copies of bytes, and plain objects.
+ */
+import {
+  Errno,
+  PAGE_SIZE,
+  RUSAGE_SELF,
+  Syscall,
+  SyscallError,
+  O_RDONLY,
+  O_WRONLY,
+} from '@pagelab/abi';
+import type {
+  Os,
+  Program,
+  RegisterArg,
+  ResourceLimit,
+  ResourceUsage,
+  SignalDisposition,
+  UserMemory,
+  VirtAddr,
+  WaitResult,
+} from '@pagelab/abi';
+import { unsigned } from './registers.ts';
+import { mincorePages } from './sys-mincore.ts';
+import { isUsageSubject } from './sys-getrusage.ts';
+import { readLimit, writeLimit } from './sys-rlimit.ts';
+import { dispatch } from './table.ts';
+import type { TaskContext } from './task-context.ts';
+import { decodeUtf8, encodeUtf8 } from './utf8.ts';
+
+/** What the C library keeps for its process, in the process's own memory: `fork` copies it, threads share it. */
+export interface LibraryState {
+  /** The break as the library last saw it; −1 until the first `sbrk`. @see glibc `__curbrk` */
+  curbrk: number;
+}
+
+/** What the process layer provides for one task's handle. */
+export interface ClientHooks {
+  readonly mem: UserMemory;
+  readonly library: LibraryState;
+  /**
+   * Enters the kernel for this task, runs `body`, and returns to user mode: signals are delivered on the way, and a task
+   * that has ended does not return.
+   */
+  enter(body: (task: TaskContext) => number): number;
+  /** As {@link enter}, for a call with another result. */
+  enterFor<T>(body: (task: TaskContext) => T): T;
+  /** Makes a child or a thread that will run `program`: its number, or -errno. */
+  fork(program: Program, argv: readonly string[]): number;
+  thread(program: Program, argv: readonly string[]): number;
+  /** Sets what a signal does and returns what it did, or -errno. */
+  sigaction(signal: number, disposition: SignalDisposition): SignalDisposition | number;
+  print(text: string): void;
+}
+
+/** The most bytes of a file that `readFile` returns. */
+const MAX_FILE_BYTES = 2 ** 30;
+
+/** Builds a task's handle. */
+export function createClient(hooks: ClientHooks): Os {
+  const { mem, library, enter, enterFor } = hooks;
+
+  const call = (nr: number, ...args: RegisterArg[]): number => enter((task) => dispatch(task, nr, args));
+
+  const checked = (name: string, result: number): number => {
+    if (result < 0 && result >= -4095) throw new SyscallError(name, result);
+    return result;
+  };
+
+  const checkedFor = <T>(name: string, result: T | number, detail = ''): T => {
+    if (typeof result === 'number') throw new SyscallError(name, result, detail);
+    return result;
+  };
+
+  const useFile = <T>(
+    path: string,
+    flags: number,
+    use: (task: TaskContext, file: Exclude<ReturnType<TaskContext['open']>, number>) => T | number,
+  ): T | number =>
+    enterFor((task) => {
+      const file = task.open(path, flags, 0);
+      if (typeof file === 'number') return file;
+      try {
+        return use(task, file);
+      } finally {
+        file.put();
+      }
+    });
+
+  const readFileBytes = (path: string, offset: number, length: number): Uint8Array => {
+    const wanted = Math.min(length, MAX_FILE_BYTES);
+    const result = useFile(String(path), O_RDONLY, (task, file) => {
+      const parts: Uint8Array[] = [];
+      let total = 0;
+      while (total < wanted) {
+        const bytes = file.read(task, offset + total, wanted - total);
+        if (typeof bytes === 'number') return total > 0 ? parts : bytes;
+        if (bytes.length === 0) break;
+        parts.push(bytes);
+        total += bytes.length;
+      }
+      return parts;
+    });
+    return joined(checkedFor<Uint8Array[]>('read', result, ` '${path}'`));
+  };
+
+  const os: Os = {
+    mem,
+
+    syscall: (nr, ...args) => enter((task) => dispatch(task, nr, args)),
+
+    mmap: (addr, length, prot, flags, fd = -1, offset = 0) =>
+      checked('mmap', call(Syscall.mmap, addr, length, prot, flags, fd, offset)),
+    munmap: (addr, length) => void checked('munmap', call(Syscall.munmap, addr, length)),
+    mprotect: (addr, length, prot) => void checked('mprotect', call(Syscall.mprotect, addr, length, prot)),
+    mremap: (oldAddr, oldLength, newLength, flags, newAddr = 0) =>
+      checked('mremap', call(Syscall.mremap, oldAddr, oldLength, newLength, flags, newAddr)),
+    madvise: (addr, length, advice) => void checked('madvise', call(Syscall.madvise, addr, length, advice)),
+    msync: (addr, length, flags) => void checked('msync', call(Syscall.msync, addr, length, flags)),
+    mincore: (addr, length) =>
+      checkedFor(
+        'mincore',
+        enterFor((task) => mincorePages(task, addr, length)),
+      ),
+    mlock: (addr, length) => void checked('mlock', call(Syscall.mlock, addr, length)),
+    mlock2: (addr, length, flags) => void checked('mlock2', call(Syscall.mlock2, addr, length, flags)),
+    munlock: (addr, length) => void checked('munlock', call(Syscall.munlock, addr, length)),
+    mlockall: (flags) => void checked('mlockall', call(Syscall.mlockall, flags)),
+    munlockall: () => void checked('munlockall', call(Syscall.munlockall)),
+
+    brk: (addr) => {
+      library.curbrk = call(Syscall.brk, addr);
+      return library.curbrk;
+    },
+    sbrk: (increment) => {
+      const result = sbrk(library, increment, (addr) => call(Syscall.brk, addr));
+      if (result < 0) throw new SyscallError('sbrk', Errno.ENOMEM);
+      return result;
+    },
+
+    fork: (child, ...argv) => checked('fork', hooks.fork(child, argv)),
+    thread: (body, ...argv) => checked('clone', hooks.thread(body, argv)),
+    waitpid: (pid, options = 0): WaitResult | null => {
+      const result = enterFor((task) => task.wait(pid | 0, options | 0));
+      if (result === 0) return null;
+      const { pid: who, statusWord } = checkedFor('waitpid', result);
+      const signal = statusWord & 0x7f;
+      return signal === 0
+        ? { pid: who, status: (statusWord >> 8) & 0xff, signal: null }
+        : { pid: who, status: null, signal };
+    },
+    exit: (status) => enterFor((task) => task.exitGroup(status & 0xff)),
+    kill: (pid, signal) => void checked('kill', call(Syscall.kill, pid, signal)),
+    sigaction: (signal, disposition) => {
+      const before = hooks.sigaction(signal | 0, disposition);
+      if (typeof before === 'number') throw new SyscallError('sigaction', before);
+      return before;
+    },
+    getpid: () => call(Syscall.getpid),
+    getppid: () => call(Syscall.getppid),
+    gettid: () => call(Syscall.gettid),
+    getpagesize: () => PAGE_SIZE,
+    getrusage: (who = RUSAGE_SELF): ResourceUsage =>
+      checkedFor(
+        'getrusage',
+        enterFor((task) => (isUsageSubject(who) ? { ...task.usage(who) } : -Errno.EINVAL)),
+      ),
+    getrlimit: (resource): ResourceLimit =>
+      checkedFor(
+        'getrlimit',
+        enterFor((task) => readLimit(task, resource | 0)),
+      ),
+    setrlimit: (resource, limit) => {
+      const { cur, max } = limit;
+      const result = enter((task) => {
+        const old = readLimit(task, resource | 0);
+        if (typeof old === 'number') return old;
+        return writeLimit(task, task, resource | 0, { cur: cur ?? old.cur, max: max ?? old.max });
+      });
+      checked('setrlimit', result);
+    },
+
+    readFile: (path) => decodeUtf8(readFileBytes(path, 0, MAX_FILE_BYTES)),
+    readFileBytes,
+    writeFile: (path, text) => {
+      const bytes = encodeUtf8(String(text));
+      const result = useFile(String(path), O_WRONLY, (task, file) => file.write(task, 0, bytes));
+      if (typeof result === 'number' && result < 0) throw new SyscallError('write', result, ` '${path}'`);
+    },
+    print: (text) => hooks.print(String(text)),
+  };
+  for (const member of Object.values(os)) if (typeof member === 'function') Object.freeze(member);
+  return Object.freeze(os);
+}
+
+/**
+ * Moves the break by `increment` bytes as the C library's `sbrk` does: it remembers the break, and takes a move past
+ * either end of the address range for failure.
+ *
+ * @param brk the system call
+ * @returns the previous break, or −1
+ */
+function sbrk(library: LibraryState, increment: number, brk: (addr: VirtAddr) => VirtAddr): number {
+  if (library.curbrk < 0) library.curbrk = brk(0);
+  const old = library.curbrk;
+  if (increment === 0) return old;
+  const wanted = old + increment;
+  if (wanted < 0 || wanted >= 2 ** 64) return -1;
+  library.curbrk = brk(wanted);
+  // A break below what was asked for means that it has not moved.
+  return unsigned(library.curbrk) < wanted ? -1 : old;
+}
+
+function joined(parts: readonly Uint8Array[]): Uint8Array {
+  if (parts.length === 1) return parts[0]!;
+  let length = 0;
+  for (const part of parts) length += part.length;
+  const whole = new Uint8Array(length);
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}

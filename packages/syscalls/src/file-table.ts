@@ -1,0 +1,54 @@
+/**
+ * A process's descriptors.
+ *
+ * @linux include/linux/fdtable.h:files_struct
+ */
+import { Errno } from '@pagelab/abi';
+import { IdTable } from '@pagelab/lib';
+import type { OpenFile } from './task-context.ts';
+
+/** Descriptors of a process, shared by its threads, copied by `fork`. */
+export class FileTable {
+  private files = new IdTable<OpenFile>(0);
+
+  /** Descriptors in use. */
+  get size(): number {
+    return this.files.size;
+  }
+
+  /** The file of a descriptor; its reference stays the table's. */
+  get(fd: number): OpenFile | undefined {
+    return fd < 0 ? undefined : this.files.get(fd);
+  }
+
+  /** Takes a file (with the caller's reference) under the lowest free number. @returns the number, or -EMFILE */
+  install(file: OpenFile, limit: number): number {
+    const fd = this.files.alloc(file);
+    if (limit < 0 || fd < limit) return fd;
+    this.files.free(fd);
+    return -Errno.EMFILE;
+  }
+
+  /** Takes a descriptor away, and its reference. @returns 0, or -EBADF */
+  close(fd: number): number {
+    if (this.get(fd) === undefined) return -Errno.EBADF;
+    this.files.free(fd).put();
+    return 0;
+  }
+
+  /** A table with the same files, a reference each. @linux fs/file.c:dup_fd */
+  copy(): FileTable {
+    const copy = new FileTable();
+    this.files.forEach((file, fd) => {
+      copy.files.set(fd, file.get());
+    });
+    return copy;
+  }
+
+  /** Gives every file back. @linux fs/file.c:put_files_struct */
+  closeAll(): void {
+    const numbers: number[] = [];
+    this.files.forEach((_, fd) => numbers.push(fd));
+    for (const fd of numbers) this.close(fd);
+  }
+}

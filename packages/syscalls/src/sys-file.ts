@@ -1,0 +1,161 @@
+import {
+  Errno,
+  O_ACCMODE,
+  O_APPEND,
+  O_CLOEXEC,
+  O_CREAT,
+  O_DIRECTORY,
+  O_EXCL,
+  O_PATH,
+  O_RDONLY,
+  O_RDWR,
+  O_TRUNC,
+  O_WRONLY,
+  RLIMIT_NOFILE,
+  SEEK_CUR,
+  SEEK_END,
+  SEEK_SET,
+} from '@pagelab/abi';
+import { flagTable } from './flag-table.ts';
+import { int32 } from './registers.ts';
+import type { OpenFile, TaskContext } from './task-context.ts';
+import { MAX_RW_COUNT, accessOk, getPath, getUser, putUser } from './user-access.ts';
+import { decodeUtf8 } from './utf8.ts';
+
+export const OPEN_FLAGS = flagTable(
+  'open',
+  'flags',
+  'bits',
+  { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_DIRECTORY, O_PATH, O_APPEND },
+  { O_CLOEXEC, O_TRUNC },
+);
+
+/** The most bytes one round of a transfer holds in the kernel. */
+const ROUND_BYTES = 65_536;
+
+/** Opens a file of `/proc` or `/sys`, or the console. @returns a descriptor, or -errno @linux fs/open.c:open */
+export function sysOpen(task: TaskContext, path: number, flags: number, mode: number): number {
+  const name = getPath(task, path);
+  if (typeof name === 'number') return name;
+  const file = task.open(decodeUtf8(name), int32(flags), int32(mode));
+  return typeof file === 'number' ? file : installFile(task, file);
+}
+
+/** Takes an open file, with its reference, under a descriptor. @returns it, or -EMFILE */
+export function installFile(task: TaskContext, file: OpenFile): number {
+  const fd = task.files.install(file, task.rlimit(RLIMIT_NOFILE));
+  if (fd < 0) file.put();
+  return fd;
+}
+
+/** @returns 0 or -EBADF @linux fs/open.c:close */
+export function sysClose(task: TaskContext, fd: number): number {
+  return task.files.close(int32(fd));
+}
+
+/** A second descriptor of an open file. @returns it, or -errno: EBADF, EMFILE @linux fs/file.c:dup */
+export function sysDup(task: TaskContext, fd: number): number {
+  const file = task.files.get(int32(fd));
+  return file === undefined ? -Errno.EBADF : installFile(task, file.get());
+}
+
+/** Reads from the file's position on. @returns bytes, or -errno: EBADF, EFAULT, EINVAL @linux fs/read_write.c:read */
+export function sysRead(task: TaskContext, fd: number, buffer: number, count: number): number {
+  const file = readable(task, fd);
+  if (typeof file === 'number') return file;
+  const moved = transferIn(task, file, buffer, count, file.position);
+  if (moved > 0) file.position += moved;
+  return moved;
+}
+
+/** Reads at `offset`. @returns bytes, or -errno: EINVAL, EBADF, ESPIPE, EFAULT @linux fs/read_write.c:pread64 */
+export function sysPread64(task: TaskContext, fd: number, buffer: number, count: number, offset: number): number {
+  if (offset < 0) return -Errno.EINVAL;
+  if (task.files.get(int32(fd)) === undefined) return -Errno.EBADF;
+  if (!task.files.get(int32(fd))!.seekable) return -Errno.ESPIPE;
+  const file = readable(task, fd);
+  return typeof file === 'number' ? file : transferIn(task, file, buffer, count, offset);
+}
+
+/** Writes at the file's position. @returns bytes, or -errno: EBADF, EFAULT, EINVAL @linux fs/read_write.c:write */
+export function sysWrite(task: TaskContext, fd: number, buffer: number, count: number): number {
+  const file = writable(task, fd);
+  if (typeof file === 'number') return file;
+  const moved = transferOut(task, file, buffer, count, file.flags & O_APPEND ? file.size() : file.position);
+  if (moved > 0) file.position += moved;
+  return moved;
+}
+
+/** Writes at `offset`. @returns bytes, or -errno: EINVAL, EBADF, ESPIPE, EFAULT @linux fs/read_write.c:pwrite64 */
+export function sysPwrite64(task: TaskContext, fd: number, buffer: number, count: number, offset: number): number {
+  if (offset < 0) return -Errno.EINVAL;
+  if (task.files.get(int32(fd)) === undefined) return -Errno.EBADF;
+  if (!task.files.get(int32(fd))!.seekable) return -Errno.ESPIPE;
+  const file = writable(task, fd);
+  return typeof file === 'number' ? file : transferOut(task, file, buffer, count, offset);
+}
+
+/** Moves the file's position. @returns it, or -errno: EBADF, ESPIPE, EINVAL @linux fs/read_write.c:lseek */
+export function sysLseek(task: TaskContext, fd: number, offset: number, whence: number): number {
+  const file = task.files.get(int32(fd));
+  if (file === undefined || file.flags & O_PATH) return -Errno.EBADF;
+  if (!file.seekable) return -Errno.ESPIPE;
+  let from: number;
+  switch (int32(whence)) {
+    case SEEK_SET:
+      from = 0;
+      break;
+    case SEEK_CUR:
+      from = file.position;
+      break;
+    case SEEK_END:
+      from = file.size();
+      break;
+    default:
+      return -Errno.EINVAL;
+  }
+  if (from + offset < 0) return -Errno.EINVAL;
+  file.position = from + offset;
+  return file.position;
+}
+
+function readable(task: TaskContext, fd: number): OpenFile | number {
+  const file = task.files.get(int32(fd));
+  return file === undefined || (file.flags & O_ACCMODE) === O_WRONLY || file.flags & O_PATH ? -Errno.EBADF : file;
+}
+
+function writable(task: TaskContext, fd: number): OpenFile | number {
+  const file = task.files.get(int32(fd));
+  return file === undefined || (file.flags & O_ACCMODE) === O_RDONLY || file.flags & O_PATH ? -Errno.EBADF : file;
+}
+
+function transferIn(task: TaskContext, file: OpenFile, buffer: number, count: number, position: number): number {
+  if (count < 0) return -Errno.EINVAL;
+  if (!accessOk(buffer, count)) return -Errno.EFAULT;
+  const wanted = Math.min(count, MAX_RW_COUNT);
+  let moved = 0;
+  while (moved < wanted) {
+    const bytes = file.read(task, position + moved, Math.min(wanted - moved, ROUND_BYTES));
+    if (typeof bytes === 'number') return moved > 0 ? moved : bytes;
+    if (bytes.length === 0) break;
+    if (putUser(task, buffer + moved, bytes) < 0) return moved > 0 ? moved : -Errno.EFAULT;
+    moved += bytes.length;
+  }
+  return moved;
+}
+
+function transferOut(task: TaskContext, file: OpenFile, buffer: number, count: number, position: number): number {
+  if (count < 0) return -Errno.EINVAL;
+  if (!accessOk(buffer, count)) return -Errno.EFAULT;
+  const wanted = Math.min(count, MAX_RW_COUNT);
+  let moved = 0;
+  while (moved < wanted) {
+    const bytes = getUser(task, buffer + moved, Math.min(wanted - moved, ROUND_BYTES));
+    if (typeof bytes === 'number') return moved > 0 ? moved : bytes;
+    const taken = file.write(task, position + moved, bytes);
+    if (taken < 0) return moved > 0 ? moved : taken;
+    moved += taken;
+    if (taken < bytes.length) break;
+  }
+  return moved;
+}

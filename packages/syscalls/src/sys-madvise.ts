@@ -1,0 +1,76 @@
+import {
+  MADV_COLD,
+  MADV_COLLAPSE,
+  MADV_DODUMP,
+  MADV_DOFORK,
+  MADV_DONTDUMP,
+  MADV_DONTFORK,
+  MADV_DONTNEED,
+  MADV_DONTNEED_LOCKED,
+  MADV_FREE,
+  MADV_GUARD_INSTALL,
+  MADV_GUARD_REMOVE,
+  MADV_HUGEPAGE,
+  MADV_KEEPONFORK,
+  MADV_NOHUGEPAGE,
+  MADV_NORMAL,
+  MADV_PAGEOUT,
+  MADV_POPULATE_READ,
+  MADV_POPULATE_WRITE,
+  MADV_RANDOM,
+  MADV_REMOVE,
+  MADV_SEQUENTIAL,
+  MADV_WILLNEED,
+  MADV_WIPEONFORK,
+  MADV_MERGEABLE,
+  MADV_UNMERGEABLE,
+} from '@pagelab/abi';
+import { doMadvise } from '@pagelab/vm';
+import { flagTable } from './flag-table.ts';
+import { int32 } from './registers.ts';
+import type { TaskContext } from './task-context.ts';
+
+export const MADVISE_ADVICE = flagTable(
+  'madvise',
+  'advice',
+  'values',
+  {
+    MADV_NORMAL,
+    MADV_RANDOM,
+    MADV_SEQUENTIAL,
+    MADV_DONTNEED,
+    MADV_FREE,
+    MADV_REMOVE,
+    MADV_DONTFORK,
+    MADV_DOFORK,
+    MADV_DONTDUMP,
+    MADV_DODUMP,
+    MADV_WIPEONFORK,
+    MADV_KEEPONFORK,
+    MADV_POPULATE_READ,
+    MADV_POPULATE_WRITE,
+    MADV_DONTNEED_LOCKED,
+    MADV_GUARD_INSTALL,
+    MADV_GUARD_REMOVE,
+  },
+  {
+    MADV_WILLNEED,
+    MADV_COLD,
+    MADV_PAGEOUT,
+    MADV_MERGEABLE,
+    MADV_UNMERGEABLE,
+    MADV_HUGEPAGE,
+    MADV_NOHUGEPAGE,
+    MADV_COLLAPSE,
+  },
+);
+
+/**
+ * Tells the kernel how a range will be used, or what to do with its pages.
+ *
+ * @returns 0, or -errno: EINVAL, ENOMEM, EBADF, EACCES, EAGAIN, EIO, EPERM, EFAULT
+ * @linux mm/madvise.c:madvise
+ */
+export function sysMadvise(task: TaskContext, start: number, length: number, advice: number): number {
+  return doMadvise(task.mm, start, length, int32(advice));
+}

@@ -1,0 +1,26 @@
+import { MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE } from '@pagelab/abi';
+import { doMremap } from '@pagelab/vm';
+import { flagTable } from './flag-table.ts';
+import { foldFlags } from './registers.ts';
+import type { TaskContext } from './task-context.ts';
+
+export const MREMAP_FLAGS = flagTable('mremap', 'flags', 'bits', { MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP });
+
+const UNKNOWN_FLAG = 0x4000_0000;
+
+/**
+ * Grows, shrinks or moves a mapping.
+ *
+ * @returns the address, or -errno: EINVAL, EFAULT, ENOMEM, EAGAIN, EPERM
+ * @linux mm/mremap.c:mremap
+ */
+export function sysMremap(
+  task: TaskContext,
+  addr: number,
+  oldLength: number,
+  newLength: number,
+  flags: number,
+  newAddr: number,
+): number {
+  return doMremap(task.mm, addr, oldLength, newLength, foldFlags(flags, UNKNOWN_FLAG), newAddr);
+}

@@ -1,0 +1,51 @@
+import { Errno } from '@pagelab/abi';
+import { int32 } from './registers.ts';
+import type { TaskContext } from './task-context.ts';
+import { putUser } from './user-access.ts';
+import { encodeWords } from './user-struct.ts';
+
+const CLOCK_REALTIME = 0;
+const CLOCK_MONOTONIC = 1;
+const CLOCK_PROCESS_CPUTIME_ID = 2;
+const CLOCK_THREAD_CPUTIME_ID = 3;
+const CLOCK_BOOTTIME = 7;
+const NS_PER_S = 1e9;
+
+/**
+ * The virtual clock: the machine was switched on at the epoch, so that real and monotonic time are one.
+ *
+ * @returns 0, or -errno: EINVAL, EFAULT
+ * @linux kernel/time/posix-timers.c:clock_gettime
+ */
+export function sysClockGettime(task: TaskContext, clock: number, time: number): number {
+  let ns: number;
+  switch (int32(clock)) {
+    case CLOCK_REALTIME:
+    case CLOCK_MONOTONIC:
+    case CLOCK_BOOTTIME:
+      ns = task.vm.clock.now;
+      break;
+    case CLOCK_PROCESS_CPUTIME_ID:
+    case CLOCK_THREAD_CPUTIME_ID: {
+      const usage = task.usage(int32(clock) === CLOCK_THREAD_CPUTIME_ID ? 1 : 0);
+      ns = (usage.utime + usage.stime) * 1000;
+      break;
+    }
+    default:
+      return -Errno.EINVAL;
+  }
+  return putUser(task, time, encodeWords([Math.floor(ns / NS_PER_S), Math.floor(ns % NS_PER_S)]));
+}
+
+/** @returns 0 or -EFAULT @linux kernel/time/time.c:gettimeofday */
+export function sysGettimeofday(task: TaskContext, time: number, zone: number): number {
+  const us = Math.floor(task.vm.clock.now / 1000);
+  if (time !== 0 && putUser(task, time, encodeWords([Math.floor(us / 1e6), us % 1e6])) < 0) return -Errno.EFAULT;
+  return zone === 0 ? 0 : putUser(task, zone, new Uint8Array(8));
+}
+
+/** @returns seconds since the epoch, or -EFAULT @linux kernel/time/time.c:time */
+export function sysTime(task: TaskContext, time: number): number {
+  const seconds = Math.floor(task.vm.clock.now / NS_PER_S);
+  return time !== 0 && putUser(task, time, encodeWords([seconds])) < 0 ? -Errno.EFAULT : seconds;
+}

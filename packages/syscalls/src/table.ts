@@ -1,0 +1,151 @@
+/**
+ * System calls by number, and the way from registers to a call.
+ */
+import { Errno, Syscall } from '@pagelab/abi';
+import type { RegisterArg } from '@pagelab/abi';
+import type { FlagTable } from './flag-table.ts';
+import { int32, reg } from './registers.ts';
+import { sysBrk } from './sys-brk.ts';
+import { sysCapget, sysCapset } from './sys-capset.ts';
+import { sysExit, sysExitGroup } from './sys-exit.ts';
+import {
+  OPEN_FLAGS,
+  sysClose,
+  sysDup,
+  sysLseek,
+  sysOpen,
+  sysPread64,
+  sysPwrite64,
+  sysRead,
+  sysWrite,
+} from './sys-file.ts';
+import { GETRUSAGE_WHO, sysGetrusage } from './sys-getrusage.ts';
+import { sysGetgid, sysGetpid, sysGetppid, sysGettid, sysGetuid } from './sys-ids.ts';
+import { sysKill, sysTgkill, sysTkill } from './sys-kill.ts';
+import { MADVISE_ADVICE, sysMadvise } from './sys-madvise.ts';
+import { sysMincore } from './sys-mincore.ts';
+import {
+  MLOCK2_FLAGS,
+  MLOCKALL_FLAGS,
+  sysMlock,
+  sysMlock2,
+  sysMlockall,
+  sysMunlock,
+  sysMunlockall,
+} from './sys-mlock.ts';
+import { MMAP_FLAGS, MMAP_PROT, sysMmap } from './sys-mmap.ts';
+import { MPROTECT_PROT, sysMprotect } from './sys-mprotect.ts';
+import { MREMAP_FLAGS, sysMremap } from './sys-mremap.ts';
+import { MSYNC_FLAGS, sysMsync } from './sys-msync.ts';
+import { sysMunmap } from './sys-munmap.ts';
+import { sysProcessVmReadv, sysProcessVmWritev } from './sys-process-vm.ts';
+import { sysGetrlimit, sysPrlimit64, sysSetrlimit } from './sys-rlimit.ts';
+import { sysGetcpu, sysSchedYield } from './sys-sched.ts';
+import { sysRtSigaction } from './sys-sigaction.ts';
+import { sysSysinfo } from './sys-sysinfo.ts';
+import { sysClockGettime, sysGettimeofday, sysTime } from './sys-time.ts';
+import { WAIT4_OPTIONS, sysWait4 } from './sys-wait4.ts';
+import type { TaskContext } from './task-context.ts';
+
+/** A system call: registers, already reduced to what a 64-bit register holds, to a value or -errno. */
+export type SyscallHandler = (
+  task: TaskContext,
+  a0: number,
+  a1: number,
+  a2: number,
+  a3: number,
+  a4: number,
+  a5: number,
+) => number;
+
+/** The calls there are, by name. */
+export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, SyscallHandler>>> = {
+  read: sysRead,
+  write: sysWrite,
+  open: sysOpen,
+  close: sysClose,
+  lseek: sysLseek,
+  mmap: sysMmap,
+  mprotect: sysMprotect,
+  munmap: sysMunmap,
+  brk: sysBrk,
+  rt_sigaction: sysRtSigaction,
+  pread64: sysPread64,
+  pwrite64: sysPwrite64,
+  sched_yield: sysSchedYield,
+  mremap: sysMremap,
+  msync: sysMsync,
+  mincore: sysMincore,
+  madvise: sysMadvise,
+  dup: sysDup,
+  getpid: sysGetpid,
+  exit: sysExit,
+  wait4: sysWait4,
+  kill: sysKill,
+  gettimeofday: sysGettimeofday,
+  getrlimit: sysGetrlimit,
+  getrusage: sysGetrusage,
+  sysinfo: sysSysinfo,
+  getuid: sysGetuid,
+  getgid: sysGetgid,
+  geteuid: sysGetuid,
+  getegid: sysGetgid,
+  getppid: sysGetppid,
+  capget: sysCapget,
+  capset: sysCapset,
+  mlock: sysMlock,
+  munlock: sysMunlock,
+  mlockall: sysMlockall,
+  munlockall: sysMunlockall,
+  setrlimit: sysSetrlimit,
+  gettid: sysGettid,
+  tkill: sysTkill,
+  time: sysTime,
+  clock_gettime: sysClockGettime,
+  exit_group: sysExitGroup,
+  tgkill: sysTgkill,
+  prlimit64: sysPrlimit64,
+  getcpu: sysGetcpu,
+  process_vm_readv: sysProcessVmReadv,
+  process_vm_writev: sysProcessVmWritev,
+  mlock2: sysMlock2,
+};
+
+/** The calls by number; a number without one is `undefined`. @linux arch/x86/entry/syscall_64.c:sys_call_table */
+export const syscallTable: readonly (SyscallHandler | undefined)[] = buildTable();
+
+/** The flags that each call takes, from the tables that the calls check against. */
+export const syscallFlags: readonly FlagTable[] = [
+  MMAP_PROT,
+  MMAP_FLAGS,
+  MPROTECT_PROT,
+  MREMAP_FLAGS,
+  MADVISE_ADVICE,
+  MSYNC_FLAGS,
+  MLOCK2_FLAGS,
+  MLOCKALL_FLAGS,
+  OPEN_FLAGS,
+  WAIT4_OPTIONS,
+  GETRUSAGE_WHO,
+];
+
+/**
+ * Makes system call `nr` for `task`.
+ *
+ * @param args up to six registers, each reduced modulo 2^64
+ * @returns what the call returns: a value, or -errno; -ENOSYS where there is no such call
+ * @throws RangeError or TypeError for what no register can hold
+ * @linux arch/x86/entry/syscall_64.c:do_syscall_64
+ */
+export function dispatch(task: TaskContext, nr: RegisterArg, args: readonly RegisterArg[]): number {
+  const number = int32(reg(nr));
+  const handler = number >= 0 && number < syscallTable.length ? syscallTable[number] : undefined;
+  if (handler === undefined) return -Errno.ENOSYS;
+  return handler(task, reg(args[0]), reg(args[1]), reg(args[2]), reg(args[3]), reg(args[4]), reg(args[5]));
+}
+
+function buildTable(): (SyscallHandler | undefined)[] {
+  const table: (SyscallHandler | undefined)[] = new Array<SyscallHandler | undefined>(512).fill(undefined);
+  for (const [name, handler] of Object.entries(syscallHandlers)) table[Syscall[name as keyof typeof Syscall]] = handler;
+  return table;
+}

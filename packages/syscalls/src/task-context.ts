@@ -1,0 +1,106 @@
+/**
+ * What a system call acts for: a task, as far as the calls need to know it. The process layer implements it.
+ */
+import type { ResourceUsage } from '@pagelab/abi';
+import type { MmLimits, MmStruct, Vm, VmFile } from '@pagelab/vm';
+import type { FileTable } from './file-table.ts';
+
+/** A set of capabilities, bit by bit: capabilities 0 to 31, and 32 on. */
+export interface CapabilitySet {
+  readonly low: number;
+  readonly high: number;
+}
+
+/** Who a task is and what it may. @linux include/linux/cred.h:cred */
+export interface Credentials {
+  readonly uid: number;
+  readonly gid: number;
+  effective: CapabilitySet;
+  permitted: CapabilitySet;
+  inheritable: CapabilitySet;
+}
+
+/** Soft and hard limits by resource number, in bytes or as the resource counts; −1 is none. Shared by a process's threads. */
+export interface ResourceLimits {
+  readonly cur: number[];
+  readonly max: number[];
+}
+
+/** A child that ended, and how. */
+export interface WaitOutcome {
+  readonly pid: number;
+  /** As `wait` stores it: status << 8, or the signal that ended it. */
+  readonly statusWord: number;
+  readonly usage: ResourceUsage;
+}
+
+/** What a task does with a signal, as far as a number can tell. */
+export type SignalAction = 'default' | 'ignore' | 'handler';
+
+/** An open file. Counted: each descriptor is one reference. @linux include/linux/fs.h:file */
+export interface OpenFile {
+  /** O_ flags it was opened with. */
+  readonly flags: number;
+  /** As `/proc/PID/maps` and error messages show it. */
+  readonly path: string;
+  /** The next byte that `read` or `write` acts on. */
+  position: number;
+  /** What `mmap` maps; `null` for a file that cannot be mapped. */
+  readonly vmFile: VmFile | null;
+  /** Whether it has a position: `lseek` and `pread64` fail with ESPIPE where not. */
+  readonly seekable: boolean;
+  /** Length in bytes, for SEEK_END. */
+  size(): number;
+  /** Bytes from `position` on, at most `length` of them; none at the end; or -errno. */
+  read(task: TaskContext, position: number, length: number): Uint8Array | number;
+  /** Takes bytes at `position`; returns how many it took, or -errno. */
+  write(task: TaskContext, position: number, bytes: Uint8Array): number;
+  get(): OpenFile;
+  put(): void;
+}
+
+/** The task that makes a system call. */
+export interface TaskContext extends MmLimits {
+  readonly vm: Vm;
+  readonly mm: MmStruct;
+  /** Its own number: of the thread. @linux include/linux/sched.h:task_struct */
+  readonly pid: number;
+  /** Of its process: the first thread's number. */
+  readonly tgid: number;
+  readonly ppid: number;
+  readonly limits: ResourceLimits;
+  readonly credentials: Credentials;
+  readonly files: FileTable;
+
+  /** Ends this thread. */
+  exit(status: number): never;
+  /** Ends the whole process. */
+  exitGroup(status: number): never;
+  /**
+   * Waits for a child: `pid` > 0 that one, -1 any, 0 any of the own process group, below -1 any of group `-pid`.
+   *
+   * @returns what ended; 0 with WNOHANG where none has; -ECHILD
+   */
+  wait(pid: number, options: number): WaitOutcome | number;
+  /** Sends a signal as `kill` does: 0, -ESRCH, -EINVAL or -EPERM. */
+  kill(pid: number, signal: number): number;
+  /** Sends a signal to one thread; `tgid` is -1 where the caller does not name the process. */
+  killThread(tgid: number, pid: number, signal: number): number;
+  signalAction(signal: number): SignalAction;
+  /** Gives the signal its default action, or none. */
+  setSignalAction(signal: number, action: 'default' | 'ignore'): void;
+  /** Usage of RUSAGE_SELF, RUSAGE_CHILDREN or RUSAGE_THREAD. */
+  usage(who: number): ResourceUsage;
+  /** Opens a file: with a reference for the caller, or -errno. */
+  open(path: string, flags: number, mode: number): OpenFile | number;
+  /** An open file for a file of virtual memory's, such as `memfd_create` makes; or -errno. */
+  openVmFile(file: VmFile, flags: number): OpenFile | number;
+  /** The task of that number, where there is one. */
+  findTask(pid: number): TaskContext | undefined;
+  /** Lets another task run, where one can. */
+  yieldCpu(): void;
+  /** Number of the CPU it runs on. */
+  readonly cpu: number;
+  /** How many tasks there are. */
+  readonly nrTasks: number;
+}

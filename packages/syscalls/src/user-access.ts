@@ -1,0 +1,40 @@
+import { Errno, TASK_SIZE } from '@pagelab/abi';
+import { copyFromUser, copyToUser } from '@pagelab/vm';
+import type { TaskContext } from './task-context.ts';
+
+/** The most bytes one `read` or `write` moves. @linux include/linux/fs.h:MAX_RW_COUNT */
+export const MAX_RW_COUNT = 0x7fff_f000;
+/** The longest path, its zero included. */
+const PATH_MAX = 4096;
+
+/** Whether a range lies in user space, mapped or not. @linux arch/x86/include/asm/uaccess_64.h:__access_ok */
+export function accessOk(addr: number, length: number): boolean {
+  return addr >= 0 && length >= 0 && addr + length <= TASK_SIZE;
+}
+
+/** Stores bytes for the task. @returns 0 or -EFAULT */
+export function putUser(task: TaskContext, addr: number, bytes: Uint8Array): number {
+  return copyToUser(task.mm, addr, bytes) < 0 ? -Errno.EFAULT : 0;
+}
+
+/** Loads bytes of the task. @returns the bytes, or -EFAULT */
+export function getUser(task: TaskContext, addr: number, length: number): Uint8Array | number {
+  const bytes = copyFromUser(task.mm, addr, length);
+  return typeof bytes === 'number' ? -Errno.EFAULT : bytes;
+}
+
+/** A zero-terminated path of the task. @returns its bytes without the zero, or -errno: EFAULT, ENAMETOOLONG, ENOENT */
+export function getPath(task: TaskContext, addr: number): Uint8Array | number {
+  const parts: number[] = [];
+  let at = addr;
+  while (parts.length < PATH_MAX) {
+    const room = Math.min(PATH_MAX - parts.length, 4096 - (((at % 4096) + 4096) % 4096));
+    const bytes = getUser(task, at, room);
+    if (typeof bytes === 'number') return bytes;
+    const zero = bytes.indexOf(0);
+    for (const byte of zero < 0 ? bytes : bytes.subarray(0, zero)) parts.push(byte);
+    if (zero >= 0) return parts.length === 0 ? -Errno.ENOENT : Uint8Array.from(parts);
+    at += room;
+  }
+  return -Errno.ENAMETOOLONG;
+}
