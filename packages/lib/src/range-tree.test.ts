@@ -159,6 +159,47 @@ describe('RangeTree', () => {
     expect(tree.height).toBe(0);
   });
 
+  it('finds by hints in a large tree while it grows, changes and shrinks', () => {
+    // Cell i may hold the range [100 i + 20, 100 i + 60), or a longer one: the model is one number a cell.
+    const nrCells = 40_000;
+    const ends = new Float64Array(nrCells);
+    const prng = new Prng(11);
+    const tree = new RangeTree<number>();
+    const check = (addr: number): void => {
+      let cell = Math.max(0, Math.floor(addr / 100));
+      while (cell < nrCells && ends[cell]! <= addr) cell++;
+      const found = cell < nrCells ? cell : undefined;
+      if (tree.find(addr) !== found) throw new Error(`find(${addr}) is ${tree.find(addr)}, not ${found}`);
+      const contains = found !== undefined && cell * 100 + 20 <= addr ? found : undefined;
+      if (tree.get(addr) !== contains) throw new Error(`get(${addr}) is ${tree.get(addr)}, not ${contains}`);
+    };
+    let highest = 0;
+    for (const [steps, grow] of [[60_000, 90], [30_000, 50], [80_000, 15]] as const) {
+      for (let i = 0; i < steps; i++) {
+        const cell = prng.below(nrCells);
+        const start = cell * 100 + 20;
+        if (prng.below(100) >= grow) {
+          if (ends[cell] !== 0) tree.remove(start);
+          ends[cell] = 0;
+        } else if (ends[cell] === 0) {
+          ends[cell] = start + 40;
+          tree.insert(start, start + 40, cell);
+        } else {
+          ends[cell] = start + 1 + prng.below(100);
+          tree.resize(start, start, ends[cell]!);
+        }
+        check(prng.below(nrCells * 100 + 200) - 100);
+        check(start + prng.below(200) - 100);
+        highest = Math.max(highest, tree.height);
+      }
+      tree.validate();
+    }
+    expect(highest).toBeGreaterThanOrEqual(3);
+    expect(tree.removeRange(0, nrCells * 100 + 100)).toBe(ends.filter((end) => end !== 0).length);
+    tree.validate();
+    expect(tree.size).toBe(0);
+  });
+
   it.each(['ascending', 'descending'])('takes %s ranges and gives them up in either order', (order) => {
     for (const back of [false, true]) {
       const tree = new RangeTree<number>();

@@ -37,6 +37,8 @@ export class RangeTree<T> extends RangePool<T> {
   /** The way down of the last `descend`: node and slot by level; level 1 is the one above the leaves. */
   private readonly pathNode = new Int32Array(MAX_LEVELS);
   private readonly pathSlot = new Int32Array(MAX_LEVELS);
+  /** The leaf at the end of that way, -1 once nodes moved. */
+  private pathLeaf = -1;
   /** Leaf where the last address of each stretch of 1 / hintScale was found. Only a guess: the leaf shows if it is right. */
   private hints: Int32Array = NO_HINTS;
   private hintScale = 0;
@@ -291,6 +293,7 @@ export class RangeTree<T> extends RangePool<T> {
     this.height = 0;
     this.top = -Infinity;
     this.nrRanges = 0;
+    this.pathLeaf = -1;
     this.hints = NO_HINTS;
   }
 
@@ -401,6 +404,12 @@ export class RangeTree<T> extends RangePool<T> {
 
   /** Returns the leaf in which a range with this start belongs and records the way down to it. */
   private descend(start: number): number {
+    if (this.height === 0) return this.root;
+    const finger = this.pathLeaf << LEAF_SHIFT;
+    if (finger >= 0) {
+      const at = firstAboveInLeaf(this.leafEnds, finger, start);
+      if (this.leafEnds[at] !== Infinity && (at > finger || this.leafStarts[finger]! <= start)) return this.pathLeaf;
+    }
     const { innerHighs, innerKids, innerCounts, pathNode, pathSlot } = this;
     let node = this.root;
     for (let level = this.height; level > 0; level--) {
@@ -412,6 +421,7 @@ export class RangeTree<T> extends RangePool<T> {
       pathSlot[level] = slot;
       node = innerKids[base + slot]!;
     }
+    this.pathLeaf = node;
     return node;
   }
 
@@ -498,6 +508,7 @@ export class RangeTree<T> extends RangePool<T> {
 
   /** Hangs a fresh leaf into the tree beside `leaf`, at the end of the path, and splits upward where full. */
   private addChild(leaf: number, freshLeaf: number, isBefore: boolean): void {
+    this.pathLeaf = -1;
     let child = leaf;
     let fresh = freshLeaf;
     let before = isBefore;
@@ -576,6 +587,7 @@ export class RangeTree<T> extends RangePool<T> {
 
   /** Takes a slot from the node of the path at `level` and goes on upward: joins nodes of few children, sums up anew. */
   private dropChild(level: number, slot: number): void {
+    this.pathLeaf = -1;
     const node = this.pathNode[level]!;
     this.innerDelete(node, slot);
     if (level === this.height) {
