@@ -166,7 +166,7 @@ describe('RangeTree', () => {
     const prng = new Prng(11);
     const tree = new RangeTree<number>();
     const check = (addr: number): void => {
-      let cell = Math.max(0, Math.floor(addr / 100));
+      let cell = Math.max(0, Math.floor(addr / 100) - 1);
       while (cell < nrCells && ends[cell]! <= addr) cell++;
       const found = cell < nrCells ? cell : undefined;
       if (tree.find(addr) !== found) throw new Error(`find(${addr}) is ${tree.find(addr)}, not ${found}`);
