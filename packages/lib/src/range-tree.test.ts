@@ -167,7 +167,7 @@ describe('RangeTree', () => {
     const tree = new RangeTree<number>();
     const check = (addr: number): void => {
       let cell = Math.max(0, Math.floor(addr / 100) - 1);
-      while (cell < nrCells && ends[cell]! <= addr) cell++;
+      while (cell < nrCells && (ends[cell] === 0 || ends[cell]! <= addr)) cell++;
       const found = cell < nrCells ? cell : undefined;
       if (tree.find(addr) !== found) throw new Error(`find(${addr}) is ${tree.find(addr)}, not ${found}`);
       const contains = found !== undefined && cell * 100 + 20 <= addr ? found : undefined;
