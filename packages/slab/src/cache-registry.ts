@@ -71,7 +71,7 @@ export class CacheRegistry {
     this.noMerge = rules.noMerge;
     const { wordBytes: word, kernel } = host.machine;
     // struct kmem_cache ends in a pointer a node. These are the sizes that three kernels show.
-    const cacheBytes = (word === 8 ? (kernel === '6.18' ? 224 : 216) : 136) + host.nrNodes * word;
+    const cacheBytes = (word === 8 ? (kernel === '6.18' ? 224 : 216) : 136) + host.pages.nodes.length * word;
     const nodeBytes = word === 8 ? (kernel === '6.18' ? 72 : 64) : 32;
     this.cacheCache = this.makeBootCache('kmem_cache', cacheBytes, SLAB_HWCACHE_ALIGN, word, 0);
     this.nodeCache = this.makeBootCache('kmem_cache_node', nodeBytes, SLAB_HWCACHE_ALIGN, word, 0);
@@ -231,8 +231,9 @@ export class CacheRegistry {
     const own = this.cacheCache.alloc(gfp);
     if (own === 0) return false;
     cache.backing.push(own);
-    for (let node = 0; node < this.host.nrNodes; node++) {
-      const object = this.nodeCache.allocNode(gfp, node);
+    for (const node of this.host.pages.nodes) {
+      if (node.present === 0) continue;
+      const object = this.nodeCache.allocNode(gfp, node.nid);
       if (object === 0) return false;
       cache.backing.push(object);
     }

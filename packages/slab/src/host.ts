@@ -35,7 +35,8 @@ export interface SlabHost {
   readonly trace: TraceRing;
   readonly tracepoints: SlabTracepoints;
   readonly machine: SlabMachine;
-  readonly nrNodes: number;
+  /** The node of each CPU. */
+  readonly cpuNode: Int32Array;
   readonly report: SlabReporter;
   /** The caches by their ids; what `PageFrames.mapping` of a slab's first page leads to. */
   readonly caches: readonly (KmemCache | undefined)[];

@@ -41,7 +41,7 @@ describe('the kmalloc caches', () => {
     ['6.12', 2, 232, 64],
     ['6.18', 1, 232, 72],
   ] as const)('of Linux %s with %i nodes have the recorded objects', (kernel, nrNodes, cacheBytes, nodeBytes) => {
-    const { slab } = createTestMachine({ slubOptions: { kernel, nrNodes } });
+    const { slab } = createTestMachine({ nrNodes, slubOptions: { kernel } });
     expect(slab.find('kmem_cache')!.objectSize).toBe(cacheBytes);
     expect(slab.find('kmem_cache_node')!.objectSize).toBe(nodeBytes);
   });

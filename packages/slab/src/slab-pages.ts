@@ -31,17 +31,24 @@ export function frameAddress(pfn: Pfn): VirtAddr {
 }
 
 /**
- * Takes 2^order pages for a cache and marks them as its own.
+ * Takes 2^order pages for a cache, from `node` unless that is −1, and marks them as the cache's.
  *
  * @returns the first page, or −1 where there is no memory
+ * @linux mm/slub.c:alloc_slab_page
  */
-export function takeSlabPages(host: SlabHost, cacheId: number, flags: number, gfp: number, order: number): Pfn {
-  const pfn = host.pages.allocPages(gfp, order);
+export function takeSlabPages(
+  host: SlabHost,
+  cache: { readonly id: number; readonly flags: number },
+  gfp: number,
+  order: number,
+  node: number,
+): Pfn {
+  const { pages } = host;
+  const pfn = node < 0 ? pages.allocPages(gfp, order) : pages.allocPagesNode(node, gfp, order);
   if (pfn < 0) return -1;
-  const { frames } = host.pages;
-  frames.flags[pfn] |= PG_SLAB;
-  frames.mapping[pfn] = cacheId;
-  accountSlabPages(host.pages, pfn, flags, 2 ** order);
+  pages.frames.flags[pfn] |= PG_SLAB;
+  pages.frames.mapping[pfn] = cache.id;
+  accountSlabPages(pages, pfn, cache.flags, 2 ** order);
   return pfn;
 }
 

@@ -47,8 +47,6 @@ export interface SlubOptions {
   readonly wordBytes?: 4 | 8;
   /** CPUs there could be (`possible_cpus=`); by default those there are. */
   readonly possibleCpus?: number;
-  /** NUMA nodes; 1 by default. */
-  readonly nrNodes?: number;
   /** `slub_max_order=`, `slub_min_order=`, `slub_min_objects=`. */
   readonly maxOrder?: number;
   readonly minOrder?: number;
@@ -70,6 +68,13 @@ export interface SlabParts {
   readonly allocator?: SlabAllocator;
   /** Is told of each misuse; by default the first one stops the emulator. */
   readonly report?: SlabReporter;
+}
+
+/** The node of each CPU. */
+function cpuNodes({ pages, smp }: SlabParts): Int32Array {
+  const nodes = new Int32Array(smp.cpus.length);
+  for (const { nid, cpus } of pages.nodes) for (const cpu of cpus) if (cpu < nodes.length) nodes[cpu] = nid;
+  return nodes;
 }
 
 function slabMachine(presentCpus: number, options: SlubOptions): SlabMachine {
@@ -126,7 +131,7 @@ export class Slab {
         kfree: trace.define('kfree', ['ptr']),
       },
       machine: slabMachine(parts.smp.cpus.length, options),
-      nrNodes: options.nrNodes ?? 1,
+      cpuNode: cpuNodes(parts),
       report: parts.report ?? throwReport,
       caches: this.byId,
     };

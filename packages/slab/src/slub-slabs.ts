@@ -106,7 +106,7 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
     // An object that spans two pieces of host memory keeps its pointer in the first.
     this.offset = geometry.minOrder > MAX_CONTIGUOUS_ORDER ? 0 : geometry.offset;
     this.cpu = Array.from({ length: host.smp.cpus.length }, () => new CpuSlab());
-    this.nodes = Array.from({ length: host.nrNodes }, () => new PartialList());
+    this.nodes = Array.from({ length: host.pages.nodes.length }, () => new PartialList());
     let flags = geometry.order > 0 ? __GFP_COMP : 0;
     if ((spec.flags & SLAB_CACHE_DMA) !== 0) flags |= __GFP_DMA;
     if ((spec.flags & SLAB_CACHE_DMA32) !== 0) flags |= __GFP_DMA32;
@@ -117,7 +117,7 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
   // ------------------------------------------------------------------------------------------------- making slabs
 
   /** Makes a slab: pages, constructor, free list in ascending order. @linux mm/slub.c:allocate_slab */
-  protected newSlab(gfp: number): Pfn {
+  protected newSlab(gfp: number, node: number): Pfn {
     const { host, size, geometry, offset, ctor, words } = this;
     const { redLeftPad, minOrder } = geometry;
     const flags = (gfp & SLAB_PAGE_GFP_MASK) | this.allocFlags;
@@ -127,10 +127,10 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
     if ((hopeful & __GFP_DIRECT_RECLAIM) !== 0 && order > minOrder) {
       hopeful = (hopeful | __GFP_NOMEMALLOC) & ~__GFP_RECLAIM;
     }
-    let pfn = takeSlabPages(host, this.id, this.flags, hopeful, order);
+    let pfn = takeSlabPages(host, this, hopeful, order, node);
     if (pfn < 0) {
       order = minOrder;
-      pfn = takeSlabPages(host, this.id, this.flags, flags, order);
+      pfn = takeSlabPages(host, this, flags, order, node);
       if (pfn < 0) return 0;
     }
     const objects = Math.floor((PAGE_SIZE * 2 ** order) / size);

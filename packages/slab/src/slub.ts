@@ -87,7 +87,8 @@ class SlubCache extends SlubSlabs {
   }
 
   override allocNode(gfp: number, node: number): VirtAddr {
-    if (node === NO_NODE || this.nodes.length === 1) return this.alloc(gfp);
+    // A node without memory has no slabs to prefer.
+    if (node === NO_NODE || this.nodes.length === 1 || this.host.pages.nodes[node].present === 0) return this.alloc(gfp);
     const c = this.cpu[this.smp.processorId];
     if (c.pfn !== 0 && nodeOfPage(this.host.pages, c.pfn) === node && c.freeWord >= 0) return this.alloc(gfp);
     return this.allocSlow(c, gfp, node);
@@ -156,19 +157,19 @@ class SlubCache extends SlubSlabs {
       if (node === NO_NODE || nodeOfPage(this.host.pages, pfn) === node) return pfn;
       this.putPartial(pfn);
     }
-    const local = node === NO_NODE ? this.localNode() : node;
-    const partial = this.getPartial(c, local);
+    const { pages, cpuNode } = this.host;
+    const near = node === NO_NODE ? cpuNode[this.smp.processorId] : node;
+    const partial = this.getPartial(c, near);
     if (partial !== 0) return partial;
-    if (node === NO_NODE) {
+    if (node === NO_NODE && this.nodes.length > 1) {
       // Rather another node's slab than a new one, as long as that node has slabs to spare.
-      for (let i = 1; i < this.nodes.length; i++) {
-        const other = (local + i) % this.nodes.length;
+      for (const other of pages.nodes[near].fallbackOrder) {
         if (this.nodes[other].length <= this.geometry.minPartial) continue;
         const pfn = this.getPartial(c, other);
         if (pfn !== 0) return pfn;
       }
     }
-    return this.newSlab(gfp);
+    return this.newSlab(gfp, node);
   }
 
   private attach(c: CpuSlab, pfn: Pfn): void {
@@ -192,10 +193,6 @@ class SlubCache extends SlubSlabs {
     c.freeWord = c.base + ((first - c.start + this.offset) >> 2);
     frames.index[c.pfn] = 0;
     frames.private[c.pfn] = packCounters(slabObjects(frames, c.pfn), slabObjects(frames, c.pfn), SLAB_FROZEN);
-  }
-
-  private localNode(): number {
-    return 0;
   }
 
   /** The object is not in the running CPU's slab, or something is wrong with it. */

@@ -3,14 +3,15 @@
  */
 import { PhysicalMemory, firmwareMemoryMap } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
-import { NODE_STAT, PAGE_FLAGS_CHECK_AT_FREE, PG_HEAD, PG_TAIL, PageFrames, __GFP_COMP, __GFP_ZERO } from '@pagelab/mm-core';
+import { PAGE_FLAGS_CHECK_AT_FREE, PG_HEAD, PG_TAIL, PageFrames, __GFP_COMP, __GFP_ZERO } from '@pagelab/mm-core';
 import type { PageAlloc } from '@pagelab/mm-core';
 
 /** Hands out aligned blocks from 2 MiB up; freed blocks are kept by order and not merged. */
 export class FakePages {
   readonly frames: PageFrames;
   readonly ram: PhysicalMemory;
-  readonly nodes = [{ stat: new Int32Array(Object.keys(NODE_STAT).length) }];
+  readonly nodes: { nid: number; cpus: number[]; present: number; fallbackOrder: number[] }[];
+  readonly nodeStat = new Map<number, number>();
   /** Blocks handed out and not given back, and their pages. */
   nrBlocks = 0;
   nrPages = 0;
@@ -22,12 +23,47 @@ export class FakePages {
   readonly gfpSeen: number[] = [];
   /** Runs inside each allocation, as reclaim does. */
   onAlloc: (() => void) | undefined;
-  private next = 512;
-  private readonly free: number[][] = Array.from({ length: 11 }, () => []);
+  private node = 0;
+  private readonly next: number[] = [];
+  private readonly free = new Map<number, number[]>();
 
-  constructor(bytes: number) {
+  /** Nodes share the frames equally; CPU n is on node n. */
+  constructor(bytes: number, nrNodes = 1) {
     this.ram = new PhysicalMemory(firmwareMemoryMap('pc', bytes));
     this.frames = new PageFrames(this.ram.maxPfn);
+    const nids = Array.from({ length: nrNodes }, (_, nid) => nid);
+    this.nodes = nids.map((nid) => ({
+      nid,
+      cpus: [nid],
+      present: Math.floor(this.ram.maxPfn / nrNodes),
+      fallbackOrder: [nid, ...nids.filter((other) => other !== nid)],
+    }));
+    this.nodes.forEach((node) => (this.next[node.nid] = this.firstPfn(node.nid)));
+  }
+
+  private firstPfn(nid: number): number {
+    return nid === 0 ? 512 : Math.ceil((nid * this.nodes[0].present) / 512) * 512;
+  }
+
+  zoneOf(pfn: number): { nid: number } {
+    return { nid: this.nodes.findLastIndex(({ nid }) => pfn >= this.firstPfn(nid)) };
+  }
+
+  modNodeState(pfn: number, item: number, delta: number): void {
+    const at = this.zoneOf(pfn).nid * 100 + item;
+    this.nodeStat.set(at, (this.nodeStat.get(at) ?? 0) + delta);
+  }
+
+  /** Pages that count as slab memory. */
+  get nrSlabPages(): number {
+    return [...this.nodeStat.values()].reduce((sum, pages) => sum + pages, 0);
+  }
+
+  allocPagesNode(nid: number, gfp: number, order: number): number {
+    this.node = nid;
+    const pfn = this.allocPages(gfp, order);
+    this.node = 0;
+    return pfn;
   }
 
   allocPages(gfp: number, order: number): number {
@@ -35,11 +71,12 @@ export class FakePages {
     if (this.gfpSeen.length > 8) this.gfpSeen.shift();
     this.onAlloc?.();
     if (order > this.maxOrder || this.budget <= 0) return -12;
-    let pfn = this.free[order].pop();
+    const { node } = this;
+    let pfn = this.free.get(node * 100 + order)?.pop();
     if (pfn === undefined) {
-      pfn = Math.ceil(this.next / 2 ** order) * 2 ** order;
-      if (pfn + 2 ** order > this.ram.maxPfn) return -12;
-      this.next = pfn + 2 ** order;
+      pfn = Math.ceil(this.next[node] / 2 ** order) * 2 ** order;
+      if (pfn + 2 ** order > Math.min(this.ram.maxPfn, node + 1 < this.nodes.length ? this.firstPfn(node + 1) : Infinity)) return -12;
+      this.next[node] = pfn + 2 ** order;
     }
     this.budget--;
     this.nrBlocks++;
@@ -58,7 +95,7 @@ export class FakePages {
 
   /** Takes new blocks from `pfn` on. */
   skipTo(pfn: number): void {
-    this.next = pfn;
+    this.next[0] = pfn;
   }
 
   freePages(pfn: number, order: number): void {
@@ -75,7 +112,10 @@ export class FakePages {
     }
     this.nrBlocks--;
     this.nrPages -= 2 ** order;
-    this.free[order].push(pfn);
+    const key = this.zoneOf(pfn).nid * 100 + order;
+    const free = this.free.get(key);
+    if (free === undefined) this.free.set(key, [pfn]);
+    else free.push(pfn);
   }
 
   /** As the type the slab layer takes. */

@@ -6,11 +6,12 @@ import { FakePages } from './fake-pages.ts';
 export interface TestMachineOptions extends Partial<Pick<SlabParts, 'slubOptions' | 'allocator' | 'report' | 'trace'>> {
   readonly memoryBytes?: number;
   readonly nrCpus?: number;
+  readonly nrNodes?: number;
 }
 
 export function createTestMachine(options: TestMachineOptions = {}) {
-  const { memoryBytes = 64 * 2 ** 20, nrCpus = 2, ...rest } = options;
-  const pages = new FakePages(memoryBytes);
+  const { memoryBytes = 64 * 2 ** 20, nrCpus = 2, nrNodes = 1, ...rest } = options;
+  const pages = new FakePages(memoryBytes, nrNodes);
   const smp = { cpus: { length: nrCpus }, processorId: 0 };
   const slab = new Slab({ pages: pages.asPageAlloc(), ram: pages.ram, smp, ...rest });
   return { pages, ram: pages.ram, smp, slab };
