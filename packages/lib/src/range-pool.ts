@@ -312,15 +312,17 @@ export class RangePool<T> {
 /**
  * Returns the first slot of a leaf, from `base` on, that ends above `addr`; always one of its LEAF_SLOTS.
  *
- * The comparisons are added up, not branched on: an address out of the blue would send half the branches the wrong way.
- * A third of the time of a loop that stops (range-tree.bench.ts).
+ * A binary search whose steps are sums of comparisons, not branches: an address out of the blue would send half of those
+ * the wrong way. A third of the time of a loop that stops when it has found the slot.
  */
 export function firstAboveInLeaf(ends: Float64Array, base: number, addr: number): number {
-  const at = (base + ((+(ends[base + 3]! <= addr) + +(ends[base + 7]! <= addr) + +(ends[base + 11]! <= addr)) << 2)) | 0;
-  return (at + +(ends[at]! <= addr) + +(ends[at + 1]! <= addr) + +(ends[at + 2]! <= addr)) | 0;
+  let at = (base + (+(ends[base + 7]! <= addr) << 3)) | 0;
+  at = (at + (+(ends[at + 3]! <= addr) << 2)) | 0;
+  at = (at + (+(ends[at + 1]! <= addr) << 1)) | 0;
+  return (at + +(ends[at]! <= addr)) | 0;
 }
 
-/** As {@link firstAboveInLeaf}, for the INNER_SLOTS of an inner node. */
+/** As {@link firstAboveInLeaf}, for the INNER_SLOTS of an inner node; four ways at a step is faster here. */
 export function firstAboveInNode(highs: Float64Array, base: number, addr: number): number {
   const half = (base + (+(highs[base + 15]! <= addr) << 4)) | 0;
   const at = (half + ((+(highs[half + 3]! <= addr) + +(highs[half + 7]! <= addr) + +(highs[half + 11]! <= addr)) << 2)) | 0;

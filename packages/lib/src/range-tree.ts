@@ -370,14 +370,19 @@ export class RangeTree<T> extends RangePool<T> {
   }
 
   /**
-   * As `locateFromRoot`, where the hint was `leaf` and wrong: looks in the leaf behind, since a stretch may reach over
-   * two, and else goes down and remembers the leaf it comes to.
+   * As `locateFromRoot`, where the hint was `leaf` and did not show that it is right: looks at the leaves beside it, since
+   * a stretch may reach over two or lie before the first range of one, and else goes down and remembers the leaf.
    */
   private locateBeside(leaf: number, addr: number): number {
     const { leafEnds, leafLinks } = this;
-    const count = leafLinks[leaf * LEAF_LINKS]!;
-    const behind = leafLinks[leaf * LEAF_LINKS + LEAF_NEXT]!;
-    if (count > 0 && behind >= 0 && leafEnds[(leaf << LEAF_SHIFT) + count - 1]! <= addr) {
+    const base = leaf << LEAF_SHIFT;
+    const links = leaf * LEAF_LINKS;
+    const count = leafLinks[links]!;
+    if (count > 0 && leafEnds[base + count - 1]! > addr) {
+      const before = leafLinks[links + LEAF_PREV]!;
+      if (before < 0 || leafEnds[(before << LEAF_SHIFT) + leafLinks[before * LEAF_LINKS]! - 1]! <= addr) return base;
+    } else if (count > 0) {
+      const behind = leafLinks[links + LEAF_NEXT]!;
       const position = firstAboveInLeaf(leafEnds, behind << LEAF_SHIFT, addr);
       if (leafEnds[position] !== Infinity) return position;
     }
