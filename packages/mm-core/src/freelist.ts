@@ -18,7 +18,6 @@ export interface AllocContext {
   readonly zonelist: readonly Zone[];
   /** Node of the CPU that asks. */
   readonly localNid: number;
-  readonly multiNode: boolean;
 }
 
 /**
@@ -36,7 +35,7 @@ export function getPageFromFreelist(pages: PageAlloc, context: AllocContext, all
     let again = false;
     for (let i = 0; i < zonelist.length; i++) {
       const zone = zonelist[i];
-      if (noFallback && context.multiNode && zone !== zonelist[0] && zone.nid !== zonelist[0].nid) {
+      if (noFallback && zone.nid !== zonelist[0].nid) {
         // Near memory counts for more than pageblocks that are not mixed.
         again = true;
         break;

@@ -106,6 +106,15 @@ export function gfpAllowsBlocking(gfp: number): boolean {
   return (gfp & __GFP_DIRECT_RECLAIM) !== 0;
 }
 
+/** What of `gfp` a task may do that carries `PF_MEMALLOC*` flags. @linux include/linux/sched/mm.h:current_gfp_context */
+export function currentGfpContext(gfp: number, taskFlags: number): number {
+  let narrowed = gfp;
+  if ((taskFlags & PF_MEMALLOC_NOIO) !== 0) narrowed &= ~(__GFP_IO | __GFP_FS);
+  else if ((taskFlags & PF_MEMALLOC_NOFS) !== 0) narrowed &= ~__GFP_FS;
+  if ((taskFlags & PF_MEMALLOC_PIN) !== 0) narrowed &= ~__GFP_MOVABLE;
+  return narrowed;
+}
+
 /** The migrate type that `gfp` asks for. @linux include/linux/gfp.h:gfp_migratetype */
 export function gfpMigratetype(gfp: number): number {
   return (gfp & GFP_MOVABLE_MASK) >> GFP_MOVABLE_SHIFT;

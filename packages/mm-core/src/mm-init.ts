@@ -73,7 +73,7 @@ export interface BootLayout {
 export function layOutMemory(
   map: readonly MemoryRange[],
   layout: ZoneLayout,
-  options: { readonly kernel: KernelVersion; readonly nrCpus: number; readonly nodes?: readonly NodeConfig[] },
+  options: { readonly kernel: KernelVersion; readonly nrCpus: number; readonly nodes: readonly NodeConfig[] },
 ): BootLayout {
   const memory = usableRanges(map);
   const maxPfn = memory.at(-1)?.end ?? 1;
@@ -103,10 +103,10 @@ function zoneShapes(node: NodeShape, layout: ZoneLayout): ZoneShape[] {
 function layOutNodes(
   map: readonly MemoryRange[],
   memory: readonly FrameRange[],
-  configs: readonly NodeConfig[] | undefined,
+  configs: readonly NodeConfig[],
   nrCpus: number,
 ): NodeShape[] {
-  if (configs === undefined || configs.length === 0) {
+  if (configs.length === 0) {
     return [{ nid: 0, cpus: Array.from({ length: nrCpus }, (_, cpu) => cpu), ranges: memory }];
   }
   const lowEnd = endOfLowRam(map);

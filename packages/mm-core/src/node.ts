@@ -24,14 +24,23 @@ export class MemoryNode {
   readonly fallbackOrder: readonly number[];
   /** By index of the highest zone allowed: the zones to try. */
   readonly zonelists: readonly (readonly Zone[])[];
+  /** The same without other nodes' zones: for `__GFP_THISNODE`. */
+  readonly localZonelists: readonly (readonly Zone[])[];
 
-  constructor(shape: NodeShape, zones: readonly Zone[], distances: readonly number[], fallbackOrder: readonly number[], zonesOf: (nid: number) => readonly Zone[]) {
+  /** @param zonesOf all zones of a node, ascending */
+  constructor(
+    shape: NodeShape,
+    distances: readonly number[],
+    fallbackOrder: readonly number[],
+    zonesOf: (nid: number) => readonly Zone[],
+  ) {
     this.nid = shape.nid;
-    this.zones = zones;
+    this.zones = zonesOf(shape.nid);
     this.cpus = shape.cpus;
     this.distances = distances;
     this.fallbackOrder = fallbackOrder;
-    this.zonelists = zones.map((_, highest) => fallbackOrder.flatMap((nid) => zonesDownFrom(zonesOf(nid), highest)));
+    this.zonelists = this.zones.map((_, highest) => fallbackOrder.flatMap((nid) => zonesDownFrom(zonesOf(nid), highest)));
+    this.localZonelists = this.zones.map((_, highest) => zonesDownFrom(this.zones, highest));
   }
 
   /** Pages of RAM. */

@@ -8,40 +8,43 @@ import type { CostModel, Pfn, PhysicalMemory, Smp, VirtualClock } from '@pagelab
 import { KernelBug, bugOn } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
 import { ALLOC_CMA, ALLOC_KSWAPD, ALLOC_NOFRAGMENT, WMARK_HIGH, WMARK_LOW } from './alloc-flags.ts';
+import { bootZones, freeInitmem } from './boot.ts';
 import { buddyAllocator } from './buddy.ts';
-import { GFP_MOVABLE_SHIFT, PF_MEMALLOC_NOFS, PF_MEMALLOC_NOIO, PF_MEMALLOC_PIN, __GFP_BITS_MASK, __GFP_COMP, __GFP_FS, __GFP_HIGHMEM, __GFP_IO, __GFP_MOVABLE, __GFP_ZERO, gfpRefusal, gfpTable, gfpText } from './gfp.ts';
+import { countOwners, validateFrames } from './census.ts';
+import { fastSlots } from './fast-slot.ts';
+import type { FastSlot } from './fast-slot.ts';
 import { getPageFromFreelist } from './freelist.ts';
 import type { AllocContext } from './freelist.ts';
+import {
+  __GFP_BITS_MASK,
+  __GFP_COMP,
+  __GFP_DIRECT_RECLAIM,
+  __GFP_HIGHMEM,
+  __GFP_THISNODE,
+  __GFP_ZERO,
+  currentGfpContext,
+  gfpRefusal,
+  gfpTable,
+  gfpText,
+} from './gfp.ts';
 import { MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES } from './migratetype.ts';
 import { layOutMemory } from './mm-init.ts';
 import type { BootLayout, KernelVersion, NodeConfig } from './mm-init.ts';
-import { MemoryNode, LOCAL_DISTANCE, REMOTE_DISTANCE, fallbackOrders } from './node.ts';
-import { NR_OWNERS, OWNER_FREE, frameOwner } from './owner.ts';
-import {
-  BYTES_PER_FRAME,
-  MAX_PAGE_ORDER,
-  PAGEBLOCK_ORDER,
-  PAGEBLOCK_PAGES,
-  PAGE_FLAGS_CHECK_AT_FREE,
-  PG_ANON,
-  PG_HEAD,
-  PG_MLOCKED,
-  PG_TAIL,
-  PageFrames,
-  blockOrder,
-  compoundHead,
-  pageFlagsText,
-} from './page.ts';
+import type { MemoryNode } from './node.ts';
+import { frameOwner } from './owner.ts';
+import { BYTES_PER_FRAME, MAX_PAGE_ORDER, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PG_ANON, PG_HEAD, PG_TAIL, blockOrder, compoundHead } from './page.ts';
+import type { PageFrames } from './page.ts';
 import type { PageAllocatorFactory } from './page-allocator.ts';
-import { NR_PCP_LISTS, pcpAllowedOrder, pcpIndex, pcpOrder } from './pcp.ts';
-import type { PerCpuPages } from './pcp.ts';
+import { freePcppagesBulk, rmqueueBulk } from './pcp-bulk.ts';
+import { pcpAllowedOrder, pcpIndex } from './pcp.ts';
+import { FREE_NEEDS_CARE, badPage, freePagesPrepare, prepNewPage, splitPage, splitTails } from './prep-page.ts';
 import { allocPagesSlowpath } from './slow-path.ts';
 import { PageAllocSysctl } from './sysctl.ts';
 import type { PageAllocSysctlConfig } from './sysctl.ts';
-import { NODE_STAT_NAMES, PGALLOC_OF_ZONE, VM_EVENT, VM_EVENT_NAMES, ZONE_STAT, ZONE_STAT_NAMES } from './vmstat.ts';
-import { X86_64_ZONES, ZONE_HIGHMEM, ZONE_NORMAL } from './zone-types.ts';
+import { PGALLOC_OF_ZONE, VM_EVENT, VM_EVENT_NAMES, ZONE_STAT } from './vmstat.ts';
+import { X86_64_ZONES, ZONE_NORMAL } from './zone-types.ts';
 import type { ZoneLayout } from './zone-types.ts';
-import { Zone, setBits } from './zone.ts';
+import type { Zone } from './zone.ts';
 
 const { PGFREE, UNEVICTABLE_PGCLEARED } = VM_EVENT;
 const { NUMA_HIT, NUMA_MISS, NUMA_FOREIGN, NUMA_LOCAL, NUMA_OTHER, NR_MLOCK } = ZONE_STAT;
@@ -84,6 +87,7 @@ export interface PageAllocOptions {
   readonly transparentHugepage?: boolean;
   readonly sysctl?: PageAllocSysctlConfig;
   readonly hooks?: PageAllocHooks;
+  /** What an allocation costs in virtual time. */
   readonly costs?: CostModel;
 }
 
@@ -91,7 +95,7 @@ export interface PageAllocOptions {
  * The machine's page frames and what hands them out.
  *
  * An allocation goes to the per-CPU list of the preferred zone; where that is empty or memory is short, to the zones of
- * the zonelist as their watermarks allow; and if they do not, down the ladder of {@link allocPagesSlowpath}.
+ * the zonelist as far as their watermarks allow; and if they do not, down the ladder of `slow-path.ts`.
  *
  * @linux mm/page_alloc.c
  */
@@ -106,6 +110,8 @@ export class PageAlloc {
   readonly hooks: PageAllocHooks;
   /** Migrate type of each pageblock, by `pfn >>> 9`. */
   readonly blockTypes: Uint8Array;
+  /** What boot made of the firmware's map. */
+  readonly layout: BootLayout;
   /** The current task's `PF_MEMALLOC*` flags: the kernel sets them when it switches tasks. */
   currentFlags = 0;
   /** Whether the current task is a victim of the OOM killer, and may use reserves to get out of the way. */
@@ -123,84 +129,85 @@ export class PageAlloc {
   readonly #clock: VirtualClock;
   readonly #trace: TraceRing;
   readonly #costs: CostModel;
-  readonly #layout: BootLayout;
+  readonly #allocCost: number;
   /** Low five GFP bits to zone index and migrate type. */
   readonly #gfpTable: Int8Array;
-  /** Zones with memory, and for each pageblock which of them it is in; 255 for one that is in several. */
   readonly #populated: readonly Zone[];
   readonly #zoneOfBlock: Uint8Array;
   readonly #cpuNode: Int32Array;
-  /** Each node's zonelists. */
+  /** Where the common allocation of a page goes, by CPU and low five GFP bits. */
+  readonly #fast: readonly FastSlot[];
+  // Columns of the hot paths: twice as fast as through `frames`.
+  readonly #flags: Uint32Array;
+  readonly #refcount: Int32Array;
+  readonly #mapcount: Int32Array;
+  readonly #mapping: Int32Array;
+  readonly #private: Int32Array;
   readonly #traceAlloc: number;
   readonly #traceFree: number;
   readonly #traceDrain: number;
   readonly #traceFallback: number;
 
+  /** @throws RangeError where nodes and memory do not fit together, or a sysctl has a value it cannot have */
   constructor(options: PageAllocOptions) {
-    const layout = options.layout ?? X86_64_ZONES;
+    const { ram, smp, clock, trace } = options;
+    const zoneLayout = options.layout ?? X86_64_ZONES;
     const kernel = options.kernel ?? '6.18';
-    const nrCpus = options.smp.cpus.length;
-    this.#ram = options.ram;
-    this.#smp = options.smp;
-    this.#clock = options.clock;
-    this.#trace = options.trace;
+    const nrCpus = smp.cpus.length;
+    this.#ram = ram;
+    this.#smp = smp;
+    this.#clock = clock;
+    this.#trace = trace;
     this.#costs = options.costs ?? DEFAULT_COSTS;
+    this.#allocCost = this.#costs.pageAlloc;
+    this.#traceAlloc = trace.define('mm_page_alloc', ['pfn', 'order', 'migratetype', 'gfp_flags']);
+    this.#traceFree = trace.define('mm_page_free', ['pfn', 'order']);
+    this.#traceDrain = trace.define('mm_page_pcpu_drain', ['pfn', 'order', 'migratetype']);
+    this.#traceFallback = trace.define('mm_page_alloc_extfrag', ['zone', 'alloc_flags']);
     this.hooks = options.hooks ?? {};
-    this.#traceAlloc = options.trace.define('mm_page_alloc', ['pfn', 'order', 'migratetype', 'gfp_flags']);
-    this.#traceFree = options.trace.define('mm_page_free', ['pfn', 'order']);
-    this.#traceDrain = options.trace.define('mm_page_pcpu_drain', ['pfn', 'order', 'migratetype']);
-    this.#traceFallback = options.trace.define('mm_page_alloc_extfrag', ['zone', 'alloc_flags']);
-    this.#gfpTable = gfpTable(layout.kinds);
-    const shape = layOutMemory(options.ram.map, layout, {
+    this.layout = layOutMemory(ram.map, zoneLayout, {
       kernel,
-      nrCpus: options.possibleCpus ?? nrCpus,
-      ...(options.nodes === undefined ? {} : { nodes: options.nodes }),
+      nrCpus: Math.max(nrCpus, options.possibleCpus ?? nrCpus),
+      nodes: options.nodes ?? [],
     });
-    this.#layout = shape;
-    this.frames = new PageFrames(shape.maxPfn);
-    this.frames.bootRanges = shape.memblock.ownedRanges(shape.maxPfn);
-    const nrBlocks = Math.ceil(shape.maxPfn / PAGEBLOCK_PAGES);
-    // Memory begins as movable: user pages are most of it, and what else is needed claims its pageblocks.
-    this.blockTypes = new Uint8Array(nrBlocks).fill(MIGRATE_MOVABLE);
-    this.zones = shape.zones.map(
-      (zone) =>
-        new Zone(zone, this.frames, this.blockTypes, {
-          nrCpus,
-          nrZones: layout.kinds.length,
-          pageAllocator: options.pageAllocator ?? buddyAllocator,
-          onFallback: (inZone, allocFlags) => this.#onFallback(inZone, allocFlags),
-        }),
-    );
-    const zonesOf = (nid: number): readonly Zone[] => this.zones.slice(nid * layout.kinds.length, (nid + 1) * layout.kinds.length);
-    const nids = shape.nodes.map(({ nid }) => nid);
-    const distances = options.distances ?? nids.map((from) => nids.map((to) => (from === to ? LOCAL_DISTANCE : REMOTE_DISTANCE)));
-    const orders = fallbackOrders(
-      distances,
-      nids.map((nid) => zonesOf(nid).some((zone) => zone.present > 0)),
-      shape.nodes.map(({ cpus }) => cpus.length > 0),
-      kernel === '6.1',
-    );
-    this.nodes = shape.nodes.map((node, i) => new MemoryNode(node, zonesOf(node.nid), distances[i], orders[i], zonesOf));
-    this.#cpuNode = new Int32Array(nrCpus);
-    for (const { nid, cpus } of shape.nodes) for (const cpu of cpus) if (cpu < nrCpus) this.#cpuNode[cpu] = nid;
-    this.#populated = this.zones.filter((zone) => zone.present > 0);
-    this.#zoneOfBlock = mapZones(this.#populated, nrBlocks);
-    this.sysctl = new PageAllocSysctl(
-      this.nodes,
+    const booted = bootZones(this.layout, {
       nrCpus,
-      layout.lowmemReserveRatio,
-      { movableLikeHighmem: kernel !== '6.1', pcpAutoTune: kernel !== '6.1' },
-      PAGEBLOCK_PAGES,
-    );
-    this.#handOver();
+      distances: options.distances,
+      memorylessFirst: kernel === '6.1',
+      pageAllocator: options.pageAllocator ?? buddyAllocator,
+      onFallback: (zone, allocFlags) => this.#boostWatermark(zone, allocFlags),
+    });
+    this.frames = booted.frames;
+    this.blockTypes = booted.blockTypes;
+    this.nodes = booted.nodes;
+    this.zones = booted.zones;
+    this.#populated = booted.populated;
+    this.#zoneOfBlock = booted.zoneOfBlock;
+    const { flags, refcount, mapcount, mapping, private: priv } = booted.frames;
+    this.#flags = flags;
+    this.#refcount = refcount;
+    this.#mapcount = mapcount;
+    this.#mapping = mapping;
+    this.#private = priv;
+    this.#cpuNode = new Int32Array(nrCpus);
+    for (const { nid, cpus } of this.nodes) for (const cpu of cpus) if (cpu < nrCpus) this.#cpuNode[cpu] = nid;
+    this.#gfpTable = gfpTable(zoneLayout.kinds);
+    this.#fast = fastSlots(this.#gfpTable, this.nodes, this.#cpuNode, this.frames);
+    const recent = kernel !== '6.1';
+    this.sysctl = new PageAllocSysctl(this.nodes, nrCpus, zoneLayout.lowmemReserveRatio, {
+      movableLikeHighmem: recent,
+      pcpAutoTune: recent,
+      pageblockPages: PAGEBLOCK_PAGES,
+    });
     this.sysctl.init(options.sysctl ?? {}, options.transparentHugepage ?? true);
-    this.#freeInitmem();
+    freeInitmem(this.layout, this.#populated);
+    for (const zone of this.#populated) zone.marksChanged();
   }
 
   // ---- allocating
 
   /**
-   * Allocates a block of 2^`order` frames, with one reference.
+   * Allocates a block of 2^`order` frames, with one reference to its head.
    *
    * @param gfp what memory, and what may be done to get it
    * @param order 0 to 10
@@ -208,73 +215,69 @@ export class PageAlloc {
    * @linux mm/page_alloc.c:__alloc_pages
    */
   allocPages(gfp: number, order: number): Pfn {
+    if (order === 0) return this.allocPage(gfp);
     return this.allocPagesNode(this.#cpuNode[this.#smp.processorId], gfp, order);
   }
 
   /** Allocates one frame; as {@link allocPages} of order 0. @linux include/linux/gfp.h:alloc_page */
   allocPage(gfp: number): Pfn {
-    const kind = this.#gfpTable[gfp & 31];
-    if (kind >= 0 && this.currentFlags === 0 && !this.#trace.enabled) {
-      const node = this.nodes[this.#cpuNode[this.#smp.processorId]];
-      const highest = kind & 7;
-      const zone = node.zonelists[highest][0];
-      const list = kind >> GFP_MOVABLE_SHIFT;
-      if (zone !== undefined && zone.nid === node.nid && !zone.belowHigh) {
-        const pcp = zone.pcp[this.#smp.processorId];
-        const pfn = pcp.head[list];
-        const unusable = list === MIGRATE_MOVABLE ? zone.nrFreeHighatomic : zone.nrFreeHighatomic + zone.nrFreeCma;
-        if (pfn !== 0 && zone.nrFree - unusable > zone.watermark[WMARK_HIGH] + zone.watermarkBoost + zone.lowmemReserve[highest]) {
-          pcp.pop(list);
-          pcp.count--;
-          pcp.freeCount >>= 1;
-          this.events[PGALLOC_OF_ZONE[zone.kind]]++;
-          zone.vmStat[NUMA_HIT]++;
-          zone.vmStat[NUMA_LOCAL]++;
-          const { frames } = this;
-          if ((frames.flags[pfn] | frames.refcount[pfn] | frames.mapcount[pfn] | frames.mapping[pfn]) !== 0) this.#badPage(pfn, 'allocated');
-          frames.refcount[pfn] = 1;
-          frames.private[pfn] = 0;
-          if ((gfp & __GFP_ZERO) !== 0) this.#zero(pfn, 1);
-          this.#clock.advance(this.#costs.pageAlloc);
-          return pfn;
-        }
-      }
+    // The usual case, which agrees with what follows from allocPagesNode(): memory is plentiful, and the list is not empty.
+    const slot = this.#fast[(this.#smp.processorId << 5) | (gfp & 31)];
+    const { pcp, list } = slot;
+    const pfn = pcp.head[list];
+    if (
+      pfn === 0 ||
+      !slot.zone.plenty ||
+      this.#trace.enabled ||
+      (this.currentFlags | this.atomicDepth | (gfp & ~__GFP_BITS_MASK)) !== 0
+    ) {
+      return this.allocPagesNode(this.#cpuNode[this.#smp.processorId], gfp, 0);
     }
-    return this.allocPagesNode(this.#cpuNode[this.#smp.processorId], gfp, 0);
+    pcp.takeFirst(list, pfn);
+    this.events[slot.event]++;
+    const { vmStat } = slot.zone;
+    vmStat[NUMA_HIT]++;
+    vmStat[NUMA_LOCAL]++;
+    if ((this.#flags[pfn] | this.#refcount[pfn] | this.#mapcount[pfn] | this.#mapping[pfn]) !== 0) {
+      badPage(this.frames, pfn, 'allocated');
+    }
+    this.#refcount[pfn] = 1;
+    this.#private[pfn] = 0;
+    this.#clock.advance(this.#allocCost);
+    if ((gfp & __GFP_ZERO) !== 0) this.#zero(pfn, 1);
+    return pfn;
   }
 
   /**
    * Allocates as {@link allocPages}, preferring node `nid`.
    *
-   * @linux mm/page_alloc.c:__alloc_pages_node
+   * @linux mm/page_alloc.c:__alloc_frozen_pages
    */
   allocPagesNode(nid: number, gfp: number, order: number): Pfn {
-    if (order < 0 || order > MAX_PAGE_ORDER) return -Errno.ENOMEM;
-    const kind = this.#gfpTable[gfp & 31];
-    if (kind < 0 || (gfp & ~__GFP_BITS_MASK) !== 0) return this.#refuse(gfp);
-    bugOn((gfp & 0x400) !== 0 && this.atomicDepth > 0, 'an allocation that may sleep, where nothing may');
-    const flags = this.#currentGfp(gfp);
+    if (!(order >= 0 && order <= MAX_PAGE_ORDER)) return -Errno.ENOMEM;
+    const flags = this.currentFlags === 0 ? gfp : currentGfpContext(gfp, this.currentFlags);
+    const kind = this.#gfpTable[flags & 31];
+    if (kind < 0 || (flags & ~__GFP_BITS_MASK) !== 0) return this.#refuse(flags);
+    if (this.atomicDepth > 0) bugOn((flags & __GFP_DIRECT_RECLAIM) !== 0, 'sleeping function called from invalid context');
     const node = this.nodes[nid];
-    const highest = kind & 7;
+    const highestIndex = kind & 7;
     const context: AllocContext = {
       gfp: flags,
       order,
-      highestIndex: highest,
+      highestIndex,
       migratetype: kind >> 3,
-      zonelist: node.zonelists[highest],
+      zonelist: (flags & __GFP_THISNODE) === 0 ? node.zonelists[highestIndex] : node.localZonelists[highestIndex],
       localNid: this.#cpuNode[this.#smp.processorId],
-      multiNode: this.nodes.length > 1,
     };
-    const preferred = context.zonelist[0];
     let allocFlags = WMARK_LOW | (flags & ALLOC_KSWAPD);
     if (context.migratetype === MIGRATE_MOVABLE) allocFlags |= ALLOC_CMA;
     // Rather DMA32 than mixing Normal's pageblocks.
-    if (preferred !== undefined && preferred.kind === ZONE_NORMAL) allocFlags |= ALLOC_NOFRAGMENT;
+    if (context.zonelist.length > 0 && context.zonelist[0].kind === ZONE_NORMAL) allocFlags |= ALLOC_NOFRAGMENT;
     let pfn = getPageFromFreelist(this, context, allocFlags);
     if (pfn < 0) pfn = allocPagesSlowpath(this, context);
     if (pfn < 0) return pfn;
+    this.#clock.advance(this.#allocCost);
     if (this.#trace.enabled) this.#trace.emit(this.#traceAlloc, pfn, order, context.migratetype, flags);
-    this.#clock.advance(this.#costs.pageAlloc);
     return pfn;
   }
 
@@ -305,9 +308,9 @@ export class PageAlloc {
   }
 
   /**
-   * Allocates exactly as many pages as `bytes` need, contiguous; what a block of that order has more is freed at once.
+   * Allocates as many contiguous pages as `bytes` need; what a block of that order has more is freed at once.
    *
-   * @returns its address, or 0
+   * @returns their address, or 0
    * @linux mm/page_alloc.c:alloc_pages_exact_noprof
    */
   allocPagesExact(bytes: number, gfp: number): VirtAddr {
@@ -329,44 +332,51 @@ export class PageAlloc {
 
   /** Makes single frames of a block that is not compound, each with the block's references. @linux mm/page_alloc.c:split_page */
   splitPage(pfn: Pfn, order: number): void {
-    const { flags, refcount, next, private: priv } = this.frames;
-    bugOn((flags[pfn] & PG_HEAD) !== 0, 'split_page of a compound page');
-    bugOn(refcount[pfn] <= 0 || (order > 0 && blockOrder(this.frames, pfn) !== order), 'split_page of another block');
-    for (let tail = pfn + 1; tail < pfn + (1 << order); tail++) {
-      flags[tail] &= ~PG_TAIL;
-      next[tail] = 0;
-      priv[tail] = 0;
-      refcount[tail] = refcount[pfn];
-    }
+    splitPage(this.frames, pfn, order);
   }
 
   // ---- references and freeing
 
-  /** Drops a reference to a block and frees it at the last. @linux mm/page_alloc.c:__free_pages */
-  freePages(pfn: Pfn, order: number): void {
-    const { refcount } = this.frames;
-    const references = refcount[pfn];
-    if (references === 1) {
-      refcount[pfn] = 0;
-      this.#freeFrozen(pfn, order);
-      return;
-    }
-    if (!(references > 0)) this.#badPage(pfn, 'freed, but is not in use');
-    refcount[pfn] = references - 1;
-    if (order === 0 || (this.frames.flags[pfn] & PG_HEAD) !== 0) return;
-    // Somebody looked at the first frame: that one stays until they are done, and the rest goes now.
-    for (let o = order - 1; o >= 0; o--) this.#freeTail(pfn, pfn + (1 << o), o);
-  }
-
   /** Drops a reference to a single frame and frees it at the last. @linux include/linux/gfp.h:__free_page */
   freePage(pfn: Pfn): void {
-    const { refcount } = this.frames;
-    if (refcount[pfn] === 1) {
-      refcount[pfn] = 0;
-      this.#freeFrozen(pfn, 0);
+    const head = this.#flags[pfn];
+    if (this.#refcount[pfn] !== 1 || (head & FREE_NEEDS_CARE) !== 0 || this.#mapcount[pfn] !== 0 || this.#trace.enabled) {
+      this.freePages(pfn, 0);
       return;
     }
-    this.freePages(pfn, 0);
+    // The usual case of what follows from freePages(): the last reference to a page nobody maps.
+    if (this.#mapping[pfn] !== 0) {
+      if ((head & PG_ANON) === 0) badPage(this.frames, pfn, 'freed');
+      this.#mapping[pfn] = 0;
+    }
+    this.#refcount[pfn] = 0;
+    this.#flags[pfn] = 0;
+    const type = this.blockTypes[pfn >>> PAGEBLOCK_ORDER];
+    const zone = this.#populated[this.#zoneOfBlock[pfn >>> PAGEBLOCK_ORDER]];
+    if (type >= MIGRATE_PCPTYPES || zone === undefined || zone.belowHigh || zone.reclaimActive) {
+      this.#freeUnused(pfn, 0);
+      return;
+    }
+    this.#clock.advance(this.#allocCost);
+    this.events[PGFREE]++;
+    const cpu = this.#smp.processorId;
+    if (!zone.pcp[cpu].pushPage(type, pfn)) this.#commit(zone, cpu, type, 0);
+  }
+
+  /** Drops a reference to a block and frees it at the last. @linux mm/page_alloc.c:__free_pages */
+  freePages(pfn: Pfn, order: number): void {
+    const refcount = this.#refcount;
+    const references = refcount[pfn];
+    if (!(references > 0)) badPage(this.frames, pfn, 'freed, but is not in use');
+    refcount[pfn] = references - 1;
+    if (references === 1) this.#freeFrozen(pfn, order);
+    else if (order > 0 && (this.#flags[pfn] & PG_HEAD) === 0) {
+      // Somebody else looks at the first frame: that one stays until they are done, and the rest goes now.
+      const allocated = blockOrder(this.frames, pfn);
+      if (allocated !== order) badPage(this.frames, pfn, `freed with order ${order}, but allocated with ${allocated}`);
+      splitTails(this.frames, pfn, order);
+      for (let o = order - 1; o >= 0; o--) this.#freeFrozen(pfn + (1 << o), o);
+    }
   }
 
   /** Frees a block by its address in the direct map; 0 is ignored. @linux mm/page_alloc.c:free_pages */
@@ -377,25 +387,24 @@ export class PageAlloc {
   /** Takes a reference to the page, or compound page, of a frame that is in use. @linux include/linux/mm.h:get_page */
   getPage(pfn: Pfn): void {
     const head = compoundHead(this.frames, pfn);
-    bugOn(!(this.frames.refcount[head] > 0), 'get_page of a page not in use');
-    this.frames.refcount[head]++;
+    if (!(this.#refcount[head] > 0)) badPage(this.frames, pfn, 'referenced, but is not in use');
+    this.#refcount[head]++;
   }
 
   /** Drops a reference to the page, or compound page, and frees it at the last. @linux include/linux/mm.h:put_page */
   putPage(pfn: Pfn): void {
-    const { frames } = this;
-    if ((frames.flags[pfn] & (PG_HEAD | PG_TAIL)) === 0) {
+    if ((this.#flags[pfn] & (PG_HEAD | PG_TAIL)) === 0) {
       this.freePage(pfn);
       return;
     }
-    const head = compoundHead(frames, pfn);
-    bugOn((frames.flags[head] & PG_HEAD) === 0, 'put_page of a tail that is not of a compound page');
-    this.freePages(head, blockOrder(frames, head));
+    const head = compoundHead(this.frames, pfn);
+    if ((this.#flags[head] & PG_HEAD) === 0) badPage(this.frames, pfn, 'put, but is the tail of a block that is not compound');
+    this.freePages(head, blockOrder(this.frames, head));
   }
 
   /** References to the page, or compound page, of a frame. @linux include/linux/page_ref.h:page_count */
   pageCount(pfn: Pfn): number {
-    return this.frames.refcount[compoundHead(this.frames, pfn)];
+    return this.#refcount[compoundHead(this.frames, pfn)];
   }
 
   // ---- addresses
@@ -414,14 +423,14 @@ export class PageAlloc {
 
   /** Gives the pages on a CPU's lists back to their zones. @linux mm/page_alloc.c:drain_pages */
   drainPages(cpu: number): void {
-    for (const zone of this.#populated) this.#drain(zone, zone.pcp[cpu], zone.pcp[cpu].count, 0);
+    for (const zone of this.#populated) this.#drain(zone, cpu, Infinity, 0);
   }
 
   /** Does that for every CPU, for one zone or for all. @linux mm/page_alloc.c:drain_all_pages */
   drainAllPages(only?: Zone): void {
     for (const zone of this.#populated) {
       if (only !== undefined && zone !== only) continue;
-      for (const pcp of zone.pcp) if (pcp.count > 0) this.#drain(zone, pcp, pcp.count, 0);
+      for (let cpu = 0; cpu < zone.pcp.length; cpu++) this.#drain(zone, cpu, Infinity, 0);
     }
   }
 
@@ -429,7 +438,7 @@ export class PageAlloc {
 
   /** Pages handed to the page allocator at boot: MemTotal. @linux include/linux/mm.h:totalram_pages */
   get totalramPages(): number {
-    return this.zones.reduce((pages, zone) => pages + zone.managed, 0);
+    return this.#populated.reduce((pages, zone) => pages + zone.managed, 0);
   }
 
   /** Free pages of all zones, without those on per-CPU lists. @linux include/linux/vmstat.h:nr_free_pages */
@@ -440,17 +449,15 @@ export class PageAlloc {
   /** The zone of a frame, `undefined` where there is no memory. @linux include/linux/mm.h:page_zone */
   zoneOf(pfn: Pfn): Zone | undefined {
     const index = this.#zoneOfBlock[pfn >>> PAGEBLOCK_ORDER];
-    if (index < this.#populated.length) {
-      const zone = this.#populated[index];
-      return pfn >= zone.startPfn && pfn < zone.endPfn ? zone : undefined;
-    }
-    return this.#populated.find((zone) => pfn >= zone.startPfn && pfn < zone.endPfn);
+    if (index === 255) return this.#populated.find((zone) => pfn >= zone.startPfn && pfn < zone.endPfn);
+    const zone = this.#populated[index];
+    return zone !== undefined && pfn >= zone.startPfn && pfn < zone.endPfn ? zone : undefined;
   }
 
   /** Adds to a counter (NODE_STAT) of the frame's node. @linux mm/vmstat.c:mod_node_page_state */
   modNodeState(pfn: Pfn, item: number, delta: number): void {
-    const node = this.nodes.length === 1 ? this.nodes[0] : this.nodes[this.#zoneInUse(pfn).nid];
-    node.vmStat[item] += delta;
+    const nid = this.nodes.length === 1 ? 0 : this.#zoneInUse(pfn).nid;
+    this.nodes[nid].vmStat[item] += delta;
   }
 
   /** Adds to a counter (ZONE_STAT) of the frame's zone. @linux mm/vmstat.c:mod_zone_page_state */
@@ -478,31 +485,15 @@ export class PageAlloc {
     return frameOwner(this.frames, pfn);
   }
 
-  /**
-   * How many frames each owner has, by `OWNER_*`; the holes count up to the last frame. Costs a step for each frame ever
-   * handed out.
-   */
+  /** How many frames each owner has, by `OWNER_*`; see {@link countOwners}. Costs a step for each frame ever handed out. */
   census(): Float64Array {
-    const frames = new Float64Array(NR_OWNERS);
-    for (const { start, end, owner } of this.frames.bootRanges) frames[owner] += end - start;
-    for (const zone of this.#populated) {
-      for (const { start, end } of zone.allocator.untouched()) frames[OWNER_FREE] += end - start;
-      for (const { start, end } of zone.touchedRanges()) {
-        for (let pfn = start; pfn < end; pfn++) frames[frameOwner(this.frames, pfn)]++;
-      }
-    }
-    return frames;
+    return countOwners(this.frames, this.#populated);
   }
 
-  /** What describing all frames costs, in bytes: `struct page` as Linux keeps it (64 bytes), and the columns here. */
+  /** What describing all RAM costs, in bytes: `struct page` as Linux keeps it (64 bytes each), and the columns here. */
   memmapBytes(): { readonly linux: number; readonly columns: number } {
-    const present = this.zones.reduce((pages, zone) => pages + zone.present, 0);
+    const present = this.#populated.reduce((pages, zone) => pages + zone.present, 0);
     return { linux: present * 64, columns: present * BYTES_PER_FRAME };
-  }
-
-  /** What boot reserved, and the RAM it found. */
-  get layout(): BootLayout {
-    return this.#layout;
   }
 
   /**
@@ -513,50 +504,47 @@ export class PageAlloc {
   validate(): void {
     for (const zone of this.#populated) {
       zone.validate();
-      this.#validateFrames(zone);
+      validateFrames(this.frames, zone);
     }
   }
 
-  // ---- for the ladder, not for other packages
+  // ---- what the attempts and the ladder of an allocation call
 
   /**
-   * Takes a block of a zone for an allocation whose watermark was checked, and makes it ready.
+   * Takes a block from a zone whose watermark was checked, and makes it ready.
    *
-   * @internal
+   * @returns its first frame, or −1
    * @linux mm/page_alloc.c:rmqueue
    */
   rmqueue(zone: Zone, context: AllocContext, allocFlags: number): Pfn {
-    const { order, migratetype } = context;
+    const { order, migratetype, zonelist, gfp } = context;
     let pfn = -1;
     if (pcpAllowedOrder(order)) pfn = this.#rmqueuePcplist(zone, order, migratetype, allocFlags);
     if (pfn < 0) pfn = zone.take(order, migratetype, allocFlags);
-    if (pfn >= 0) {
-      this.events[PGALLOC_OF_ZONE[zone.kind]] += 1 << order;
-      const preferred = context.zonelist[0];
-      if (zone.nid === preferred.nid) zone.vmStat[NUMA_HIT]++;
-      else {
-        zone.vmStat[NUMA_MISS]++;
-        preferred.vmStat[NUMA_FOREIGN]++;
-      }
-      zone.vmStat[zone.nid === context.localNid ? NUMA_LOCAL : NUMA_OTHER]++;
-    }
     if ((allocFlags & ALLOC_KSWAPD) !== 0 && zone.boostedWatermark) {
       zone.boostedWatermark = false;
       this.wakeKswapd(zone, 0, 0);
     }
-    if (pfn >= 0) this.#prepNewPage(pfn, order, context.gfp);
+    if (pfn < 0) return -1;
+    this.events[PGALLOC_OF_ZONE[zone.kind]] += 1 << order;
+    if (zone.nid === zonelist[0].nid) zone.vmStat[NUMA_HIT]++;
+    else {
+      zone.vmStat[NUMA_MISS]++;
+      zonelist[0].vmStat[NUMA_FOREIGN]++;
+    }
+    zone.vmStat[zone.nid === context.localNid ? NUMA_LOCAL : NUMA_OTHER]++;
+    prepNewPage(this.frames, pfn, order, (gfp & __GFP_COMP) !== 0);
+    if ((gfp & __GFP_ZERO) !== 0) this.#zero(pfn, 1 << order);
     return pfn;
   }
 
   /**
-   * Wakes kswapd for a zone. Where nobody plays kswapd, what it would have come to is done at once: with nothing to
-   * reclaim, the boost is forgotten.
-   *
-   * @internal
+   * Wakes kswapd for a zone. Where nobody plays kswapd, what it would come to is done at once: there is nothing to reclaim,
+   * and the boost is forgotten.
    */
   wakeKswapd(zone: Zone, order: number, gfp: number): void {
     if (this.hooks.wakeKswapd !== undefined) this.hooks.wakeKswapd(zone, order, gfp);
-    else zone.watermarkBoost = 0;
+    else if (zone.watermarkBoost > 0) zone.setWatermarkBoost(0);
   }
 
   // ---- inside
@@ -564,42 +552,12 @@ export class PageAlloc {
   /** @linux mm/page_alloc.c:__rmqueue_pcplist */
   #rmqueuePcplist(zone: Zone, order: number, migratetype: number, allocFlags: number): Pfn {
     const pcp = zone.pcp[this.#smp.processorId];
-    const index = pcpIndex(migratetype, order);
+    const list = pcpIndex(migratetype, order);
     pcp.freeCount >>= 1;
-    if (pcp.head[index] === 0) {
-      const batch = pcp.refillBatch(order, zone.belowHigh);
-      // Of the flags only those count that __rmqueue() itself heeds: reserves are not for stocking up.
-      const bulkFlags = allocFlags & (ALLOC_CMA | ALLOC_NOFRAGMENT | ALLOC_KSWAPD);
-      for (let i = 0; i < batch; i++) {
-        const pfn = zone.take(order, migratetype, bulkFlags);
-        if (pfn < 0) break;
-        pcp.append(index, pfn);
-        pcp.count += 1 << order;
-      }
-      if (pcp.head[index] === 0) return -1;
-    }
+    if (pcp.head[list] === 0) rmqueueBulk(zone, pcp, order, migratetype, allocFlags);
+    if (pcp.head[list] === 0) return -1;
     pcp.count -= 1 << order;
-    return pcp.pop(index);
-  }
-
-  /** @linux mm/page_alloc.c:prep_new_page */
-  #prepNewPage(pfn: Pfn, order: number, gfp: number): void {
-    const { flags, refcount, mapcount, mapping, next, private: priv } = this.frames;
-    const end = pfn + (1 << order);
-    for (let p = pfn; p < end; p++) {
-      if ((flags[p] | refcount[p] | mapcount[p] | mapping[p]) !== 0) this.#badPage(p, 'allocated');
-      priv[p] = 0;
-    }
-    refcount[pfn] = 1;
-    if (order > 0) {
-      for (let p = pfn + 1; p < end; p++) {
-        flags[p] = PG_TAIL;
-        next[p] = pfn;
-      }
-      priv[pfn + 1] = order;
-      if ((gfp & __GFP_COMP) !== 0) flags[pfn] = PG_HEAD;
-    }
-    if ((gfp & __GFP_ZERO) !== 0) this.#zero(pfn, 1 << order);
+    return pcp.pop(list);
   }
 
   #zero(pfn: Pfn, pages: number): void {
@@ -609,106 +567,56 @@ export class PageAlloc {
 
   /** Checks and cleans a block that nobody refers to, and puts it where free pages go. @linux mm/page_alloc.c:__free_frozen_pages */
   #freeFrozen(pfn: Pfn, order: number): void {
-    const { flags, mapcount, mapping } = this.frames;
-    const zone = this.#populated[this.#zoneOfBlock[pfn >>> PAGEBLOCK_ORDER]] ?? this.#zoneInUse(pfn);
-    let head = flags[pfn];
-    if (order > 0 || (head & PG_TAIL) !== 0) {
-      this.#checkBlock(pfn, order);
-      head &= ~PG_HEAD;
-    }
-    if ((head & PG_MLOCKED) !== 0) {
-      head &= ~PG_MLOCKED;
-      zone.vmStat[NR_MLOCK] -= 1 << order;
+    if (freePagesPrepare(this.frames, pfn, order)) {
+      this.#zoneInUse(pfn).vmStat[NR_MLOCK] -= 1 << order;
       this.events[UNEVICTABLE_PGCLEARED] += 1 << order;
     }
-    if ((head & PG_ANON) !== 0) mapping[pfn] = 0;
-    if (((head & PAGE_FLAGS_CHECK_AT_FREE) | mapcount[pfn] | mapping[pfn]) !== 0) this.#badPage(pfn, 'freed');
-    flags[pfn] = 0;
     if (this.#trace.enabled) this.#trace.emit(this.#traceFree, pfn, order);
-    this.#clock.advance(this.#costs.pageAlloc);
+    this.#freeUnused(pfn, order);
+  }
+
+  /** Puts a clean block on a per-CPU list, or back to its zone. @linux mm/page_alloc.c:free_frozen_page_commit */
+  #freeUnused(pfn: Pfn, order: number): void {
+    const zone = this.#populated[this.#zoneOfBlock[pfn >>> PAGEBLOCK_ORDER]] ?? this.#zoneInUse(pfn);
     let type = this.blockTypes[pfn >>> PAGEBLOCK_ORDER];
+    this.#clock.advance(this.#allocCost);
     this.events[PGFREE] += 1 << order;
-    if (!pcpAllowedOrder(order) || type === MIGRATE_ISOLATE) {
-      zone.give(pfn, order, type);
-      return;
+    if (type >= MIGRATE_PCPTYPES || order > 0) {
+      if (type === MIGRATE_ISOLATE || !pcpAllowedOrder(order)) {
+        zone.give(pfn, order, type);
+        return;
+      }
+      // Pages of CMA and of the urgent reserve wait among the movable ones.
+      if (type >= MIGRATE_PCPTYPES) type = MIGRATE_MOVABLE;
     }
-    // Pages of CMA and of the urgent reserve wait among the movable ones.
-    if (type >= MIGRATE_PCPTYPES) type = MIGRATE_MOVABLE;
-    const pcp = zone.pcp[this.#smp.processorId];
-    const index = pcpIndex(type, order);
-    pcp.push(index, pfn);
+    const cpu = this.#smp.processorId;
+    const pcp = zone.pcp[cpu];
+    const list = pcpIndex(type, order);
+    pcp.push(list, pfn);
     pcp.count += 1 << order;
-    const toFree = pcp.pagesToFree(order, zone.belowHigh, zone.reclaimActive);
+    this.#commit(zone, cpu, list, order);
+  }
+
+  /** Gives pages back where a CPU has more than it should, after one more was freed. */
+  #commit(zone: Zone, cpu: number, list: number, order: number): void {
+    const toFree = zone.pcp[cpu].pagesToFree(order, zone.belowHigh, zone.reclaimActive);
     if (toFree === 0) return;
-    this.#drain(zone, pcp, toFree, index);
+    this.#drain(zone, cpu, toFree, list);
     if (zone.belowHigh && zone.watermarkOk(0, zone.wmarkPages(WMARK_HIGH), 0, 0, zone.nrFree)) zone.belowHigh = false;
   }
 
-  /** Checks the tails of a block that is freed and makes them plain free frames. @linux mm/page_alloc.c:free_tail_page_prepare */
-  #checkBlock(pfn: Pfn, order: number): void {
-    const { flags, refcount, mapcount, mapping, next, private: priv } = this.frames;
-    if ((flags[pfn] & PG_TAIL) !== 0) this.#badPage(pfn, 'freed, but is the tail of a block');
-    if (blockOrder(this.frames, pfn) !== order) this.#badPage(pfn, `freed with order ${order}, but allocated with ${blockOrder(this.frames, pfn)}`);
-    for (let tail = pfn + 1; tail < pfn + (1 << order); tail++) {
-      if (next[tail] !== pfn || flags[tail] !== PG_TAIL || (refcount[tail] | mapcount[tail] | mapping[tail]) !== 0) {
-        this.#badPage(tail, 'freed with its block');
-      }
-    }
-    for (let tail = pfn + 1; tail < pfn + (1 << order); tail++) {
-      flags[tail] = 0;
-      next[tail] = 0;
-      priv[tail] = 0;
-    }
+  #drain(zone: Zone, cpu: number, pages: number, first: number): void {
+    freePcppagesBulk(zone, zone.pcp[cpu], pages, first, this.blockTypes, this.#trace, this.#traceDrain);
   }
 
-  /** Frees part of a block's tails. */
-  #freeTail(head: Pfn, start: Pfn, order: number): void {
-    const { flags, next, private: priv } = this.frames;
-    flags[start] = 0;
-    next[start] = 0;
-    priv[start] = 0;
-    for (let tail = start + 1; tail < start + (1 << order); tail++) next[tail] = start;
-    if (order > 0) priv[start + 1] = order;
-    bugOn(head >= start, 'free_pages: a tail below its head');
-    this.#freeFrozen(start, order);
-  }
-
-  /** Gives pages back to the zone: oldest first, list by list from `index`. @linux mm/page_alloc.c:free_pcppages_bulk */
-  #drain(zone: Zone, pcp: PerCpuPages, pages: number, first: number): void {
-    let left = Math.min(pages, pcp.count);
-    let index = first;
-    while (left > 0) {
-      while (pcp.head[index] === 0) index = index + 1 === NR_PCP_LISTS ? 0 : index + 1;
-      const order = pcpOrder(index);
-      while (left > 0 && pcp.head[index] !== 0) {
-        const pfn = pcp.shift(index);
-        const type = this.blockTypes[pfn >>> PAGEBLOCK_ORDER];
-        left -= 1 << order;
-        pcp.count -= 1 << order;
-        zone.give(pfn, order, type);
-        if (this.#trace.enabled) this.#trace.emit(this.#traceDrain, pfn, order, type);
-      }
-    }
-  }
-
-  /** @linux include/linux/sched/mm.h:current_gfp_context */
-  #currentGfp(gfp: number): number {
-    const flags = this.currentFlags;
-    let narrowed = gfp;
-    if ((flags & PF_MEMALLOC_NOIO) !== 0) narrowed &= ~(__GFP_IO | __GFP_FS);
-    else if ((flags & PF_MEMALLOC_NOFS) !== 0) narrowed &= ~__GFP_FS;
-    if ((flags & PF_MEMALLOC_PIN) !== 0) narrowed &= ~__GFP_MOVABLE;
-    return narrowed;
-  }
-
-  /** Breaking into another type's pageblock: asks reclaim for some room, so that it happens less. @linux mm/page_alloc.c:boost_watermark */
-  #onFallback(zone: Zone, allocFlags: number): void {
+  /** A pageblock is about to be mixed: asks reclaim for some room, so that it happens less. @linux mm/page_alloc.c:boost_watermark */
+  #boostWatermark(zone: Zone, allocFlags: number): void {
     if (this.#trace.enabled) this.#trace.emit(this.#traceFallback, zone.index, allocFlags);
     const factor = this.sysctl.watermarkBoostFactor;
     if (factor === 0 || PAGEBLOCK_PAGES * 4 > zone.managed) return;
-    const share = Math.floor((zone.watermark[WMARK_HIGH] * factor) / 10_000);
-    if (share === 0) return;
-    zone.watermarkBoost = Math.min(zone.watermarkBoost + PAGEBLOCK_PAGES, Math.max(PAGEBLOCK_PAGES, share));
+    const most = Math.floor((zone.watermark[WMARK_HIGH] * factor) / 10_000);
+    if (most === 0) return;
+    zone.setWatermarkBoost(Math.min(zone.watermarkBoost + PAGEBLOCK_PAGES, Math.max(PAGEBLOCK_PAGES, most)));
     if ((allocFlags & ALLOC_KSWAPD) !== 0) zone.boostedWatermark = true;
   }
 
@@ -723,76 +631,4 @@ export class PageAlloc {
     if (zone === undefined) throw new KernelBug(`frame ${pfn} is not memory`);
     return zone;
   }
-
-  #badPage(pfn: Pfn, when: string): never {
-    const { flags, refcount, mapcount, mapping } = this.frames;
-    throw new KernelBug(
-      `bad page: frame ${pfn} ${when}: refcount ${refcount[pfn]}, mapcount ${mapcount[pfn]}, mapping ${mapping[pfn]}, flags ${pageFlagsText(flags[pfn]) || 'none'}`,
-    );
-  }
-
-  // ---- boot
-
-  /** Gives the zones what is not reserved. @linux mm/memblock.c:memblock_free_all */
-  #handOver(): void {
-    const { memblock, maxPfn } = this.#layout;
-    const { taken } = this.frames;
-    for (const { start, end } of this.frames.bootRanges) setBits(taken, start, end);
-    for (const { start, end, late } of memblock.reserved) if (late) setBits(taken, start, end);
-    setBits(taken, maxPfn, taken.length * 32);
-    for (const zone of this.#populated) {
-      for (const { start, end } of memblock.freeRanges(zone.startPfn, zone.endPfn)) zone.addManaged(start, end, false);
-    }
-  }
-
-  /** Gives the zones what only boot needed. The watermarks do not follow: they were set before. @linux mm/page_alloc.c:free_reserved_area */
-  #freeInitmem(): void {
-    for (const { start, end, late } of this.#layout.memblock.reserved) {
-      if (!late) continue;
-      for (const zone of this.#populated) {
-        const from = Math.max(start, zone.startPfn);
-        const to = Math.min(end, zone.endPfn);
-        if (from < to) zone.addManaged(from, to, true);
-      }
-    }
-  }
-
-  /** The frames of a zone: in use with references, a tail of such a block, or on a per-CPU list. */
-  #validateFrames(zone: Zone): void {
-    const { flags, refcount, taken } = this.frames;
-    let idle = 0;
-    for (const { start, end } of zone.touchedRanges()) {
-      for (let pfn = start; pfn < end; pfn++) {
-        if ((taken[pfn >>> 5] & (1 << (pfn & 31))) === 0) continue;
-        const references = refcount[pfn];
-        if (references > 0) continue;
-        bugOn(references < 0, `frame ${pfn}: references below 0`);
-        if ((flags[pfn] & PG_TAIL) === 0) {
-          bugOn(flags[pfn] !== 0, `frame ${pfn}: flags ${pageFlagsText(flags[pfn])} without references`);
-          idle++;
-          continue;
-        }
-        const head = this.frames.next[pfn];
-        bugOn(head >= pfn || pfn - head >= 1 << blockOrder(this.frames, head), `frame ${pfn}: tail of a block that does not hold it`);
-        bugOn(refcount[head] <= 0, `frame ${pfn}: tail of a block without references`);
-      }
-    }
-    const onLists = zone.nrPcpPages();
-    bugOn(idle !== onLists, `zone ${zone.name}: ${idle} frames without references, but ${onLists} on per-CPU lists: some are lost`);
-  }
 }
-
-/** For each pageblock the position in `zones` of the one zone it is in, 255 where there is none or several. */
-function mapZones(zones: readonly Zone[], nrBlocks: number): Uint8Array {
-  bugOn(zones.length > 254, 'more zones than the pageblock map can name');
-  const map = new Uint8Array(nrBlocks).fill(255);
-  zones.forEach((zone, i) => {
-    map.fill(i, Math.floor(zone.startPfn / PAGEBLOCK_PAGES), Math.ceil(zone.endPfn / PAGEBLOCK_PAGES));
-  });
-  // Where two zones meet inside a pageblock, neither owns it.
-  for (const { startPfn } of zones) {
-    if (startPfn % PAGEBLOCK_PAGES !== 0 && zones.some(({ endPfn }) => endPfn === startPfn)) map[startPfn >>> PAGEBLOCK_ORDER] = 255;
-  }
-  return map;
-}
-

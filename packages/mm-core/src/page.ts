@@ -79,6 +79,9 @@ export const PG_KSM = 1 << 24;
 /** Taken out of use. */
 export const PG_OFFLINE = 1 << 25;
 
+/** Head of an allocated block that is not compound. */
+export const PG_BLOCK = 1 << 26;
+
 /** Printable names of the flags, by bit. */
 export const PAGE_FLAG_NAMES: readonly string[] = [
   'locked',
@@ -107,6 +110,7 @@ export const PAGE_FLAG_NAMES: readonly string[] = [
   'private',
   'ksm',
   'offline',
+  'block',
 ];
 
 /** The names of the flags set in `flags`, as in `locked|dirty`. */

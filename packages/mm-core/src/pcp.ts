@@ -66,6 +66,15 @@ export class PerCpuPages {
     this.prev = frames.prev;
   }
 
+  /** Sets the bounds of {@link high}. */
+  setBounds(batch: number, highMin: number, highMax: number): void {
+    this.batch = batch;
+    this.highMin = highMin;
+    this.highMax = highMax;
+    // A list that was used has found its size within the old bounds.
+    if (this.high > 0) this.high = clamp(this.high, highMin, highMax);
+  }
+
   /** Takes the first block of a list that is not empty. */
   pop(index: number): Pfn {
     const pfn = this.head[index];
@@ -74,6 +83,16 @@ export class PerCpuPages {
     if (after === 0) this.tail[index] = 0;
     else this.prev[after] = 0;
     return pfn;
+  }
+
+  /** Takes the page `pfn`, which is the first of a list of order 0, and accounts for it. */
+  takeFirst(list: number, pfn: Pfn): void {
+    const after = this.next[pfn];
+    this.head[list] = after;
+    if (after === 0) this.tail[list] = 0;
+    else this.prev[after] = 0;
+    this.count--;
+    this.freeCount >>= 1;
   }
 
   /** Puts a block first. */
@@ -124,6 +143,25 @@ export class PerCpuPages {
       batch = Math.min(batch, most);
     }
     return batch > 1 ? Math.max(batch >> order, 2) : batch;
+  }
+
+  /**
+   * Puts a page of order 0 first and accounts for it.
+   *
+   * @returns whether that is all: otherwise {@link pagesToFree} is to be asked
+   */
+  pushPage(list: number, pfn: Pfn): boolean {
+    const after = this.head[list];
+    this.next[pfn] = after;
+    this.prev[pfn] = 0;
+    this.head[list] = pfn;
+    if (after === 0) this.tail[list] = pfn;
+    else this.prev[after] = pfn;
+    if (++this.count >= this.high) return false;
+    this.allocFactor >>= 1;
+    this.flags = 0;
+    if (this.freeCount < this.batch << PCP_BATCH_SCALE_MAX) this.freeCount++;
+    return true;
   }
 
   /**

@@ -36,7 +36,6 @@ export class PageAllocSysctl {
   readonly #zones: readonly Zone[];
   readonly #nrCpus: number;
   readonly #rules: WatermarkRules;
-  readonly #pageblockPages: number;
   #minFreeKbytes = 0;
   /** What was written; −1 where nothing was. */
   #userMinFreeKbytes = -1;
@@ -46,14 +45,12 @@ export class PageAllocSysctl {
   #percpuPagelistHighFraction = 0;
   #transparentHugepage = false;
 
-  /** @param pageblockPages frames of a huge page */
-  constructor(nodes: readonly MemoryNode[], nrCpus: number, ratio: readonly number[], rules: WatermarkRules, pageblockPages: number) {
+  constructor(nodes: readonly MemoryNode[], nrCpus: number, ratio: readonly number[], rules: WatermarkRules) {
     this.#nodes = nodes;
     this.#zones = nodes.flatMap((node) => node.zones);
     this.#nrCpus = nrCpus;
     this.#lowmemReserveRatio = ratio;
     this.#rules = rules;
-    this.#pageblockPages = pageblockPages;
   }
 
   /** KiB to keep free: what all min watermarks come to. */
@@ -129,7 +126,7 @@ export class PageAllocSysctl {
   /** Switches huge pages on (always, madvise) or off (never), which moves `min_free_kbytes`. @linux mm/khugepaged.c:start_stop_khugepaged */
   setTransparentHugepage(on: boolean): void {
     this.#transparentHugepage = on;
-    if (on) this.#minFreeKbytes = Math.max(this.#minFreeKbytes, recommendedMinFreeKbytes(this.#zones, this.#pageblockPages));
+    if (on) this.#minFreeKbytes = Math.max(this.#minFreeKbytes, recommendedMinFreeKbytes(this.#zones, this.#rules.pageblockPages));
     else this.#calculateMinFree();
     this.#setupWmarks();
   }

@@ -4,7 +4,6 @@
  * All figures are whole numbers of pages unless a name says KiB; divisions round down, as the kernel's do. Every rule
  * came out exactly for 57 recorded boots of real kernels, after each of eight writes to `/proc/sys/vm`.
  */
-import { PAGEBLOCK_PAGES } from './page.ts';
 import { WMARK_HIGH, WMARK_LOW, WMARK_MIN, WMARK_PROMO } from './alloc-flags.ts';
 import type { Zone } from './zone.ts';
 import { ZONE_HIGHMEM, ZONE_MOVABLE } from './zone-types.ts';
@@ -19,6 +18,8 @@ export interface WatermarkRules {
   readonly movableLikeHighmem: boolean;
   /** The per-CPU lists find their size between two bounds (since 6.7). */
   readonly pcpAutoTune: boolean;
+  /** Frames of a huge page: 512, or 1024 on 32 bits without PAE. */
+  readonly pageblockPages: number;
 }
 
 /** @linux mm/page_alloc.c:setup_per_zone_wmarks */
@@ -61,7 +62,7 @@ export function setupPerZoneWmarks(zones: readonly Zone[], sysctl: WatermarkSysc
     watermark[WMARK_LOW] = min + gap;
     watermark[WMARK_HIGH] = min + 2 * gap;
     watermark[WMARK_PROMO] = min + 3 * gap;
-    zone.watermarkBoost = 0;
+    zone.setWatermarkBoost(0);
   }
 }
 
@@ -81,6 +82,7 @@ export function setupPerZoneLowmemReserve(zones: readonly Zone[], ratio: readonl
       above += zones[j].managed;
       if (ratio[i] > 0 && managed > 0) lowmemReserve[j] = Math.floor(above / ratio[i]);
     }
+    zones[i].marksChanged();
   }
 }
 
@@ -103,10 +105,10 @@ export function calculateMinFreeKbytes(pages: number): number {
 /**
  * What huge pages need to be kept free, in KiB: room for pageblocks of each type in each zone, at most a twentieth.
  *
- * @param pageblockPages 512, or 1024 on 32 bits without PAE
+ * @param pageblockPages frames of a huge page
  * @linux mm/khugepaged.c:set_recommended_min_free_kbytes
  */
-export function recommendedMinFreeKbytes(zones: readonly Zone[], pageblockPages: number = PAGEBLOCK_PAGES): number {
+export function recommendedMinFreeKbytes(zones: readonly Zone[], pageblockPages: number): number {
   const populated = zones.filter((zone) => zone.present > 0 && zone.kind < ZONE_HIGHMEM).length;
   // Two pageblocks for migration, and one for each pair of the three migrate types that have per-CPU lists.
   const pages = pageblockPages * populated * (2 + 3 * 3);
@@ -142,9 +144,7 @@ export function setPagesetHighAndBatch(zone: Zone, nrCpus: number, highFraction:
   const highMin = zoneHighsize(total, nrCpus, batch);
   const highMax = highFraction > 0 || !rules.pcpAutoTune ? highMin : zoneHighsize(Math.floor(zone.managed / 8), nrCpus, batch);
   for (const pcp of zone.pcp) {
-    pcp.batch = batch;
-    pcp.highMin = highMin;
-    pcp.highMax = highMax;
+    pcp.setBounds(batch, highMin, highMax);
     if (!rules.pcpAutoTune) pcp.high = highMin;
   }
 }

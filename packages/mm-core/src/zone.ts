@@ -9,7 +9,7 @@
  */
 import { bugOn, popcount32 } from '@pagelab/lib';
 import type { Pfn } from '@pagelab/hw';
-import { ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NON_BLOCK, ALLOC_OOM, ALLOC_RESERVES } from './alloc-flags.ts';
+import { WMARK_HIGH, ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NON_BLOCK, ALLOC_OOM, ALLOC_RESERVES } from './alloc-flags.ts';
 import { MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_PCPTYPES, MIGRATE_TYPES } from './migratetype.ts';
 import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER } from './page.ts';
 import type { PageFrames } from './page.ts';
@@ -55,7 +55,7 @@ export class Zone {
   nrFree = 0;
   /** Watermarks in pages, by WMARK_*; without the boost. @linux include/linux/mmzone.h:zone._watermark */
   readonly watermark = new Int32Array(4);
-  /** Added to each watermark, after pageblocks had to be mixed. */
+  /** Added to each watermark, after pageblocks had to be mixed. Set by {@link setWatermarkBoost}. */
   watermarkBoost = 0;
   /** Pages kept from allocations that could use the zone of the index too. `protection` in `/proc/zoneinfo`. */
   readonly lowmemReserve: Int32Array;
@@ -66,6 +66,11 @@ export class Zone {
   nrFreeCma = 0;
   /** Pages that belong to CMA regions. */
   cmaPages = 0;
+  /**
+   * Whether the free pages that anybody may have exceed the high watermark and all that is kept for lower zones: an
+   * allocation of a page then needs no closer look.
+   */
+  plenty = false;
   /** Below its high watermark when last looked at. @linux include/linux/mmzone.h:ZONE_BELOW_HIGH */
   belowHigh = false;
   /** kswapd is to be woken on account of the boost. @linux include/linux/mmzone.h:ZONE_BOOSTED_WATERMARK */
@@ -81,6 +86,8 @@ export class Zone {
   refusals = 0;
   lastRefusal = '';
 
+  /** What {@link plenty} compares with. */
+  #plentyMark = 0;
   readonly #frames: PageFrames;
   readonly #blockTypes: Uint8Array;
   readonly #managedRanges: FrameRange[] = [];
@@ -204,6 +211,7 @@ export class Zone {
     }
     this.nrFree -= pages;
     if (this.nrReservedHighatomic !== 0 || this.cmaPages !== 0) this.countSpecial();
+    else this.plenty = this.nrFree > this.#plentyMark;
     return pfn;
   }
 
@@ -223,12 +231,14 @@ export class Zone {
     this.nrFree += pages;
     this.allocator.free(pfn, order, migratetype, false);
     if (this.nrReservedHighatomic !== 0 || this.cmaPages !== 0) this.countSpecial();
+    else this.plenty = this.nrFree > this.#plentyMark;
   }
 
   /** Recounts the free pages that ordinary allocations may not have. */
   countSpecial(): void {
     this.nrFreeHighatomic = this.allocator.nrFreeOfType(MIGRATE_HIGHATOMIC);
     this.nrFreeCma = this.allocator.nrFreeOfType(MIGRATE_CMA);
+    this.plenty = this.nrFree - this.nrFreeHighatomic - this.nrFreeCma > this.#plentyMark;
   }
 
   /** Moves the free pages of the pageblock at `start` to another type, and makes it of that type. @linux mm/page_alloc.c:move_freepages_block */
@@ -272,6 +282,18 @@ export class Zone {
     if ((allocFlags & ALLOC_CMA) !== 0) types |= 1 << MIGRATE_CMA;
     if ((allocFlags & (ALLOC_HIGHATOMIC | ALLOC_OOM)) !== 0) types |= 1 << MIGRATE_HIGHATOMIC;
     return this.allocator.hasFree(order, types);
+  }
+
+  /** To be called when a watermark or the lowmem reserve has changed. */
+  marksChanged(): void {
+    this.#plentyMark = this.wmarkPages(WMARK_HIGH) + this.lowmemReserve.reduce((most, kept) => Math.max(most, kept), 0);
+    this.countSpecial();
+  }
+
+  /** Raises or lowers the boost of the watermarks, in pages. */
+  setWatermarkBoost(pages: number): void {
+    this.watermarkBoost = pages;
+    this.marksChanged();
   }
 
   /** Free pages that do not count for an allocation. @linux mm/page_alloc.c:__zone_watermark_unusable_free */

@@ -1,0 +1,98 @@
+/**
+ * From a memory map to zones full of free pages.
+ */
+import { bugOn } from '@pagelab/lib';
+import { MIGRATE_MOVABLE } from './migratetype.ts';
+import type { BootLayout } from './mm-init.ts';
+import { LOCAL_DISTANCE, MemoryNode, REMOTE_DISTANCE, fallbackOrders } from './node.ts';
+import { PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PageFrames } from './page.ts';
+import type { PageAllocatorFactory } from './page-allocator.ts';
+import { Zone, setBits } from './zone.ts';
+
+/** What {@link bootZones} makes. */
+export interface BootedZones {
+  readonly frames: PageFrames;
+  /** Migrate type of each pageblock. */
+  readonly blockTypes: Uint8Array;
+  readonly nodes: readonly MemoryNode[];
+  /** All zones by node, ascending, empty ones included. */
+  readonly zones: readonly Zone[];
+  /** Those with memory. */
+  readonly populated: readonly Zone[];
+  /** For each pageblock the position in `populated` of the zone it is in, 255 where it is in none or several. */
+  readonly zoneOfBlock: Uint8Array;
+}
+
+/** Makes frames, zones and nodes, and hands the zones what boot has not reserved. @linux mm/mm_init.c:mm_core_init */
+export function bootZones(
+  layout: BootLayout,
+  options: {
+    readonly nrCpus: number;
+    readonly distances: readonly (readonly number[])[] | undefined;
+    readonly memorylessFirst: boolean;
+    readonly pageAllocator: PageAllocatorFactory;
+    readonly onFallback: (zone: Zone, allocFlags: number) => void;
+  },
+): BootedZones {
+  const { maxPfn } = layout;
+  const frames = new PageFrames(maxPfn);
+  const nrBlocks = Math.ceil(maxPfn / PAGEBLOCK_PAGES);
+  // Memory begins as movable: user pages are most of it, and what else is needed claims its pageblocks.
+  const blockTypes = new Uint8Array(nrBlocks).fill(MIGRATE_MOVABLE);
+  const nrZones = layout.zones.length / layout.nodes.length;
+  const zones = layout.zones.map((shape) => new Zone(shape, frames, blockTypes, { ...options, nrZones }));
+  const zonesOf = (nid: number): readonly Zone[] => zones.slice(nid * nrZones, (nid + 1) * nrZones);
+  const nids = layout.nodes.map(({ nid }) => nid);
+  const distances = options.distances ?? nids.map((from) => nids.map((to) => (from === to ? LOCAL_DISTANCE : REMOTE_DISTANCE)));
+  const orders = fallbackOrders(
+    distances,
+    nids.map((nid) => zonesOf(nid).some((zone) => zone.present > 0)),
+    layout.nodes.map(({ cpus }) => cpus.length > 0),
+    options.memorylessFirst,
+  );
+  const nodes = layout.nodes.map((node, i) => new MemoryNode(node, distances[i], orders[i], zonesOf));
+  const populated = zones.filter((zone) => zone.present > 0);
+  handOver(layout, frames, populated);
+  return { frames, blockTypes, nodes, zones, populated, zoneOfBlock: mapZones(populated, nrBlocks) };
+}
+
+/** Gives the zones what is not reserved. @linux mm/memblock.c:memblock_free_all */
+function handOver(layout: BootLayout, frames: PageFrames, zones: readonly Zone[]): void {
+  const { memblock, maxPfn } = layout;
+  const { taken } = frames;
+  frames.bootRanges = memblock.ownedRanges(maxPfn);
+  for (const { start, end } of frames.bootRanges) setBits(taken, start, end);
+  for (const { start, end, late } of memblock.reserved) if (late) setBits(taken, start, end);
+  setBits(taken, maxPfn, taken.length * 32);
+  for (const zone of zones) {
+    for (const { start, end } of memblock.freeRanges(zone.startPfn, zone.endPfn)) zone.addManaged(start, end, false);
+  }
+}
+
+/**
+ * Gives the zones what only boot needed. Watermarks do not follow: they were set before.
+ *
+ * @linux mm/page_alloc.c:free_reserved_area
+ */
+export function freeInitmem(layout: BootLayout, zones: readonly Zone[]): void {
+  for (const { start, end, late } of layout.memblock.reserved) {
+    if (!late) continue;
+    for (const zone of zones) {
+      const from = Math.max(start, zone.startPfn);
+      const to = Math.min(end, zone.endPfn);
+      if (from < to) zone.addManaged(from, to, true);
+    }
+  }
+}
+
+function mapZones(zones: readonly Zone[], nrBlocks: number): Uint8Array {
+  bugOn(zones.length > 254, 'more zones than the pageblock map can name');
+  const map = new Uint8Array(nrBlocks).fill(255);
+  zones.forEach((zone, i) => map.fill(i, zone.startPfn >>> PAGEBLOCK_ORDER, Math.ceil(zone.endPfn / PAGEBLOCK_PAGES)));
+  // A pageblock in which two zones meet is in neither.
+  for (const zone of zones) {
+    const first = zone.startPfn >>> PAGEBLOCK_ORDER;
+    if (zones.some((other) => other !== zone && (other.endPfn - 1) >>> PAGEBLOCK_ORDER === first)) map[first] = 255;
+  }
+  return map;
+}
