@@ -183,12 +183,11 @@ export function unlinkAnonVmas(vma: VmArea): void {
     vma.anonVma = null;
   }
   // The newest first: a root outlives the rest of its family.
-  for (let i = links.length - 1; i >= 0; i--) {
-    const { anonVma, object } = links[i];
+  while (links.length > 0) {
+    const { anonVma, object } = links.pop()!;
     vm.caches.anonVmaChain.free(object);
     if (anonVma.chains.size === 0) putAnonVma(vm, anonVma);
   }
-  links.length = 0;
 }
 
 /** Before a VMA's bounds or offset change: takes it out of the interval trees of its file and its anon_vmas. */

@@ -155,27 +155,26 @@ export class PteTableWalk {
   /** Host word of the third-level entry above the table. */
   pmdEntry = 0;
 
-  readonly #ram: PhysicalMemory;
-  readonly #pgd: number;
-  readonly #end: VirtAddr;
-  #from: VirtAddr;
+  private readonly ram: PhysicalMemory;
+  private readonly pgd: number;
+  private readonly end: VirtAddr;
+  private from: VirtAddr;
 
   /** `start` and `end` are page-aligned user addresses. */
   constructor(mm: MmStruct, start: VirtAddr, end: VirtAddr) {
-    this.#ram = mm.vm.ram;
-    this.#pgd = this.#ram.frameWord(mm.pgd);
-    this.#from = start;
-    this.#end = end;
+    this.ram = mm.vm.ram;
+    this.pgd = this.ram.frameWord(mm.pgd);
+    this.from = start;
+    this.end = end;
   }
 
   /** Goes to the next table; false where there is none left. */
   next(): boolean {
-    const end = this.#end;
-    const ram = this.#ram;
+    const { end, ram } = this;
     const { i32 } = ram;
-    let addr = this.#from;
+    let addr = this.from;
     while (addr < end) {
-      const pud = tableBelow(ram, this.#pgd + pgdIndex(addr) * 2);
+      const pud = tableBelow(ram, this.pgd + pgdIndex(addr) * 2);
       if (pud < 0) {
         addr = nextBoundary(addr, PGDIR_SIZE);
         continue;
@@ -194,7 +193,7 @@ export class PteTableWalk {
       this.entry = tableBelow(ram, this.pmdEntry) + pteSlot * 2;
       this.addr = addr;
       this.count = Math.min(512 - pteSlot, (end - addr) / PAGE_SIZE);
-      this.#from = addr + this.count * PAGE_SIZE;
+      this.from = addr + this.count * PAGE_SIZE;
       return true;
     }
     return false;

@@ -297,7 +297,7 @@ function validateTlbs(vm: Vm): void {
       if (mm.pgd * PAGE_SIZE === cpu.cr3) owner = mm;
     });
     if (owner === undefined) continue;
-    const { tags, u32, base } = cpu.tlb;
+    const { tags } = cpu.tlb;
     for (let at = 0; at < tags.length; at++) {
       const page = tags[at];
       if (Number.isNaN(page)) continue;
@@ -307,7 +307,7 @@ function validateTlbs(vm: Vm): void {
       const lo = vm.ram.i32[entry];
       const hi = vm.ram.i32[entry + 1];
       const frame = vm.ram.frameWord(pfnOf(lo, hi));
-      check((lo & PTE_PRESENT) !== 0 && frame === u32[at % TLB_ENTRIES] + base, where);
+      check((lo & PTE_PRESENT) !== 0 && frame === cpu.tlb.lookup(page, at - (at % TLB_ENTRIES)), where);
       const needed = at >= TLB_EXEC ? 0 : at >= TLB_WRITE ? PTE_RW | PTE_DIRTY : 0;
       check((lo & needed) === needed, `${where} for writing`);
       check(at < TLB_EXEC || (hi & PTE_NX_HI) === 0, `${where} for fetching`);
