@@ -20,6 +20,7 @@ import { growColumn } from './columns.ts';
 
 export const LEAF_SHIFT = 4;
 export const LEAF_SLOTS = 1 << LEAF_SHIFT;
+export const LEAF_MASK = LEAF_SLOTS - 1;
 export const LEAF_MAX = LEAF_SLOTS - 1;
 export const LEAF_LINKS = 4;
 export const LEAF_NEXT = 1;

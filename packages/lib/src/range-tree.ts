@@ -1,21 +1,16 @@
 import { bugOn } from './assert.ts';
 import { RangeCursor } from './range-cursor.ts';
 import { findGapAbove, findGapBelow } from './range-gap.ts';
+import { RangeLookup } from './range-lookup.ts';
 import {
-  INNER_MAX, INNER_SHIFT, INNER_SLOTS, LEAF_LINKS, LEAF_MAX, LEAF_NEXT, LEAF_PREV, LEAF_SHIFT, LEAF_SLOTS, MAX_LEVELS,
-  RangePool, firstAboveInLeaf, firstAboveInNode,
+  INNER_MAX, INNER_SHIFT, INNER_SLOTS, LEAF_LINKS, LEAF_MASK, LEAF_MAX, LEAF_SHIFT, LEAF_SLOTS, MAX_LEVELS,
+  firstAboveInLeaf, firstAboveInNode,
 } from './range-pool.ts';
 import { validateRangeTree } from './range-validate.ts';
 
-const LEAF_MASK = LEAF_SLOTS - 1;
 /** Nodes that hold no more than these are joined with a neighbour that has room. */
 const LEAF_FEW = LEAF_SLOTS / 4;
 const INNER_FEW = INNER_SLOTS / 4;
-
-/** Trees from this height on keep hints: below it, going down is as fast as a hint. */
-const HINT_HEIGHT = 3;
-const HINTS_PER_LEAF = 4;
-const NO_HINTS = new Int32Array(0);
 
 /**
  * Ranges of numbers that do not overlap, each with a value: what Linux's maple tree does for an address space.
@@ -26,27 +21,12 @@ const NO_HINTS = new Int32Array(0);
  *
  * @linux lib/maple_tree.c
  */
-export class RangeTree<T> extends RangePool<T> {
-  /** The leaf or inner node at the top. */
-  root: number;
-  /** Levels of inner nodes; 0 where the root is a leaf. */
-  height = 0;
-  /** End of the last range; -Infinity in an empty tree. */
-  private top = -Infinity;
-  private nrRanges = 0;
+export class RangeTree<T> extends RangeLookup<T> {
   /** The way down of the last `descend`: node and slot by level; level 1 is the one above the leaves. */
   private readonly pathNode = new Int32Array(MAX_LEVELS);
   private readonly pathSlot = new Int32Array(MAX_LEVELS);
   /** The leaf at the end of that way, -1 once nodes moved. */
   private pathLeaf = -1;
-  /** Leaf where the last address of each stretch of 1 / hintScale was found. Only a guess: the leaf shows if it is right. */
-  private hints: Int32Array = NO_HINTS;
-  private hintScale = 0;
-
-  constructor() {
-    super();
-    this.root = this.allocLeaf();
-  }
 
   /** Ranges held. */
   get size(): number {
@@ -294,7 +274,7 @@ export class RangeTree<T> extends RangePool<T> {
     this.top = -Infinity;
     this.nrRanges = 0;
     this.pathLeaf = -1;
-    this.hints = NO_HINTS;
+    this.dropHints();
   }
 
   /** Recomputes every invariant of the tree. @throws KernelBug at the first that does not hold */
@@ -303,108 +283,6 @@ export class RangeTree<T> extends RangePool<T> {
     bugOn(ranges !== this.nrRanges, 'range tree: size is wrong');
     bugOn(top !== this.top, 'range tree: end of the last range is wrong');
     this.validateFree(leaves, inners);
-  }
-
-  /**
-   * Returns the position of the first range that ends above `addr`, -1 where there is none. A position is a slot of a
-   * leaf and holds until the tree changes.
-   */
-  locate(addr: number): number {
-    if (addr >= this.top) return -1;
-    if (this.height < HINT_HEIGHT) return this.locateFromRoot(addr);
-    const { hints, leafEnds } = this;
-    // The low bits of the number of the stretch are its place among the hints.
-    const leaf = hints[(addr * this.hintScale) & (hints.length - 1)]!;
-    const base = leaf << LEAF_SHIFT;
-    const position = firstAboveInLeaf(leafEnds, base, addr);
-    // What is found is right where a range of this leaf ends at or before `addr` or starts there, and another ends above.
-    if (leafEnds[position] !== Infinity && (position > base || this.leafStarts[base]! <= addr)) return position;
-    return this.locateBeside(leaf, addr);
-  }
-
-  /** Returns the position of the last range that starts below `addr`, -1 where there is none. */
-  locateBefore(addr: number): number {
-    const position = this.locate(addr);
-    if (position < 0) return this.lastPosition();
-    return this.leafStarts[position]! < addr ? position : this.before(position);
-  }
-
-  /** Returns the position of the last range, -1 in an empty tree. */
-  lastPosition(): number {
-    if (this.nrRanges === 0) return -1;
-    let node = this.root;
-    for (let level = this.height; level > 0; level--) {
-      node = this.innerKids[(node << INNER_SHIFT) + this.innerCounts[node]! - 1]!;
-    }
-    return (node << LEAF_SHIFT) + this.leafLinks[node * LEAF_LINKS]! - 1;
-  }
-
-  /** Returns the value of the range at a position, undefined for position -1. */
-  valueAt(position: number): T | undefined {
-    return position < 0 ? undefined : this.values[position];
-  }
-
-  /** Returns the position behind a position, -1 behind the last. */
-  after(position: number): number {
-    const links = (position >>> LEAF_SHIFT) * LEAF_LINKS;
-    if ((position & LEAF_MASK) + 1 < this.leafLinks[links]!) return position + 1;
-    const leaf = this.leafLinks[links + LEAF_NEXT]!;
-    return leaf < 0 ? -1 : leaf << LEAF_SHIFT;
-  }
-
-  /** Returns the position before a position, -1 before the first. */
-  before(position: number): number {
-    if ((position & LEAF_MASK) > 0) return position - 1;
-    const leaf = this.leafLinks[(position >>> LEAF_SHIFT) * LEAF_LINKS + LEAF_PREV]!;
-    return leaf < 0 ? -1 : (leaf << LEAF_SHIFT) + this.leafLinks[leaf * LEAF_LINKS]! - 1;
-  }
-
-  /** Goes down to the first range that ends above `addr`, which is below `top`. */
-  private locateFromRoot(addr: number): number {
-    const { innerHighs, innerKids } = this;
-    let node = this.root;
-    for (let level = this.height; level > 0; level--) {
-      node = innerKids[firstAboveInNode(innerHighs, node << INNER_SHIFT, addr)]!;
-    }
-    return firstAboveInLeaf(this.leafEnds, node << LEAF_SHIFT, addr);
-  }
-
-  /**
-   * As `locateFromRoot`, where the hint was `leaf` and did not show that it is right: looks at the leaves beside it, since
-   * a stretch may reach over two or lie before the first range of one, and else goes down and remembers the leaf.
-   */
-  private locateBeside(leaf: number, addr: number): number {
-    const { leafEnds, leafLinks } = this;
-    const base = leaf << LEAF_SHIFT;
-    const links = leaf * LEAF_LINKS;
-    const count = leafLinks[links]!;
-    if (count > 0 && leafEnds[base + count - 1]! > addr) {
-      const before = leafLinks[links + LEAF_PREV]!;
-      if (before < 0 || leafEnds[(before << LEAF_SHIFT) + leafLinks[before * LEAF_LINKS]! - 1]! <= addr) return base;
-    } else if (count > 0) {
-      const behind = leafLinks[links + LEAF_NEXT]!;
-      const position = firstAboveInLeaf(leafEnds, behind << LEAF_SHIFT, addr);
-      if (leafEnds[position] !== Infinity) return position;
-    }
-    const position = this.locateFromRoot(addr);
-    if (this.hints.length < this.nrLeaves * HINTS_PER_LEAF) this.growHints();
-    this.hints[(addr * this.hintScale) & (this.hints.length - 1)] = position >>> LEAF_SHIFT;
-    return position;
-  }
-
-  /** Makes room for hints, each for a stretch of about the HINTS_PER_LEAF-th part of the median leaf. */
-  private growHints(): void {
-    const spans: number[] = [];
-    const step = Math.max(1, Math.floor(this.nrLeaves / 63));
-    for (let leaf = 0; leaf < this.nrLeaves; leaf += step) {
-      const base = leaf << LEAF_SHIFT;
-      const count = this.leafLinks[leaf * LEAF_LINKS]!;
-      if (this.leafEnds[base] !== Infinity) spans.push(this.leafEnds[base + count - 1]! - this.leafStarts[base]!);
-    }
-    spans.sort((a, b) => a - b);
-    const span = spans[spans.length >> 1] ?? 1;
-    this.hintScale = 2 ** Math.ceil(Math.log2(HINTS_PER_LEAF / span));
-    this.hints = new Int32Array(2 ** Math.ceil(Math.log2(this.nrLeaves * HINTS_PER_LEAF + 1)));
   }
 
   /** Returns the leaf in which a range with this start belongs and records the way down to it. */
@@ -551,7 +429,6 @@ export class RangeTree<T> extends RangePool<T> {
     this.writeSummary(root, 1, this.height, before ? child : fresh);
     this.root = root;
     this.height++;
-    if (this.height >= HINT_HEIGHT && this.hints.length === 0) this.growHints();
   }
 
   /** Brings the tree in order after ranges were taken from the leaf at the end of the path. */
