@@ -34,17 +34,17 @@ export class Bitmap {
 
   /** @linux include/linux/bitops.h:__set_bit */
   set(bit: number): void {
-    this.words[bit >>> 5]! |= 1 << (bit & 31);
+    this.words[bit >>> 5] |= 1 << (bit & 31);
   }
 
   /** @linux include/linux/bitops.h:__clear_bit */
   clear(bit: number): void {
-    this.words[bit >>> 5]! &= ~(1 << (bit & 31));
+    this.words[bit >>> 5] &= ~(1 << (bit & 31));
   }
 
   /** @linux include/linux/bitops.h:test_bit */
   test(bit: number): boolean {
-    return (this.words[bit >>> 5]! & (1 << (bit & 31))) !== 0;
+    return (this.words[bit >>> 5] & (1 << (bit & 31))) !== 0;
   }
 
   /** Sets the bits `from` … `from + count - 1`. @linux lib/bitmap.c:bitmap_set */
@@ -58,12 +58,12 @@ export class Bitmap {
     const firstMask = -1 << (from & 31);
     const lastMask = -1 >>> (-end & 31);
     if (first === last) {
-      words[first]! |= firstMask & lastMask;
+      words[first] |= firstMask & lastMask;
       return;
     }
-    words[first]! |= firstMask;
+    words[first] |= firstMask;
     words.fill(0xffff_ffff, first + 1, last);
-    words[last]! |= lastMask;
+    words[last] |= lastMask;
   }
 
   /** Clears the bits `from` … `from + count - 1`. @linux lib/bitmap.c:bitmap_clear */
@@ -77,12 +77,12 @@ export class Bitmap {
     const firstMask = -1 << (from & 31);
     const lastMask = -1 >>> (-end & 31);
     if (first === last) {
-      words[first]! &= ~(firstMask & lastMask);
+      words[first] &= ~(firstMask & lastMask);
       return;
     }
-    words[first]! &= ~firstMask;
+    words[first] &= ~firstMask;
     words.fill(0, first + 1, last);
-    words[last]! &= ~lastMask;
+    words[last] &= ~lastMask;
   }
 
   /** Returns the first bit set at or after `from`, `size` where there is none. @linux lib/find_bit.c:_find_next_bit */
@@ -90,7 +90,7 @@ export class Bitmap {
     const { words, size } = this;
     if (from >= size) return size;
     let index = from >>> 5;
-    let word = words[index]! & (-1 << (from & 31));
+    let word = words[index] & (-1 << (from & 31));
     const end = (size + 31) >>> 5;
     while (word === 0) {
       if (++index >= end) return size;
@@ -99,16 +99,20 @@ export class Bitmap {
     return Math.min(size, index * 32 + lowestBit32(word));
   }
 
-  /** Returns the first bit clear at or after `from`, `size` where there is none. @linux lib/find_bit.c:_find_next_zero_bit */
+  /**
+   * Returns the first bit clear at or after `from`, `size` where there is none.
+   *
+   * @linux lib/find_bit.c:_find_next_zero_bit
+   */
   findNextZero(from: number): number {
     const { words, size } = this;
     if (from >= size) return size;
     let index = from >>> 5;
-    let word = ~words[index]! & (-1 << (from & 31));
+    let word = ~words[index] & (-1 << (from & 31));
     const end = (size + 31) >>> 5;
     while (word === 0) {
       if (++index >= end) return size;
-      word = ~words[index]!;
+      word = ~words[index];
     }
     return Math.min(size, index * 32 + lowestBit32(word));
   }
@@ -135,7 +139,7 @@ export class Bitmap {
   weight(): number {
     const { words } = this;
     let sum = 0;
-    for (let index = 0; index < words.length; index++) sum += popcount32(words[index]!);
+    for (let index = 0; index < words.length; index++) sum += popcount32(words[index]);
     return sum;
   }
 

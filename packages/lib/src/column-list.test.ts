@@ -21,22 +21,22 @@ describe('ColumnList', () => {
           expect(lists.isLinked(node)).toBe(on !== undefined);
           const kind = prng.below(8);
           if (kind === 0) {
-            expect(lists.popFront(head)).toBe(model[to]!.shift() ?? 0);
+            expect(lists.popFront(head)).toBe(model[to].shift() ?? 0);
           } else if (kind === 1) {
-            expect(lists.popBack(head)).toBe(model[to]!.pop() ?? 0);
+            expect(lists.popBack(head)).toBe(model[to].pop() ?? 0);
           } else if (kind === 2) {
             lists.splice(head, lists.head(other));
-            model[to]!.unshift(...model[other]!.splice(0));
+            model[to].unshift(...model[other].splice(0));
           } else if (kind === 3) {
             lists.spliceBack(head, lists.head(other));
-            model[to]!.push(...model[other]!.splice(0));
+            model[to].push(...model[other].splice(0));
           } else if (on === undefined) {
             if (kind < 6) {
               lists.pushFront(head, node);
-              model[to]!.unshift(node);
+              model[to].unshift(node);
             } else {
               lists.pushBack(head, node);
-              model[to]!.push(node);
+              model[to].push(node);
             }
           } else {
             on.splice(on.indexOf(node), 1);
@@ -44,10 +44,10 @@ describe('ColumnList', () => {
               lists.remove(node);
             } else if (kind < 6) {
               lists.moveTo(head, node);
-              model[to]!.unshift(node);
+              model[to].unshift(node);
             } else {
               lists.moveToBack(head, node);
-              model[to]!.push(node);
+              model[to].push(node);
             }
           }
           model.forEach((list, index) => {

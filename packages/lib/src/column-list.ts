@@ -47,7 +47,7 @@ export class ColumnList {
     return this.nrNodes + list;
   }
 
-  /** Makes `head` an empty list whatever it was; nodes it held keep their stale links. @linux INIT_LIST_HEAD */
+  /** Makes `head` an empty list whatever it was; nodes it held keep their stale links. @linux include/linux/list.h:INIT_LIST_HEAD */
   initHead(head: number): void {
     this.next[head] = head;
     this.prev[head] = head;
@@ -65,20 +65,20 @@ export class ColumnList {
 
   /** Returns the first node of a list, 0 where it is empty. @linux include/linux/list.h:list_first_entry_or_null */
   first(head: number): number {
-    const node = this.next[head]!;
+    const node = this.next[head];
     return node === head ? 0 : node;
   }
 
   /** Returns the last node of a list, 0 where it is empty. */
   last(head: number): number {
-    const node = this.prev[head]!;
+    const node = this.prev[head];
     return node === head ? 0 : node;
   }
 
   /** Puts a node that is on no list at the front of a list. @linux include/linux/list.h:list_add */
   pushFront(head: number, node: number): void {
     const { next, prev } = this;
-    const behind = next[head]!;
+    const behind = next[head];
     next[node] = behind;
     prev[node] = head;
     prev[behind] = node;
@@ -88,7 +88,7 @@ export class ColumnList {
   /** Puts a node that is on no list at the end of a list. @linux include/linux/list.h:list_add_tail */
   pushBack(head: number, node: number): void {
     const { next, prev } = this;
-    const before = prev[head]!;
+    const before = prev[head];
     next[node] = head;
     prev[node] = before;
     next[before] = node;
@@ -98,8 +98,8 @@ export class ColumnList {
   /** Takes a node off the list it is on. @linux include/linux/list.h:list_del */
   remove(node: number): void {
     const { next, prev } = this;
-    const behind = next[node]!;
-    const before = prev[node]!;
+    const behind = next[node];
+    const before = prev[node];
     next[before] = behind;
     prev[behind] = before;
     next[node] = 0;
@@ -109,9 +109,9 @@ export class ColumnList {
   /** Takes the first node off a list and returns it, 0 where the list is empty. */
   popFront(head: number): number {
     const { next, prev } = this;
-    const node = next[head]!;
+    const node = next[head];
     if (node === head) return 0;
-    const behind = next[node]!;
+    const behind = next[node];
     next[head] = behind;
     prev[behind] = head;
     next[node] = 0;
@@ -122,9 +122,9 @@ export class ColumnList {
   /** Takes the last node off a list and returns it, 0 where the list is empty. */
   popBack(head: number): number {
     const { next, prev } = this;
-    const node = prev[head]!;
+    const node = prev[head];
     if (node === head) return 0;
-    const before = prev[node]!;
+    const before = prev[node];
     prev[head] = before;
     next[before] = head;
     next[node] = 0;
@@ -135,11 +135,11 @@ export class ColumnList {
   /** Moves a node from the list it is on to the front of `head`. @linux include/linux/list.h:list_move */
   moveTo(head: number, node: number): void {
     const { next, prev } = this;
-    const oldBehind = next[node]!;
-    const oldBefore = prev[node]!;
+    const oldBehind = next[node];
+    const oldBefore = prev[node];
     next[oldBefore] = oldBehind;
     prev[oldBehind] = oldBefore;
-    const behind = next[head]!;
+    const behind = next[head];
     next[node] = behind;
     prev[node] = head;
     prev[behind] = node;
@@ -149,24 +149,24 @@ export class ColumnList {
   /** Moves a node from the list it is on to the end of `head`. @linux include/linux/list.h:list_move_tail */
   moveToBack(head: number, node: number): void {
     const { next, prev } = this;
-    const oldBehind = next[node]!;
-    const oldBefore = prev[node]!;
+    const oldBehind = next[node];
+    const oldBefore = prev[node];
     next[oldBefore] = oldBehind;
     prev[oldBehind] = oldBefore;
-    const before = prev[head]!;
+    const before = prev[head];
     next[node] = head;
     prev[node] = before;
     next[before] = node;
     prev[head] = node;
   }
 
-  /** Puts all nodes of `from` before those of `to`, in their order, and leaves `from` empty. @linux list_splice_init */
+  /** Puts all nodes of `from` before those of `to`, in their order, and leaves `from` empty. @linux include/linux/list.h:list_splice_init */
   splice(to: number, from: number): void {
     const { next, prev } = this;
-    const first = next[from]!;
+    const first = next[from];
     if (first === from) return;
-    const last = prev[from]!;
-    const behind = next[to]!;
+    const last = prev[from];
+    const behind = next[to];
     next[to] = first;
     prev[first] = to;
     next[last] = behind;
@@ -175,13 +175,17 @@ export class ColumnList {
     prev[from] = from;
   }
 
-  /** Puts all nodes of `from` behind those of `to`, in their order, and leaves `from` empty. @linux list_splice_tail_init */
+  /**
+   * Puts all nodes of `from` behind those of `to`, in their order, and leaves `from` empty.
+   *
+   * @linux include/linux/list.h:list_splice_tail_init
+   */
   spliceBack(to: number, from: number): void {
     const { next, prev } = this;
-    const first = next[from]!;
+    const first = next[from];
     if (first === from) return;
-    const last = prev[from]!;
-    const before = prev[to]!;
+    const last = prev[from];
+    const before = prev[to];
     next[before] = first;
     prev[first] = before;
     next[last] = to;
@@ -196,9 +200,9 @@ export class ColumnList {
    */
   forEach(head: number, visit: (node: number) => void): void {
     const { next } = this;
-    let node = next[head]!;
+    let node = next[head];
     while (node !== head) {
-      const behind = next[node]!;
+      const behind = next[node];
       visit(node);
       node = behind;
     }
@@ -207,14 +211,14 @@ export class ColumnList {
   /** Yields each node from the front. The list must not change meanwhile. */
   *iterate(head: number): IterableIterator<number> {
     const { next } = this;
-    for (let node = next[head]!; node !== head; node = next[node]!) yield node;
+    for (let node = next[head]; node !== head; node = next[node]!) yield node;
   }
 
   /** Returns how many nodes a list holds; costs a step a node. */
   length(head: number): number {
     const { next } = this;
     let count = 0;
-    for (let node = next[head]!; node !== head; node = next[node]!) count++;
+    for (let node = next[head]; node !== head; node = next[node]!) count++;
     return count;
   }
 
@@ -224,7 +228,7 @@ export class ColumnList {
     let count = 0;
     let row = head;
     do {
-      const behind = next[row]!;
+      const behind = next[row];
       bugOn(behind <= 0 || behind >= next.length, 'column list: link out of range');
       bugOn(prev[behind] !== row, 'column list: next and prev disagree');
       bugOn(behind >= nrNodes && behind !== head, 'column list: two heads in one ring');

@@ -17,7 +17,7 @@ describe('IntervalTree', () => {
             const first = prng.below(space);
             nodes.push(tree.insert(first, first + prng.below(1 + prng.below(space)), step));
           } else {
-            tree.remove(nodes.splice(prng.below(nodes.length), 1)[0]!);
+            tree.remove(nodes.splice(prng.below(nodes.length), 1)[0]);
           }
           tree.validate();
           expect(tree.size).toBe(nodes.length);

@@ -27,7 +27,7 @@ interface Node<T> extends IntervalNode<T> {
  * A binary tree ordered by (first, order of insertion), in heap order of priorities (a treap). The priorities are a
  * hash of the order of insertion: the same calls make the same tree. Each node knows the largest `last` below it.
  *
- * @linux lib/interval_tree.c
+ * @linux include/linux/interval_tree.h:interval_tree_node
  */
 export class IntervalTree<T> {
   private root: Node<T> | undefined = undefined;
@@ -48,7 +48,8 @@ export class IntervalTree<T> {
     bugOn(!(first <= last), 'interval tree: empty interval');
     const serial = this.nextSerial++;
     const node: Node<T> = {
-      first, last, value, serial, priority: hash32(serial), maxLast: last, left: undefined, right: undefined, parent: undefined,
+      first, last, value, serial, priority: hash32(serial), maxLast: last,
+      left: undefined, right: undefined, parent: undefined,
     };
     this.nrNodes++;
     let parent: Node<T> | undefined = undefined;
@@ -69,7 +70,11 @@ export class IntervalTree<T> {
     return node;
   }
 
-  /** Takes an interval away; O(log n). The handle must be of this tree and still in it. @linux lib/interval_tree.c:interval_tree_remove */
+  /**
+   * Takes an interval away; O(log n). The handle must be of this tree and still in it.
+   *
+   * @linux lib/interval_tree.c:interval_tree_remove
+   */
   remove(handle: IntervalNode<T>): void {
     const node = handle as Node<T>;
     while (node.left !== undefined && node.right !== undefined) {
@@ -77,7 +82,8 @@ export class IntervalTree<T> {
     }
     const child = node.left ?? node.right;
     const { parent } = node;
-    bugOn(parent === undefined ? this.root !== node : parent.left !== node && parent.right !== node, 'interval tree: not in the tree');
+    const isHeld = parent === undefined ? this.root === node : parent.left === node || parent.right === node;
+    bugOn(!isHeld, 'interval tree: not in the tree');
     if (child !== undefined) child.parent = parent;
     if (parent === undefined) this.root = child;
     else if (parent.left === node) parent.left = child;

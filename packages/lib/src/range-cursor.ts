@@ -21,12 +21,12 @@ export class RangeCursor<T> {
 
   /** Where the range the cursor stands on starts; NaN where it stands on none. */
   get start(): number {
-    return this.position < 0 ? NaN : this.tree.leafStarts[this.position]!;
+    return this.position < 0 ? NaN : this.tree.leafStarts[this.position];
   }
 
   /** Where the range the cursor stands on ends; NaN where it stands on none. */
   get end(): number {
-    return this.position < 0 ? NaN : this.tree.leafEnds[this.position]!;
+    return this.position < 0 ? NaN : this.tree.leafEnds[this.position];
   }
 
   /** Goes to the first range that ends above `addr` and returns its value; O(log n). */

@@ -19,7 +19,10 @@ export class RangeLookup<T> extends RangePool<T> {
   /** End of the last range; -Infinity in an empty tree. */
   protected top = -Infinity;
   protected nrRanges = 0;
-  /** Leaf where the last address of each stretch of 1 / hintScale was found. Only a guess: the leaf shows if it is right. */
+  /**
+   * Leaf where the last address of each stretch of 1 / hintScale was found. Only a guess: the leaf shows if it is
+   * right.
+   */
   private hints: Int32Array = NO_HINTS;
   private hintScale = 0;
 
@@ -29,11 +32,11 @@ export class RangeLookup<T> extends RangePool<T> {
     if (this.height < HINT_HEIGHT) return this.locateFromRoot(addr);
     const { hints, leafEnds } = this;
     // The low bits of the number of the stretch are its place among the hints.
-    const leaf = hints[(addr * this.hintScale) & (hints.length - 1)]!;
+    const leaf = hints[(addr * this.hintScale) & (hints.length - 1)];
     const base = leaf << LEAF_SHIFT;
     const position = firstAboveInLeaf(leafEnds, base, addr);
-    // What is found is right where a range of this leaf ends at or before `addr` or starts there, and another ends above.
-    if (leafEnds[position] !== Infinity && (position > base || this.leafStarts[base]! <= addr)) return position;
+    // It is right where a range of this leaf ends at or before `addr`, or starts there, and another ends above.
+    if (leafEnds[position] !== Infinity && (position > base || this.leafStarts[base] <= addr)) return position;
     return this.locateBeside(leaf, addr);
   }
 
@@ -41,7 +44,7 @@ export class RangeLookup<T> extends RangePool<T> {
   locateBefore(addr: number): number {
     const position = this.locate(addr);
     if (position < 0) return this.lastPosition();
-    return this.leafStarts[position]! < addr ? position : this.before(position);
+    return this.leafStarts[position] < addr ? position : this.before(position);
   }
 
   /** Returns the position of the last range, -1 in an empty tree. */
@@ -49,9 +52,9 @@ export class RangeLookup<T> extends RangePool<T> {
     if (this.nrRanges === 0) return -1;
     let node = this.root;
     for (let level = this.height; level > 0; level--) {
-      node = this.innerKids[(node << INNER_SHIFT) + this.innerCounts[node]! - 1]!;
+      node = this.innerKids[(node << INNER_SHIFT) + this.innerCounts[node] - 1]!;
     }
-    return (node << LEAF_SHIFT) + this.leafLinks[node * LEAF_LINKS]! - 1;
+    return (node << LEAF_SHIFT) + this.leafLinks[node * LEAF_LINKS] - 1;
   }
 
   /** Returns the value of the range at a position, undefined for position -1. */
@@ -62,16 +65,16 @@ export class RangeLookup<T> extends RangePool<T> {
   /** Returns the position behind a position, -1 behind the last. */
   after(position: number): number {
     const links = (position >>> LEAF_SHIFT) * LEAF_LINKS;
-    if ((position & LEAF_MASK) + 1 < this.leafLinks[links]!) return position + 1;
-    const leaf = this.leafLinks[links + LEAF_NEXT]!;
+    if ((position & LEAF_MASK) + 1 < this.leafLinks[links]) return position + 1;
+    const leaf = this.leafLinks[links + LEAF_NEXT];
     return leaf < 0 ? -1 : leaf << LEAF_SHIFT;
   }
 
   /** Returns the position before a position, -1 before the first. */
   before(position: number): number {
     if ((position & LEAF_MASK) > 0) return position - 1;
-    const leaf = this.leafLinks[(position >>> LEAF_SHIFT) * LEAF_LINKS + LEAF_PREV]!;
-    return leaf < 0 ? -1 : (leaf << LEAF_SHIFT) + this.leafLinks[leaf * LEAF_LINKS]! - 1;
+    const leaf = this.leafLinks[(position >>> LEAF_SHIFT) * LEAF_LINKS + LEAF_PREV];
+    return leaf < 0 ? -1 : (leaf << LEAF_SHIFT) + this.leafLinks[leaf * LEAF_LINKS] - 1;
   }
 
   /** Forgets all hints and drops their memory. */
@@ -90,19 +93,19 @@ export class RangeLookup<T> extends RangePool<T> {
   }
 
   /**
-   * As `locateFromRoot`, where the hint was `leaf` and did not show that it is right: looks at the leaves beside it, since
-   * a stretch may reach over two or lie before the first range of one, and else goes down and remembers the leaf.
+   * As `locateFromRoot`, where the hint was `leaf` and did not show that it is right: looks at the leaves beside it,
+   * since a stretch may reach over two or lie before the first range of one, and else goes down and remembers the leaf.
    */
   private locateBeside(leaf: number, addr: number): number {
     const { leafEnds, leafLinks } = this;
     const base = leaf << LEAF_SHIFT;
     const links = leaf * LEAF_LINKS;
-    const count = leafLinks[links]!;
-    if (count > 0 && leafEnds[base + count - 1]! > addr) {
-      const before = leafLinks[links + LEAF_PREV]!;
-      if (before < 0 || leafEnds[(before << LEAF_SHIFT) + leafLinks[before * LEAF_LINKS]! - 1]! <= addr) return base;
+    const count = leafLinks[links];
+    if (count > 0 && leafEnds[base + count - 1] > addr) {
+      const before = leafLinks[links + LEAF_PREV];
+      if (before < 0 || leafEnds[(before << LEAF_SHIFT) + leafLinks[before * LEAF_LINKS] - 1] <= addr) return base;
     } else if (count > 0) {
-      const behind = leafLinks[links + LEAF_NEXT]!;
+      const behind = leafLinks[links + LEAF_NEXT];
       const position = firstAboveInLeaf(leafEnds, behind << LEAF_SHIFT, addr);
       if (leafEnds[position] !== Infinity) return position;
     }
@@ -118,8 +121,8 @@ export class RangeLookup<T> extends RangePool<T> {
     const step = Math.max(1, Math.floor(this.nrLeaves / 63));
     for (let leaf = 0; leaf < this.nrLeaves; leaf += step) {
       const base = leaf << LEAF_SHIFT;
-      const count = this.leafLinks[leaf * LEAF_LINKS]!;
-      if (this.leafEnds[base] !== Infinity) spans.push(this.leafEnds[base + count - 1]! - this.leafStarts[base]!);
+      const count = this.leafLinks[leaf * LEAF_LINKS];
+      if (this.leafEnds[base] !== Infinity) spans.push(this.leafEnds[base + count - 1] - this.leafStarts[base]);
     }
     spans.sort((a, b) => a - b);
     const span = spans[spans.length >> 1] ?? 1;

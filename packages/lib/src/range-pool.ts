@@ -10,8 +10,8 @@ import { growColumn } from './columns.ts';
  *     leafStarts | leafEnds | values                  a range's position is leaf * LEAF_SLOTS + index
  *     leafLinks  | count | next leaf | previous leaf | - |           from leaf * LEAF_LINKS on; -1 for no leaf
  *
- * An inner node holds up to INNER_MAX children, from node * INNER_SLOTS on in each column, and for each a summary of the
- * ranges below it: start of the first, end of the last, and the widest gap between two neighbours:
+ * An inner node holds up to INNER_MAX children, from node * INNER_SLOTS on in each column, and for each a summary of
+ * the ranges below it: start of the first, end of the last, and the widest gap between two neighbours:
  *
  *     innerKids | innerLows | innerHighs | innerGaps                 innerCounts | count |
  *
@@ -77,8 +77,8 @@ export class RangePool<T> {
   protected releaseLeaf(leaf: number): void {
     const { leafLinks } = this;
     const links = leaf * LEAF_LINKS;
-    const next = leafLinks[links + LEAF_NEXT]!;
-    const prev = leafLinks[links + LEAF_PREV]!;
+    const next = leafLinks[links + LEAF_NEXT];
+    const prev = leafLinks[links + LEAF_PREV];
     if (next >= 0) leafLinks[next * LEAF_LINKS + LEAF_PREV] = prev;
     if (prev >= 0) leafLinks[prev * LEAF_LINKS + LEAF_NEXT] = next;
     leafLinks[links + LEAF_NEXT] = this.freeLeaf;
@@ -88,7 +88,7 @@ export class RangePool<T> {
   /** Puts a fresh leaf behind `leaf` in the chain of leaves. */
   protected linkLeafAfter(leaf: number, fresh: number): void {
     const { leafLinks } = this;
-    const next = leafLinks[leaf * LEAF_LINKS + LEAF_NEXT]!;
+    const next = leafLinks[leaf * LEAF_LINKS + LEAF_NEXT];
     leafLinks[fresh * LEAF_LINKS + LEAF_NEXT] = next;
     leafLinks[fresh * LEAF_LINKS + LEAF_PREV] = leaf;
     leafLinks[leaf * LEAF_LINKS + LEAF_NEXT] = fresh;
@@ -98,7 +98,7 @@ export class RangePool<T> {
   /** Puts a fresh leaf before `leaf` in the chain of leaves. */
   protected linkLeafBefore(leaf: number, fresh: number): void {
     const { leafLinks } = this;
-    const prev = leafLinks[leaf * LEAF_LINKS + LEAF_PREV]!;
+    const prev = leafLinks[leaf * LEAF_LINKS + LEAF_PREV];
     leafLinks[fresh * LEAF_LINKS + LEAF_NEXT] = leaf;
     leafLinks[fresh * LEAF_LINKS + LEAF_PREV] = prev;
     leafLinks[leaf * LEAF_LINKS + LEAF_PREV] = fresh;
@@ -110,7 +110,7 @@ export class RangePool<T> {
     const { leafStarts, leafEnds, values } = this;
     const base = leaf << LEAF_SHIFT;
     const at = base + index;
-    const count = this.leafLinks[leaf * LEAF_LINKS]!;
+    const count = this.leafLinks[leaf * LEAF_LINKS];
     for (let slot = base + count; slot > at; slot--) {
       leafStarts[slot] = leafStarts[slot - 1]!;
       leafEnds[slot] = leafEnds[slot - 1]!;
@@ -126,7 +126,7 @@ export class RangePool<T> {
   protected leafDelete(leaf: number, index: number, nr: number): void {
     const { leafStarts, leafEnds, values } = this;
     const base = leaf << LEAF_SHIFT;
-    const count = this.leafLinks[leaf * LEAF_LINKS]! - nr;
+    const count = this.leafLinks[leaf * LEAF_LINKS] - nr;
     const end = base + count;
     for (let slot = base + index; slot < end; slot++) {
       leafStarts[slot] = leafStarts[slot + nr]!;
@@ -143,8 +143,8 @@ export class RangePool<T> {
   /** Moves the ranges from slot `from` of leaf `source` on to the end of leaf `target`, which has room for them. */
   protected leafMove(target: number, source: number, from: number): void {
     const { leafStarts, leafEnds, leafLinks, values } = this;
-    const targetCount = leafLinks[target * LEAF_LINKS]!;
-    const nr = leafLinks[source * LEAF_LINKS]! - from;
+    const targetCount = leafLinks[target * LEAF_LINKS];
+    const nr = leafLinks[source * LEAF_LINKS] - from;
     const read = (source << LEAF_SHIFT) + from;
     const write = (target << LEAF_SHIFT) + targetCount;
     for (let i = 0; i < nr; i++) {
@@ -182,11 +182,13 @@ export class RangePool<T> {
     this.freeInner = node;
   }
 
-  /** Opens slot `index` of an inner node that is not full and puts a child there, whose summary is still to be written. */
+  /**
+   * Opens slot `index` of an inner node that is not full and puts a child there, whose summary is still to be written.
+   */
   protected innerInsert(node: number, index: number, child: number): void {
     const { innerKids, innerLows, innerHighs, innerGaps } = this;
     const base = node << INNER_SHIFT;
-    const count = this.innerCounts[node]!;
+    const count = this.innerCounts[node];
     for (let slot = base + count; slot > base + index; slot--) {
       innerKids[slot] = innerKids[slot - 1]!;
       innerLows[slot] = innerLows[slot - 1]!;
@@ -201,7 +203,7 @@ export class RangePool<T> {
   protected innerDelete(node: number, index: number): void {
     const { innerKids, innerLows, innerHighs, innerGaps } = this;
     const base = node << INNER_SHIFT;
-    const count = this.innerCounts[node]! - 1;
+    const count = this.innerCounts[node] - 1;
     for (let slot = base + index; slot < base + count; slot++) {
       innerKids[slot] = innerKids[slot + 1]!;
       innerLows[slot] = innerLows[slot + 1]!;
@@ -215,8 +217,8 @@ export class RangePool<T> {
   /** Moves the children from slot `from` of node `source` on to the end of node `target`, which has room for them. */
   protected innerMove(target: number, source: number, from: number): void {
     const { innerKids, innerLows, innerHighs, innerGaps } = this;
-    const targetCount = this.innerCounts[target]!;
-    const nr = this.innerCounts[source]! - from;
+    const targetCount = this.innerCounts[target];
+    const nr = this.innerCounts[source] - from;
     const read = (source << INNER_SHIFT) + from;
     const write = (target << INNER_SHIFT) + targetCount;
     for (let i = 0; i < nr; i++) {
@@ -234,10 +236,10 @@ export class RangePool<T> {
   protected leafGap(leaf: number): number {
     const { leafStarts, leafEnds } = this;
     const base = leaf << LEAF_SHIFT;
-    const end = base + this.leafLinks[leaf * LEAF_LINKS]!;
+    const end = base + this.leafLinks[leaf * LEAF_LINKS];
     let widest = 0;
     for (let slot = base + 1; slot < end; slot++) {
-      const gap = leafStarts[slot]! - leafEnds[slot - 1]!;
+      const gap = leafStarts[slot] - leafEnds[slot - 1];
       if (gap > widest) widest = gap;
     }
     return widest;
@@ -247,12 +249,12 @@ export class RangePool<T> {
   protected innerGap(node: number): number {
     const { innerLows, innerHighs, innerGaps } = this;
     const base = node << INNER_SHIFT;
-    const end = base + this.innerCounts[node]!;
-    let widest = innerGaps[base]!;
+    const end = base + this.innerCounts[node];
+    let widest = innerGaps[base];
     for (let slot = base + 1; slot < end; slot++) {
-      const between = innerLows[slot]! - innerHighs[slot - 1]!;
+      const between = innerLows[slot] - innerHighs[slot - 1];
       if (between > widest) widest = between;
-      const within = innerGaps[slot]!;
+      const within = innerGaps[slot];
       if (within > widest) widest = within;
     }
     return widest;
@@ -264,7 +266,8 @@ export class RangePool<T> {
     for (let leaf = this.freeLeaf; leaf >= 0; leaf = this.leafLinks[leaf * LEAF_LINKS + LEAF_NEXT]!) {
       leaves++;
       for (let slot = leaf << LEAF_SHIFT; slot < (leaf + 1) << LEAF_SHIFT; slot++) {
-        bugOn(this.leafEnds[slot] !== Infinity || this.values[slot] !== undefined, 'range tree: free leaf is not empty');
+        const isEmpty = this.leafEnds[slot] === Infinity && this.values[slot] === undefined;
+        bugOn(!isEmpty, 'range tree: free leaf is not empty');
       }
     }
     let inners = innersInUse;
@@ -313,19 +316,20 @@ export class RangePool<T> {
 /**
  * Returns the first slot of a leaf, from `base` on, that ends above `addr`; always one of its LEAF_SLOTS.
  *
- * A binary search whose steps are sums of comparisons, not branches: an address out of the blue would send half of those
- * the wrong way. A third of the time of a loop that stops when it has found the slot.
+ * A binary search whose steps are sums of comparisons, not branches: an address out of the blue would send half of
+ * those the wrong way. A third of the time of a loop that stops when it has found the slot.
  */
 export function firstAboveInLeaf(ends: Float64Array, base: number, addr: number): number {
-  let at = (base + (+(ends[base + 7]! <= addr) << 3)) | 0;
-  at = (at + (+(ends[at + 3]! <= addr) << 2)) | 0;
-  at = (at + (+(ends[at + 1]! <= addr) << 1)) | 0;
-  return (at + +(ends[at]! <= addr)) | 0;
+  let at = (base + (+(ends[base + 7] <= addr) << 3)) | 0;
+  at = (at + (+(ends[at + 3] <= addr) << 2)) | 0;
+  at = (at + (+(ends[at + 1] <= addr) << 1)) | 0;
+  return (at + +(ends[at] <= addr)) | 0;
 }
 
 /** As {@link firstAboveInLeaf}, for the INNER_SLOTS of an inner node; four ways at a step is faster here. */
 export function firstAboveInNode(highs: Float64Array, base: number, addr: number): number {
-  const half = (base + (+(highs[base + 15]! <= addr) << 4)) | 0;
-  const at = (half + ((+(highs[half + 3]! <= addr) + +(highs[half + 7]! <= addr) + +(highs[half + 11]! <= addr)) << 2)) | 0;
-  return (at + +(highs[at]! <= addr) + +(highs[at + 1]! <= addr) + +(highs[at + 2]! <= addr)) | 0;
+  const half = (base + (+(highs[base + 15] <= addr) << 4)) | 0;
+  const quarters = +(highs[half + 3] <= addr) + +(highs[half + 7] <= addr) + +(highs[half + 11] <= addr);
+  const at = (half + (quarters << 2)) | 0;
+  return (at + +(highs[at] <= addr) + +(highs[at + 1] <= addr) + +(highs[at + 2] <= addr)) | 0;
 }

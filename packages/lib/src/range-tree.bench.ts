@@ -28,7 +28,7 @@ function build(nrRanges: number, seed: number): { tree: RangeTree<Mapping>; mapp
   const shuffled = [...mappings];
   for (let i = shuffled.length - 1; i > 0; i--) {
     const j = prng.below(i + 1);
-    [shuffled[i], shuffled[j]] = [shuffled[j]!, shuffled[i]!];
+    [shuffled[i], shuffled[j]] = [shuffled[j], shuffled[i]];
   }
   for (const mapping of shuffled) tree.insert(mapping.start, mapping.end, mapping);
   return { tree, mappings, top: addr };
@@ -46,19 +46,19 @@ for (const nrRanges of [8, 40, 1_000, 1_000_000]) {
   let at = 0;
   bench.add(`find, ${nrRanges} ranges`, () => {
     for (let i = 0; i < OPS; i++) {
-      const found = tree.find(addresses[at++ & 0x1_ffff]!);
+      const found = tree.find(addresses[at++ & 0x1_ffff]);
       if (found !== undefined) sink++;
     }
   });
   bench.add(`find and read the value, ${nrRanges} ranges`, () => {
     for (let i = 0; i < OPS; i++) {
-      const found = tree.find(addresses[at++ & 0x1_ffff]!);
+      const found = tree.find(addresses[at++ & 0x1_ffff]);
       if (found !== undefined) sink += found.start;
     }
   });
   bench.add(`insert + remove, ${nrRanges} ranges`, () => {
     for (let i = 0; i < OPS; i++) {
-      const mapping = mappings[picks[at++ & 0xffff]!]!;
+      const mapping = mappings[picks[at++ & 0xffff]];
       tree.insert(mapping.end, mapping.end + PAGE / 2, mapping);
       tree.remove(mapping.end);
     }
@@ -67,13 +67,13 @@ for (const nrRanges of [8, 40, 1_000, 1_000_000]) {
     for (let i = 0; i < OPS; i++) {
       const start = tree.findGapTopDown(PAGE, top, 9 * PAGE);
       const place = start < 0 ? top : start;
-      tree.insert(place, place + PAGE, mappings[0]!);
+      tree.insert(place, place + PAGE, mappings[0]);
       tree.remove(place);
     }
   });
   bench.add(`resize, ${nrRanges} ranges`, () => {
     for (let i = 0; i < OPS; i++) {
-      const mapping = mappings[picks[at++ & 0xffff]!]!;
+      const mapping = mappings[picks[at++ & 0xffff]];
       tree.resize(mapping.start, mapping.start, mapping.end - 1);
       tree.resize(mapping.start, mapping.start, mapping.end);
     }

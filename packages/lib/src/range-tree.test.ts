@@ -61,7 +61,14 @@ function compare(tree: RangeTree<string>, model: NaiveRanges, addresses: readonl
 }
 
 /** One random change of tree and model alike. */
-function step(tree: RangeTree<string>, model: NaiveRanges, prng: Prng, space: number, grow: number, serial: number): void {
+function step(
+  tree: RangeTree<string>,
+  model: NaiveRanges,
+  prng: Prng,
+  space: number,
+  grow: number,
+  serial: number,
+): void {
   const { ranges } = model;
   const kind = prng.below(100);
   if (kind < grow) {
@@ -79,10 +86,10 @@ function step(tree: RangeTree<string>, model: NaiveRanges, prng: Prng, space: nu
   }
   if (ranges.length === 0) return;
   const index = prng.below(ranges.length);
-  const range = ranges[index]!;
+  const range = ranges[index];
   if (kind >= 98) {
     const from = range.start;
-    const to = ranges[Math.min(ranges.length - 1, index + prng.below(40))]!.end;
+    const to = ranges[Math.min(ranges.length - 1, index + prng.below(40))].end;
     const gone = ranges.filter((other) => other.start >= from && other.end <= to);
     const seen: Range[] = [];
     expect(tree.removeRange(from, to, (value, start, end) => seen.push({ start, end, value }))).toBe(gone.length);
@@ -152,7 +159,7 @@ describe('RangeTree', () => {
     }
     while (model.ranges.length > 0) {
       const [range] = model.ranges.splice(prng.below(model.ranges.length), 1);
-      tree.remove(range!.start);
+      tree.remove(range.start);
       tree.validate();
     }
     expect(tree.size).toBe(0);
@@ -167,7 +174,7 @@ describe('RangeTree', () => {
     const tree = new RangeTree<number>();
     const check = (addr: number): void => {
       let cell = Math.max(0, Math.floor(addr / 100) - 1);
-      while (cell < nrCells && (ends[cell] === 0 || ends[cell]! <= addr)) cell++;
+      while (cell < nrCells && (ends[cell] === 0 || ends[cell] <= addr)) cell++;
       const found = cell < nrCells ? cell : undefined;
       if (tree.find(addr) !== found) throw new Error(`find(${addr}) is ${tree.find(addr)}, not ${found}`);
       const contains = found !== undefined && cell * 100 + 20 <= addr ? found : undefined;
@@ -186,7 +193,7 @@ describe('RangeTree', () => {
           tree.insert(start, start + 40, cell);
         } else {
           ends[cell] = start + 1 + prng.below(100);
-          tree.resize(start, start, ends[cell]!);
+          tree.resize(start, start, ends[cell]);
         }
         check(prng.below(nrCells * 100 + 200) - 100);
         check(start + prng.below(200) - 100);

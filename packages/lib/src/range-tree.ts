@@ -15,11 +15,11 @@ const INNER_FEW = INNER_SLOTS / 4;
 /**
  * Ranges of numbers that do not overlap, each with a value: what Linux's maple tree does for an address space.
  *
- * A range is [start, end) with start < end; both are any finite numbers, below zero too. The tree keeps the bounds
- * itself. It is a B-tree whose inner nodes know of each child where its ranges begin and end and how wide the widest gap
- * in it is, so that each operation costs O(log n).
+ * A range is [start, end) with start < end; both are any integers that a double holds, below zero too. The tree keeps
+ * the bounds itself. It is a B-tree whose inner nodes know of each child where its ranges begin and end and how wide the
+ * widest gap in it is, so that each operation costs O(log n).
  *
- * @linux lib/maple_tree.c
+ * @linux include/linux/maple_tree.h:maple_tree
  */
 export class RangeTree<T> extends RangeLookup<T> {
   /** The way down of the last `descend`: node and slot by level; level 1 is the one above the leaves. */
@@ -46,7 +46,7 @@ export class RangeTree<T> extends RangeLookup<T> {
   /** Returns the value of the range that contains `addr`. @linux include/linux/mm.h:vma_lookup */
   get(addr: number): T | undefined {
     const position = this.locate(addr);
-    if (position < 0 || this.leafStarts[position]! > addr) return undefined;
+    if (position < 0 || this.leafStarts[position] > addr) return undefined;
     return this.values[position];
   }
 
@@ -58,7 +58,7 @@ export class RangeTree<T> extends RangeLookup<T> {
   /** Returns the value of the first range that starts above `addr`. */
   next(addr: number): T | undefined {
     const position = this.locate(addr);
-    if (position < 0 || this.leafStarts[position]! > addr) return this.valueAt(position);
+    if (position < 0 || this.leafStarts[position] > addr) return this.valueAt(position);
     return this.valueAt(this.after(position));
   }
 
@@ -75,7 +75,7 @@ export class RangeTree<T> extends RangeLookup<T> {
   /** Tells whether a range has a number in common with [start, end). */
   overlaps(start: number, end: number): boolean {
     const position = this.locate(start);
-    return position >= 0 && this.leafStarts[position]! < end;
+    return position >= 0 && this.leafStarts[position] < end;
   }
 
   /**
@@ -88,10 +88,10 @@ export class RangeTree<T> extends RangeLookup<T> {
     bugOn(!(start < end && start > -Infinity && end < Infinity), 'range tree: empty range');
     const leaf = this.descend(start);
     const base = leaf << LEAF_SHIFT;
-    const count = this.leafLinks[leaf * LEAF_LINKS]!;
+    const count = this.leafLinks[leaf * LEAF_LINKS];
     const at = firstAboveInLeaf(this.leafEnds, base, start);
     const index = at - base;
-    bugOn(index < count && this.leafStarts[at]! < end, 'range tree: ranges overlap');
+    bugOn(index < count && this.leafStarts[at] < end, 'range tree: ranges overlap');
     this.nrRanges++;
     if (end > this.top) this.top = end;
     if (count === LEAF_MAX) {
@@ -102,9 +102,9 @@ export class RangeTree<T> extends RangeLookup<T> {
       this.leafInsert(leaf, index, start, end, value);
       return;
     }
-    const gapBefore = index > 0 ? start - this.leafEnds[at - 1]! : 0;
-    const gapBehind = index < count ? this.leafStarts[at]! - end : 0;
-    const oldGap = index > 0 && index < count ? this.leafStarts[at]! - this.leafEnds[at - 1]! : 0;
+    const gapBefore = index > 0 ? start - this.leafEnds[at - 1] : 0;
+    const gapBehind = index < count ? this.leafStarts[at] - end : 0;
+    const oldGap = index > 0 && index < count ? this.leafStarts[at] - this.leafEnds[at - 1] : 0;
     this.leafInsert(leaf, index, start, end, value);
     this.leafChanged(leaf, oldGap, Math.max(gapBefore, gapBehind));
   }
@@ -115,17 +115,17 @@ export class RangeTree<T> extends RangeLookup<T> {
     const position = this.positionIn(leaf, start);
     const value = this.values[position] as T;
     const index = position & LEAF_MASK;
-    const count = this.leafLinks[leaf * LEAF_LINKS]!;
+    const count = this.leafLinks[leaf * LEAF_LINKS];
     this.nrRanges--;
     if (this.height === 0 || count <= LEAF_FEW + 1) {
       this.leafDelete(leaf, index, 1);
       this.shrunk(leaf);
       return value;
     }
-    const end = this.leafEnds[position]!;
-    const gapBefore = index > 0 ? start - this.leafEnds[position - 1]! : 0;
-    const gapBehind = index + 1 < count ? this.leafStarts[position + 1]! - end : 0;
-    const newGap = index > 0 && index + 1 < count ? this.leafStarts[position + 1]! - this.leafEnds[position - 1]! : 0;
+    const end = this.leafEnds[position];
+    const gapBefore = index > 0 ? start - this.leafEnds[position - 1] : 0;
+    const gapBehind = index + 1 < count ? this.leafStarts[position + 1] - end : 0;
+    const newGap = index > 0 && index + 1 < count ? this.leafStarts[position + 1] - this.leafEnds[position - 1] : 0;
     this.leafDelete(leaf, index, 1);
     if (end === this.top) this.top = this.leafEnds[position - 1]!;
     this.leafChanged(leaf, Math.max(gapBefore, gapBehind), newGap);
@@ -144,12 +144,12 @@ export class RangeTree<T> extends RangeLookup<T> {
       const leaf = this.descend(start);
       const { leafStarts, leafEnds, values } = this;
       const first = firstAboveInLeaf(leafEnds, leaf << LEAF_SHIFT, start);
-      const behind = (leaf << LEAF_SHIFT) + this.leafLinks[leaf * LEAF_LINKS]!;
+      const behind = (leaf << LEAF_SHIFT) + this.leafLinks[leaf * LEAF_LINKS];
       let position = first;
-      for (; position < behind && leafStarts[position]! < end; position++) {
-        bugOn(leafStarts[position]! < start, 'range tree: range begins before those to remove');
-        bugOn(leafEnds[position]! > end, 'range tree: range goes on behind those to remove');
-        onRemove?.(values[position] as T, leafStarts[position]!, leafEnds[position]!);
+      for (; position < behind && leafStarts[position] < end; position++) {
+        bugOn(leafStarts[position] < start, 'range tree: range begins before those to remove');
+        bugOn(leafEnds[position] > end, 'range tree: range goes on behind those to remove');
+        onRemove?.(values[position] as T, leafStarts[position], leafEnds[position]);
       }
       if (position === first) break;
       this.leafDelete(leaf, first & LEAF_MASK, position - first);
@@ -161,7 +161,7 @@ export class RangeTree<T> extends RangeLookup<T> {
   }
 
   /**
-   * Gives the range that starts at `oldStart` new bounds that touch no other range. It keeps its place among the others.
+   * Gives the range that starts at `oldStart` new bounds that overlap no other. It keeps its place among them.
    *
    * @throws KernelBug where no range starts at `oldStart`, or the new bounds are empty or reach over a neighbour
    * @linux mm/vma.c:vma_expand
@@ -173,16 +173,16 @@ export class RangeTree<T> extends RangeLookup<T> {
     const position = this.positionIn(leaf, oldStart);
     const before = this.before(position);
     const after = this.after(position);
-    bugOn(before >= 0 && leafEnds[before]! > newStart, 'range tree: resized over the range before');
-    bugOn(after >= 0 && leafStarts[after]! < newEnd, 'range tree: resized over the range behind');
-    const oldEnd = leafEnds[position]!;
+    bugOn(before >= 0 && leafEnds[before] > newStart, 'range tree: resized over the range before');
+    bugOn(after >= 0 && leafStarts[after] < newEnd, 'range tree: resized over the range behind');
+    const oldEnd = leafEnds[position];
     leafStarts[position] = newStart;
     leafEnds[position] = newEnd;
     if (after < 0) this.top = newEnd;
     if (this.height === 0) return;
     // Only gaps between two ranges of the same leaf count for it.
-    const endBefore = before >= 0 && before === position - 1 ? leafEnds[before]! : Infinity;
-    const startAfter = after === position + 1 ? leafStarts[after]! : -Infinity;
+    const endBefore = before >= 0 && before === position - 1 ? leafEnds[before] : Infinity;
+    const startAfter = after === position + 1 ? leafStarts[after] : -Infinity;
     this.leafChanged(
       leaf,
       Math.max(oldStart - endBefore, startAfter - oldEnd),
@@ -190,7 +190,11 @@ export class RangeTree<T> extends RangeLookup<T> {
     );
   }
 
-  /** Gives the range that starts at `start` another value and returns the old one. @throws KernelBug where no range does */
+  /**
+   * Gives the range that starts at `start` another value and returns the old one.
+   *
+   * @throws KernelBug where no range does
+   */
   replace(start: number, value: T): T {
     const position = this.locate(start);
     bugOn(position < 0 || this.leafStarts[position] !== start, 'range tree: no range starts here');
@@ -199,12 +203,14 @@ export class RangeTree<T> extends RangeLookup<T> {
     return old;
   }
 
-  /** Calls `visit` for each range that has a number in [start, end), in ascending order. It must not change the tree. */
+  /**
+   * Calls `visit` for each range that has a number in [start, end), in ascending order. It must not change the tree.
+   */
   forEachIn(start: number, end: number, visit: (value: T, start: number, end: number) => void): void {
     const { leafStarts, leafEnds, values } = this;
     for (let position = this.locate(start); position >= 0; position = this.after(position)) {
-      if (leafStarts[position]! >= end) return;
-      visit(values[position] as T, leafStarts[position]!, leafEnds[position]!);
+      if (leafStarts[position] >= end) return;
+      visit(values[position] as T, leafStarts[position], leafEnds[position]);
     }
   }
 
@@ -257,8 +263,8 @@ export class RangeTree<T> extends RangeLookup<T> {
     copy.nrRanges = this.nrRanges;
     const leftOut: number[] = [];
     for (let position = this.locate(-Infinity); position >= 0; position = this.after(position)) {
-      const start = this.leafStarts[position]!;
-      const value = mapValue(this.values[position] as T, start, this.leafEnds[position]!);
+      const start = this.leafStarts[position];
+      const value = mapValue(this.values[position] as T, start, this.leafEnds[position]);
       if (value === undefined) leftOut.push(start);
       else copy.values[position] = value;
     }
@@ -291,14 +297,14 @@ export class RangeTree<T> extends RangeLookup<T> {
     const finger = this.pathLeaf << LEAF_SHIFT;
     if (finger >= 0) {
       const at = firstAboveInLeaf(this.leafEnds, finger, start);
-      if (this.leafEnds[at] !== Infinity && (at > finger || this.leafStarts[finger]! <= start)) return this.pathLeaf;
+      if (this.leafEnds[at] !== Infinity && (at > finger || this.leafStarts[finger] <= start)) return this.pathLeaf;
     }
     const { innerHighs, innerKids, innerCounts, pathNode, pathSlot } = this;
     let node = this.root;
     for (let level = this.height; level > 0; level--) {
       const base = node << INNER_SHIFT;
       let slot = firstAboveInNode(innerHighs, base, start) - base;
-      const count = innerCounts[node]!;
+      const count = innerCounts[node];
       if (slot >= count) slot = count - 1;
       pathNode[level] = node;
       pathSlot[level] = slot;
@@ -316,7 +322,10 @@ export class RangeTree<T> extends RangeLookup<T> {
     return position;
   }
 
-  /** Adds a range to a full leaf. At either end of the leaf it gets a leaf of its own, so that growth in order fills them. */
+  /**
+   * Adds a range to a full leaf. At either end of the leaf it gets a leaf of its own, so that growth in order fills
+   * them.
+   */
   private split(leaf: number, index: number, start: number, end: number, value: T): void {
     const fresh = this.allocLeaf();
     if (index === 0) {
@@ -338,12 +347,12 @@ export class RangeTree<T> extends RangeLookup<T> {
    */
   private leafChanged(leaf: number, oldGap: number, newGap: number): void {
     const { innerLows, innerHighs, innerGaps } = this;
-    const parent = this.pathNode[1]!;
-    const at = (parent << INNER_SHIFT) + this.pathSlot[1]!;
+    const parent = this.pathNode[1];
+    const at = (parent << INNER_SHIFT) + this.pathSlot[1];
     const base = leaf << LEAF_SHIFT;
-    const low = this.leafStarts[base]!;
-    const high = this.leafEnds[base + this.leafLinks[leaf * LEAF_LINKS]! - 1]!;
-    const widest = innerGaps[at]!;
+    const low = this.leafStarts[base];
+    const high = this.leafEnds[base + this.leafLinks[leaf * LEAF_LINKS] - 1];
+    const widest = innerGaps[at];
     let gap = widest;
     if (newGap >= widest) gap = newGap;
     else if (oldGap >= widest) gap = this.leafGap(leaf);
@@ -354,17 +363,21 @@ export class RangeTree<T> extends RangeLookup<T> {
     if (this.height > 1) this.summarize(2, parent);
   }
 
-  /** Writes the summary of `node`, which lies below `level` of the path, into its parent and on upward while it changes. */
+  /**
+   * Writes the summary of `node`, which lies below `level` of the path, into its parent and on upward while it changes.
+   */
   private summarize(level: number, node: number): void {
     let child = node;
     for (let at = level; at <= this.height; at++) {
-      const parent = this.pathNode[at]!;
-      if (!this.writeSummary(parent, this.pathSlot[at]!, at - 1, child)) return;
+      const parent = this.pathNode[at];
+      if (!this.writeSummary(parent, this.pathSlot[at], at - 1, child)) return;
       child = parent;
     }
   }
 
-  /** Writes the summary of `child`, a node of level `level`, into a slot of its parent; returns whether that changed it. */
+  /**
+   * Writes the summary of `child`, a node of level `level`, into a slot of its parent; returns whether that changed it.
+   */
   private writeSummary(parent: number, slot: number, level: number, child: number): boolean {
     const { innerLows, innerHighs, innerGaps } = this;
     let low: number;
@@ -373,12 +386,12 @@ export class RangeTree<T> extends RangeLookup<T> {
     if (level === 0) {
       const base = child << LEAF_SHIFT;
       low = this.leafStarts[base]!;
-      high = this.leafEnds[base + this.leafLinks[child * LEAF_LINKS]! - 1]!;
+      high = this.leafEnds[base + this.leafLinks[child * LEAF_LINKS] - 1]!;
       gap = this.leafGap(child);
     } else {
       const base = child << INNER_SHIFT;
       low = innerLows[base]!;
-      high = innerHighs[base + this.innerCounts[child]! - 1]!;
+      high = innerHighs[base + this.innerCounts[child] - 1]!;
       gap = this.innerGap(child);
     }
     const at = (parent << INNER_SHIFT) + slot;
@@ -396,11 +409,11 @@ export class RangeTree<T> extends RangeLookup<T> {
     let fresh = freshLeaf;
     let before = isBefore;
     for (let level = 1; level <= this.height; level++) {
-      const parent = this.pathNode[level]!;
-      const slot = this.pathSlot[level]!;
+      const parent = this.pathNode[level];
+      const slot = this.pathSlot[level];
       const at = before ? slot : slot + 1;
       this.writeSummary(parent, slot, level - 1, child);
-      if (this.innerCounts[parent]! < INNER_MAX) {
+      if (this.innerCounts[parent] < INNER_MAX) {
         this.innerInsert(parent, at, fresh);
         this.writeSummary(parent, at, level - 1, fresh);
         this.summarize(level + 1, parent);
@@ -433,33 +446,33 @@ export class RangeTree<T> extends RangeLookup<T> {
 
   /** Brings the tree in order after ranges were taken from the leaf at the end of the path. */
   private shrunk(leaf: number): void {
-    const count = this.leafLinks[leaf * LEAF_LINKS]!;
+    const count = this.leafLinks[leaf * LEAF_LINKS];
     if (this.height > 0) {
       if (count === 0) {
         this.releaseLeaf(leaf);
-        this.dropChild(1, this.pathSlot[1]!);
+        this.dropChild(1, this.pathSlot[1]);
       } else if (count > LEAF_FEW || !this.mergeLeaf(leaf, count)) {
         this.summarize(1, leaf);
       }
     }
     const { root } = this;
-    if (this.height > 0) this.top = this.innerHighs[(root << INNER_SHIFT) + this.innerCounts[root]! - 1]!;
-    else if (this.nrRanges > 0) this.top = this.leafEnds[(root << LEAF_SHIFT) + this.leafLinks[root * LEAF_LINKS]! - 1]!;
+    if (this.height > 0) this.top = this.innerHighs[(root << INNER_SHIFT) + this.innerCounts[root] - 1]!;
+    else if (this.nrRanges > 0) this.top = this.leafEnds[(root << LEAF_SHIFT) + this.leafLinks[root * LEAF_LINKS] - 1]!;
     else this.top = -Infinity;
   }
 
   /** Joins a leaf of few ranges with a neighbour under the same parent; returns false where neither has room. */
   private mergeLeaf(leaf: number, count: number): boolean {
     const { innerKids, leafLinks } = this;
-    const parent = this.pathNode[1]!;
-    const slot = this.pathSlot[1]!;
+    const parent = this.pathNode[1];
+    const slot = this.pathSlot[1];
     const at = (parent << INNER_SHIFT) + slot;
     const room = LEAF_MAX - LEAF_FEW - count;
     let left = slot;
-    if (slot > 0 && leafLinks[innerKids[at - 1]! * LEAF_LINKS]! <= room) left = slot - 1;
-    else if (slot + 1 >= this.innerCounts[parent]! || leafLinks[innerKids[at + 1]! * LEAF_LINKS]! > room) return false;
-    const target = innerKids[(parent << INNER_SHIFT) + left]!;
-    const source = innerKids[(parent << INNER_SHIFT) + left + 1]!;
+    if (slot > 0 && leafLinks[innerKids[at - 1] * LEAF_LINKS] <= room) left = slot - 1;
+    else if (slot + 1 >= this.innerCounts[parent] || leafLinks[innerKids[at + 1] * LEAF_LINKS] > room) return false;
+    const target = innerKids[(parent << INNER_SHIFT) + left];
+    const source = innerKids[(parent << INNER_SHIFT) + left + 1];
     this.leafMove(target, source, 0);
     this.releaseLeaf(source);
     this.writeSummary(parent, left, 0, target);
@@ -467,20 +480,22 @@ export class RangeTree<T> extends RangeLookup<T> {
     return true;
   }
 
-  /** Takes a slot from the node of the path at `level` and goes on upward: joins nodes of few children, sums up anew. */
+  /**
+   * Takes a slot from the node of the path at `level` and goes on upward: joins nodes of few children, sums up anew.
+   */
   private dropChild(level: number, slot: number): void {
     this.pathLeaf = -1;
-    const node = this.pathNode[level]!;
+    const node = this.pathNode[level];
     this.innerDelete(node, slot);
     if (level === this.height) {
       this.collapseRoot();
       return;
     }
-    const count = this.innerCounts[node]!;
+    const count = this.innerCounts[node];
     const up = level + 1;
     if (count === 0) {
       this.releaseInner(node);
-      this.dropChild(up, this.pathSlot[up]!);
+      this.dropChild(up, this.pathSlot[up]);
     } else if (count > INNER_FEW || !this.mergeInner(level, count)) {
       this.summarize(up, node);
     }
@@ -489,15 +504,15 @@ export class RangeTree<T> extends RangeLookup<T> {
   /** As `mergeLeaf`, for the inner node of the path at `level`. */
   private mergeInner(level: number, count: number): boolean {
     const { innerKids, innerCounts } = this;
-    const parent = this.pathNode[level + 1]!;
-    const slot = this.pathSlot[level + 1]!;
+    const parent = this.pathNode[level + 1];
+    const slot = this.pathSlot[level + 1];
     const at = (parent << INNER_SHIFT) + slot;
     const room = INNER_MAX - INNER_FEW - count;
     let left = slot;
-    if (slot > 0 && innerCounts[innerKids[at - 1]!]! <= room) left = slot - 1;
-    else if (slot + 1 >= innerCounts[parent]! || innerCounts[innerKids[at + 1]!]! > room) return false;
-    const target = innerKids[(parent << INNER_SHIFT) + left]!;
-    const source = innerKids[(parent << INNER_SHIFT) + left + 1]!;
+    if (slot > 0 && innerCounts[innerKids[at - 1]] <= room) left = slot - 1;
+    else if (slot + 1 >= innerCounts[parent] || innerCounts[innerKids[at + 1]] > room) return false;
+    const target = innerKids[(parent << INNER_SHIFT) + left];
+    const source = innerKids[(parent << INNER_SHIFT) + left + 1];
     this.innerMove(target, source, 0);
     this.releaseInner(source);
     this.writeSummary(parent, left, level, target);

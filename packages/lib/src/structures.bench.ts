@@ -9,7 +9,9 @@ import { TraceRing } from './trace-ring.ts';
 import { XArray } from './xarray.ts';
 import { XArrayInt } from './xarray-int.ts';
 
-/** The everyday operation of each structure beside the plain array operation it is measured against; medians of one run. */
+/**
+ * The everyday operation of each structure beside the plain array operation it is measured against; medians of one run.
+ */
 
 const OPS = 4096;
 const bench = new Bench({ time: 300, warmupTime: 100 });
@@ -30,7 +32,7 @@ const lists = ColumnList.create(OPS + 1, 2);
 for (let node = 1; node <= OPS; node++) lists.pushBack(lists.head(node & 1), node);
 bench.add('list: move a random node', () => {
   const head = lists.head(0);
-  for (let i = 0; i < OPS; i++) lists.moveTo(head, picks[i]! + 1);
+  for (let i = 0; i < OPS; i++) lists.moveTo(head, picks[i] + 1);
 });
 const pool = ColumnList.create(64, 1);
 for (let node = 1; node < 64; node++) pool.pushBack(pool.head(0), node);
@@ -47,7 +49,7 @@ const headNode = new ListNode();
 const nodes = Array.from({ length: OPS }, () => new ListNode());
 bench.add('objects: move a random node', () => {
   for (let i = 0; i < OPS; i++) {
-    const node = nodes[picks[i]!]!;
+    const node = nodes[picks[i]];
     node.prev.next = node.next;
     node.next.prev = node.prev;
     const behind = headNode.next;
@@ -67,28 +69,28 @@ for (let i = 0; i < OPS; i++) {
   values.set(i, headNode);
 }
 bench.add('Map: get', () => {
-  for (let i = 0; i < OPS; i++) sink += map.get(picks[i]!)!;
+  for (let i = 0; i < OPS; i++) sink += map.get(picks[i])!;
 });
 bench.add('XArrayInt: get', () => {
-  for (let i = 0; i < OPS; i++) sink += ints.get(picks[i]!);
+  for (let i = 0; i < OPS; i++) sink += ints.get(picks[i]);
 });
 bench.add('XArrayInt: set', () => {
-  for (let i = 0; i < OPS; i++) ints.set(picks[i]!, i);
+  for (let i = 0; i < OPS; i++) ints.set(picks[i], i);
 });
 bench.add('XArrayInt: delete + set', () => {
   for (let i = 0; i < OPS; i++) {
-    ints.delete(picks[i]!);
-    ints.set(picks[i]!, i);
+    ints.delete(picks[i]);
+    ints.set(picks[i], i);
   }
 });
 bench.add('XArray: get', () => {
-  for (let i = 0; i < OPS; i++) if (values.get(picks[i]!) === headNode) sink++;
+  for (let i = 0; i < OPS; i++) if (values.get(picks[i]) === headNode) sink++;
 });
 
 const tree = new IntervalTree<number>();
 for (let i = 0; i < 1_000; i++) tree.insert(i * 8, i * 8 + 15, i);
 bench.add('IntervalTree: insert + remove, 1,000 intervals', () => {
-  for (let i = 0; i < OPS; i++) tree.remove(tree.insert(picks[i]!, picks[i]! + 15, i));
+  for (let i = 0; i < OPS; i++) tree.remove(tree.insert(picks[i], picks[i] + 15, i));
 });
 bench.add('IntervalTree: the two or three over a number', () => {
   for (let i = 0; i < OPS; i++) {
@@ -103,8 +105,8 @@ bench.add('IntervalTree: insert + remove, alone', () => {
 const bitmap = new Bitmap(OPS);
 bench.add('Bitmap: set + clear', () => {
   for (let i = 0; i < OPS; i++) {
-    bitmap.set(picks[i]!);
-    bitmap.clear(picks[i]!);
+    bitmap.set(picks[i]);
+    bitmap.clear(picks[i]);
   }
 });
 const ids = new IdTable<number>();

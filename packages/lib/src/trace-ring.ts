@@ -66,7 +66,7 @@ export class TraceRing {
     bugOn(fields.length > TRACE_MAX_FIELDS, 'trace ring: more than four fields');
     const known = this.ids.get(name);
     if (known !== undefined) {
-      bugOn(this.defined[known]!.fields.join() !== fields.join(), 'trace ring: event defined twice with other fields');
+      bugOn(this.defined[known].fields.join() !== fields.join(), 'trace ring: event defined twice with other fields');
       return known;
     }
     const id = this.defined.length;
@@ -139,10 +139,10 @@ export class TraceRing {
     if (index < 0 || index >= length) return undefined;
     const row = (this.nextRow - length + index + this.capacity) % this.capacity;
     const rows = this.rows;
-    const event = this.defined[rows[row * ROW + 1]!]!;
+    const event = this.defined[rows[row * ROW + 1]];
     const fields: Record<string, number> = {};
-    for (let i = 0; i < event.fields.length; i++) fields[event.fields[i]!] = rows[row * ROW + 2 + i]!;
-    return { name: event.name, time: rows[row * ROW]!, fields };
+    for (let i = 0; i < event.fields.length; i++) fields[event.fields[i]] = rows[row * ROW + 2 + i]!;
+    return { name: event.name, time: rows[row * ROW], fields };
   }
 
   /** Yields the records from the oldest. Nothing may be recorded meanwhile. */

@@ -2,7 +2,11 @@ import { bugOn } from './assert.ts';
 import { lowestBit32 } from './bitmap.ts';
 import { growColumn } from './columns.ts';
 
-/** Marks an entry can carry besides being there; what each means is the caller's affair. @linux include/linux/xarray.h */
+/**
+ * Marks an entry can carry besides being there; what each means is the caller's affair.
+ *
+ * @linux include/linux/xarray.h:xa_mark_t
+ */
 export const XA_MARK_0 = 1;
 export const XA_MARK_1 = 2;
 export const XA_MARK_2 = 3;
@@ -33,7 +37,7 @@ const NODE_BITS = 2 * NR_MARKS;
  *
  *     bit `slot` of a node's mark m === some entry below that slot carries m
  *
- * @linux lib/xarray.c
+ * @linux include/linux/xarray.h:xarray
  */
 export class XArrayInt {
   /** Children of inner nodes, entries of leaves, from node * 64 on. */
@@ -58,12 +62,17 @@ export class XArrayInt {
     return this.nrEntries;
   }
 
-  /** Returns the entry at `index`, -1 where there is none (or where the entry is -1: see {@link has}). @linux lib/xarray.c:xa_load */
+  /**
+   * Returns the entry at `index`, -1 where there is none (or where the entry is -1: see {@link has}).
+   *
+   * @linux lib/xarray.c:xa_load
+   */
   get(index: number): number {
     const node = this.leafOf(index);
     if (node < 0) return -1;
     const slot = index & SLOT_MASK;
-    return (this.bits[node * NODE_BITS + (slot >>> 5)]! & (1 << (slot & 31))) === 0 ? -1 : this.slots[node * NODE_SLOTS + slot]!;
+    const isThere = (this.bits[node * NODE_BITS + (slot >>> 5)] & (1 << (slot & 31))) !== 0;
+    return isThere ? this.slots[node * NODE_SLOTS + slot] : -1;
   }
 
   /** Tells whether there is an entry at `index`. */
@@ -71,7 +80,11 @@ export class XArrayInt {
     return this.getMark(index, PRESENT);
   }
 
-  /** Puts `value` at `index`, in place of what was there; marks of an entry that was there stay. @linux lib/xarray.c:xa_store */
+  /**
+   * Puts `value` at `index`, in place of what was there; marks of an entry that was there stay.
+   *
+   * @linux lib/xarray.c:xa_store
+   */
   set(index: number, value: number): void {
     bugOn(!(index >= 0 && index < 2 ** 52), 'xarray: index out of range');
     let node = this.leafOf(index);
@@ -80,10 +93,10 @@ export class XArrayInt {
     this.slots[node * NODE_SLOTS + slot] = value;
     const word = node * NODE_BITS + (slot >>> 5);
     const bit = 1 << (slot & 31);
-    if ((this.bits[word]! & bit) !== 0) return;
+    if ((this.bits[word] & bit) !== 0) return;
     this.nrEntries++;
     const wasEmpty = this.isUnmarked(node, PRESENT);
-    this.bits[word]! |= bit;
+    this.bits[word] |= bit;
     if (wasEmpty && this.levels > 1) this.markPath(index, PRESENT);
   }
 
@@ -99,7 +112,11 @@ export class XArrayInt {
     return true;
   }
 
-  /** Returns the first index at or after `from` that has an entry, -1 where there is none. @linux lib/xarray.c:xa_find */
+  /**
+   * Returns the first index at or after `from` that has an entry, -1 where there is none.
+   *
+   * @linux lib/xarray.c:xa_find
+   */
   nextIndex(from: number): number {
     return this.findMarked(from, PRESENT);
   }
@@ -129,7 +146,7 @@ export class XArrayInt {
     const node = this.leafOf(index);
     if (node < 0) return false;
     const slot = index & SLOT_MASK;
-    return (this.bits[node * NODE_BITS + 2 * mark + (slot >>> 5)]! & (1 << (slot & 31))) !== 0;
+    return (this.bits[node * NODE_BITS + 2 * mark + (slot >>> 5)] & (1 << (slot & 31))) !== 0;
   }
 
   /** Tells whether some entry carries `mark`; constant time. @linux include/linux/xarray.h:xa_marked */
@@ -138,8 +155,8 @@ export class XArrayInt {
   }
 
   /**
-   * Calls `visit` for each entry at `first` … `last`, both included, in ascending order. `visit` may change or delete the
-   * entry it is given.
+   * Calls `visit` for each entry at `first` … `last`, both included, in ascending order. `visit` may change or delete
+   * the entry it is given.
    */
   forEachIn(first: number, last: number, visit: (value: number, index: number) => void): void {
     for (let index = this.nextIndex(first); index >= 0 && index <= last; index = this.nextIndex(index + 1)) {
@@ -173,7 +190,7 @@ export class XArrayInt {
           }
           continue;
         }
-        const child = this.slots[node * NODE_SLOTS + slot]!;
+        const child = this.slots[node * NODE_SLOTS + slot];
         bugOn(isPresent !== child > 0, 'xarray: child and its bit disagree');
         for (let mark = 0; mark < NR_MARKS; mark++) {
           const below = child > 0 && !this.isUnmarked(child - 1, mark);
@@ -195,7 +212,7 @@ export class XArrayInt {
     const { slots } = this;
     let node = this.root;
     for (let level = this.levels - 1; level > 0; level--) {
-      node = slots[node * NODE_SLOTS + slotAt(index, level)]! - 1;
+      node = slots[node * NODE_SLOTS + slotAt(index, level)] - 1;
       if (node < 0) return -1;
     }
     return node;
@@ -203,7 +220,7 @@ export class XArrayInt {
 
   /** Tells whether `index` lies outside what the levels there are can hold. */
   private isBeyond(index: number): boolean {
-    return !(index >= 0 && index < SPAN[this.levels]!);
+    return !(index >= 0 && index < SPAN[this.levels]);
   }
 
   /** Makes the nodes that are missing on the way to `index` and returns its leaf. */
@@ -212,7 +229,7 @@ export class XArrayInt {
     let node = this.root;
     for (let level = this.levels - 1; level > 0; level--) {
       const at = node * NODE_SLOTS + slotAt(index, level);
-      let child = this.slots[at]! - 1;
+      let child = this.slots[at] - 1;
       if (child < 0) {
         child = this.allocNode();
         this.slots[at] = child + 1;
@@ -233,7 +250,7 @@ export class XArrayInt {
     }
     this.slots[this.root * NODE_SLOTS] = old + 1;
     for (let mark = 0; mark < NR_MARKS; mark++) {
-      if (!this.isUnmarked(old, mark)) this.bits[this.root * NODE_BITS + 2 * mark]! |= 1;
+      if (!this.isUnmarked(old, mark)) this.bits[this.root * NODE_BITS + 2 * mark] |= 1;
     }
   }
 
@@ -259,11 +276,11 @@ export class XArrayInt {
 
   private isUnmarked(node: number, mark: number): boolean {
     const word = node * NODE_BITS + 2 * mark;
-    return (this.bits[word]! | this.bits[word + 1]!) === 0;
+    return (this.bits[word] | this.bits[word + 1]) === 0;
   }
 
   private slotMarked(node: number, slot: number, mark: number): boolean {
-    return (this.bits[node * NODE_BITS + 2 * mark + (slot >>> 5)]! & (1 << (slot & 31))) !== 0;
+    return (this.bits[node * NODE_BITS + 2 * mark + (slot >>> 5)] & (1 << (slot & 31))) !== 0;
   }
 
   /** Sets the bits of `mark` from the root down to the entry at `index`. */
@@ -271,8 +288,8 @@ export class XArrayInt {
     let node = this.root;
     for (let level = this.levels - 1; level >= 0; level--) {
       const slot = slotAt(index, level);
-      this.bits[node * NODE_BITS + 2 * mark + (slot >>> 5)]! |= 1 << (slot & 31);
-      node = this.slots[node * NODE_SLOTS + slot]! - 1;
+      this.bits[node * NODE_BITS + 2 * mark + (slot >>> 5)] |= 1 << (slot & 31);
+      node = this.slots[node * NODE_SLOTS + slot] - 1;
     }
   }
 
@@ -283,16 +300,16 @@ export class XArrayInt {
   private unmark(node: number, level: number, index: number, mark: number): void {
     const slot = slotAt(index, level);
     const at = node * NODE_SLOTS + slot;
-    const child = this.slots[at]! - 1;
+    const child = this.slots[at] - 1;
     if (level > 0) this.unmark(child, level - 1, index, mark);
     const bit = 1 << (slot & 31);
     const word = node * NODE_BITS + (slot >>> 5);
     if (mark < NR_MARKS) {
-      if (level === 0 || this.isUnmarked(child, mark)) this.bits[word + 2 * mark]! &= ~bit;
+      if (level === 0 || this.isUnmarked(child, mark)) this.bits[word + 2 * mark] &= ~bit;
       return;
     }
     for (let each = 0; each < NR_MARKS; each++) {
-      if (level === 0 || this.isUnmarked(child, each)) this.bits[word + 2 * each]! &= ~bit;
+      if (level === 0 || this.isUnmarked(child, each)) this.bits[word + 2 * each] &= ~bit;
     }
     if (level > 0 && this.isUnmarked(child, PRESENT)) {
       this.releaseNode(child);
@@ -300,13 +317,16 @@ export class XArrayInt {
     }
   }
 
-  /** Returns the first marked index at or after `from` below `node`, whose own first index is `base`; -1 where there is none. */
+  /**
+   * Returns the first marked index at or after `from` below `node`, whose own first index is `base`; -1 where there is
+   * none.
+   */
   private findBelow(node: number, level: number, base: number, from: number, mark: number): number {
     let slot = this.nextSlot(node, from <= base ? 0 : slotAt(from, level), mark);
     if (level === 0) return slot === NODE_SLOTS ? -1 : base + slot;
-    const span = SPAN[level]!;
+    const span = SPAN[level];
     while (slot < NODE_SLOTS) {
-      const found = this.findBelow(this.slots[node * NODE_SLOTS + slot]! - 1, level - 1, base + slot * span, from, mark);
+      const found = this.findBelow(this.slots[node * NODE_SLOTS + slot] - 1, level - 1, base + slot * span, from, mark);
       if (found >= 0) return found;
       slot = this.nextSlot(node, slot + 1, mark);
     }
@@ -317,19 +337,21 @@ export class XArrayInt {
   private nextSlot(node: number, from: number, mark: number): number {
     const word = node * NODE_BITS + 2 * mark;
     if (from < 32) {
-      const low = this.bits[word]! & (-1 << from);
+      const low = this.bits[word] & (-1 << from);
       if (low !== 0) return lowestBit32(low);
-      return 32 + lowestBit32(this.bits[word + 1]!);
+      return 32 + lowestBit32(this.bits[word + 1]);
     }
     if (from >= NODE_SLOTS) return NODE_SLOTS;
-    return 32 + lowestBit32(this.bits[word + 1]! & (-1 << (from & 31)));
+    return 32 + lowestBit32(this.bits[word + 1] & (-1 << (from & 31)));
   }
 }
 
 /** Indexes below a node of as many levels. */
 const SPAN = Array.from({ length: MAX_LEVELS + 1 }, (_, level) => NODE_SLOTS ** level);
 
-/** Returns the slot of `index` in a node of level `level`. A shift keeps the low 32 bits of a number, of which 30 count. */
+/**
+ * Returns the slot of `index` in a node of level `level`. A shift keeps the low 32 bits of a number, of which 30 count.
+ */
 function slotAt(index: number, level: number): number {
   if (level < LOW_LEVELS) return (index >>> (6 * level)) & SLOT_MASK;
   return (Math.floor(index / LOW_SPAN) >>> (6 * (level - LOW_LEVELS))) & SLOT_MASK;

@@ -45,8 +45,8 @@ describe('XArrayInt', () => {
         const model = new Map<number, Entry>();
         const used: number[] = [];
         for (let step = 0; step < 300; step++) {
-          const index = used.length > 0 && prng.below(3) > 0 ? used[prng.below(used.length)]! : anIndex(prng);
-          const mark = MARKS[prng.below(3)]!;
+          const index = used.length > 0 && prng.below(3) > 0 ? used[prng.below(used.length)] : anIndex(prng);
+          const mark = MARKS[prng.below(3)];
           switch (prng.below(6)) {
             case 0:
             case 1: {

@@ -4,7 +4,7 @@ import { XArrayInt } from './xarray-int.ts';
  * A sparse array of anything but undefined: index → value, where an index is an integer in 0 … 2^52 - 1. The tree, the
  * marks and their costs are those of {@link XArrayInt}, which finds the place of each value.
  *
- * @linux lib/xarray.c
+ * @linux include/linux/xarray.h:xarray
  */
 export class XArray<T> {
   private readonly places = new XArrayInt();
@@ -27,7 +27,11 @@ export class XArray<T> {
     return this.places.has(index);
   }
 
-  /** Puts `value` at `index` and returns what was there; marks of an entry that was there stay. @linux lib/xarray.c:xa_store */
+  /**
+   * Puts `value` at `index` and returns what was there; marks of an entry that was there stay.
+   *
+   * @linux lib/xarray.c:xa_store
+   */
   set(index: number, value: T): T | undefined {
     let place = this.places.get(index);
     if (place >= 0) {
@@ -53,7 +57,11 @@ export class XArray<T> {
     return old;
   }
 
-  /** Returns the first index at or after `from` that has an entry, -1 where there is none. @linux lib/xarray.c:xa_find */
+  /**
+   * Returns the first index at or after `from` that has an entry, -1 where there is none.
+   *
+   * @linux lib/xarray.c:xa_find
+   */
   nextIndex(from: number): number {
     return this.places.nextIndex(from);
   }
@@ -84,8 +92,8 @@ export class XArray<T> {
   }
 
   /**
-   * Calls `visit` for each entry at `first` … `last`, both included, in ascending order. `visit` may change or delete the
-   * entry it is given.
+   * Calls `visit` for each entry at `first` … `last`, both included, in ascending order. `visit` may change or delete
+   * the entry it is given.
    *
    * @linux include/linux/xarray.h:xa_for_each_range
    */
