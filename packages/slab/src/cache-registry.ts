@@ -37,7 +37,7 @@ export interface KmemCacheOptions {
   readonly freePointerOffset?: number;
 }
 
-/** Every cache, by name and by id. @linux mm/slab_common.c */
+/** Every cache, by name and by id. @linux mm/slab_common.c:slab_caches */
 export class CacheRegistry {
   private readonly host: SlabHost;
   private readonly allocator: SlabAllocator;

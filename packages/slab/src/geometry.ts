@@ -9,6 +9,8 @@
  * Without debugging, constructor or RCU all that is left is the object itself: its free pointer lies in its middle.
  */
 import { Errno } from '@pagelab/abi';
+import { PAGE_SIZE } from '@pagelab/hw';
+import { MAX_PAGE_ORDER } from '@pagelab/mm-core';
 import {
   SLAB_DEBUG_FLAGS,
   SLAB_HWCACHE_ALIGN,
@@ -19,11 +21,8 @@ import {
   SLAB_TYPESAFE_BY_RCU,
 } from './flags.ts';
 
-const PAGE_SIZE = 4096;
 /** Objects a slab can count: 15 bits. @linux mm/slub.c:MAX_OBJS_PER_PAGE */
 const MAX_OBJS_PER_PAGE = 32_767;
-/** Largest order the page allocator serves. @linux include/linux/mmzone.h:MAX_PAGE_ORDER */
-const MAX_PAGE_ORDER = 10;
 /** Bounds of the slabs a node keeps although they are empty. @linux mm/slub.c:MIN_PARTIAL */
 const MIN_PARTIAL = 5;
 const MAX_PARTIAL = 10;

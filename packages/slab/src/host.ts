@@ -19,7 +19,7 @@ export interface SlabCpus {
   readonly processorId: number;
 }
 
-/** Ids of the tracepoints of the slab layer. @linux include/trace/events/kmem.h */
+/** Ids of the tracepoints of the slab layer. @linux include/trace/events/kmem.h:kmem_cache_alloc */
 export interface SlabTracepoints {
   readonly kmemCacheAlloc: number;
   readonly kmemCacheFree: number;

@@ -4,12 +4,17 @@
  * `node --import tsx --conditions=source`.
  */
 import { Bench } from 'tinybench';
-import { Prng } from '@pagelab/lib';
-import { GFP_KERNEL, __GFP_ZERO } from '@pagelab/mm-core';
-import { createTestMachine } from './testing/test-machine.ts';
+import { PhysicalMemory, Smp, VirtualClock, firmwareMemoryMap } from '@pagelab/hw';
+import { Prng, TraceRing } from '@pagelab/lib';
+import { GFP_KERNEL, PageAlloc, __GFP_ZERO } from '@pagelab/mm-core';
+import { Slab } from './slab.ts';
 
 const OPS = 1000;
-const { slab } = createTestMachine({ memoryBytes: 256 * 2 ** 20 });
+const ram = new PhysicalMemory(firmwareMemoryMap('pc', 256 * 2 ** 20));
+const smp = new Smp(ram, 2);
+const trace = new TraceRing(1);
+const pages = new PageAlloc({ ram, smp, clock: new VirtualClock(), trace });
+const slab = new Slab({ pages, ram, smp, trace });
 const cache = slab.kmallocCache(64, GFP_KERNEL)!;
 const array: number[] = Array.from({ length: 64 }, (_, i) => i);
 const held = new Float64Array(4096);

@@ -3,6 +3,7 @@ import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
 import { TraceRing } from '@pagelab/lib';
 import { GFP_KERNEL, __GFP_ACCOUNT, __GFP_DMA, __GFP_RECLAIMABLE, __GFP_ZERO } from '@pagelab/mm-core';
 import { KMALLOC_MAX_SIZE, KMALLOC_SIZES, ZERO_SIZE_PTR } from './kmalloc.ts';
+import type { KmemCache } from './kmem-cache.ts';
 import type { SlabReport } from './report.ts';
 import { pick } from './testing/pick.ts';
 import { createTestMachine } from './testing/test-machine.ts';
@@ -190,6 +191,17 @@ describe('kfree', () => {
     expect(slab.cacheOf(objects[0])!.order).toBeGreaterThan(1);
     for (const object of objects) slab.kfree(object);
     expect(slab.kmallocCache(4096, GFP_KERNEL)!.activeObjects).toBe(0);
+    slab.validate();
+  });
+
+  test('finds the new cache where an id is used again', () => {
+    const { slab } = createTestMachine();
+    for (const size of [200, 1000, 300]) {
+      const cache = slab.kmemCacheCreate({ name: `of ${size}`, size }) as KmemCache;
+      slab.kfree(cache.alloc(GFP_KERNEL));
+      expect(cache.activeObjects).toBe(0);
+      expect(slab.kmemCacheDestroy(cache)).toBe(0);
+    }
     slab.validate();
   });
 

@@ -1,3 +1,6 @@
+/// <reference types="node" />
+import { readFileSync } from 'node:fs';
+import { gunzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import type { KmemCache } from './kmem-cache.ts';
 import { createKernelCaches } from './kernel-caches.ts';
@@ -5,6 +8,8 @@ import { Slab } from './slab.ts';
 import { FakePages } from './testing/fake-pages.ts';
 import { pick } from './testing/pick.ts';
 import { recordedMerges } from './testing/recordings.ts';
+
+const MERGES = recordedMerges(gunzipSync(readFileSync(new URL('./testdata/slab-merging.tsv.gz', import.meta.url))).toString());
 
 function bareSlab(slubOptions = {}) {
   const pages = new FakePages(64 * 2 ** 20);
@@ -16,7 +21,7 @@ function linkOf(cache: KmemCache): string {
   return cache.unmergeable ? '-' : cache.uniqueId;
 }
 
-describe.each(recordedMerges())('the caches of Linux $kernel', ({ kernel, rows }) => {
+describe.each(MERGES)('the caches of Linux $kernel', ({ kernel, rows }) => {
   test('merge as they do there', () => {
     const slab = bareSlab({ kernel });
     for (const { name, size, align, flags, hasConstructor, userSize, link } of rows) {
@@ -39,7 +44,7 @@ describe.each(recordedMerges())('the caches of Linux $kernel', ({ kernel, rows }
 test('the caches made at boot are those of Linux 6.12', () => {
   const slab = bareSlab({ kernel: '6.12' });
   const caches = createKernelCaches(slab);
-  const recorded = recordedMerges().find(({ kernel }) => kernel === '6.12')!;
+  const recorded = MERGES.find(({ kernel }) => kernel === '6.12')!;
   for (const [name, cache] of Object.entries(caches)) {
     const row = recorded.rows.find((other) => other.name === name)!;
     expect(`${name} ${linkOf(cache)}`).toBe(`${name} ${row.link}`);

@@ -33,17 +33,20 @@ import type { CpuSlab } from './slub-state.ts';
 
 const NO_NODE = -1;
 /** Objects at most this large, in words, are cleared by a loop: a call of `fill` costs more than it saves. */
-const CLEAR_BY_LOOP_WORDS = 48;
+const CLEAR_BY_LOOP_WORDS = 64;
 
-/** A cache of SLUB. @linux mm/slub.c */
+/** A cache of SLUB. @linux mm/slab.h:kmem_cache */
 class SlubCache extends SlubSlabs {
   private readonly smp: SlabCpus;
   private readonly trace: TraceRing;
+  /** RAM in units of 8 bytes. */
+  private readonly doubles: Float64Array;
 
   constructor(host: SlabHost, spec: CacheSpec, geometry: SlabGeometry) {
     super(host, spec, geometry);
     this.smp = host.smp;
     this.trace = host.trace;
+    this.doubles = new Float64Array(host.ram.u32.buffer);
   }
 
   // ------------------------------------------------------------------------------------------------ the fast paths
@@ -102,18 +105,20 @@ class SlubCache extends SlubSlabs {
     this.report('freelist-corrupt', c.start + (((word - c.base) << 2) - this.offset), 'Freepointer corrupt');
   }
 
-  /** Sets an object to zero; `word` is its host word. */
+  /** Sets an object to zero; `word` is its host word, which is even: objects are aligned to 8 bytes. */
   private clear(word: number, object: VirtAddr): void {
-    const { words } = this;
     const nrWords = (this.objectSize + 3) >> 2;
-    const end = word + nrWords;
     if (nrWords <= CLEAR_BY_LOOP_WORDS) {
-      for (let i = word; i < end; i++) words[i] = 0;
+      const { doubles } = this;
+      const first = word >> 1;
+      const end = first + (nrWords >> 1);
+      for (let i = first; i < end; i++) doubles[i] = 0;
+      if ((nrWords & 1) !== 0) this.words[word + nrWords - 1] = 0;
     } else if (this.geometry.minOrder <= MAX_CONTIGUOUS_ORDER) {
-      words.fill(0, word, end);
+      this.words.fill(0, word, word + nrWords);
     } else {
-      const first = (object - PAGE_OFFSET) / PAGE_SIZE;
-      for (let i = 0; i * PAGE_WORDS < nrWords; i++) this.host.ram.zeroFrame(first + i);
+      const firstPage = (object - PAGE_OFFSET) / PAGE_SIZE;
+      for (let i = 0; i * PAGE_WORDS < nrWords; i++) this.host.ram.zeroFrame(firstPage + i);
     }
   }
 
@@ -268,7 +273,7 @@ class SlubCache extends SlubSlabs {
   }
 }
 
-/** The SLUB allocator. @linux mm/slub.c */
+/** The SLUB allocator. @linux mm/slub.c:do_kmem_cache_create */
 export class SlubAllocator implements SlabAllocator {
   readonly name = 'slub';
 

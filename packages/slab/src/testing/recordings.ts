@@ -1,10 +1,7 @@
-/// <reference types="node" />
 /**
- * Reads the extracts of `/sys/kernel/slab` in `testdata`. They come from boots of Debian kernels under QEMU
+ * Parses the extracts of `/sys/kernel/slab` in `testdata`. They come from boots of Debian kernels under QEMU
  * (linux-image 6.1 amd64, 686, 686-pae and 6.12 amd64) and from one host with 6.18; each file says what its columns are.
  */
-import { gunzipSync } from 'node:zlib';
-import { readFileSync } from 'node:fs';
 import {
   SLAB_ACCOUNT,
   SLAB_CACHE_DMA,
@@ -40,8 +37,7 @@ function flagsOf(letters: string): number {
 }
 
 /** The lines of an extract under their `@` line, comments left out. */
-function sections(file: string): { head: string[]; rows: string[][] }[] {
-  const text = gunzipSync(readFileSync(new URL(`../testdata/${file}`, import.meta.url))).toString();
+function sections(text: string): { head: string[]; rows: string[][] }[] {
   const found: { head: string[]; rows: string[][] }[] = [];
   for (const line of text.trimEnd().split('\n')) {
     if (line.startsWith('@')) found.push({ head: line.split(' ').slice(1), rows: [] });
@@ -64,9 +60,9 @@ export interface RecordedLayout {
   readonly minPartial: number;
 }
 
-/** Every distinct layout, by the machine that had it. */
-export function recordedLayouts(): { machine: SlabMachine; rows: RecordedLayout[] }[] {
-  return sections('slab-layouts.tsv.gz').map(({ head, rows }) => {
+/** Every distinct layout in `slab-layouts.tsv`, by the machine that had it. */
+export function recordedLayouts(text: string): { machine: SlabMachine; rows: RecordedLayout[] }[] {
+  return sections(text).map(({ head, rows }) => {
     const [wordBytes, presentCpus, possibleCpus, maxOrder, minObjects] = head.slice(1).map(Number);
     const kernel = head[0] as SlabKernelVersion;
     return {
@@ -98,9 +94,9 @@ export interface RecordedMerge {
   readonly link: string;
 }
 
-/** The caches of a boot in the order they were made. */
-export function recordedMerges(): { kernel: SlabKernelVersion; rows: RecordedMerge[] }[] {
-  return sections('slab-merging.tsv.gz').map(({ head, rows }) => ({
+/** The caches of a boot in the order they were made, from `slab-merging.tsv`. */
+export function recordedMerges(text: string): { kernel: SlabKernelVersion; rows: RecordedMerge[] }[] {
+  return sections(text).map(({ head, rows }) => ({
     kernel: head[0] as SlabKernelVersion,
     rows: rows.map(([name, size, align, letters, userSize, link]) => ({
       name,
