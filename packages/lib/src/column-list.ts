@@ -47,7 +47,11 @@ export class ColumnList {
     return this.nrNodes + list;
   }
 
-  /** Makes `head` an empty list whatever it was; nodes it held keep their stale links. @linux include/linux/list.h:INIT_LIST_HEAD */
+  /**
+   * Makes `head` an empty list whatever it was; nodes it held keep their stale links.
+   *
+   * @linux include/linux/list.h:INIT_LIST_HEAD
+   */
   initHead(head: number): void {
     this.next[head] = head;
     this.prev[head] = head;
@@ -160,7 +164,11 @@ export class ColumnList {
     prev[head] = node;
   }
 
-  /** Puts all nodes of `from` before those of `to`, in their order, and leaves `from` empty. @linux include/linux/list.h:list_splice_init */
+  /**
+   * Puts all nodes of `from` before those of `to`, in their order, and leaves `from` empty.
+   *
+   * @linux include/linux/list.h:list_splice_init
+   */
   splice(to: number, from: number): void {
     const { next, prev } = this;
     const first = next[from];

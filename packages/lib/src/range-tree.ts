@@ -16,8 +16,8 @@ const INNER_FEW = INNER_SLOTS / 4;
  * Ranges of numbers that do not overlap, each with a value: what Linux's maple tree does for an address space.
  *
  * A range is [start, end) with start < end; both are any integers that a double holds, below zero too. The tree keeps
- * the bounds itself. It is a B-tree whose inner nodes know of each child where its ranges begin and end and how wide the
- * widest gap in it is, so that each operation costs O(log n).
+ * the bounds itself. It is a B-tree whose inner nodes know of each child where its ranges begin and end and how wide
+ * the widest gap in it is, so that each operation costs O(log n).
  *
  * @linux include/linux/maple_tree.h:maple_tree
  */

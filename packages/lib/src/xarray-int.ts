@@ -207,7 +207,7 @@ export class XArrayInt {
 
   /** Returns the leaf that covers `index`, -1 where there is none. Inner slots hold child + 1, 0 for no child. */
   private leafOf(index: number): number {
-    if (this.levels === 1) return index >= 0 && index < NODE_SLOTS ? 0 : -1;
+    if (this.levels === 1) return index >= 0 && index < NODE_SLOTS ? this.root : -1;
     if (this.isBeyond(index)) return -1;
     const { slots } = this;
     let node = this.root;

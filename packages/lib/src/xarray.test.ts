@@ -37,6 +37,16 @@ describe('XArrayInt', () => {
     array.validate();
   });
 
+  it('is as good as new when it has become empty', () => {
+    const array = new XArrayInt();
+    array.set(5000, 1);
+    array.delete(5000);
+    array.set(3, 2);
+    array.set(2 ** 40, 3);
+    array.validate();
+    expect([array.get(3), array.get(2 ** 40), array.size]).toEqual([2, 3, 2]);
+  });
+
   it('agrees with a map after every step of random runs', () => {
     fc.assert(
       fc.property(fc.integer(), (seed) => {
