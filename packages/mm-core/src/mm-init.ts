@@ -6,8 +6,10 @@ import type { MemoryRange, Pfn } from '@pagelab/hw';
 import { Memblock, clipRanges, countPages, usableRanges } from './memblock.ts';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, OWNER_MEMMAP, OWNER_RESERVED } from './owner.ts';
 import type { FrameRange } from './page-allocator.ts';
+import { findMovableStarts } from './movable-zone.ts';
+import type { MovableRequest } from './movable-zone.ts';
 import type { ZoneLayout } from './zone-types.ts';
-import { ZONE_DEVICE, ZONE_MOVABLE } from './zone-types.ts';
+import { ZONE_MOVABLE } from './zone-types.ts';
 import type { ZoneShape } from './zone.ts';
 
 /** Kernels whose rules are known. */
@@ -69,33 +71,51 @@ export interface BootLayout {
   readonly memblock: Memblock;
 }
 
-/** Lays memory out. `nrCpus` counts the possible CPUs. @throws RangeError where the nodes do not add up to the RAM */
+/** Lays memory out for `nrCpus` CPUs and room for `possibleCpus`. @throws RangeError where the nodes do not add up to the RAM */
 export function layOutMemory(
   map: readonly MemoryRange[],
   layout: ZoneLayout,
-  options: { readonly kernel: KernelVersion; readonly nrCpus: number; readonly nodes: readonly NodeConfig[] },
+  options: {
+    readonly kernel: KernelVersion;
+    readonly nrCpus: number;
+    readonly possibleCpus: number;
+    readonly nodes: readonly NodeConfig[];
+    readonly movable: MovableRequest;
+  },
 ): BootLayout {
-  const memory = usableRanges(map);
+  const memory = clipRanges(usableRanges(map), 0, Math.max(...layout.limits));
   const maxPfn = memory.at(-1)?.end ?? 1;
   const nodes = layOutNodes(map, memory, options.nodes, options.nrCpus);
   const memblock = new Memblock(memory);
-  reserveEarly(memblock, nodes, options.kernel, options.nrCpus);
-  return { maxPfn, nodes, zones: nodes.flatMap((node) => zoneShapes(node, layout)), memblock };
+  reserveEarly(memblock, nodes, options.kernel, options.possibleCpus);
+  const movableStarts = findMovableStarts(nodes, options.movable, highestZoneStart(layout, maxPfn));
+  return { maxPfn, nodes, zones: nodes.flatMap((node, i) => zoneShapes(node, layout, movableStarts[i])), memblock };
+}
+
+/** Lowest frame of the highest zone that holds memory of its own. */
+function highestZoneStart(layout: ZoneLayout, maxPfn: Pfn): Pfn {
+  let start = 1;
+  for (const limit of layout.limits) if (limit > 0 && limit < maxPfn) start = limit;
+  return start;
 }
 
 /** The zones of a node: its span cut at the limits of each. @linux mm/mm_init.c:zone_spanned_pages_in_node */
-function zoneShapes(node: NodeShape, layout: ZoneLayout): ZoneShape[] {
+function zoneShapes(node: NodeShape, layout: ZoneLayout, movableStart: Pfn): ZoneShape[] {
   const first = node.ranges[0]?.start ?? 0;
   const last = node.ranges.at(-1)?.end ?? 0;
   let floor = 0;
   return layout.kinds.map((kind, index) => {
-    const empty = kind === ZONE_MOVABLE || kind === ZONE_DEVICE;
-    const low = Math.max(floor, first);
-    const high = Math.min(layout.limits[index], last);
-    if (!empty) floor = layout.limits[index];
-    const present = empty || low >= high ? 0 : countPages(clipRanges(node.ranges, low, high));
-    if (present === 0) return { nid: node.nid, index, kind, startPfn: 0, endPfn: 0, present: 0 };
-    return { nid: node.nid, index, kind, startPfn: low, endPfn: high, present };
+    let startPfn = Math.max(floor, first);
+    let endPfn = Math.min(layout.limits[index], last, movableStart);
+    if (kind === ZONE_MOVABLE) {
+      startPfn = movableStart;
+      endPfn = last;
+    } else {
+      floor = Math.max(floor, layout.limits[index]);
+    }
+    const present = startPfn < endPfn ? countPages(clipRanges(node.ranges, startPfn, endPfn)) : 0;
+    if (present === 0) return { nid: node.nid, index, kind, startPfn: 0, endPfn: 0, present };
+    return { nid: node.nid, index, kind, startPfn, endPfn, present };
   });
 }
 

@@ -81,6 +81,9 @@ export interface PageAllocOptions {
   readonly distances?: readonly (readonly number[])[];
   /** CPUs the machine has room for: those it has unless told. */
   readonly possibleCpus?: number;
+  /** `kernelcore=` and `movablecore=`, in pages: memory that ZONE_MOVABLE does not get, or does. 0 unless told. */
+  readonly kernelcorePages?: number;
+  readonly movablecorePages?: number;
   /** What finds free blocks: the buddy system unless told. */
   readonly pageAllocator?: PageAllocatorFactory;
   /** Whether huge pages are in use (always, madvise): yes unless told. */
@@ -167,8 +170,10 @@ export class PageAlloc {
     this.hooks = options.hooks ?? {};
     this.layout = layOutMemory(ram.map, zoneLayout, {
       kernel,
-      nrCpus: Math.max(nrCpus, options.possibleCpus ?? nrCpus),
+      nrCpus,
+      possibleCpus: Math.max(nrCpus, options.possibleCpus ?? nrCpus),
       nodes: options.nodes ?? [],
+      movable: { kernelcorePages: options.kernelcorePages ?? 0, movablecorePages: options.movablecorePages ?? 0 },
     });
     const booted = bootZones(this.layout, {
       nrCpus,
@@ -197,7 +202,7 @@ export class PageAlloc {
     this.sysctl = new PageAllocSysctl(this.nodes, nrCpus, zoneLayout.lowmemReserveRatio, {
       movableLikeHighmem: recent,
       pcpAutoTune: recent,
-      pageblockPages: PAGEBLOCK_PAGES,
+      hugePagePages: zoneLayout.hugePagePages,
     });
     this.sysctl.init(options.sysctl ?? {}, options.transparentHugepage ?? true);
     freeInitmem(this.layout, this.#populated);

@@ -26,6 +26,8 @@ export interface ZoneLayout {
   readonly limits: readonly number[];
   /** Pages of the zone below for each page of the zones above that it keeps for its own allocations; 0 keeps none. */
   readonly lowmemReserveRatio: readonly number[];
+  /** Frames of a huge page. */
+  readonly hugePagePages: number;
 }
 
 const MIB_PAGES = 256;
@@ -36,10 +38,12 @@ export const X86_64_ZONES: ZoneLayout = {
   kinds: [ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE, ZONE_DEVICE],
   limits: [16 * MIB_PAGES, 4096 * MIB_PAGES, NO_LIMIT, 0, 0],
   lowmemReserveRatio: [256, 256, 32, 0, 0],
+  hugePagePages: 512,
 };
 
 /**
- * Zones of x86 with 32 bits: memory above what fits the kernel's GiB next to vmalloc is high memory.
+ * Zones of x86 with 32 bits: memory above what fits the kernel's GiB next to vmalloc is high memory. Entries reach 4 GiB,
+ * with PAE 64 GiB; what lies above is not used.
  *
  * @param pae whether entries are 64 bits wide
  * @param vmallocBytes of `vmalloc=`, or 0 for the default of 128 MiB
@@ -50,7 +54,8 @@ export function x86Zones(pae: boolean, vmallocBytes: number): ZoneLayout {
   const reserve = vmallocBytes === 0 ? 128 * 0x100000 : vmallocBytes + 8 * 0x100000;
   return {
     kinds: [ZONE_DMA, ZONE_NORMAL, ZONE_HIGHMEM, ZONE_MOVABLE],
-    limits: [16 * MIB_PAGES, Math.floor((vmallocEnd - 0xc0000000 - reserve) / 4096), NO_LIMIT, 0],
+    limits: [16 * MIB_PAGES, Math.floor((vmallocEnd - 0xc0000000 - reserve) / 4096), pae ? 65_536 * MIB_PAGES : 4096 * MIB_PAGES, 0],
     lowmemReserveRatio: [256, 32, 0, 0],
+    hugePagePages: pae ? 512 : 1024,
   };
 }
