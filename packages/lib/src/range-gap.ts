@@ -9,8 +9,6 @@ import type { RangeTree } from './range-tree.ts';
 
 type Ranges = RangeTree<unknown>;
 
-type Ranges = RangeTree<unknown>;
-
 /** No start at all; -1 may be one, in a tree of negative numbers. */
 const NOT_FOUND = Infinity;
 

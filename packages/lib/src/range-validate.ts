@@ -26,10 +26,6 @@ export function validateRangeTree(tree: RangeTree<unknown>): RangeCensus {
     return tree.leafLinks[leaf * LEAF_LINKS + LEAF_NEXT];
   }
 
-  function nextOf(leaf: number): number {
-    return tree.leafLinks[leaf * LEAF_LINKS + LEAF_NEXT];
-  }
-
   /** Checks a leaf and returns its widest gap. */
   function leafGap(leaf: number): number {
     const base = leaf << LEAF_SHIFT;
