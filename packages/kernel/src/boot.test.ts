@@ -1,21 +1,55 @@
 import { expect, test } from 'vitest';
 import { boot } from './boot.ts';
 
-test('boots and runs a program', () => {
+test('a booted machine is valid, and has its memory free', () => {
   const machine = boot({ memory: '1G' });
-  const result = machine.run((os) => {
-    const p = os.mmap(0, 8192, 3, 0x22);
-    os.mem.store32(p, 42);
-    const pid = os.fork((child) => {
-      child.mem.store32(p, 43);
-      return child.mem.load32(p);
-    });
-    const wait = os.waitpid(pid);
-    os.print(`${JSON.stringify(wait)} ${os.mem.load32(p)}`);
-    os.print(os.readFile('/proc/self/maps'));
-    return 7;
-  });
-  expect(machine.consoleText).toContain('{"pid":101,"status":43,"signal":null} 42');
-  expect(result).toMatchObject({ status: 7, signal: null });
   machine.validate();
+  const { totalPages, freePages, framesByOwner } = machine.stats();
+  expect(freePages).toBeGreaterThan(totalPages * 0.98);
+  expect(framesByOwner['kernel code']).toBeGreaterThan(0);
+});
+
+test('each kernel, board and number of CPUs boots', () => {
+  for (const kernel of ['6.1', '6.12', '6.18'] as const) {
+    for (const board of ['pc', 'q35'] as const) {
+      const machine = boot({ memory: '512M', kernel, board, cpus: 3 });
+      expect(machine.run((os) => os.mem.load8(os.mmap(0, 4096, 1, 0x22))).status).toBe(0);
+      machine.validate();
+    }
+  }
+});
+
+test('the smallest and the largest machine run programs', () => {
+  for (const memory of ['64M', '1T']) {
+    const machine = boot({ memory, cpus: 2 });
+    const { status } = machine.run((os) => {
+      const page = os.mmap(0, 4096, 3, 0x22);
+      os.mem.store8(page, 9);
+      return os.mem.load8(page);
+    });
+    expect(status).toBe(9);
+    machine.validate();
+    expect(machine.stats().hostBytes).toBeLessThan(300 * 2 ** 20);
+  }
+});
+
+test('the command line is acted on', () => {
+  const total = (cmdline: string): number => boot({ memory: '1G', cmdline }).stats().totalPages;
+  expect(total('mem=512M')).toBeLessThan(total('') * 0.55);
+  const merged = boot({ memory: '128M' }).readFile('/proc/slabinfo').split('\n').length;
+  const apart = boot({ memory: '128M', cmdline: 'slab_nomerge' }).readFile('/proc/slabinfo').split('\n').length;
+  expect(apart).toBeGreaterThan(merged);
+});
+
+test('sysctl settings of the configuration take effect, and wrong ones are refused', () => {
+  const machine = boot({ memory: '128M', sysctl: { 'vm.overcommit_memory': 2, 'vm.max_map_count': 100 } });
+  expect(machine.readFile('/proc/sys/vm/overcommit_memory')).toBe('2\n');
+  expect(machine.readFile('/proc/sys/vm/max_map_count')).toBe('100\n');
+  expect(() => boot({ memory: '128M', sysctl: { 'vm.no_such': 1 } })).toThrow('sysctl: "vm.no_such" cannot be set to 1');
+});
+
+test('a machine that was disposed of says so', () => {
+  const machine = boot({ memory: '64M' });
+  machine.dispose();
+  expect(() => machine.stats()).toThrow('disposed');
 });

@@ -148,6 +148,8 @@ function transferOut(task: TaskContext, file: OpenFile, buffer: number, count: n
   if (count < 0) return -Errno.EINVAL;
   if (!accessOk(buffer, count)) return -Errno.EFAULT;
   const wanted = Math.min(count, MAX_RW_COUNT);
+  // A write of nothing reaches the file, too: some refuse it.
+  if (wanted === 0) return file.write(task, position, new Uint8Array(0));
   let moved = 0;
   while (moved < wanted) {
     const bytes = getUser(task, buffer + moved, Math.min(wanted - moved, ROUND_BYTES));

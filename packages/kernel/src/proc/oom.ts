@@ -25,6 +25,7 @@ export function oomScoreAdjFile(task: Task): ProcFile {
       const word = text.trim();
       if (!/^[+-]?(0x[0-9a-f]+|\d+)$/i.test(word)) return -Errno.EINVAL;
       const value = word.startsWith('-') ? -Number(word.slice(1)) : Number(word.replace('+', ''));
+      if (value > 0x7fff_ffff || value < -0x8000_0000) return -Errno.ERANGE;
       if (!(value >= OOM_SCORE_ADJ_MIN && value <= OOM_SCORE_ADJ_MAX)) return -Errno.EINVAL;
       const privileged = writer === null || writer.capable(CAP_SYS_RESOURCE);
       if (value < process.oomScoreAdjMin && !privileged) return -Errno.EACCES;

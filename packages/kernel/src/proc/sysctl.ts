@@ -102,7 +102,8 @@ export function sysctlFile(kernel: Kernel, name: string): ProcFile | undefined {
     read: () => `${setting.get(kernel)}\n`,
     write: (text, task) => {
       const values = parseNumbers(text);
-      if (values === undefined || values.length === 0) return -Errno.EINVAL;
+      if (values === undefined) return -Errno.EINVAL;
+      if (values.length === 0) return text === '' ? 0 : -Errno.EINVAL;
       return set(kernel, values, task);
     },
   };
