@@ -12,7 +12,7 @@
 import { bugOn } from '@pagelab/lib';
 import type { Pfn } from '@pagelab/hw';
 import type { OwnedRange } from './owner.ts';
-import { reserveFloat64, reserveInt32, reserveUint32 } from './lazy-column.ts';
+import { LazyColumns } from './lazy-column.ts';
 
 /** Order of the largest block the page allocator hands out. @linux include/linux/mmzone.h:MAX_PAGE_ORDER */
 export const MAX_PAGE_ORDER = 10;
@@ -128,6 +128,7 @@ export const PAGE_FLAGS_CHECK_AT_FREE =
 
 /** Bytes the columns take for a frame, and the bit that says whether the page allocator has it. */
 export const BYTES_PER_FRAME = 36.125;
+const NR_COLUMNS = 9;
 
 /** The state of every frame, as columns indexed by pfn. */
 export class PageFrames {
@@ -161,15 +162,16 @@ export class PageFrames {
   constructor(nrFrames: number) {
     bugOn(!(nrFrames > 0 && nrFrames <= 0x7fff_ffff), 'page frames: more than a pfn of 31 bits can name');
     this.nrFrames = nrFrames;
-    this.flags = reserveUint32(nrFrames);
-    this.refcount = reserveInt32(nrFrames);
-    this.mapcount = reserveInt32(nrFrames);
-    this.next = reserveInt32(nrFrames);
-    this.prev = reserveInt32(nrFrames);
-    this.mapping = reserveInt32(nrFrames);
-    this.index = reserveFloat64(nrFrames);
-    this.private = reserveInt32(nrFrames);
-    this.taken = reserveInt32((nrFrames + 31) >>> 5);
+    const columns = new LazyColumns(nrFrames * BYTES_PER_FRAME + NR_COLUMNS * 8);
+    this.flags = columns.uint32(nrFrames);
+    this.refcount = columns.int32(nrFrames);
+    this.mapcount = columns.int32(nrFrames);
+    this.next = columns.int32(nrFrames);
+    this.prev = columns.int32(nrFrames);
+    this.mapping = columns.int32(nrFrames);
+    this.index = columns.float64(nrFrames);
+    this.private = columns.int32(nrFrames);
+    this.taken = columns.int32((nrFrames + 31) >>> 5);
   }
 }
 
