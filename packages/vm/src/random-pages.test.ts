@@ -2,12 +2,21 @@
  * Random programs over several address spaces, against {@link ModelSpace}; everything is validated after each step.
  */
 import {
+  Errno,
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
+  MADV_COLD,
+  MADV_FREE,
+  MADV_GUARD_INSTALL,
+  MADV_GUARD_REMOVE,
+  MADV_KEEPONFORK,
+  MADV_WIPEONFORK,
   MAP_ANONYMOUS,
   MAP_FIXED,
   MAP_PRIVATE,
   MAP_SHARED,
+  MREMAP_FIXED,
+  MREMAP_MAYMOVE,
   PAGE_SIZE,
   PROT_EXEC,
   PROT_READ,
@@ -20,10 +29,13 @@ import { OWNER_ANON, OWNER_PAGE_TABLE, OWNER_SHMEM } from '@pagelab/mm-core';
 import { expect, test } from 'vitest';
 import type { VmFile } from './file.ts';
 import { populateRange } from './gup.ts';
+import { doMadvise } from './madvise.ts';
+import { doMlock, doMunlock } from './mlock.ts';
 import { dupMm, mmput } from './mm-lifetime.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { doMmap } from './mmap.ts';
 import { doMprotect } from './mprotect.ts';
+import { doMremap } from './mremap.ts';
 import { vmMunmap } from './munmap.ts';
 import { FAULT_ACCERR, FAULT_MAPERR, FAULT_SIGBUS } from './page-fault.ts';
 import { shmemFallocate, shmemTruncate } from './shmem.ts';
@@ -35,7 +47,7 @@ import { validateVm } from './validate.ts';
 import type { Vm } from './vm.ts';
 import { zapPageRange } from './zap.ts';
 
-const WINDOW_PAGES = 48;
+const WINDOW_PAGES = 16;
 /** Windows that straddle the borders of each kind of table. */
 const WINDOWS = [0x4000_0000, 0x7f_8000_0000, 0x10_0000, 0x7fff_f7e0_0000].map((edge) => edge - (WINDOW_PAGES / 2) * PAGE_SIZE);
 const PROTS = [PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ, PROT_WRITE, 0, PROT_READ | PROT_EXEC];
@@ -52,6 +64,7 @@ class Player {
   readonly vm = testVm({ memoryBytes: 96 * 2 ** 20, cpus: MAX_SPACES });
   readonly prng: Prng;
   readonly spaces: Space[] = [];
+  lastRange = { addr: WINDOWS[0], pages: 4 };
   readonly freeCpus = [5, 4, 3, 2, 1, 0];
   readonly cpuOf = new Map<MmStruct, number>();
   /** Model of each shared object, by its inode. */
@@ -76,8 +89,13 @@ class Player {
     return items[this.prng.below(items.length)];
   }
 
-  /** A page-aligned range in one of the windows. */
+  /** A page-aligned range in one of the windows; every other time the same again, so that things happen to it. */
   range(): { addr: number; pages: number } {
+    if (this.prng.below(2) === 0) this.lastRange = this.newRange();
+    return this.lastRange;
+  }
+
+  newRange(): { addr: number; pages: number } {
     const first = this.prng.below(WINDOW_PAGES);
     const pages = 1 + this.prng.below(Math.min(WINDOW_PAGES - first, this.prng.below(4) === 0 ? WINDOW_PAGES : 6));
     return { addr: this.pick(WINDOWS) + first * PAGE_SIZE, pages };
@@ -89,7 +107,7 @@ class Player {
     const { addr, pages } = this.range();
     const length = pages * PAGE_SIZE;
     const at = `mm ${mm.id} 0x${addr.toString(16)} +${pages}`;
-    switch (this.prng.below(16)) {
+    switch (this.prng.below(28)) {
       case 0: {
         const prot = this.pick(PROTS);
         const shared = this.prng.below(3) === 0;
@@ -135,9 +153,75 @@ class Player {
         return `exit mm ${mm.id}`;
       case 8:
         return this.resizeObject();
+      case 9:
+        return this.remap(space, addr, pages);
+      case 10:
+        return this.resizeMapping(space, addr);
+      case 11:
+      case 12:
+        return this.advise(space, addr, pages);
+      case 13:
+        // Up to the first hole, all of it is locked or unlocked.
+        if (this.prng.below(2) === 0) doMlock(mm, addr, length, this.prng.below(2));
+        else doMunlock(mm, addr, length);
+        return `mlock or munlock ${at}`;
       default:
-        return this.access(space, addr + this.prng.below(pages) * PAGE_SIZE);
+        return this.accessRange(space, addr, pages);
     }
+  }
+
+  /** A fixed move of the same size takes mappings and holes along. */
+  remap(space: Space, addr: number, pages: number): string {
+    const { mm, model } = space;
+    const to = this.pick(WINDOWS) + this.prng.below(WINDOW_PAGES - pages + 1) * PAGE_SIZE;
+    const length = pages * PAGE_SIZE;
+    if (to < addr + length && addr < to + length) return 'nothing';
+    const result = doMremap(mm, addr, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+    const mapped = model.pages.has(addr);
+    expect(result, `mremap 0x${addr.toString(16)}`).toBe(mapped ? to : -Errno.EFAULT);
+    if (mapped) model.move(addr, to, pages);
+    return `mremap mm ${mm.id} 0x${addr.toString(16)} +${pages} to 0x${to.toString(16)}`;
+  }
+
+  /** Grows or shrinks what is left of a mapping behind `addr`, wherever it ends up. */
+  resizeMapping(space: Space, addr: number): string {
+    const { mm, model } = space;
+    const vma = mm.vmas.get(addr);
+    if (vma === undefined) return 'nothing';
+    const oldPages = (vma.end - addr) / PAGE_SIZE;
+    const newPages = 1 + this.prng.below(oldPages + 4);
+    const to = doMremap(mm, addr, oldPages * PAGE_SIZE, newPages * PAGE_SIZE, MREMAP_MAYMOVE, 0);
+    expect(to).toBeGreaterThan(0);
+    const kept = Math.min(oldPages, newPages);
+    if (newPages < oldPages) model.unmap(addr + newPages * PAGE_SIZE, oldPages - newPages);
+    if (to !== addr) model.move(addr, to, kept);
+    if (newPages > oldPages) model.extend(to + (oldPages - 1) * PAGE_SIZE, newPages - oldPages);
+    // What landed outside the windows would never be looked at again.
+    if (to !== addr) {
+      expect(vmMunmap(mm, to, newPages * PAGE_SIZE)).toBe(0);
+      model.unmap(to, newPages);
+    }
+    return `mremap mm ${mm.id} 0x${addr.toString(16)} from ${oldPages} to ${newPages}`;
+  }
+
+  advise(space: Space, from: number, pages: number): string {
+    const { mm, model } = space;
+    const vma = mm.vmas.get(from);
+    if (vma === undefined) return 'nothing';
+    const nrPages = Math.min(pages, (vma.end - from) / PAGE_SIZE);
+    const advice = this.pick([MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_FREE, MADV_COLD]);
+    const result = doMadvise(mm, from, nrPages * PAGE_SIZE, advice);
+    if (result === 0) {
+      model.each(from, nrPages, (page) => {
+        if (advice === MADV_GUARD_INSTALL) {
+          page.guard = true;
+          page.word = 0;
+        } else if (advice === MADV_GUARD_REMOVE) page.guard = false;
+        else if (advice === MADV_WIPEONFORK) page.wiped = true;
+        else if (advice === MADV_KEEPONFORK) page.wiped = false;
+      });
+    }
+    return `madvise mm ${mm.id} 0x${from.toString(16)} +${nrPages} ${advice}: ${result}`;
   }
 
   exit(space: Space): void {
@@ -169,11 +253,18 @@ class Player {
     return `truncate ${inode.ino} to ${pgoff}`;
   }
 
-  access(space: Space, addr: number): string {
-    const { mm, memory, model } = space;
+  /** Loads from, or stores to, each page of a range. */
+  accessRange(space: Space, addr: number, pages: number): string {
+    const isLoad = this.prng.below(3) === 0;
     const bySyscall = this.prng.below(4) === 0;
+    for (let i = 0; i < pages; i++) this.access(space, addr + i * PAGE_SIZE, isLoad, bySyscall);
+    return `${isLoad ? 'load' : 'store'} mm ${space.mm.id} 0x${addr.toString(16)} +${pages}${bySyscall ? ' by the kernel' : ''}`;
+  }
+
+  access(space: Space, addr: number, isLoad: boolean, bySyscall: boolean): void {
+    const { mm, memory, model } = space;
     const where = `mm ${mm.id} 0x${addr.toString(16)}${bySyscall ? ' by the kernel' : ''}`;
-    if (this.prng.below(2) === 0) {
+    if (isLoad) {
       const expected = model.load(addr);
       if (bySyscall) {
         const bytes = copyFromUser(mm, addr, 4);
@@ -182,7 +273,7 @@ class Player {
       } else {
         expect(outcome(() => memory.load32(addr)), `load ${where}`).toBe(expected);
       }
-      return `load ${where}`;
+      return;
     }
     const word = this.prng.u32();
     const expected = model.store(addr, word);
@@ -193,7 +284,6 @@ class Player {
     } else {
       expect(outcome(() => (memory.store32(addr, word), null)), `store ${where}`).toBe(expected);
     }
-    return `store ${where}`;
   }
 
   /** Every page of every space holds what the model says. */

@@ -5,7 +5,7 @@
  */
 import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_WORDS, PTE_DIRTY, PTE_NX_HI, PTE_PRESENT, PTE_RW, TLB_ENTRIES, TLB_EXEC, TLB_WRITE } from '@pagelab/hw';
+import { PAGE_WORDS, PTE_DIRTY, PTE_NX_HI, PTE_PRESENT, PTE_RW } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { KernelBug } from '@pagelab/lib';
 import {
@@ -297,20 +297,20 @@ function validateTlbs(vm: Vm): void {
       if (mm.pgd * PAGE_SIZE === cpu.cr3) owner = mm;
     });
     if (owner === undefined) continue;
-    const { tags } = cpu.tlb;
-    for (let at = 0; at < tags.length; at++) {
-      const page = tags[at];
+    const { tlb } = cpu;
+    for (const page of tlb.tags) {
       if (Number.isNaN(page)) continue;
-      const where = `CPU ${cpu.id} holds a stale translation of ${hex(page)}`;
       const entry = findPte(owner, page);
-      check(entry >= 0, where);
-      const lo = vm.ram.i32[entry];
-      const hi = vm.ram.i32[entry + 1];
-      const frame = vm.ram.frameWord(pfnOf(lo, hi));
-      check((lo & PTE_PRESENT) !== 0 && frame === cpu.tlb.lookup(page, at - (at % TLB_ENTRIES)), where);
-      const needed = at >= TLB_EXEC ? 0 : at >= TLB_WRITE ? PTE_RW | PTE_DIRTY : 0;
-      check((lo & needed) === needed, `${where} for writing`);
-      check(at < TLB_EXEC || (hi & PTE_NX_HI) === 0, `${where} for fetching`);
+      const lo = entry < 0 ? 0 : vm.ram.i32[entry];
+      const hi = entry < 0 ? 0 : vm.ram.i32[entry + 1];
+      const frame = (lo & PTE_PRESENT) === 0 ? -1 : vm.ram.frameWord(pfnOf(lo, hi));
+      const where = `CPU ${cpu.id} holds a stale translation of ${hex(page)}`;
+      const read = tlb.lookupRead(page);
+      const write = tlb.lookupWrite(page);
+      const fetch = tlb.lookupFetch(page);
+      check(read < 0 || read === frame, where);
+      check(write < 0 || (write === frame && (lo & PTE_RW) !== 0 && (lo & PTE_DIRTY) !== 0), `${where} for writing`);
+      check(fetch < 0 || (fetch === frame && (hi & PTE_NX_HI) === 0), `${where} for fetching`);
     }
   }
 }

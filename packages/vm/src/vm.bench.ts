@@ -10,6 +10,7 @@ import { dupMm, mmput } from './mm-lifetime.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { doMmap } from './mmap.ts';
 import { vmMunmap } from './munmap.ts';
+import { console } from './testing/console.ts';
 import { attachUser, testMm, testVm } from './testing/test-machine.ts';
 import { validateVm } from './validate.ts';
 import { VM_WRITE } from './vma.ts';

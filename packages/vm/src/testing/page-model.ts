@@ -10,12 +10,16 @@ export interface ModelObject {
   readonly words: Map<number, number>;
 }
 
-interface ModelPage {
+export interface ModelPage {
   prot: number;
   /** Where a shared page is kept; a private one keeps its own word. */
   readonly object: ModelObject | null;
   readonly pgoff: number;
   word: number;
+  /** May not be touched, whatever its rights. */
+  guard: boolean;
+  /** Empty in a child. */
+  wiped: boolean;
 }
 
 /** Outcomes of an access beside a word: the signal's code. */
@@ -27,7 +31,7 @@ export class ModelSpace {
 
   map(addr: number, nrPages: number, prot: number, object: ModelObject | null, pgoff: number): void {
     for (let i = 0; i < nrPages; i++) {
-      this.pages.set(addr + i * PAGE_SIZE, { prot, object, pgoff: pgoff + i, word: 0 });
+      this.pages.set(addr + i * PAGE_SIZE, { prot, object, pgoff: pgoff + i, word: 0, guard: false, wiped: false });
     }
   }
 
@@ -53,16 +57,29 @@ export class ModelSpace {
     }
   }
 
-  /** Moves pages to where nothing is. */
+  /** Moves pages, over what is there; where there is a hole, the other end keeps what it has. */
   move(from: number, to: number, nrPages: number): void {
-    const moved: (ModelPage | undefined)[] = [];
     for (let i = 0; i < nrPages; i++) {
-      moved.push(this.pages.get(from + i * PAGE_SIZE));
+      const page = this.pages.get(from + i * PAGE_SIZE);
+      if (page === undefined) continue;
       this.pages.delete(from + i * PAGE_SIZE);
+      this.pages.set(to + i * PAGE_SIZE, page);
     }
-    moved.forEach((page, i) => {
-      if (page !== undefined) this.pages.set(to + i * PAGE_SIZE, page);
-    });
+  }
+
+  /** Adds pages behind a mapped one that continue it. */
+  extend(last: number, nrPages: number): void {
+    const model = this.pages.get(last)!;
+    for (let i = 1; i <= nrPages; i++) {
+      this.pages.set(last + i * PAGE_SIZE, { ...model, pgoff: model.pgoff + i, word: 0, guard: false });
+    }
+  }
+
+  each(addr: number, nrPages: number, change: (page: ModelPage) => void): void {
+    for (let i = 0; i < nrPages; i++) {
+      const page = this.pages.get(addr + i * PAGE_SIZE);
+      if (page !== undefined) change(page);
+    }
   }
 
   load(addr: number): number | ModelFault {
@@ -70,6 +87,7 @@ export class ModelSpace {
     if (page === undefined) return 'MAPERR';
     // x86: whatever may be written or executed can be read.
     if ((page.prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) === 0) return 'ACCERR';
+    if (page.guard) return 'MAPERR';
     if (page.object === null) return page.word;
     if (page.pgoff >= page.object.pages) return 'BUS';
     return page.object.words.get(page.pgoff) ?? 0;
@@ -79,6 +97,7 @@ export class ModelSpace {
     const page = this.pages.get(addr - (addr % PAGE_SIZE));
     if (page === undefined) return 'MAPERR';
     if ((page.prot & PROT_WRITE) === 0) return 'ACCERR';
+    if (page.guard) return 'MAPERR';
     if (page.object === null) {
       page.word = word;
       return null;
@@ -90,7 +109,7 @@ export class ModelSpace {
 
   fork(): ModelSpace {
     const child = new ModelSpace();
-    for (const [addr, page] of this.pages) child.pages.set(addr, { ...page });
+    for (const [addr, page] of this.pages) child.pages.set(addr, page.wiped ? { ...page, word: 0, guard: false } : { ...page });
     return child;
   }
 }
