@@ -3,7 +3,7 @@
  */
 import type { VirtAddr } from '@pagelab/abi';
 import { BusError } from './physical-memory.ts';
-import type { PhysicalMemory } from './physical-memory.ts';
+import type { PhysicalMemory, RamUser } from './physical-memory.ts';
 import { PAGE_SIZE } from './page.ts';
 import type { PhysAddr } from './page.ts';
 import {
@@ -15,6 +15,7 @@ import {
   PTE_ACCESSED,
   PTE_DIRTY,
   PTE_HI_FRAME_MASK,
+  PTE_LO_FRAME_MASK,
   PTE_NX_HI,
   PTE_PRESENT,
   PTE_PS,
@@ -22,8 +23,9 @@ import {
   PTE_USER,
   VECTOR_GENERAL_PROTECTION,
   VECTOR_PAGE_FAULT,
+  ptePfn,
 } from './pte.ts';
-import { TLB_EXEC, TLB_MASK, TLB_READ, TLB_WRITE, Tlb } from './tlb.ts';
+import { Tlb } from './tlb.ts';
 
 /** What {@link Cpu.translate} returns for an access that faults. */
 export const TRANSLATE_FAULT = -1;
@@ -46,15 +48,36 @@ export const PHYS_ADDR_BITS = 46;
 
 /** Bits of the high word that are reserved because no physical address has them. */
 const HI_RESERVED = PTE_HI_FRAME_MASK & ~(2 ** (PHYS_ADDR_BITS - 32) - 1);
-/** Bits 13 to 29 are reserved in an entry that maps 1 GiB; bit 12 chooses the memory type. */
-const RESERVED_1G = 0x3fffe000;
-/** Bits 13 to 20 are reserved in an entry that maps 2 MiB. */
-const RESERVED_2M = 0x1fe000;
+/** The rights that all levels must grant. */
+const RIGHTS = PTE_RW | PTE_USER;
 /** What a processor reads where there is no memory. */
 const OPEN_BUS = -1;
 
-/** The canonical addresses: −2^47 up to, not including, 2^47. */
-const CANONICAL_LIMIT = 2 ** 47;
+// V8 reads an imported constant anew at each use and checks it; one of the module's own is compiled in. For the walk that
+// is half its time.
+const PRESENT = PTE_PRESENT;
+const RW = PTE_RW;
+const USER = PTE_USER;
+const ACCESSED = PTE_ACCESSED;
+const DIRTY = PTE_DIRTY;
+const LARGE = PTE_PS;
+const FRAME_LO = PTE_LO_FRAME_MASK;
+const WRITE = PF_WRITE;
+const USER_ACCESS = PF_USER;
+const FETCH = PF_INSTR;
+const NX = PTE_NX_HI;
+const PAGE_FAULT = VECTOR_PAGE_FAULT;
+const GENERAL_PROTECTION = VECTOR_GENERAL_PROTECTION;
+const RESERVED_BIT = PF_RSVD;
+const PROTECTION = PF_PROT;
+const TWO_32 = 0x100000000;
+
+/** What is looked at in an entry above the last level. */
+const TABLE_BITS = PRESENT | ACCESSED | LARGE;
+/** That of one which names a table, and was used before. */
+const TABLE_IN_USE = PRESENT | ACCESSED;
+/** The highest upper half of an address below 2^47. */
+const MAX_USER_HI = 0x7fff;
 
 /** Counts of one CPU. */
 export interface CpuStats {
@@ -69,11 +92,11 @@ export interface CpuStats {
 }
 
 /** One CPU of the machine. */
-export class Cpu {
+export class Cpu implements RamUser {
   /** Number, from 0. */
   readonly id: number;
   /** Its translations at user privilege. Translations for the kernel are walked each time. */
-  readonly tlb = new Tlb();
+  readonly tlb: Tlb;
   readonly stats: CpuStats = { walks: 0, faults: 0, tlbFlushes: 0, tlbPageFlushes: 0 };
   /** CR2: the address of the last access that faulted, as far as it raised a page fault. */
   faultAddress: VirtAddr = 0;
@@ -85,12 +108,18 @@ export class Cpu {
   readonly #ram: PhysicalMemory;
   #cr3: PhysAddr = 0;
   #controls = CPU_DEFAULT_CONTROLS;
+  /** Bits of an entry's high word that forbid fetching. */
+  #noExecMask = NX;
+  /** Bits of an entry's high word that are reserved. */
+  #hiReserved = HI_RESERVED;
   /** Host word of the top-level table; −1 until CR3 is loaded. */
   #root = -1;
 
   constructor(id: number, ram: PhysicalMemory) {
     this.id = id;
     this.#ram = ram;
+    this.tlb = new Tlb(ram);
+    ram.addUser(this);
   }
 
   /** Physical address of the top-level page table. */
@@ -105,8 +134,11 @@ export class Cpu {
 
   /** Sets the protection controls. */
   setControls(controls: number): void {
-    if ((controls ^ this.#controls) & ~CPU_AC) this.flushTlb();
+    if (((controls ^ this.#controls) & ~CPU_AC) !== 0) this.flushTlb();
     this.#controls = controls;
+    const nxe = (controls & CPU_NXE) !== 0;
+    this.#noExecMask = nxe ? NX : 0;
+    this.#hiReserved = nxe ? HI_RESERVED : HI_RESERVED | NX;
   }
 
   /**
@@ -139,7 +171,8 @@ export class Cpu {
   /**
    * Translates an access to the byte at `va`.
    *
-   * A walk sets the accessed bit in each entry it uses, and for a write the dirty bit in the last.
+   * A walk sets the accessed bit in each entry it uses, and for a write the dirty bit in the last. An access at user
+   * privilege then stays in the TLB.
    *
    * @param va a whole number; an unsigned address of the upper half may be given as such
    * @param access {@link PF_WRITE}, {@link PF_USER}, {@link PF_INSTR}
@@ -148,123 +181,171 @@ export class Cpu {
    * @throws BusError where the frame is not RAM
    */
   translate(va: VirtAddr, access: number): number {
-    if (access & PF_USER) {
-      const column = access & PF_WRITE ? TLB_WRITE : access & PF_INSTR ? TLB_EXEC : TLB_READ;
-      const offset = va & 0xfff;
-      const slot = ((va | 0) >>> 12) & TLB_MASK;
-      if (this.tlb.tags[column + slot] + offset === va) return this.tlb.words[slot] * 4 + offset;
-    }
-    return this.#walk(va, access);
+    const word = this.translatePage(va, access);
+    return word < 0 ? TRANSLATE_FAULT : word * 4 + (va & 0xfff);
   }
 
-  #walk(address: VirtAddr, access: number): number {
-    const va = address >= 2 ** 63 ? address - 2 ** 64 : address;
-    this.stats.walks += 1;
-    if (!(va >= -CANONICAL_LIMIT && va < CANONICAL_LIMIT)) return this.#fault(va, 0, VECTOR_GENERAL_PROTECTION);
-    if (this.#root < 0) throw new BusError(this.#cr3);
+  /** As {@link translate}, but returns the host word at which the page's frame begins. */
+  translatePage(va: VirtAddr, access: number): number {
+    const { tlb } = this;
+    const page = va - (va & 0xfff);
+    let word = -1;
+    if ((access & (USER_ACCESS | FETCH)) === USER_ACCESS) {
+      word = (access & WRITE) !== 0 ? tlb.lookupWrite(page) : tlb.lookupRead(page);
+    } else if ((access & USER_ACCESS) !== 0) {
+      word = tlb.lookupFetch(page);
+    }
+    return word >= 0 ? word : this.walk(hiWord(va), va | 0, access);
+  }
+
+  /** Forgets where the page tables are, as their memory is gone. */
+  ramReleased(): void {
+    this.#root = -1;
+    this.tlb.invalidateAll();
+  }
+
+  /**
+   * As {@link translatePage}, without a look at the TLB.
+   *
+   * This is the walk as it mostly goes: user data, four tables in use before, a page of 4 KiB, the access allowed. All else
+   * is left to {@link #walkAny}, which knows the rules.
+   *
+   * @param hiVa upper 32 bits of the address, signed
+   * @param loVa lower 32 bits, signed
+   */
+  walk(hiVa: number, loVa: number, access: number): number {
     const ram = this.#ram;
-    const { u32 } = ram;
-    const hiVa = Math.floor(va / 0x100000000);
-    const loVa = va | 0;
-    const nxe = (this.#controls & CPU_NXE) !== 0;
-    const hiReserved = nxe ? HI_RESERVED : HI_RESERVED | PTE_NX_HI;
-
-    // Level 4: 512 GiB an entry. Bit 7 is reserved.
-    let table = this.#root;
-    let entry = table + (((hiVa >>> 7) & 511) << 1);
-    let lo = u32[entry] | 0;
-    let hi = u32[entry + 1] | 0;
-    if (!(lo & PTE_PRESENT)) return this.#fault(va, access, VECTOR_PAGE_FAULT);
-    if (hi & hiReserved || lo & PTE_PS) return this.#fault(va, access | PF_PROT | PF_RSVD, VECTOR_PAGE_FAULT);
-    if (!(lo & PTE_ACCESSED)) u32[entry] = lo | PTE_ACCESSED;
+    const { i32 } = ram;
+    const root = this.#root;
+    if (root < 0 || hiVa >>> 0 > MAX_USER_HI || (access & (USER_ACCESS | FETCH)) !== USER_ACCESS) {
+      return this.#walkAny(hiVa, loVa, access);
+    }
+    let at = (root + ((hiVa >>> 6) & 0x3fe)) | 0;
+    let lo = i32[at];
+    let hi = i32[(at + 1) | 0];
+    let table = ram.entryWordIfTouched(lo, hi);
+    if ((lo & TABLE_BITS) !== TABLE_IN_USE || table < 0) return this.#walkAny(hiVa, loVa, access);
     let allowed = lo;
-    let noExec = hi;
+    let highs = hi;
 
-    // Level 3: 1 GiB an entry.
-    table = ram.frameWord((lo >>> 12) + (hi & PTE_HI_FRAME_MASK) * 0x100000);
-    entry = table + ((((hiVa << 2) | (loVa >>> 30)) & 511) << 1);
-    lo = table < 0 ? OPEN_BUS : u32[entry] | 0;
-    hi = table < 0 ? OPEN_BUS : u32[entry + 1] | 0;
-    if (!(lo & PTE_PRESENT)) return this.#fault(va, access, VECTOR_PAGE_FAULT);
-    let largeReserved = lo & PTE_PS ? RESERVED_1G : 0;
-    if (hi & hiReserved || lo & largeReserved) return this.#fault(va, access | PF_PROT | PF_RSVD, VECTOR_PAGE_FAULT);
+    at = (table + (((hiVa << 3) | (loVa >>> 29)) & 0x3fe)) | 0;
+    lo = i32[at];
+    hi = i32[(at + 1) | 0];
+    table = ram.entryWordIfTouched(lo, hi);
+    if ((lo & TABLE_BITS) !== TABLE_IN_USE || table < 0) return this.#walkAny(hiVa, loVa, access);
     allowed &= lo;
-    noExec |= hi;
-    let pageMask = 0;
-    if (lo & PTE_PS) {
-      pageMask = 0x3ffff000;
-    } else {
-      if (!(lo & PTE_ACCESSED)) u32[entry] = lo | PTE_ACCESSED;
+    highs |= hi;
 
-      // Level 2: 2 MiB an entry.
-      table = ram.frameWord((lo >>> 12) + (hi & PTE_HI_FRAME_MASK) * 0x100000);
-      entry = table + (((loVa >>> 21) & 511) << 1);
-      lo = table < 0 ? OPEN_BUS : u32[entry] | 0;
-      hi = table < 0 ? OPEN_BUS : u32[entry + 1] | 0;
-      if (!(lo & PTE_PRESENT)) return this.#fault(va, access, VECTOR_PAGE_FAULT);
-      largeReserved = lo & PTE_PS ? RESERVED_2M : 0;
-      if (hi & hiReserved || lo & largeReserved) return this.#fault(va, access | PF_PROT | PF_RSVD, VECTOR_PAGE_FAULT);
+    at = (table + ((loVa >>> 20) & 0x3fe)) | 0;
+    lo = i32[at];
+    hi = i32[(at + 1) | 0];
+    table = ram.entryWordIfTouched(lo, hi);
+    if ((lo & TABLE_BITS) !== TABLE_IN_USE || table < 0) return this.#walkAny(hiVa, loVa, access);
+    allowed &= lo;
+    highs |= hi;
+
+    at = (table + ((loVa >>> 11) & 0x3fe)) | 0;
+    lo = i32[at];
+    hi = i32[(at + 1) | 0];
+    const word = ram.entryWordIfTouched(lo, hi);
+    allowed &= lo;
+    highs |= hi;
+    const needed = PRESENT | (access & RIGHTS);
+    if ((allowed & needed) !== needed || (highs & this.#hiReserved) !== 0 || word < 0) {
+      return this.#walkAny(hiVa, loVa, access);
+    }
+    const used = lo | ((access & WRITE) !== 0 ? ACCESSED | DIRTY : ACCESSED);
+    if (used !== lo) i32[at] = used;
+    this.stats.walks += 1;
+    this.tlb.enterData(hiVa, loVa, word, (allowed & RW) !== 0 && (used & DIRTY) !== 0, false);
+    return word;
+  }
+
+  /** The walk by all its rules. */
+  #walkAny(hiVa: number, loVa: number, access: number): number {
+    this.stats.walks += 1;
+    if (hiVa !== (hiVa << 16) >> 16) return this.#fault(hiVa, loVa, 0, GENERAL_PROTECTION);
+    let table = this.#root;
+    if (table < 0) throw new BusError(this.#cr3);
+    const ram = this.#ram;
+    const { i32 } = ram;
+    const hiReserved = this.#hiReserved;
+    let allowed = RIGHTS;
+    let noExec = 0;
+    let shift = 39;
+    let at = table + ((hiVa >>> 6) & 0x3fe);
+    let lo: number;
+    let hi: number;
+    for (;;) {
+      // Where a table should be and no memory is, all bits read as one.
+      lo = table < 0 ? OPEN_BUS : i32[at];
+      hi = table < 0 ? OPEN_BUS : i32[at + 1];
+      if ((lo & PRESENT) === 0) return this.#fault(hiVa, loVa, access, PAGE_FAULT);
+      if ((hi & hiReserved) !== 0) return this.#fault(hiVa, loVa, access | PROTECTION | RESERVED_BIT, PAGE_FAULT);
       allowed &= lo;
       noExec |= hi;
-      if (lo & PTE_PS) {
-        pageMask = 0x1ff000;
-      } else {
-        if (!(lo & PTE_ACCESSED)) u32[entry] = lo | PTE_ACCESSED;
-
-        // Level 1: a page of 4 KiB an entry.
-        table = ram.frameWord((lo >>> 12) + (hi & PTE_HI_FRAME_MASK) * 0x100000);
-        entry = table + (((loVa >>> 12) & 511) << 1);
-        lo = table < 0 ? OPEN_BUS : u32[entry] | 0;
-        hi = table < 0 ? OPEN_BUS : u32[entry + 1] | 0;
-        if (!(lo & PTE_PRESENT)) return this.#fault(va, access, VECTOR_PAGE_FAULT);
-        if (hi & hiReserved) return this.#fault(va, access | PF_PROT | PF_RSVD, VECTOR_PAGE_FAULT);
-        allowed &= lo;
-        noExec |= hi;
+      if (shift === 12) break;
+      if ((lo & LARGE) !== 0) {
+        if ((lo & reservedInLarge(shift)) !== 0) return this.#fault(hiVa, loVa, access | PROTECTION | RESERVED_BIT, PAGE_FAULT);
+        break;
       }
+      if ((lo & ACCESSED) === 0) i32[at] = lo | ACCESSED;
+      table = ram.entryWord(lo, hi);
+      shift -= 9;
+      at = table + (shift === 30 ? ((hiVa << 3) | (loVa >>> 29)) & 0x3fe : (loVa >>> (shift - 1)) & 0x3fe);
     }
 
-    const executable = !nxe || (noExec & PTE_NX_HI) === 0;
-    if (!this.#permitted(allowed, executable, access)) return this.#fault(va, access | PF_PROT, VECTOR_PAGE_FAULT);
-    const used = access & PF_WRITE ? lo | PTE_ACCESSED | PTE_DIRTY : lo | PTE_ACCESSED;
-    if (used !== lo) u32[entry] = used;
-
-    const framePfn = ((lo & ~pageMask) >>> 12) + (hi & PTE_HI_FRAME_MASK) * 0x100000 + ((loVa & pageMask) >>> 12);
-    const word = ram.frameWord(framePfn);
-    if (word < 0) throw new BusError(framePfn * PAGE_SIZE + (loVa & 0xfff));
-    if (access & PF_USER) {
-      const page = va - (loVa & 0xfff);
-      if (access & PF_INSTR) {
-        this.tlb.fill(page, TLB_EXEC, word, pageMask !== 0);
-      } else {
-        this.tlb.fill(page, TLB_READ, word, pageMask !== 0);
-        if (allowed & PTE_RW && used & PTE_DIRTY) this.tlb.fill(page, TLB_WRITE, word, pageMask !== 0);
-      }
+    const forbidden = noExec & this.#noExecMask;
+    if ((access & USER_ACCESS) !== 0) {
+      // The write and user bits of an access are those of an entry; no entry grants the bit that forbids fetching.
+      const needed = (access & RIGHTS) | ((access & FETCH) !== 0 ? forbidden : 0);
+      if ((needed & ~allowed) !== 0) return this.#fault(hiVa, loVa, access | PROTECTION, PAGE_FAULT);
+    } else if (!this.#kernelMay(allowed, forbidden === 0, access)) {
+      return this.#fault(hiVa, loVa, access | PROTECTION, PAGE_FAULT);
     }
-    return word * 4 + (loVa & 0xfff);
+    const used = lo | ((access & WRITE) !== 0 ? ACCESSED | DIRTY : ACCESSED);
+    if (used !== lo) i32[at] = used;
+
+    // Of a large page, the address gives the frame's lower bits.
+    const inPage = ((1 << shift) - 1) & FRAME_LO;
+    const frameLo = (lo & ~inPage) | (loVa & inPage);
+    const word = ram.entryWord(frameLo, hi);
+    if (word < 0) throw new BusError(ptePfn(frameLo, hi) * PAGE_SIZE + (loVa & 0xfff));
+    if ((access & USER_ACCESS) !== 0) {
+      const large = shift !== 12;
+      if ((access & FETCH) !== 0) this.tlb.enterFetch(hiVa, loVa, word, large);
+      else this.tlb.enterData(hiVa, loVa, word, (allowed & RW) !== 0 && (used & DIRTY) !== 0, large);
+    }
+    return word;
   }
 
-  /** Whether the rights of all levels together allow the access. */
-  #permitted(allowed: number, executable: boolean, access: number): boolean {
-    const userPage = (allowed & PTE_USER) !== 0;
-    const writable = (allowed & PTE_RW) !== 0;
-    if (access & PF_USER) {
-      if (!userPage) return false;
-      if (access & PF_INSTR) return executable;
-      return writable || !(access & PF_WRITE);
-    }
+  /** Whether the rights of all levels together allow an access by the kernel. */
+  #kernelMay(allowed: number, executable: boolean, access: number): boolean {
     const controls = this.#controls;
-    if (access & PF_INSTR) return executable && !(userPage && controls & CPU_SMEP);
-    if (userPage && controls & CPU_SMAP && !(controls & CPU_AC)) return false;
-    return writable || !(access & PF_WRITE) || !(controls & CPU_WP);
+    const userPage = (allowed & USER) !== 0;
+    if ((access & FETCH) !== 0) return executable && !(userPage && (controls & CPU_SMEP) !== 0);
+    if (userPage && (controls & (CPU_SMAP | CPU_AC)) === CPU_SMAP) return false;
+    return (allowed & RW) !== 0 || (access & WRITE) === 0 || (controls & CPU_WP) === 0;
   }
 
-  #fault(va: VirtAddr, errorCode: number, vector: number): number {
+  #fault(hiVa: number, loVa: number, errorCode: number, vector: number): number {
     this.stats.faults += 1;
     this.faultVector = vector;
     // A fetch is told from a read only where the processor can forbid fetching.
     const tellsFetch = (this.#controls & (CPU_NXE | CPU_SMEP)) !== 0;
-    this.faultErrorCode = vector === VECTOR_PAGE_FAULT ? (tellsFetch ? errorCode : errorCode & ~PF_INSTR) : 0;
-    this.faultAddress = va;
+    this.faultErrorCode = vector === PAGE_FAULT ? (tellsFetch ? errorCode : errorCode & ~FETCH) : 0;
+    this.faultAddress = hiVa * TWO_32 + (loVa >>> 0);
     return TRANSLATE_FAULT;
   }
+}
+
+/** Bits of the low word that are reserved in an entry that maps a large page of 2^`shift` bytes. */
+function reservedInLarge(shift: number): number {
+  // No entry maps 512 GiB. Bit 12 of the others chooses the memory type; the frame's address has no bits below its size.
+  return shift === 39 ? LARGE : ((1 << shift) - 1) & ~0x1fff;
+}
+
+/** The upper 32 bits of an address, signed, which may be given unsigned or sign-extended. */
+function hiWord(va: VirtAddr): number {
+  return Math.floor(va / TWO_32) | 0;
 }

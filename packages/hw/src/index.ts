@@ -12,6 +12,9 @@ export type { PhysAddr, Pfn } from './page.ts';
 export { firmwareMemoryMap, wholeFrames, checkMemoryMap } from './memory-map.ts';
 export type { Board, MemoryRange, MemoryType } from './memory-map.ts';
 export { PhysicalMemory, BusError, HostMemoryError } from './physical-memory.ts';
+export type { PhysicalMemoryOptions, RamUser } from './physical-memory.ts';
+export { BufferPool } from './host-buffers.ts';
+export type { BufferSource } from './host-buffers.ts';
 export {
   PTE_PRESENT,
   PTE_RW,
@@ -44,7 +47,7 @@ export {
   pmdIndex,
   pteIndex,
 } from './pte.ts';
-export { Tlb, TLB_ENTRIES, TLB_MASK, TLB_READ, TLB_WRITE, TLB_EXEC } from './tlb.ts';
+export { Tlb, TLB_ENTRIES } from './tlb.ts';
 export {
   Cpu,
   TRANSLATE_FAULT,
@@ -60,7 +63,8 @@ export type { CpuStats } from './cpu.ts';
 export { Smp, MAX_CPUS, TLB_SINGLE_PAGE_FLUSH_CEILING } from './smp.ts';
 export type { SmpStats } from './smp.ts';
 export { createUserMemory } from './user-memory.ts';
-export type { UserMemoryHandlers, UserMemoryPort } from './user-memory.ts';
+export type { UserMemoryPort } from './user-memory.ts';
+export type { UserMemoryHandlers } from './user-access.ts';
 export { structLayout } from './struct-view.ts';
 export type { StructLayout } from './struct-view.ts';
 export { VirtualClock } from './clock.ts';

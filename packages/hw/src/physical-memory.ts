@@ -1,8 +1,11 @@
-import { MAX_BUFFER_BYTES, reserveBuffer } from './platform.ts';
+import { MAX_BUFFER_BYTES } from './platform.ts';
+import { HOST_BUFFERS } from './host-buffers.ts';
+import type { BufferSource } from './host-buffers.ts';
 import { checkMemoryMap, wholeFrames } from './memory-map.ts';
 import type { MemoryRange } from './memory-map.ts';
 import { CHUNK_BYTES, CHUNK_PAGES, CHUNK_PAGE_SHIFT, CHUNK_WORDS, PAGE_SIZE, PAGE_WORDS } from './page.ts';
 import type { Pfn, PhysAddr } from './page.ts';
+import { PTE_HI_FRAME_MASK, ptePfn } from './pte.ts';
 
 /** An access to physical memory where there is none. */
 export class BusError extends Error {
@@ -30,10 +33,35 @@ const HOLE = -1;
 const FIRST_PARTIAL = -2;
 
 /**
- * Host words kept at the start of the buffer and never written: every chunk's first word is then above zero, and memory
- * that nobody has touched can be read from here.
+ * Host words before the first chunk, so that every chunk's first word is above zero. The first page of them is never
+ * written: memory that nobody has touched is read from there. The others are handed to the TLBs of up to 64 CPUs.
  */
-const HEAD_WORDS = 16384;
+const HEAD_WORDS = 80 * PAGE_WORDS;
+
+// The module's own copies: V8 compiles them in, and reads an imported constant anew at each use.
+const HI_FRAME = PTE_HI_FRAME_MASK;
+const CHUNK_SHIFT = CHUNK_PAGE_SHIFT;
+const CHUNK_MASK = CHUNK_PAGES - 1;
+
+/** The bits of a word's number in its chunk that tell the frame. */
+const CHUNK_FRAME_WORDS = CHUNK_WORDS - PAGE_WORDS;
+
+// What typed-array fields begin with. A field that was ever undefined is checked by V8 at each use.
+const NO_WORDS = new Uint32Array(0);
+const NO_TABLE = new Int32Array(0);
+const NO_BYTES = new Uint8Array(0);
+
+/** What of the machine holds places in the buffer, and must let go of them before it is handed back. */
+export interface RamUser {
+  /** Forgets every host word it knows. */
+  ramReleased(): void;
+}
+
+/** How a machine gets its buffer. */
+export interface PhysicalMemoryOptions {
+  /** Where the buffer comes from, and goes on `release`. Without one, from the host each time. */
+  readonly buffers?: BufferSource;
+}
 
 /**
  * Physical memory: RAM in the usable ranges of the firmware's map, whole frames only, and holes elsewhere.
@@ -46,27 +74,31 @@ export class PhysicalMemory {
   /** The firmware's map, ascending. */
   readonly map: readonly MemoryRange[];
   /** One past the last usable frame. */
-  readonly maxPfn: Pfn;
+  readonly maxPfn: Pfn = 0;
   /** Whole usable frames. */
   readonly nrPages: number;
   /** The buffer as words, unsigned. It stays the same for the machine's life. */
-  readonly u32: Uint32Array;
+  readonly u32: Uint32Array = NO_WORDS;
   /** The same, as signed words. */
-  readonly i32: Int32Array;
+  readonly i32: Int32Array = NO_TABLE;
   /** The same, as bytes. */
-  readonly u8: Uint8Array;
+  readonly u8: Uint8Array = NO_BYTES;
   /** Chunk number to host word, {@link UNTOUCHED}, {@link HOLE} or a row of the partial table. */
-  readonly #chunks: Int32Array;
+  readonly #chunks: Int32Array = NO_TABLE;
   /** A row of 512 for each chunk that is partly RAM: host word of the frame, 0 while untouched, −1 in a hole. */
-  readonly #partial: Int32Array;
+  readonly #partial: Int32Array = NO_TABLE;
   /** The host word at which the next chunk is placed. */
   #nextWord = HEAD_WORDS;
+  /** The first word of the head that is not handed out. */
+  #nextHeadWord = PAGE_WORDS;
+  readonly #buffers: BufferSource;
+  readonly #users: RamUser[] = [];
 
   /**
    * @param map ascending ranges that do not overlap
    * @throws RangeError for a map that is wrong, or where the host refuses to reserve the buffer
    */
-  constructor(map: readonly MemoryRange[]) {
+  constructor(map: readonly MemoryRange[], options: PhysicalMemoryOptions = {}) {
     checkMemoryMap(map);
     this.map = Object.freeze(map.map((range) => Object.freeze({ ...range })));
     const usable = this.map.filter((range) => range.type === 'usable').map(wholeFrames);
@@ -75,7 +107,8 @@ export class PhysicalMemory {
     const { chunks, partial, nrChunks } = layOut(usable, this.maxPfn);
     this.#chunks = chunks;
     this.#partial = partial;
-    const buffer = reserveBuffer(Math.min(HEAD_WORDS * 4 + nrChunks * CHUNK_BYTES, MAX_BUFFER_BYTES));
+    this.#buffers = options.buffers ?? HOST_BUFFERS;
+    const buffer = this.#buffers.take(Math.min(HEAD_WORDS * 4 + nrChunks * CHUNK_BYTES, MAX_BUFFER_BYTES));
     this.u32 = new Uint32Array(buffer);
     this.i32 = new Int32Array(buffer);
     this.u8 = new Uint8Array(buffer);
@@ -83,13 +116,55 @@ export class PhysicalMemory {
 
   /** Bytes of the chunks touched so far. The host commits of these what was written. */
   get committedBytes(): number {
-    return (this.#nextWord - HEAD_WORDS) * 4;
+    return Math.max(0, this.#nextWord - HEAD_WORDS) * 4;
+  }
+
+  /**
+   * Hands the buffer back, cleared, where it came from a pool. The machine is over: all its memory is a hole from then on.
+   */
+  release(): void {
+    if (this.#nextWord === 0) return;
+    for (const user of this.#users) user.ramReleased();
+    this.#chunks.fill(HOLE);
+    this.#buffers.give(this.u32.buffer as ArrayBuffer, this.#nextWord * 4);
+    this.#nextWord = 0;
+  }
+
+  /** Tells `user` when the buffer is handed back. */
+  addUser(user: RamUser): void {
+    this.#users.push(user);
+  }
+
+  /**
+   * Hands out `words` words of the buffer before the first chunk, whole pages of it.
+   *
+   * @throws RangeError where so many are not left
+   */
+  reserveHead(words: number): number {
+    const first = this.#nextHeadWord;
+    const next = first + Math.ceil(words / PAGE_WORDS) * PAGE_WORDS;
+    if (next > HEAD_WORDS) throw new RangeError('no room for another TLB');
+    this.#nextHeadWord = next;
+    return first;
   }
 
   /** Host word of the frame's first word; commits its chunk. −1 in a hole. A table lookup. */
   frameWord(pfn: Pfn): number {
-    const base = this.#chunks[pfn >>> CHUNK_PAGE_SHIFT];
-    return base > 0 ? base + ((pfn & (CHUNK_PAGES - 1)) << 10) : this.#frameWordSlow(pfn);
+    // The memory map ends below 8 TiB, so that a frame number in it is at most 31 bits.
+    const base = pfn < this.maxPfn ? this.#chunks[pfn >>> CHUNK_SHIFT] : HOLE;
+    return base > 0 ? (base + ((pfn & CHUNK_MASK) << 10)) | 0 : this.#frameWordSlow(pfn);
+  }
+
+  /** As {@link frameWord}, for the frame that a page-table entry names; the low 12 bits of the low word do not matter. */
+  entryWord(lo: number, hi: number): number {
+    const base = this.#chunks[(lo >>> 21) | ((hi & HI_FRAME) << 11)];
+    return base > 0 ? (base + ((lo >>> 2) & CHUNK_FRAME_WORDS)) | 0 : this.#frameWordSlow(ptePfn(lo, hi));
+  }
+
+  /** As {@link entryWord}, but −1 also where the frame's chunk was never touched, or is not all RAM. */
+  entryWordIfTouched(lo: number, hi: number): number {
+    const base = this.#chunks[(lo >>> 21) | ((hi & HI_FRAME) << 11)];
+    return base > 0 ? (base + ((lo >>> 2) & CHUNK_FRAME_WORDS)) | 0 : -1;
   }
 
   /** Whether the frame is RAM. */

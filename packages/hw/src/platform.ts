@@ -11,7 +11,7 @@ interface Platform {
   readonly WebAssembly?: {
     readonly Memory: new (descriptor: { initial: number; maximum: number }) => WasmMemory;
   };
-  readonly TextDecoder: new (label?: string) => { decode(bytes: Uint8Array): string };
+  readonly TextDecoder: new (label: string, options: { ignoreBOM: boolean }) => { decode(bytes: Uint8Array): string };
   readonly TextEncoder: new () => { encode(text: string): Uint8Array };
 }
 
@@ -41,12 +41,15 @@ export function reserveBuffer(bytes: number): ArrayBuffer {
   return new ArrayBuffer(pages * WASM_PAGE_BYTES);
 }
 
+const decoder = new platform.TextDecoder('utf-8', { ignoreBOM: true });
+const encoder = new platform.TextEncoder();
+
 /** Decodes UTF-8, replacing what is not. */
 export function decodeUtf8(bytes: Uint8Array): string {
-  return new platform.TextDecoder().decode(bytes);
+  return decoder.decode(bytes);
 }
 
 /** Encodes as UTF-8. */
 export function encodeUtf8(text: string): Uint8Array {
-  return new platform.TextEncoder().encode(text);
+  return encoder.encode(text);
 }

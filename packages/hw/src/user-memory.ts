@@ -1,25 +1,27 @@
 /**
  * A task's memory as its program sees it: loads and stores through the page tables, at user privilege.
  *
- * The accessors are closures over the state, not methods of an object that holds it: nothing of the machine can be
- * reached from them.
+ * This file is the fast half: an aligned access that hits the TLB takes one comparison and two array reads. It is a class,
+ * not a set of closures, as a call site that meets the memories of several tasks is then as fast as one that meets a single
+ * one (closures: 4.8 times a plain array instead of 3.3). All state is in private fields, and the prototype leads nowhere.
  */
 import type { StructFields, StructView, UserMemory, VirtAddr } from '@pagelab/abi';
 import type { Cpu } from './cpu.ts';
-import { PAGE_SIZE } from './page.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
-import { decodeUtf8, encodeUtf8 } from './platform.ts';
-import { PF_INSTR, PF_USER, PF_WRITE } from './pte.ts';
 import { createStruct } from './struct-view.ts';
-import { TLB_MASK, TLB_WRITE, Tlb } from './tlb.ts';
-
-/** What the accessor calls when it cannot go on by itself. */
-export interface UserMemoryHandlers {
-  /** The task runs on no CPU: must attach it to one, or throw. */
-  onDetached(): void;
-  /** The access faulted: must repair the cause, after which the access is tried again, or throw. */
-  onFault(address: VirtAddr, errorCode: number, vector: number): void;
-}
+import { NO_TAGS, TLB_MASK, TLB_WRITE } from './tlb.ts';
+import {
+  KIND_16,
+  KIND_32,
+  KIND_8,
+  KIND_ADDRESS,
+  KIND_FETCH,
+  KIND_FLOAT32,
+  KIND_FLOAT64,
+  UserAccess,
+  checkAddress,
+} from './user-access.ts';
+import type { UserMemoryHandlers } from './user-access.ts';
 
 /** A task's memory, and the kernel's end of it. */
 export interface UserMemoryPort {
@@ -31,417 +33,286 @@ export interface UserMemoryPort {
   detach(): void;
 }
 
-const FRACTION = 2 ** 53;
+// V8 reads an imported constant anew at each use and checks it; one of the module's own is compiled in.
+const MASK = TLB_MASK;
+const WRITE = TLB_WRITE;
+const TWO_32 = 0x100000000;
 
-/** Makes the accessor of one task. */
-export function createUserMemory(ram: PhysicalMemory, handlers: UserMemoryHandlers): UserMemoryPort {
-  const { u32, i32, u8 } = ram;
-  const u64 = new BigUint64Array(u32.buffer);
-  const f64 = new Float64Array(u32.buffer);
-  const f32 = new Float32Array(u32.buffer);
-  // Holds one value of up to 8 bytes on its way across a page boundary or to an unaligned address.
-  const scratch8 = new Uint8Array(8);
-  const scratch = new DataView(scratch8.buffer);
-  // While no CPU is attached, a TLB that never hits stands in, so that the accesses need no test for it.
-  const noTlb = new Tlb();
-  let cpu: Cpu | null = null;
-  let tags = noTlb.tags;
-  let words = noTlb.words;
-  /** Counts faults and detachments: an offset found before one is void after it. */
-  let disturbances = 0;
+const NO_U32 = new Uint32Array(0);
+const NO_U64 = new BigUint64Array(0);
+const NO_F32 = new Float32Array(0);
+const NO_F64 = new Float64Array(0);
 
-  /** Host byte of `addr`, after serving whatever faults. */
-  function translate(addr: VirtAddr, access: number): number {
-    for (;;) {
-      if (cpu === null) {
-        disturbances += 1;
-        handlers.onDetached();
-        continue;
-      }
-      const at = cpu.translate(addr, access | PF_USER);
-      if (at >= 0) return at;
-      disturbances += 1;
-      handlers.onFault(cpu.faultAddress, cpu.faultErrorCode, cpu.faultVector);
-    }
+class TaskMemory implements UserMemory {
+  /** The tags of the CPU's TLB. While the task runs on none, tags that never hit, so that no access need test for it. */
+  #tags = NO_TAGS;
+  // RAM, from the words of the CPU's TLB on: see Tlb. Never reached while no tag hits.
+  #u32: Uint32Array = NO_U32;
+  #u64: BigUint64Array = NO_U64;
+  #f32: Float32Array = NO_F32;
+  #f64: Float64Array = NO_F64;
+  /** Where the slow half reads an address: see there. */
+  readonly #address: Float64Array = NO_TAGS;
+  readonly #slow: UserAccess;
+
+  constructor(slow: UserAccess) {
+    this.#address = slow.address;
+    this.#slow = slow;
+    Object.freeze(this);
   }
 
-  /** Loads `size` bytes at any address into the scratch. */
-  function gather(addr: VirtAddr, size: number): void {
-    checkAddress(addr);
-    const inPage = PAGE_SIZE - (addr & 0xfff);
-    if (size <= inPage) {
-      const at = translate(addr, 0);
-      for (let i = 0; i < size; i++) scratch8[i] = u8[at + i];
-      return;
-    }
-    for (;;) {
-      const low = translate(addr, 0);
-      const before = disturbances;
-      const high = translate(addr + inPage, 0);
-      if (before !== disturbances) continue;
-      for (let i = 0; i < inPage; i++) scratch8[i] = u8[low + i];
-      for (let i = inPage; i < size; i++) scratch8[i] = u8[high + i - inPage];
-      return;
-    }
+  /** Makes a task's memory with the kernel's end of it, which alone can reach the private fields. */
+  static createPort(ram: PhysicalMemory, handlers: UserMemoryHandlers): UserMemoryPort {
+    const slow = new UserAccess(ram, handlers);
+    const memory = new TaskMemory(slow);
+    return {
+      memory,
+      attach(cpu) {
+        const { tlb } = cpu;
+        memory.#tags = tlb.tags;
+        memory.#u32 = tlb.u32;
+        memory.#u64 = tlb.u64;
+        memory.#f32 = tlb.f32;
+        memory.#f64 = tlb.f64;
+        slow.setCpu(cpu);
+      },
+      detach() {
+        memory.#tags = NO_TAGS;
+        slow.setCpu(null);
+      },
+    };
   }
 
-  /** Stores `size` bytes of the scratch at any address: all of them, or none. */
-  function scatter(addr: VirtAddr, size: number): void {
-    checkAddress(addr);
-    const inPage = PAGE_SIZE - (addr & 0xfff);
-    // A fault's handler may use this accessor, and with it the scratch.
-    const bytes = scratch8.slice(0, size);
-    if (size <= inPage) {
-      const at = translate(addr, PF_WRITE);
-      for (let i = 0; i < size; i++) u8[at + i] = bytes[i];
-      return;
-    }
-    for (;;) {
-      const low = translate(addr, PF_WRITE);
-      const before = disturbances;
-      const high = translate(addr + inPage, PF_WRITE);
-      if (before !== disturbances) continue;
-      for (let i = 0; i < inPage; i++) u8[low + i] = bytes[i];
-      for (let i = inPage; i < size; i++) u8[high + i - inPage] = bytes[i];
-      return;
-    }
-  }
-
-  function load8(addr: VirtAddr): number {
+  load8(addr: VirtAddr): number {
     const lo = addr | 0;
-    const slot = (lo >>> 12) & TLB_MASK;
-    if (tags[slot] + (lo & 0xfff) === addr) {
-      return (u32[words[slot] + ((lo & 0xfff) >>> 2)] >>> ((lo & 3) << 3)) & 0xff;
+    const slot = (lo >>> 12) & MASK;
+    if (this.#tags[slot] + (lo & 0xfff) === addr) {
+      const u32 = this.#u32;
+      return (u32[(u32[slot] + ((lo & 0xfff) >>> 2)) | 0] >>> ((lo & 3) << 3)) & 0xff;
     }
-    checkAddress(addr);
-    return u8[translate(addr, 0)];
+    this.#address[0] = addr;
+    return this.#slow.load(KIND_8) & 0xff;
   }
 
-  function load16(addr: VirtAddr): number {
+  load16(addr: VirtAddr): number {
     const lo = addr | 0;
-    const slot = (lo >>> 12) & TLB_MASK;
-    if (tags[slot] + (lo & 0xffe) === addr) {
-      return (u32[words[slot] + ((lo & 0xfff) >>> 2)] >>> ((lo & 2) << 3)) & 0xffff;
+    const slot = (lo >>> 12) & MASK;
+    if (this.#tags[slot] + (lo & 0xffe) === addr) {
+      const u32 = this.#u32;
+      return (u32[(u32[slot] + ((lo & 0xfff) >>> 2)) | 0] >>> ((lo & 2) << 3)) & 0xffff;
     }
-    gather(addr, 2);
-    return scratch.getUint16(0, true);
+    this.#address[0] = addr;
+    return this.#slow.load(KIND_16) & 0xffff;
   }
 
-  function load32(addr: VirtAddr): number {
+  load32(addr: VirtAddr): number {
     const lo = addr | 0;
-    const slot = (lo >>> 12) & TLB_MASK;
-    if (tags[slot] + (lo & 0xffc) === addr) return u32[words[slot] + ((lo & 0xffc) >>> 2)];
-    gather(addr, 4);
-    return scratch.getUint32(0, true);
-  }
-
-  function load64(addr: VirtAddr): bigint {
-    const lo = addr | 0;
-    const slot = (lo >>> 12) & TLB_MASK;
-    if (tags[slot] + (lo & 0xff8) === addr) return u64[(words[slot] >>> 1) + ((lo & 0xff8) >>> 3)];
-    gather(addr, 8);
-    return scratch.getBigUint64(0, true);
-  }
-
-  function loadAddress(addr: VirtAddr): number {
-    const lo = addr | 0;
-    const slot = (lo >>> 12) & TLB_MASK;
-    if (tags[slot] + (lo & 0xff8) === addr) {
-      const word = words[slot] + ((lo & 0xff8) >>> 2);
-      return i32[word + 1] * 0x100000000 + u32[word];
+    const slot = (lo >>> 12) & MASK;
+    const offset = lo & 0xffc;
+    if (this.#tags[slot] + offset === addr) {
+      const u32 = this.#u32;
+      return u32[(u32[slot] + (offset >>> 2)) | 0];
     }
-    gather(addr, 8);
-    return scratch.getInt32(4, true) * 0x100000000 + scratch.getUint32(0, true);
+    this.#address[0] = addr;
+    return this.#slow.load(KIND_32) >>> 0;
   }
 
-  function loadFloat32(addr: VirtAddr): number {
+  load64(addr: VirtAddr): bigint {
     const lo = addr | 0;
-    const slot = (lo >>> 12) & TLB_MASK;
-    if (tags[slot] + (lo & 0xffc) === addr) return f32[words[slot] + ((lo & 0xffc) >>> 2)];
-    gather(addr, 4);
-    return scratch.getFloat32(0, true);
+    const slot = (lo >>> 12) & MASK;
+    const offset = lo & 0xff8;
+    if (this.#tags[slot] + offset === addr) return this.#u64[(this.#u32[slot] + (offset >>> 2)) >>> 1];
+    this.#address[0] = addr;
+    return this.#slow.load64();
   }
 
-  function loadFloat64(addr: VirtAddr): number {
+  loadAddress(addr: VirtAddr): number {
     const lo = addr | 0;
-    const slot = (lo >>> 12) & TLB_MASK;
-    if (tags[slot] + (lo & 0xff8) === addr) return f64[(words[slot] >>> 1) + ((lo & 0xff8) >>> 3)];
-    gather(addr, 8);
-    return scratch.getFloat64(0, true);
+    const slot = (lo >>> 12) & MASK;
+    const offset = lo & 0xff8;
+    if (this.#tags[slot] + offset === addr) {
+      const u32 = this.#u32;
+      const word = (u32[slot] + (offset >>> 2)) | 0;
+      return (u32[word + 1] | 0) * TWO_32 + u32[word];
+    }
+    this.#address[0] = addr;
+    return +this.#slow.load(KIND_ADDRESS);
   }
 
-  function store8(addr: VirtAddr, value: number): void {
+  loadFloat32(addr: VirtAddr): number {
     const lo = addr | 0;
-    const slot = (lo >>> 12) & TLB_MASK;
-    if (tags[TLB_WRITE + slot] + (lo & 0xfff) === addr) {
-      const word = words[slot] + ((lo & 0xfff) >>> 2);
+    const slot = (lo >>> 12) & MASK;
+    const offset = lo & 0xffc;
+    if (this.#tags[slot] + offset === addr) return this.#f32[(this.#u32[slot] + (offset >>> 2)) | 0];
+    this.#address[0] = addr;
+    return +this.#slow.load(KIND_FLOAT32);
+  }
+
+  loadFloat64(addr: VirtAddr): number {
+    const lo = addr | 0;
+    const slot = (lo >>> 12) & MASK;
+    const offset = lo & 0xff8;
+    if (this.#tags[slot] + offset === addr) return this.#f64[(this.#u32[slot] + (offset >>> 2)) >>> 1];
+    this.#address[0] = addr;
+    return +this.#slow.load(KIND_FLOAT64);
+  }
+
+  // A value is converted before the tags are looked at: an object's conversion may run code that unmaps the page.
+
+  store8(addr: VirtAddr, value: number): void {
+    const byte = value & 0xff;
+    const lo = addr | 0;
+    const slot = (lo >>> 12) & MASK;
+    if (this.#tags[WRITE + slot] + (lo & 0xfff) === addr) {
+      const u32 = this.#u32;
+      const word = (u32[slot] + ((lo & 0xfff) >>> 2)) | 0;
       const shift = (lo & 3) << 3;
-      i32[word] = (i32[word] & ~(0xff << shift)) | ((value & 0xff) << shift);
+      u32[word] = (u32[word] & ~(0xff << shift)) | (byte << shift);
       return;
     }
-    checkAddress(addr);
-    u8[translate(addr, PF_WRITE)] = value;
+    this.#address[0] = addr;
+    this.#slow.store(1, byte, 0);
   }
 
-  function store16(addr: VirtAddr, value: number): void {
+  store16(addr: VirtAddr, value: number): void {
+    const half = value & 0xffff;
     const lo = addr | 0;
-    const slot = (lo >>> 12) & TLB_MASK;
-    if (tags[TLB_WRITE + slot] + (lo & 0xffe) === addr) {
-      const word = words[slot] + ((lo & 0xfff) >>> 2);
+    const slot = (lo >>> 12) & MASK;
+    if (this.#tags[WRITE + slot] + (lo & 0xffe) === addr) {
+      const u32 = this.#u32;
+      const word = (u32[slot] + ((lo & 0xfff) >>> 2)) | 0;
       const shift = (lo & 2) << 3;
-      i32[word] = (i32[word] & ~(0xffff << shift)) | ((value & 0xffff) << shift);
+      u32[word] = (u32[word] & ~(0xffff << shift)) | (half << shift);
       return;
     }
-    scratch.setUint16(0, value, true);
-    scatter(addr, 2);
+    this.#address[0] = addr;
+    this.#slow.store(2, half, 0);
   }
 
-  function store32(addr: VirtAddr, value: number): void {
+  store32(addr: VirtAddr, value: number): void {
+    const word = value | 0;
     const lo = addr | 0;
-    const slot = (lo >>> 12) & TLB_MASK;
-    if (tags[TLB_WRITE + slot] + (lo & 0xffc) === addr) {
-      i32[words[slot] + ((lo & 0xffc) >>> 2)] = value;
+    const slot = (lo >>> 12) & MASK;
+    const offset = lo & 0xffc;
+    if (this.#tags[WRITE + slot] + offset === addr) {
+      const u32 = this.#u32;
+      u32[(u32[slot] + (offset >>> 2)) | 0] = word;
       return;
     }
-    scratch.setUint32(0, value, true);
-    scatter(addr, 4);
+    this.#address[0] = addr;
+    this.#slow.store(4, word, 0);
   }
 
-  function store64(addr: VirtAddr, value: bigint): void {
+  store64(addr: VirtAddr, value: bigint): void {
+    const bits = BigInt.asUintN(64, value);
     const lo = addr | 0;
-    const slot = (lo >>> 12) & TLB_MASK;
-    if (tags[TLB_WRITE + slot] + (lo & 0xff8) === addr) {
-      u64[(words[slot] >>> 1) + ((lo & 0xff8) >>> 3)] = value;
+    const slot = (lo >>> 12) & MASK;
+    const offset = lo & 0xff8;
+    if (this.#tags[WRITE + slot] + offset === addr) {
+      this.#u64[(this.#u32[slot] + (offset >>> 2)) >>> 1] = bits;
       return;
     }
-    scratch.setBigUint64(0, value, true);
-    scatter(addr, 8);
+    this.#address[0] = addr;
+    this.#slow.store64(bits);
   }
 
-  function storeAddress(addr: VirtAddr, value: number): void {
+  storeAddress(addr: VirtAddr, value: number): void {
+    const valueLo = value | 0;
+    const valueHi = Math.floor(value / TWO_32) | 0;
     const lo = addr | 0;
-    const slot = (lo >>> 12) & TLB_MASK;
-    if (tags[TLB_WRITE + slot] + (lo & 0xff8) === addr) {
-      const word = words[slot] + ((lo & 0xff8) >>> 2);
-      i32[word] = value | 0;
-      i32[word + 1] = Math.floor(value / 0x100000000);
+    const slot = (lo >>> 12) & MASK;
+    const offset = lo & 0xff8;
+    if (this.#tags[WRITE + slot] + offset === addr) {
+      const u32 = this.#u32;
+      const word = (u32[slot] + (offset >>> 2)) | 0;
+      u32[word] = valueLo;
+      u32[word + 1] = valueHi;
       return;
     }
-    scratch.setUint32(0, value, true);
-    scratch.setUint32(4, Math.floor(value / 0x100000000), true);
-    scatter(addr, 8);
+    this.#address[0] = addr;
+    this.#slow.store(8, valueLo, valueHi);
   }
 
-  function storeFloat32(addr: VirtAddr, value: number): void {
+  storeFloat32(addr: VirtAddr, value: number): void {
+    const float = +value;
     const lo = addr | 0;
-    const slot = (lo >>> 12) & TLB_MASK;
-    if (tags[TLB_WRITE + slot] + (lo & 0xffc) === addr) {
-      f32[words[slot] + ((lo & 0xffc) >>> 2)] = value;
+    const slot = (lo >>> 12) & MASK;
+    const offset = lo & 0xffc;
+    if (this.#tags[WRITE + slot] + offset === addr) {
+      this.#f32[(this.#u32[slot] + (offset >>> 2)) | 0] = float;
       return;
     }
-    scratch.setFloat32(0, value, true);
-    scatter(addr, 4);
+    this.#address[0] = addr;
+    this.#slow.storeFloat32(float);
   }
 
-  function storeFloat64(addr: VirtAddr, value: number): void {
+  storeFloat64(addr: VirtAddr, value: number): void {
+    const float = +value;
     const lo = addr | 0;
-    const slot = (lo >>> 12) & TLB_MASK;
-    if (tags[TLB_WRITE + slot] + (lo & 0xff8) === addr) {
-      f64[(words[slot] >>> 1) + ((lo & 0xff8) >>> 3)] = value;
+    const slot = (lo >>> 12) & MASK;
+    const offset = lo & 0xff8;
+    if (this.#tags[WRITE + slot] + offset === addr) {
+      this.#f64[(this.#u32[slot] + (offset >>> 2)) >>> 1] = float;
       return;
     }
-    scratch.setFloat64(0, value, true);
-    scatter(addr, 8);
+    this.#address[0] = addr;
+    this.#slow.storeFloat64(float);
   }
 
-  function fetch8(addr: VirtAddr): number {
+  fetch8(addr: VirtAddr): number {
+    this.#address[0] = addr;
+    return this.#slow.load(KIND_FETCH);
+  }
+
+  read(addr: VirtAddr, length: number): Uint8Array {
+    return this.#slow.read(addr, length);
+  }
+
+  readInto(addr: VirtAddr, target: Uint8Array): void {
+    this.#slow.readInto(addr, target);
+  }
+
+  write(addr: VirtAddr, bytes: Uint8Array): void {
+    this.#slow.write(addr, bytes);
+  }
+
+  fill(addr: VirtAddr, length: number, byte: number): void {
+    this.#slow.fill(addr, length, byte);
+  }
+
+  copy(to: VirtAddr, from: VirtAddr, length: number): void {
+    this.#slow.copy(to, from, length);
+  }
+
+  findNot(addr: VirtAddr, length: number, byte: number): number {
+    return this.#slow.findNot(addr, length, byte);
+  }
+
+  loadCString(addr: VirtAddr, maxBytes = 65536): string {
+    return this.#slow.loadCString(addr, maxBytes);
+  }
+
+  storeCString(addr: VirtAddr, text: string): number {
+    return this.#slow.storeCString(addr, text);
+  }
+
+  struct<F extends StructFields>(addr: VirtAddr, fields: F): StructView<F> {
     checkAddress(addr);
-    return u8[translate(addr, PF_INSTR)];
-  }
-
-  function read(addr: VirtAddr, length: number): Uint8Array {
-    checkLength(length);
-    const target = new Uint8Array(length);
-    readInto(addr, target);
-    return target;
-  }
-
-  function readInto(addr: VirtAddr, target: Uint8Array): void {
-    checkAddress(addr);
-    const { length } = target;
-    for (let done = 0; done < length; ) {
-      const va = addr + done;
-      const run = Math.min(PAGE_SIZE - (va & 0xfff), length - done);
-      const at = translate(va, 0);
-      target.set(u8.subarray(at, at + run), done);
-      done += run;
-    }
-  }
-
-  function write(addr: VirtAddr, bytes: Uint8Array): void {
-    checkAddress(addr);
-    const { length } = bytes;
-    for (let done = 0; done < length; ) {
-      const va = addr + done;
-      const run = Math.min(PAGE_SIZE - (va & 0xfff), length - done);
-      const at = translate(va, PF_WRITE);
-      u8.set(bytes.subarray(done, done + run), at);
-      done += run;
-    }
-  }
-
-  function fill(addr: VirtAddr, length: number, byte: number): void {
-    checkAddress(addr);
-    checkLength(length);
-    for (let done = 0; done < length; ) {
-      const va = addr + done;
-      const run = Math.min(PAGE_SIZE - (va & 0xfff), length - done);
-      const at = translate(va, PF_WRITE);
-      u8.fill(byte, at, at + run);
-      done += run;
-    }
-  }
-
-  /** Copies a run that crosses no page boundary on either side. */
-  function copyRun(to: VirtAddr, from: VirtAddr, run: number): void {
-    for (;;) {
-      const source = translate(from, 0);
-      const before = disturbances;
-      const target = translate(to, PF_WRITE);
-      if (before !== disturbances) continue;
-      u8.copyWithin(target, source, source + run);
-      return;
-    }
-  }
-
-  function copy(to: VirtAddr, from: VirtAddr, length: number): void {
-    checkAddress(to);
-    checkAddress(from);
-    checkLength(length);
-    if (to <= from || to >= from + length) {
-      for (let done = 0; done < length; ) {
-        const inPages = Math.min(PAGE_SIZE - ((to + done) & 0xfff), PAGE_SIZE - ((from + done) & 0xfff));
-        const run = Math.min(inPages, length - done);
-        copyRun(to + done, from + done, run);
-        done += run;
-      }
-      return;
-    }
-    // The target overlaps the source's end: from the end down.
-    for (let left = length; left > 0; ) {
-      const inPages = Math.min(((to + left - 1) & 0xfff) + 1, ((from + left - 1) & 0xfff) + 1);
-      const run = Math.min(inPages, left);
-      left -= run;
-      copyRun(to + left, from + left, run);
-    }
-  }
-
-  function findNot(addr: VirtAddr, length: number, byte: number): number {
-    checkAddress(addr);
-    checkLength(length);
-    const wanted = byte & 0xff;
-    for (let done = 0; done < length; ) {
-      const va = addr + done;
-      const run = Math.min(PAGE_SIZE - (va & 0xfff), length - done);
-      const at = translate(va, 0);
-      for (let i = 0; i < run; i++) {
-        if (u8[at + i] !== wanted) return done + i;
-      }
-      done += run;
-    }
-    return -1;
-  }
-
-  function loadCString(addr: VirtAddr, maxBytes = 65536): string {
-    checkAddress(addr);
-    checkLength(maxBytes);
-    const bytes: Uint8Array[] = [];
-    let length = 0;
-    while (length < maxBytes) {
-      const va = addr + length;
-      const run = Math.min(PAGE_SIZE - (va & 0xfff), maxBytes - length);
-      const at = translate(va, 0);
-      const end = u8.subarray(at, at + run).indexOf(0);
-      bytes.push(u8.slice(at, at + (end < 0 ? run : end)));
-      length += end < 0 ? run : end;
-      if (end >= 0) break;
-    }
-    const all = new Uint8Array(length);
-    let offset = 0;
-    for (const part of bytes) {
-      all.set(part, offset);
-      offset += part.length;
-    }
-    return decodeUtf8(all);
-  }
-
-  function storeCString(addr: VirtAddr, text: string): number {
-    const encoded = encodeUtf8(text);
-    const bytes = new Uint8Array(encoded.length + 1);
-    bytes.set(encoded);
-    write(addr, bytes);
-    return bytes.length;
-  }
-
-  function struct<F extends StructFields>(addr: VirtAddr, fields: F): StructView<F> {
-    checkAddress(addr);
-    return createStruct(memory, addr, fields);
-  }
-
-  const memory: UserMemory = Object.freeze({
-    load8,
-    load16,
-    load32,
-    load64,
-    loadAddress,
-    loadFloat32,
-    loadFloat64,
-    store8,
-    store16,
-    store32,
-    store64,
-    storeAddress,
-    storeFloat32,
-    storeFloat64,
-    fetch8,
-    read,
-    readInto,
-    write,
-    fill,
-    copy,
-    findNot,
-    loadCString,
-    storeCString,
-    struct,
-  });
-
-  return {
-    memory,
-    attach(to: Cpu): void {
-      cpu = to;
-      tags = to.tlb.tags;
-      words = to.tlb.words;
-      disturbances += 1;
-    },
-    detach(): void {
-      cpu = null;
-      tags = noTlb.tags;
-      words = noTlb.words;
-      disturbances += 1;
-    },
-  };
-}
-
-/** @throws RangeError for an address that no access can have: not a whole number, or of more than 64 bits */
-function checkAddress(addr: VirtAddr): void {
-  if (!Number.isInteger(addr) || addr >= 2 ** 64 || addr < -(2 ** 63)) {
-    throw new RangeError(`not an address: ${String(addr)}`);
+    return createStruct(this, addr, fields);
   }
 }
 
-/** @throws RangeError for a length that is not a whole number from 0 up to 2^53 */
-function checkLength(length: number): void {
-  if (!Number.isInteger(length) || length < 0 || length >= FRACTION) {
-    throw new RangeError(`not a length: ${String(length)}`);
-  }
+const { createPort } = TaskMemory;
+// A program gets objects of this class: they must not lead it to the class itself.
+Object.defineProperty(TaskMemory.prototype, 'constructor', { value: Object });
+Object.freeze(TaskMemory.prototype);
+
+/**
+ * Makes the memory of one task. It is detached at first.
+ *
+ * While the task runs on no CPU, the first access calls `onDetached`, which must attach it to one. An access that faults
+ * calls `onFault` and is tried again when that returns.
+ */
+export function createUserMemory(ram: PhysicalMemory, handlers: UserMemoryHandlers): UserMemoryPort {
+  return createPort(ram, handlers);
 }
