@@ -4,7 +4,7 @@ import { ColumnList } from './column-list.ts';
 import { IdTable } from './id-table.ts';
 import { IntervalTree } from './interval-tree.ts';
 import { Prng } from './prng.ts';
-import { console } from './testing/console.ts';
+import { console } from './testing/host.ts';
 import { TraceRing } from './trace-ring.ts';
 import { XArray } from './xarray.ts';
 import { XArrayInt } from './xarray-int.ts';
