@@ -105,7 +105,7 @@ export function binIndex(size: number): number {
   return size < MIN_LARGE_SIZE ? size >>> 4 : largebinIndex(size);
 }
 
-/** The fast bin of a chunk size; fast bins are 16 bytes apart from 32 on. */
+/** The fast bin of a chunk size, whose flags and upper half do not count; fast bins are 16 bytes apart from 32 on. */
 export function fastbinIndex(size: number): number {
   return (size >>> 4) - 2;
 }

@@ -1,20 +1,13 @@
 import type { VirtAddr } from '@pagelab/abi';
 import { mallocAbort } from '../malloc-abort.ts';
 import type { Arena } from './arena.ts';
-import {
-  BK,
-  BK_NEXTSIZE,
-  FD,
-  FD_NEXTSIZE,
-  MIN_LARGE_SIZE,
-  NFASTBINS,
-  PREV_INUSE,
-  SIZE,
-  fastbinIndex,
-} from './chunk.ts';
+import * as chunk from './chunk.ts';
+import { fastbinIndex } from './chunk.ts';
 import type { Ptmalloc } from './ptmalloc.ts';
 import { revealPtr } from './safe-linking.ts';
 import { chunksize, unlinkChunk } from './unlink.ts';
+
+const { BK, BK_NEXTSIZE, FD, FD_NEXTSIZE, MIN_LARGE_SIZE, NFASTBINS, PREV_INUSE, SIZE } = chunk;
 
 /**
  * Empties the fast bins: each chunk in them is joined with its free neighbours and goes to the unsorted bin or into the
@@ -44,7 +37,7 @@ function consolidateChunk(pt: Ptmalloc, av: Arena, fast: VirtAddr, index: number
   let p = fast;
   const head = mem.loadAddress(p + SIZE);
   let size = head - (head & 7);
-  if (size >= 2 ** 32 || fastbinIndex(size) !== index) mallocAbort('malloc_consolidate(): invalid chunk size');
+  if (fastbinIndex(mem.load32(p + SIZE)) !== index) mallocAbort('malloc_consolidate(): invalid chunk size');
   const nextChunk = p + size;
   const nextHead = mem.loadAddress(nextChunk + SIZE);
   const nextSize = nextHead - (nextHead & 7);

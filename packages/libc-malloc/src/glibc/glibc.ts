@@ -1,18 +1,9 @@
 import type { VirtAddr } from '@pagelab/abi';
 import type { Mallinfo2, Malloc, MallocOs } from '../malloc.ts';
 import { mallocAbort } from '../malloc-abort.ts';
-import {
-  CHUNK_HDR_SZ,
-  IS_MMAPPED,
-  MALLOC_ALIGNMENT,
-  MEM,
-  MINSIZE,
-  PREV_INUSE,
-  SIZE,
-  SIZE_SZ,
-  checkedRequest2size,
-} from './chunk.ts';
-import { chunkHead, intFree } from './int-free.ts';
+import * as chunk from './chunk.ts';
+import { checkedRequest2size } from './chunk.ts';
+import { chunkHead, freeUncached, intFree, wrapsAround } from './int-free.ts';
 import { intMalloc } from './int-malloc.ts';
 import { intMemalign } from './int-memalign.ts';
 import { intRealloc } from './int-realloc.ts';
@@ -20,20 +11,25 @@ import { intMallinfo } from './mallinfo.ts';
 import { setMallopt } from './mallopt.ts';
 import { mtrim } from './malloc-trim.ts';
 import { mremapChunk, munmapChunk } from './mmap-chunk.ts';
-import {
+import * as params from './params.ts';
+import type { GlibcOptions, Ptmalloc } from './ptmalloc.ts';
+import { openPtmalloc } from './ptmalloc.ts';
+import { protectPtr, revealPtr } from './safe-linking.ts';
+import * as tcacheLayout from './tcache.ts';
+import { tcacheGet, tcacheIndex } from './tcache.ts';
+import { chunksize } from './unlink.ts';
+import { validateGlibc } from './validate.ts';
+
+const { CHUNK_HDR_SZ, IS_MMAPPED, MALLOC_ALIGNMENT, MEM, MINSIZE, PREV_INUSE, SIZE, SIZE_SZ } = chunk;
+const {
   DEFAULT_MMAP_THRESHOLD_MAX,
   MAX_TCACHE_SIZE,
   MMAP_THRESHOLD,
   NO_DYN_THRESHOLD,
   SBRK_BASE,
   TRIM_THRESHOLD,
-} from './params.ts';
-import type { GlibcOptions, Ptmalloc } from './ptmalloc.ts';
-import { openPtmalloc } from './ptmalloc.ts';
-import { protectPtr, revealPtr } from './safe-linking.ts';
-import { SIZEOF_TCACHE, TCACHE_ENTRIES, TCACHE_KEY, tcacheGet, tcacheIndex } from './tcache.ts';
-import { chunksize } from './unlink.ts';
-import { validateGlibc } from './validate.ts';
+} = params;
+const { SIZEOF_TCACHE, TCACHE_ENTRIES, TCACHE_KEY } = tcacheLayout;
 
 /**
  * The malloc of glibc 2.36 on x86-64: the same requests get the same addresses, on the same `brk` and `mmap`. All of
@@ -59,14 +55,16 @@ export class Glibc implements Malloc {
     if (size <= MAX_TCACHE_SIZE && size >= 0 && tcache !== 0) {
       const index = size <= 24 ? 0 : (size - 9) >>> 4;
       const { mem } = pt;
-      const count = mem.load16(tcache + 2 * index);
-      if (count !== 0) {
-        // tcacheGet, written out.
-        const head = tcache + TCACHE_ENTRIES + 8 * index;
-        const block = mem.loadAddress(head);
+      // tcacheGet, written out; two counts are read as one word, which is the cheapest access.
+      const countAt = tcache + 4 * (index >>> 1);
+      const counts = mem.load32(countAt);
+      const shift = (index & 1) << 4;
+      if (((counts >>> shift) & 0xffff) !== 0) {
+        const headAt = tcache + TCACHE_ENTRIES + 8 * index;
+        const block = mem.loadAddress(headAt);
         if ((block & 15) !== 0) mallocAbort('malloc(): unaligned tcache chunk detected');
-        mem.storeAddress(head, revealPtr(mem, block));
-        mem.store16(tcache + 2 * index, count - 1);
+        mem.storeAddress(headAt, revealPtr(mem, block));
+        mem.store32(countAt, counts - (1 << shift));
         mem.storeAddress(block + TCACHE_KEY, 0);
         return block;
       }
@@ -93,20 +91,28 @@ export class Glibc implements Malloc {
     const { mem, tcache } = pt;
     const head = mem.loadAddress(ptr - SIZE_SZ);
     // A small chunk, neither mapped nor misaligned: the size's bit 3 is as wrong as the address's.
-    if (head < pt.tcacheMaxChunk + 8 && head >= MINSIZE && (head & (IS_MMAPPED + 8)) === 0 && (ptr & 15) === 0) {
+    if (
+      head < pt.tcacheMaxChunk + 8 &&
+      head >= MINSIZE &&
+      ((head & (IS_MMAPPED + 8)) | (ptr & 15)) === 0 &&
+      tcache !== 0 &&
+      mem.load32(ptr + TCACHE_KEY) !== pt.tcacheKeyLow
+    ) {
+      // tcachePut, written out.
       const index = (head - MINSIZE) >>> 4;
-      if (tcache !== 0 && mem.load32(ptr + TCACHE_KEY) !== pt.tcacheKeyLow) {
-        const count = mem.load16(tcache + 2 * index);
-        if (count < pt.tcacheCount) {
-          // tcachePut, written out.
-          const first = tcache + TCACHE_ENTRIES + 8 * index;
-          mem.storeAddress(ptr + TCACHE_KEY, pt.tcacheKey);
-          mem.storeAddress(ptr, protectPtr(ptr, mem.loadAddress(first)));
-          mem.storeAddress(first, ptr);
-          mem.store16(tcache + 2 * index, count + 1);
-          return;
-        }
+      const countAt = tcache + 4 * (index >>> 1);
+      const counts = mem.load32(countAt);
+      const shift = (index & 1) << 4;
+      if (((counts >>> shift) & 0xffff) < pt.tcacheCount) {
+        const headAt = tcache + TCACHE_ENTRIES + 8 * index;
+        mem.storeAddress(ptr + TCACHE_KEY, pt.tcacheKey);
+        mem.storeAddress(ptr, protectPtr(ptr, mem.loadAddress(headAt)));
+        mem.storeAddress(headAt, ptr);
+        mem.store32(countAt, counts + (1 << shift));
+      } else {
+        freeUncached(pt, pt.mainArena, ptr - MEM, head, false);
       }
+      return;
     }
     freeSlow(pt, ptr);
   }
@@ -225,9 +231,7 @@ function reallocBlock(pt: Ptmalloc, ptr: VirtAddr, size: number): VirtAddr {
   const oldSize = head - (head & 7);
   const mapped = (head & IS_MMAPPED) !== 0;
   if (!mapped && pt.tcache === 0) tcacheInit(pt);
-  if ((oldSize < 0 ? p > -oldSize : p + oldSize > 2 ** 64) || (p & 15) !== 0) {
-    mallocAbort('realloc(): invalid pointer');
-  }
+  if (wrapsAround(p, oldSize) || (p & 15) !== 0) mallocAbort('realloc(): invalid pointer');
   const nb = checkedRequest2size(size);
   if (nb < 0) return 0;
   if (!mapped) return intRealloc(pt, pt.mainArena, p, head, nb);

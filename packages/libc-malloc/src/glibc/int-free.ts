@@ -2,7 +2,20 @@ import type { VirtAddr } from '@pagelab/abi';
 import { mallocAbort } from '../malloc-abort.ts';
 import type { Arena } from './arena.ts';
 import { isContiguous } from './arena.ts';
-import {
+import * as chunk from './chunk.ts';
+import { fastbinIndex } from './chunk.ts';
+import { mallocConsolidate } from './consolidate.ts';
+import { linkUnsorted } from './link-unsorted.ts';
+import { munmapChunk } from './mmap-chunk.ts';
+import * as params from './params.ts';
+import type { Ptmalloc } from './ptmalloc.ts';
+import { protectPtr } from './safe-linking.ts';
+import { systrim } from './systrim.ts';
+import * as tcacheLayout from './tcache.ts';
+import { tcacheCheckDoubleFree, tcacheIndex, tcachePut, tcacheRoom } from './tcache.ts';
+import { chunksize, unlinkChunk } from './unlink.ts';
+
+const {
   BK_NEXTSIZE,
   CHUNK_HDR_SZ,
   FD,
@@ -13,17 +26,9 @@ import {
   MIN_LARGE_SIZE,
   PREV_INUSE,
   SIZE,
-  fastbinIndex,
-} from './chunk.ts';
-import { mallocConsolidate } from './consolidate.ts';
-import { linkUnsorted } from './link-unsorted.ts';
-import { munmapChunk } from './mmap-chunk.ts';
-import { TOP_PAD, TRIM_THRESHOLD } from './params.ts';
-import type { Ptmalloc } from './ptmalloc.ts';
-import { protectPtr } from './safe-linking.ts';
-import { systrim } from './systrim.ts';
-import { TCACHE_KEY, tcacheCheckDoubleFree, tcacheHasRoom, tcacheIndex, tcachePut } from './tcache.ts';
-import { chunksize, unlinkChunk } from './unlink.ts';
+} = chunk;
+const { TOP_PAD, TRIM_THRESHOLD } = params;
+const { TCACHE_KEY } = tcacheLayout;
 
 /** A free that makes a chunk of this size or more empties the fast bins and may trim the top. */
 const FASTBIN_CONSOLIDATION_THRESHOLD = 65_536;
@@ -39,26 +44,39 @@ export function intFree(pt: Ptmalloc, av: Arena, p: VirtAddr, nested: boolean): 
   const { mem } = pt;
   const head = chunkHead(pt, p);
   const size = head - (head & 7);
-  // A size with which the chunk would reach past the end of the address space.
-  if (size < 0 ? p > -size : p + size > 2 ** 64) mallocAbort('free(): invalid pointer');
-  if ((p & 15) !== 0) mallocAbort('free(): invalid pointer');
+  if (wrapsAround(p, size) || (p & 15) !== 0) mallocAbort('free(): invalid pointer');
   if ((size >= 0 && size < MINSIZE) || (size & 15) !== 0) mallocAbort('free(): invalid size');
-  const index = tcacheIndex(pt, size);
+  const index = size >= 0 ? tcacheIndex(pt, size) : -1;
   if (index >= 0) {
     const block = p + MEM;
     if (mem.load32(block + TCACHE_KEY) === pt.tcacheKeyLow && mem.loadAddress(block + TCACHE_KEY) === pt.tcacheKey) {
       tcacheCheckDoubleFree(pt, block, index);
     }
-    if (tcacheHasRoom(pt, index)) {
+    if (tcacheRoom(pt, index) > 0) {
       tcachePut(pt, block, index);
       return;
     }
   }
+  freeUncached(pt, av, p, head, nested);
+}
+
+/**
+ * Frees the chunk `p`, which the thread's cache does not take: the second half of {@link intFree}.
+ *
+ * @param head its size word, which passed the checks of the first half
+ */
+export function freeUncached(pt: Ptmalloc, av: Arena, p: VirtAddr, head: number, nested: boolean): void {
+  const size = head - (head & 7);
   // The largest fast chunk and the perturb byte lie side by side.
-  const settings = mem.load16(pt.globalMaxFast);
+  const settings = pt.mem.load16(pt.globalMaxFast);
   if (size >= 0 && size <= (settings & 0xff)) freeFast(pt, av, p, size, nested, settings >>> 8);
   else if ((head & IS_MMAPPED) === 0) freeNormal(pt, av, p, head, settings >>> 8);
   else munmapChunk(pt, p);
+}
+
+/** Whether a chunk of `size` bytes at `p` would reach past the end of the 64-bit address space, or has no size at all. */
+export function wrapsAround(p: VirtAddr, size: number): boolean {
+  return size <= 0 ? p > -size : p + size > 2 ** 64;
 }
 
 /**
@@ -84,7 +102,7 @@ function freeFast(pt: Ptmalloc, av: Arena, p: VirtAddr, size: number, nested: bo
   if (old === p) mallocAbort('double free or corruption (fasttop)');
   mem.storeAddress(p + FD, protectPtr(p + FD, old));
   mem.storeAddress(bin, p);
-  if (nested && old !== 0 && fastbinIndex(chunksize(mem, old)) !== index) mallocAbort('invalid fastbin entry (free)');
+  if (nested && old !== 0 && fastbinIndex(mem.load32(old + SIZE)) !== index) mallocAbort('invalid fastbin entry (free)');
 }
 
 function freeNormal(pt: Ptmalloc, av: Arena, chunk: VirtAddr, head: number, perturb: number): void {
@@ -98,7 +116,7 @@ function freeNormal(pt: Ptmalloc, av: Arena, chunk: VirtAddr, head: number, pert
   if ((nextChunk >= top + chunksize(mem, top) || nextChunk < 0) && isContiguous(mem, av)) {
     mallocAbort('double free or corruption (out)');
   }
-  const nextHead = mem.loadAddress(nextChunk + SIZE);
+  const nextHead = chunkHead(pt, nextChunk);
   if ((nextHead & PREV_INUSE) === 0) mallocAbort('double free or corruption (!prev)');
   const nextSize = nextHead - (nextHead & 7);
   if (nextHead <= CHUNK_HDR_SZ || nextSize >= mem.loadAddress(av.systemMem)) {

@@ -1,7 +1,19 @@
 import type { UserMemory, VirtAddr } from '@pagelab/abi';
 import { mallocAbort } from '../malloc-abort.ts';
 import type { Arena } from './arena.ts';
-import {
+import * as chunk from './chunk.ts';
+import { binIndex, checkedRequest2size, fastbinIndex } from './chunk.ts';
+import { mallocConsolidate } from './consolidate.ts';
+import { linkUnsorted } from './link-unsorted.ts';
+import { binLarge } from './large-bin.ts';
+import type { Ptmalloc } from './ptmalloc.ts';
+import { revealPtr } from './safe-linking.ts';
+import { sysmalloc } from './sysmalloc.ts';
+import * as tcacheLayout from './tcache.ts';
+import { tcacheCount, tcacheGet, tcacheIndex, tcacheLink, tcachePut, tcacheRoom } from './tcache.ts';
+import { chunksize, unlinkChunk } from './unlink.ts';
+
+const {
   BINMAPSIZE,
   BK,
   BK_NEXTSIZE,
@@ -13,18 +25,8 @@ import {
   MIN_LARGE_SIZE,
   PREV_INUSE,
   SIZE,
-  binIndex,
-  checkedRequest2size,
-  fastbinIndex,
-} from './chunk.ts';
-import { mallocConsolidate } from './consolidate.ts';
-import { linkUnsorted } from './link-unsorted.ts';
-import { binLarge } from './large-bin.ts';
-import type { Ptmalloc } from './ptmalloc.ts';
-import { revealPtr } from './safe-linking.ts';
-import { sysmalloc } from './sysmalloc.ts';
-import { tcacheGet, tcacheHasRoom, tcacheIndex, tcachePut } from './tcache.ts';
-import { chunksize, unlinkChunk } from './unlink.ts';
+} = chunk;
+const { TCACHE_ENTRIES } = tcacheLayout;
 
 /** Chunks sorted into bins by one request at most, before it looks whether a bin has what it needs. */
 const MAX_ITERS = 10_000;
@@ -88,17 +90,31 @@ function takeFast(pt: Ptmalloc, av: Arena, nb: number): VirtAddr {
   if ((victim & 15) !== 0) mallocAbort('malloc(): unaligned fastbin chunk detected 2');
   let next = revealPtr(mem, victim + FD);
   mem.storeAddress(bin, next);
-  const size = chunksize(mem, victim);
-  if (size >= 2 ** 32 || fastbinIndex(size) !== index) mallocAbort('malloc(): memory corruption (fast)');
-  const list = tcacheIndex(pt, nb);
-  while (next !== 0 && tcacheHasRoom(pt, list)) {
-    if ((next & 15) !== 0) mallocAbort('malloc(): unaligned fastbin chunk detected 3');
-    const after = revealPtr(mem, next + FD);
-    mem.storeAddress(bin, after);
-    tcachePut(pt, next + MEM, list);
-    next = after;
+  if (fastbinIndex(mem.load32(victim + SIZE)) !== index) mallocAbort('malloc(): memory corruption (fast)');
+  if (next !== 0) {
+    const list = tcacheIndex(pt, nb);
+    const room = tcacheRoom(pt, list);
+    if (room > 0) moveFast(pt, bin, next, list, room);
   }
   return victim + MEM;
+}
+
+/** Moves up to `room` chunks of a fast bin, `first` being its first, to the list `list` of the thread's cache. */
+function moveFast(pt: Ptmalloc, bin: VirtAddr, first: VirtAddr, list: number, room: number): void {
+  const { mem } = pt;
+  const headAt = pt.tcache + TCACHE_ENTRIES + 8 * list;
+  let head = mem.loadAddress(headAt);
+  let next = first;
+  let moved = 0;
+  for (; next !== 0 && moved < room; moved++) {
+    if ((next & 15) !== 0) mallocAbort('malloc(): unaligned fastbin chunk detected 3');
+    const block = next + MEM;
+    next = revealPtr(mem, block);
+    head = tcacheLink(pt, block, head);
+  }
+  mem.storeAddress(bin, next);
+  mem.storeAddress(headAt, head);
+  tcacheCount(pt, list, moved);
 }
 
 /** Takes the oldest chunk of the small bin of size `nb`, and moves others of it to the thread's cache. */
@@ -112,16 +128,39 @@ function takeSmall(pt: Ptmalloc, av: Arena, nb: number): VirtAddr {
   useChunk(mem, av, victim, nb);
   mem.storeAddress(bin + BK, last);
   mem.storeAddress(last + FD, bin);
-  const list = tcacheIndex(pt, nb);
-  while (last !== bin && tcacheHasRoom(pt, list)) {
-    const next = mem.loadAddress(last + BK);
-    useChunk(mem, av, last, nb);
-    mem.storeAddress(bin + BK, next);
-    mem.storeAddress(next + FD, bin);
-    tcachePut(pt, last + MEM, list);
-    last = next;
+  if (last !== bin) {
+    const list = tcacheIndex(pt, nb);
+    const room = tcacheRoom(pt, list);
+    if (room > 0) moveSmall(pt, av, bin, last, nb, list, room);
   }
   return victim + MEM;
+}
+
+/** Moves up to `room` chunks of a small bin, `oldest` first, to the list `list` of the thread's cache. */
+function moveSmall(
+  pt: Ptmalloc,
+  av: Arena,
+  bin: VirtAddr,
+  oldest: VirtAddr,
+  size: number,
+  list: number,
+  room: number,
+): void {
+  const { mem } = pt;
+  const headAt = pt.tcache + TCACHE_ENTRIES + 8 * list;
+  let head = mem.loadAddress(headAt);
+  let last = oldest;
+  let moved = 0;
+  for (; last !== bin && moved < room; moved++) {
+    const next = mem.loadAddress(last + BK);
+    useChunk(mem, av, last, size);
+    head = tcacheLink(pt, last + MEM, head);
+    last = next;
+  }
+  mem.storeAddress(bin + BK, last);
+  mem.storeAddress(last + FD, bin);
+  mem.storeAddress(headAt, head);
+  tcacheCount(pt, list, moved);
 }
 
 /** Marks a free chunk as used, whole: in the next chunk's size word, and its own where the arena is a thread's. */
@@ -169,7 +208,7 @@ function sortUnsorted(pt: Ptmalloc, av: Arena, nb: number): VirtAddr {
 
     if (size === nb) {
       useChunk(mem, av, victim, size);
-      if (!tcacheHasRoom(pt, list)) return victim + MEM;
+      if (tcacheRoom(pt, list) <= 0) return victim + MEM;
       tcachePut(pt, victim + MEM, list);
       cached = true;
       iteration--;
@@ -254,6 +293,11 @@ function takeLargerBin(pt: Ptmalloc, av: Arena, nb: number): VirtAddr {
       const victim = mem.loadAddress(bin + BK);
       if (victim !== bin) {
         const size = chunksize(mem, victim);
+        if (size >= 0 && size < nb) {
+          mallocAbort(
+            'Fatal glibc error: malloc assertion failure in _int_malloc: (unsigned long) (size) >= (unsigned long) (nb)',
+          );
+        }
         const found = split(pt, av, victim, size, nb, 'malloc(): corrupted unsorted chunks 2');
         if (nb < MIN_LARGE_SIZE && size - nb >= MINSIZE) mem.storeAddress(av.lastRemainder, victim + nb);
         return found;
@@ -297,7 +341,7 @@ function splitTop(pt: Ptmalloc, av: Arena, nb: number): VirtAddr {
   const { mem } = pt;
   const victim = mem.loadAddress(av.top);
   const size = chunksize(mem, victim);
-  if (size > mem.loadAddress(av.systemMem)) mallocAbort('malloc(): corrupted top size');
+  if (size > mem.loadAddress(av.systemMem) || size < 0) mallocAbort('malloc(): corrupted top size');
   if (size < nb + MINSIZE) return 0;
   const top = victim + nb;
   mem.storeAddress(av.top, top);

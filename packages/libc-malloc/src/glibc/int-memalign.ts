@@ -1,10 +1,13 @@
 import type { VirtAddr } from '@pagelab/abi';
 import type { Arena } from './arena.ts';
-import { IS_MMAPPED, MEM, MINSIZE, PREV_INUSE, SIZE, checkedRequest2size } from './chunk.ts';
+import * as chunk from './chunk.ts';
+import { checkedRequest2size } from './chunk.ts';
 import { intFree } from './int-free.ts';
 import { intMalloc } from './int-malloc.ts';
 import { setPrevInuse, setSize } from './int-realloc.ts';
 import type { Ptmalloc } from './ptmalloc.ts';
+
+const { IS_MMAPPED, MEM, MINSIZE, PREV_INUSE, SIZE } = chunk;
 
 /**
  * Gets a block at a multiple of `alignment`, a power of two above 16: from a larger one, whose ends are freed.

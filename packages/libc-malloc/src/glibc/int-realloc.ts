@@ -1,11 +1,13 @@
 import type { VirtAddr } from '@pagelab/abi';
 import { mallocAbort } from '../malloc-abort.ts';
 import type { Arena } from './arena.ts';
-import { CHUNK_HDR_SZ, MALLOC_ALIGN_MASK, MEM, MINSIZE, PREV_INUSE, SIZE, SIZE_SZ } from './chunk.ts';
+import * as chunk from './chunk.ts';
 import { intFree } from './int-free.ts';
 import { intMalloc } from './int-malloc.ts';
 import type { Ptmalloc } from './ptmalloc.ts';
 import { chunksize, unlinkChunk } from './unlink.ts';
+
+const { CHUNK_HDR_SZ, MALLOC_ALIGN_MASK, MEM, MINSIZE, PREV_INUSE, SIZE, SIZE_SZ } = chunk;
 
 /**
  * Resizes a chunk of the heap to `nb` bytes: in place where it shrinks, or where the top or a free chunk follows that is

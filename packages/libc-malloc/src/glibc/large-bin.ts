@@ -1,6 +1,8 @@
 import type { UserMemory, VirtAddr } from '@pagelab/abi';
 import { mallocAbort } from '../malloc-abort.ts';
-import { BK, BK_NEXTSIZE, FD, FD_NEXTSIZE, PREV_INUSE, SIZE } from './chunk.ts';
+import * as chunk from './chunk.ts';
+
+const { BK, BK_NEXTSIZE, FD, FD_NEXTSIZE, NON_MAIN_ARENA, PREV_INUSE, SIZE } = chunk;
 
 /**
  * Sorts a chunk into a large bin. The bin's list runs from the largest to the smallest; the first chunk of each size
@@ -20,7 +22,9 @@ export function binLarge(mem: UserMemory, bin: VirtAddr, victim: VirtAddr, size:
   // Free chunks have a used one before them, so that all heads here carry the same flag.
   const head = size + PREV_INUSE;
   const last = mem.loadAddress(bin + BK);
-  if (head < mem.loadAddress(last + SIZE)) {
+  const lastHead = mem.loadAddress(last + SIZE);
+  if ((lastHead & NON_MAIN_ARENA) !== 0) assertionFailure('chunk_main_arena (bck->bk)');
+  if (head < lastHead) {
     const smallest = mem.loadAddress(largest + BK_NEXTSIZE);
     mem.storeAddress(victim + FD_NEXTSIZE, largest);
     mem.storeAddress(victim + BK_NEXTSIZE, smallest);
@@ -31,7 +35,9 @@ export function binLarge(mem: UserMemory, bin: VirtAddr, victim: VirtAddr, size:
   }
   let at = largest;
   let atHead = mem.loadAddress(at + SIZE);
-  while (head < atHead) {
+  for (;;) {
+    if ((atHead & NON_MAIN_ARENA) !== 0) assertionFailure('chunk_main_arena (fwd)');
+    if (head >= atHead) break;
     at = mem.loadAddress(at + FD_NEXTSIZE);
     atHead = mem.loadAddress(at + SIZE);
   }
@@ -57,4 +63,9 @@ function insert(mem: UserMemory, victim: VirtAddr, before: VirtAddr, after: Virt
   mem.storeAddress(victim + FD, after);
   mem.storeAddress(after + BK, victim);
   mem.storeAddress(before + FD, victim);
+}
+
+/** Gives up as glibc does where one of its assertions fails. */
+function assertionFailure(assertion: string): never {
+  mallocAbort(`Fatal glibc error: malloc assertion failure in _int_malloc: ${assertion}`);
 }

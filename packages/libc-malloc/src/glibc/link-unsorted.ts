@@ -1,6 +1,8 @@
 import type { UserMemory, VirtAddr } from '@pagelab/abi';
 import { mallocAbort } from '../malloc-abort.ts';
-import { BK, FD } from './chunk.ts';
+import * as chunk from './chunk.ts';
+
+const { BK, FD } = chunk;
 
 /** Puts a free chunk first into the unsorted bin whose head is at `unsorted`; aborts with `corrupted` where that is. */
 export function linkUnsorted(mem: UserMemory, unsorted: VirtAddr, p: VirtAddr, corrupted: string): void {

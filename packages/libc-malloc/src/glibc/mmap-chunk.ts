@@ -5,11 +5,15 @@
 import type { VirtAddr } from '@pagelab/abi';
 import { MREMAP_MAYMOVE, SyscallError } from '@pagelab/abi';
 import { mallocAbort } from '../malloc-abort.ts';
-import { IS_MMAPPED, MEM, SIZE, SIZE_SZ, alignUp } from './chunk.ts';
-import { MAX_MMAPPED_MEM, MAX_N_MMAPS, MMAPPED_MEM, N_MMAPS } from './params.ts';
+import * as chunk from './chunk.ts';
+import { alignUp } from './chunk.ts';
+import * as params from './params.ts';
 import type { Ptmalloc } from './ptmalloc.ts';
 import { mmapAnonymous } from './ptmalloc.ts';
 import { chunksize } from './unlink.ts';
+
+const { IS_MMAPPED, MEM, SIZE, SIZE_SZ } = chunk;
+const { MAX_MMAPPED_MEM, MAX_N_MMAPS, MMAPPED_MEM, N_MMAPS } = params;
 
 /**
  * Maps a chunk of at least `nb` bytes; returns its block, or 0 where the system refuses.

@@ -2,23 +2,18 @@ import type { VirtAddr } from '@pagelab/abi';
 import { mallocAbort } from '../malloc-abort.ts';
 import { NONCONTIGUOUS_BIT, isContiguous } from './arena.ts';
 import type { Arena } from './arena.ts';
-import {
-  CHUNK_HDR_SZ,
-  MALLOC_ALIGNMENT,
-  MALLOC_ALIGN_MASK,
-  MEM,
-  MINSIZE,
-  PREV_INUSE,
-  SIZE,
-  alignUp,
-} from './chunk.ts';
+import * as chunk from './chunk.ts';
+import { alignUp } from './chunk.ts';
 import { intFree } from './int-free.ts';
 import { sysmallocMmap } from './mmap-chunk.ts';
-import { MMAP_THRESHOLD, N_MMAPS, N_MMAPS_MAX, SBRK_BASE, TOP_PAD } from './params.ts';
+import * as params from './params.ts';
 import type { Ptmalloc } from './ptmalloc.ts';
 import { mmapAnonymous, morecore } from './ptmalloc.ts';
 
-/** Bytes that are mapped at least where `brk` fails and a mapping takes its place. */
+const { CHUNK_HDR_SZ, MALLOC_ALIGNMENT, MALLOC_ALIGN_MASK, MEM, MINSIZE, PREV_INUSE, SIZE } = chunk;
+const { MMAP_THRESHOLD, N_MMAPS, N_MMAPS_MAX, SBRK_BASE, TOP_PAD } = params;
+
+/** The unit of the first mapping that takes the place of `brk` where that fails. */
 const MMAP_AS_MORECORE_SIZE = 1024 * 1024;
 
 /**
@@ -63,8 +58,10 @@ function extendHeap(pt: Ptmalloc, av: Arena, nb: number): void {
   /** The break behind what came; 0 where it is not known yet. */
   let end = 0;
   if (brk === 0) {
-    let length = isContiguous(mem, av) ? alignUp(size + oldSize, pageSize) : size;
-    if (length < MMAP_AS_MORECORE_SIZE) length = MMAP_AS_MORECORE_SIZE;
+    // It does not touch the old top. 2.36 takes the unit for the page size here, and the page size for the least it
+    // maps: once the heap has its gap, a mapping is no larger than what was asked of `brk`.
+    let length = isContiguous(mem, av) ? alignUp(size + oldSize, MMAP_AS_MORECORE_SIZE) : size;
+    if (length < pageSize) length = pageSize;
     if (length <= nb) return;
     brk = mmapAnonymous(pt, length);
     if (brk === 0) return;
@@ -102,8 +99,9 @@ function extendHeap(pt: Ptmalloc, av: Arena, nb: number): void {
       correction = 0;
       end = morecore(pt, 0);
     }
-  } else if (end === 0) {
-    end = morecore(pt, 0);
+  } else {
+    if ((brk & MALLOC_ALIGN_MASK) !== 0) assertionFailure('((unsigned long) chunk2mem (brk) & MALLOC_ALIGN_MASK) == 0');
+    if (end === 0) end = morecore(pt, 0);
   }
   if (end === 0) {
     mem.storeAddress(av.systemMem, systemMem);
@@ -130,5 +128,13 @@ function checkOldTop(av: Arena, oldTop: VirtAddr, oldHead: number, oldEnd: VirtA
   const oldSize = oldHead - (oldHead & 7);
   if (oldTop === av.unsorted && oldSize === 0) return;
   if (oldSize >= MINSIZE && (oldHead & PREV_INUSE) !== 0 && (oldEnd & (pageSize - 1)) === 0) return;
-  mallocAbort('assertion failed in sysmalloc');
+  assertionFailure(
+    '(old_top == initial_top (av) && old_size == 0) || ((unsigned long) (old_size) >= MINSIZE && ' +
+      'prev_inuse (old_top) && ((unsigned long) old_end & (pagesize - 1)) == 0)',
+  );
+}
+
+/** Gives up as glibc does where one of its assertions fails. */
+function assertionFailure(assertion: string): never {
+  mallocAbort(`Fatal glibc error: malloc assertion failure in sysmalloc: ${assertion}`);
 }

@@ -1,8 +1,11 @@
 import type { Arena } from './arena.ts';
-import { MINSIZE, PREV_INUSE, SIZE, alignDown } from './chunk.ts';
+import * as chunk from './chunk.ts';
+import { alignDown } from './chunk.ts';
 import type { Ptmalloc } from './ptmalloc.ts';
 import { morecore } from './ptmalloc.ts';
 import { chunksize } from './unlink.ts';
+
+const { MINSIZE, PREV_INUSE, SIZE } = chunk;
 
 /**
  * Gives whole pages at the end of the heap back, but for `pad` bytes of the top; returns 1 where it did, 0 where there

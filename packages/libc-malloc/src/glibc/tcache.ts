@@ -9,9 +9,11 @@
  */
 import type { VirtAddr } from '@pagelab/abi';
 import { mallocAbort } from '../malloc-abort.ts';
-import { MALLOC_ALIGN_MASK, MINSIZE } from './chunk.ts';
+import * as chunk from './chunk.ts';
 import type { Ptmalloc } from './ptmalloc.ts';
 import { protectPtr, revealPtr } from './safe-linking.ts';
+
+const { MALLOC_ALIGN_MASK, MINSIZE } = chunk;
 
 /** From the cache to its heads. */
 export const TCACHE_ENTRIES = 128;
@@ -28,9 +30,23 @@ export function tcacheIndex(pt: Ptmalloc, size: number): number {
   return pt.tcache !== 0 && size <= pt.tcacheMaxChunk ? (size - MINSIZE + MALLOC_ALIGN_MASK) >>> 4 : -1;
 }
 
-/** Whether the list `index` has room; false for -1. */
-export function tcacheHasRoom(pt: Ptmalloc, index: number): boolean {
-  return index >= 0 && pt.mem.load16(pt.tcache + 2 * index) < pt.tcacheCount;
+/** Blocks that the list `index` still takes; 0 for -1. */
+export function tcacheRoom(pt: Ptmalloc, index: number): number {
+  return index >= 0 ? pt.tcacheCount - pt.mem.load16(pt.tcache + 2 * index) : 0;
+}
+
+/** Makes `block` a cached one, before the list that begins with `next`; returns it. Head and count are the caller's. */
+export function tcacheLink(pt: Ptmalloc, block: VirtAddr, next: VirtAddr): VirtAddr {
+  const { mem } = pt;
+  mem.storeAddress(block + TCACHE_KEY, pt.tcacheKey);
+  mem.storeAddress(block, protectPtr(block, next));
+  return block;
+}
+
+/** Adds to the count of the list `index`. */
+export function tcacheCount(pt: Ptmalloc, index: number, more: number): void {
+  const count = pt.tcache + 2 * index;
+  pt.mem.store16(count, pt.mem.load16(count) + more);
 }
 
 /**

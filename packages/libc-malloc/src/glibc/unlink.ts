@@ -1,6 +1,8 @@
 import type { UserMemory, VirtAddr } from '@pagelab/abi';
 import { mallocAbort } from '../malloc-abort.ts';
-import { BK, BK_NEXTSIZE, FD, FD_NEXTSIZE, MIN_LARGE_SIZE, SIZE } from './chunk.ts';
+import * as chunk from './chunk.ts';
+
+const { BK, BK_NEXTSIZE, FD, FD_NEXTSIZE, MIN_LARGE_SIZE, SIZE } = chunk;
 
 /** The size of the chunk at `p`, without the flags. */
 export function chunksize(mem: UserMemory, p: VirtAddr): number {

@@ -7,37 +7,55 @@ export class FlatFault extends Error {
   override readonly name = 'FlatFault';
 }
 
-const HEAP_BASE = 0x5555_5575_6000;
-const MMAP_BASE = 0x7fff_e000_0000;
+const DEFAULT_HEAP_BASE = 0x5555_5575_6000;
+const MMAP_BASE = 0x7ffe_0000_0000;
+
+/** Pages whose place in the buffer is kept at hand, a power of two. */
+const SLOTS = 4096;
 
 /**
  * Two runs of bytes at addresses such as Linux gives: a heap, and an area of mappings behind it in the same buffer.
- * Each access is checked against the break and the map of mapped pages.
+ * Each access is checked against the break and the map of mapped pages, once a page: a table of pages found before
+ * makes the next access as cheap as through a TLB.
  */
 class FlatMemory implements UserMemory {
-  readonly #view: DataView;
   readonly #bytes: Uint8Array;
+  readonly #halves: Uint16Array;
+  readonly #words: Uint32Array;
+  readonly #view: DataView;
+  /** The address of the page in each slot, and the index of its first word. */
+  readonly #tags = new Float64Array(SLOTS).fill(NaN);
+  readonly #firstWords = new Int32Array(SLOTS);
   readonly #areaStart: number;
   readonly #mapped: Uint8Array;
+  readonly #heapBase: VirtAddr;
   #heapEnd = 0;
 
-  constructor(heapBytes: number, areaBytes: number) {
+  constructor(heapBase: VirtAddr, heapBytes: number, areaBytes: number) {
+    this.#heapBase = heapBase;
     const buffer = new ArrayBuffer(heapBytes + areaBytes);
-    this.#view = new DataView(buffer);
     this.#bytes = new Uint8Array(buffer);
+    this.#halves = new Uint16Array(buffer);
+    this.#words = new Uint32Array(buffer);
+    this.#view = new DataView(buffer);
     this.#areaStart = heapBytes;
     this.#mapped = new Uint8Array(areaBytes / PAGE_SIZE);
   }
 
   setHeapEnd(offset: number): void {
-    if (offset < this.#heapEnd) this.#bytes.fill(0, offset, this.#heapEnd);
+    if (offset < this.#heapEnd) {
+      this.#bytes.fill(0, offset, this.#heapEnd);
+      this.#tags.fill(NaN);
+    }
     this.#heapEnd = offset;
   }
 
   setMapped(firstPage: number, nrPages: number, mapped: 0 | 1): void {
     this.#mapped.fill(mapped, firstPage, firstPage + nrPages);
+    if (mapped === 1) return;
     const start = this.#areaStart + firstPage * PAGE_SIZE;
-    if (mapped === 0) this.#bytes.fill(0, start, start + nrPages * PAGE_SIZE);
+    this.#bytes.fill(0, start, start + nrPages * PAGE_SIZE);
+    this.#tags.fill(NaN);
   }
 
   /** First of `nrPages` unmapped pages, the last such run, as Linux searches from the top; -1 where there is none. */
@@ -56,63 +74,90 @@ class FlatMemory implements UserMemory {
     return true;
   }
 
+  /** Where the byte at `addr` is in the buffer, `length` bytes of which are mapped. */
   #at(addr: VirtAddr, length: number): number {
-    const inHeap = addr - HEAP_BASE;
-    if (inHeap >= 0 && inHeap + length <= this.#heapEnd) return inHeap;
-    return this.#inArea(addr, length);
-  }
-
-  #inArea(addr: VirtAddr, length: number): number {
-    const offset = addr - MMAP_BASE;
-    if (!Number.isSafeInteger(addr)) throw new RangeError(`not an address: ${addr}`);
-    const last = Math.floor((offset + Math.max(length, 1) - 1) / PAGE_SIZE);
-    for (let page = Math.floor(offset / PAGE_SIZE); page <= last; page++) {
-      if (this.#mapped[page] !== 1) throw new FlatFault(`no memory at 0x${addr.toString(16)}`);
+    if (!Number.isInteger(addr)) throw new RangeError(`not an address: ${addr}`);
+    let at = addr - this.#heapBase;
+    if (at < 0 || at + length > this.#heapEnd) {
+      const offset = addr - MMAP_BASE;
+      const last = Math.floor((offset + Math.max(length, 1) - 1) / PAGE_SIZE);
+      for (let page = Math.floor(offset / PAGE_SIZE); page <= last; page++) {
+        if (this.#mapped[page] !== 1) throw new FlatFault(`no memory at 0x${addr.toString(16)}`);
+      }
+      at = this.#areaStart + offset;
     }
-    return this.#areaStart + offset;
+    const inPage = at & (PAGE_SIZE - 1);
+    if (at - inPage + PAGE_SIZE <= this.#heapEnd || at >= this.#areaStart) {
+      const slot = (addr >>> 12) & (SLOTS - 1);
+      this.#tags[slot] = addr - inPage;
+      this.#firstWords[slot] = (at - inPage) >>> 2;
+    }
+    return at;
   }
 
+  // An aligned access to a page at hand is all that these do, with masks written out: the engine takes in only so many
+  // bytes of code where a function makes many accesses, and a constant of the module costs it six.
   load8(addr: VirtAddr): number {
-    return this.#view.getUint8(this.#at(addr, 1));
+    return this.#bytes[this.#at(addr, 1)];
   }
   load16(addr: VirtAddr): number {
-    return this.#view.getUint16(this.#at(addr, 2), true);
+    const slot = (addr >>> 12) & 0xfff;
+    if (this.#tags[slot] + (addr & 0xffe) !== addr) return this.#view.getUint16(this.#at(addr, 2), true);
+    return this.#halves[(this.#firstWords[slot] << 1) + ((addr & 0xffe) >>> 1)];
   }
   load32(addr: VirtAddr): number {
-    return this.#view.getUint32(this.#at(addr, 4), true);
+    const slot = (addr >>> 12) & 0xfff;
+    if (this.#tags[slot] + (addr & 0xffc) !== addr) return this.#view.getUint32(this.#at(addr, 4), true);
+    return this.#words[this.#firstWords[slot] + ((addr & 0xffc) >>> 2)];
   }
   load64(addr: VirtAddr): bigint {
     return this.#view.getBigUint64(this.#at(addr, 8), true);
   }
   loadAddress(addr: VirtAddr): number {
+    const slot = (addr >>> 12) & 0xfff;
+    if (this.#tags[slot] + (addr & 0xff8) !== addr) return this.#loadSlow(addr);
+    const words = this.#words;
+    const word = this.#firstWords[slot] + ((addr & 0xff8) >>> 2);
+    return (words[word + 1] | 0) * 4294967296 + words[word];
+  }
+  store8(addr: VirtAddr, value: number): void {
+    this.#bytes[this.#at(addr, 1)] = value;
+  }
+  store16(addr: VirtAddr, value: number): void {
+    const slot = (addr >>> 12) & 0xfff;
+    if (this.#tags[slot] + (addr & 0xffe) !== addr) this.#view.setUint16(this.#at(addr, 2), value, true);
+    else this.#halves[(this.#firstWords[slot] << 1) + ((addr & 0xffe) >>> 1)] = value;
+  }
+  store32(addr: VirtAddr, value: number): void {
+    const slot = (addr >>> 12) & 0xfff;
+    if (this.#tags[slot] + (addr & 0xffc) !== addr) this.#view.setUint32(this.#at(addr, 4), value, true);
+    else this.#words[this.#firstWords[slot] + ((addr & 0xffc) >>> 2)] = value;
+  }
+  store64(addr: VirtAddr, value: bigint): void {
+    this.#view.setBigUint64(this.#at(addr, 8), value, true);
+  }
+  storeAddress(addr: VirtAddr, value: number): void {
+    const slot = (addr >>> 12) & 0xfff;
+    if (this.#tags[slot] + (addr & 0xff8) !== addr || value < 0) return this.#storeSlow(addr, value);
+    const words = this.#words;
+    const word = this.#firstWords[slot] + ((addr & 0xff8) >>> 2);
+    words[word] = value;
+    words[word + 1] = value * 2.3283064365386963e-10;
+  }
+  #loadSlow(addr: VirtAddr): number {
     const at = this.#at(addr, 8);
-    const view = this.#view;
-    const high = view.getUint32(at + 4, true);
-    return (high >= 0xffe0_0000 ? high - 2 ** 32 : high) * 2 ** 32 + view.getUint32(at, true);
+    return this.#view.getInt32(at + 4, true) * 2 ** 32 + this.#view.getUint32(at, true);
+  }
+  #storeSlow(addr: VirtAddr, value: number): void {
+    const at = this.#at(addr, 8);
+    this.#view.setUint32(at, value, true);
+    this.#view.setUint32(at + 4, Math.floor(value * 2 ** -32), true);
   }
   loadFloat32(addr: VirtAddr): number {
     return this.#view.getFloat32(this.#at(addr, 4), true);
   }
   loadFloat64(addr: VirtAddr): number {
     return this.#view.getFloat64(this.#at(addr, 8), true);
-  }
-  store8(addr: VirtAddr, value: number): void {
-    this.#view.setUint8(this.#at(addr, 1), value);
-  }
-  store16(addr: VirtAddr, value: number): void {
-    this.#view.setUint16(this.#at(addr, 2), value, true);
-  }
-  store32(addr: VirtAddr, value: number): void {
-    this.#view.setUint32(this.#at(addr, 4), value, true);
-  }
-  store64(addr: VirtAddr, value: bigint): void {
-    this.#view.setBigUint64(this.#at(addr, 8), value, true);
-  }
-  storeAddress(addr: VirtAddr, value: number): void {
-    const at = this.#at(addr, 8);
-    const view = this.#view;
-    view.setUint32(at, value, true);
-    view.setUint32(at + 4, Math.floor(value * 2 ** -32), true);
   }
   storeFloat32(addr: VirtAddr, value: number): void {
     this.#view.setFloat32(this.#at(addr, 4), value, true);
@@ -163,8 +208,8 @@ export interface FlatOsOptions {
   readonly heapBytes?: number;
   /** Bytes that `mmap` may give, whole pages. Default 192 MiB. */
   readonly areaBytes?: number;
-  /** Bytes from a page boundary to the break at the start. Default 0. */
-  readonly breakOffset?: number;
+  /** The break at the start. Default 0x555555756000. */
+  readonly heapBase?: VirtAddr;
 }
 
 /**
@@ -180,11 +225,10 @@ export class FlatOs implements MallocOs {
 
   constructor(options: FlatOsOptions = {}) {
     this.#heapBytes = options.heapBytes ?? 64 * 1024 * 1024;
-    this.#memory = new FlatMemory(this.#heapBytes, options.areaBytes ?? 192 * 1024 * 1024);
+    this.#heapStart = options.heapBase ?? DEFAULT_HEAP_BASE;
+    this.#memory = new FlatMemory(this.#heapStart, this.#heapBytes, options.areaBytes ?? 192 * 1024 * 1024);
     this.mem = this.#memory;
-    this.#heapStart = HEAP_BASE + (options.breakOffset ?? 0);
     this.#brk = this.#heapStart;
-    this.#memory.setHeapEnd(this.#brk - HEAP_BASE);
   }
 
   getpagesize(): number {
@@ -195,9 +239,9 @@ export class FlatOs implements MallocOs {
     const old = this.#brk;
     if (increment === 0) return old;
     const brk = old + increment;
-    if (brk < this.#heapStart || brk - HEAP_BASE > this.#heapBytes) throw new SyscallError('brk', Errno.ENOMEM);
+    if (brk < this.#heapStart || brk - this.#heapStart > this.#heapBytes) throw new SyscallError('brk', Errno.ENOMEM);
     this.#brk = brk;
-    this.#memory.setHeapEnd(brk - HEAP_BASE);
+    this.#memory.setHeapEnd(brk - this.#heapStart);
     return old;
   }
 
