@@ -360,8 +360,10 @@ function unmapMoved(mm: MmStruct, vma: VmArea, addr: VirtAddr, length: number, k
   const err = vmMunmap(mm, addr, length);
   if (!keepCharge) return;
   if (err !== 0) {
-    // It could not be cut up: both places stay mapped, and charged.
-    vma.flags |= VM_ACCOUNT;
+    // It could not be cut up, or once only: both places stay mapped, and charged.
+    mm.vmas.forEachIn(start, end, (part) => {
+      part.flags |= VM_ACCOUNT;
+    });
     vmAcctMemory(mm.vm, length / PAGE_SIZE);
     return;
   }
