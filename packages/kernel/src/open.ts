@@ -19,6 +19,7 @@ abstract class BaseFile implements OpenFile {
   readonly path: string;
   position = 0;
   readonly vmFile: VmFile | null = null;
+  readonly mmapError: number = -Errno.ENODEV;
   readonly seekable: boolean = true;
   protected readonly kernel: Kernel;
   private readonly object: number;
@@ -35,7 +36,7 @@ abstract class BaseFile implements OpenFile {
   abstract write(task: TaskContext | null, position: number, bytes: Uint8Array): number;
 
   size(): number {
-    return 0;
+    return -Errno.EINVAL;
   }
 
   get(): this {
@@ -51,12 +52,14 @@ abstract class BaseFile implements OpenFile {
 
 /** A file of `/proc` or `/sys`: what it says is made up when its start is read. */
 class TextFile extends BaseFile {
+  override readonly mmapError: number;
   private readonly file: ProcFile;
   private text: Uint8Array | null = null;
 
   constructor(kernel: Kernel, path: string, flags: number, object: number, file: ProcFile) {
     super(kernel, path, flags, object);
     this.file = file;
+    this.mmapError = file.mmapError ?? -Errno.ENODEV;
   }
 
   override read(task: TaskContext | null, position: number, length: number): Uint8Array | number {
@@ -75,8 +78,8 @@ class TextFile extends BaseFile {
     const { file } = this;
     if (file.writeBytes !== undefined) return file.writeBytes(position, bytes, task as Task | null);
     if (file.write === undefined) return -Errno.EINVAL;
-    const result = file.write(decodeUtf8(bytes), task as Task | null);
-    return result < 0 ? result : bytes.length;
+    if (file.firstWriteOnly && position > 0) return bytes.length;
+    return file.write(decodeUtf8(bytes), task as Task | null);
   }
 }
 

@@ -19,7 +19,7 @@ import {
 import { flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { OpenFile, TaskContext } from './task-context.ts';
-import { MAX_RW_COUNT, accessOk, getPath, getUser, putUser } from './user-access.ts';
+import { MAX_RW_COUNT, accessOk, getPath, getUser, putUserPartial } from './user-access.ts';
 import { decodeUtf8 } from './utf8.ts';
 
 export const OPEN_FLAGS = flagTable(
@@ -59,7 +59,7 @@ export function sysDup(task: TaskContext, fd: number): number {
   return file === undefined ? -Errno.EBADF : installFile(task, file.get());
 }
 
-/** Reads from the file's position on. @returns bytes, or -errno: EBADF, EFAULT, EINVAL @linux fs/read_write.c:read */
+/** Reads from the file's position on. @returns bytes, or -errno: EBADF, EFAULT @linux fs/read_write.c:read */
 export function sysRead(task: TaskContext, fd: number, buffer: number, count: number): number {
   const file = readable(task, fd);
   if (typeof file === 'number') return file;
@@ -81,7 +81,7 @@ export function sysPread64(task: TaskContext, fd: number, buffer: number, count:
 export function sysWrite(task: TaskContext, fd: number, buffer: number, count: number): number {
   const file = writable(task, fd);
   if (typeof file === 'number') return file;
-  const moved = transferOut(task, file, buffer, count, file.flags & O_APPEND ? file.size() : file.position);
+  const moved = transferOut(task, file, buffer, count, file.flags & O_APPEND ? Math.max(0, file.size()) : file.position);
   if (moved > 0) file.position += moved;
   return moved;
 }
@@ -110,6 +110,7 @@ export function sysLseek(task: TaskContext, fd: number, offset: number, whence: 
       break;
     case SEEK_END:
       from = file.size();
+      if (from < 0) return from;
       break;
     default:
       return -Errno.EINVAL;
@@ -130,7 +131,6 @@ function writable(task: TaskContext, fd: number): OpenFile | number {
 }
 
 function transferIn(task: TaskContext, file: OpenFile, buffer: number, count: number, position: number): number {
-  if (count < 0) return -Errno.EINVAL;
   if (!accessOk(buffer, count)) return -Errno.EFAULT;
   const wanted = Math.min(count, MAX_RW_COUNT);
   let moved = 0;
@@ -138,14 +138,14 @@ function transferIn(task: TaskContext, file: OpenFile, buffer: number, count: nu
     const bytes = file.read(task, position + moved, Math.min(wanted - moved, ROUND_BYTES));
     if (typeof bytes === 'number') return moved > 0 ? moved : bytes;
     if (bytes.length === 0) break;
-    if (putUser(task, buffer + moved, bytes) < 0) return moved > 0 ? moved : -Errno.EFAULT;
-    moved += bytes.length;
+    const stored = putUserPartial(task, buffer + moved, bytes);
+    moved += stored;
+    if (stored < bytes.length) return moved > 0 ? moved : -Errno.EFAULT;
   }
   return moved;
 }
 
 function transferOut(task: TaskContext, file: OpenFile, buffer: number, count: number, position: number): number {
-  if (count < 0) return -Errno.EINVAL;
   if (!accessOk(buffer, count)) return -Errno.EFAULT;
   const wanted = Math.min(count, MAX_RW_COUNT);
   // A write of nothing reaches the file, too: some refuse it.

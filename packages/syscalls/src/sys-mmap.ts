@@ -9,6 +9,8 @@ import {
   MAP_FIXED_NOREPLACE,
   MAP_GROWSDOWN,
   MAP_HUGETLB,
+  MAP_HUGE_MASK,
+  MAP_HUGE_SHIFT,
   MAP_LOCKED,
   MAP_NONBLOCK,
   MAP_NORESERVE,
@@ -18,6 +20,11 @@ import {
   MAP_SHARED_VALIDATE,
   MAP_STACK,
   MAP_SYNC,
+  MAP_TYPE,
+  O_ACCMODE,
+  O_PATH,
+  O_RDONLY,
+  O_WRONLY,
   PAGE_SIZE,
   PROT_EXEC,
   PROT_READ,
@@ -27,7 +34,7 @@ import {
 import { doMmap } from '@pagelab/vm';
 import { flagTable } from './flag-table.ts';
 import { foldFlags, int32, unsigned } from './registers.ts';
-import type { TaskContext } from './task-context.ts';
+import type { OpenFile, TaskContext } from './task-context.ts';
 
 /** `mmap` ignores protection bits it does not know. */
 export const MMAP_PROT = flagTable('mmap', 'prot', 'bits', { PROT_READ, PROT_WRITE, PROT_EXEC }, { PROT_SEM });
@@ -77,13 +84,35 @@ export function sysMmap(
   const pgoff = unsigned(offset) / PAGE_SIZE;
   const bits = foldFlags(flags, UNKNOWN_FLAG);
   if (bits & MAP_ANONYMOUS) {
-    // The pool of huge pages is empty.
-    if (bits & MAP_HUGETLB) return -Errno.ENOMEM;
+    if (bits & MAP_HUGETLB) return noHugePages(bits, length);
     return doMmap(task.mm, { file: null, addr, length, prot: int32(prot), flags: bits, pgoff });
   }
   const open = task.files.get(int32(fd));
   if (open === undefined) return -Errno.EBADF;
   if (bits & MAP_HUGETLB) return -Errno.EINVAL;
-  if (open.vmFile === null) return length === 0 ? -Errno.EINVAL : -Errno.ENODEV;
+  if (open.flags & O_PATH) return -Errno.EBADF;
+  if (open.vmFile === null) return cannotMap(open, length, int32(prot), bits);
   return doMmap(task.mm, { file: open.vmFile, addr, length, prot: int32(prot), flags: bits, pgoff });
+}
+
+/** Log of a size of huge pages that x86-64 has: 0 for the usual one, 2 MiB, 1 GiB. */
+const HUGE_SHIFTS: readonly number[] = [0, 21, 30];
+
+/** Why a mapping of huge pages fails: the pool of them is empty. */
+function noHugePages(flags: number, length: number): number {
+  if (!HUGE_SHIFTS.includes((flags >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK) || length === 0) return -Errno.EINVAL;
+  return -Errno.ENOMEM;
+}
+
+/** Why a file that has nothing to map cannot be mapped, in the order in which Linux looks. @linux mm/mmap.c:do_mmap */
+function cannotMap(open: OpenFile, length: number, prot: number, flags: number): number {
+  if (length === 0) return -Errno.EINVAL;
+  const type = flags & MAP_TYPE;
+  const access = open.flags & O_ACCMODE;
+  if (type === MAP_SHARED || type === MAP_SHARED_VALIDATE) {
+    if (prot & PROT_WRITE && access === O_RDONLY) return -Errno.EACCES;
+  } else if (type !== MAP_PRIVATE) {
+    return -Errno.EINVAL;
+  }
+  return access === O_WRONLY ? -Errno.EACCES : open.mmapError;
 }

@@ -49,8 +49,10 @@ export interface OpenFile {
   readonly vmFile: VmFile | null;
   /** Whether it has a position: `lseek` and `pread64` fail with ESPIPE where not. */
   readonly seekable: boolean;
-  /** Length in bytes, for SEEK_END. */
+  /** Length in bytes, for SEEK_END; -EINVAL where it has none. */
   size(): number;
+  /** What mapping it fails with, where there is nothing to map: -ENODEV, -EIO. */
+  readonly mmapError: number;
   /** Bytes from `position` on, at most `length` of them; none at the end; or -errno. */
   read(task: TaskContext, position: number, length: number): Uint8Array | number;
   /** Takes bytes at `position`; returns how many it took, or -errno. */

@@ -1,5 +1,5 @@
 import { Errno, TASK_SIZE } from '@pagelab/abi';
-import { copyFromUser, copyToUser } from '@pagelab/vm';
+import { copyFromUser, copyToUser, copyToUserPartial } from '@pagelab/vm';
 import type { TaskContext } from './task-context.ts';
 
 /** The most bytes one `read` or `write` moves. @linux include/linux/fs.h:MAX_RW_COUNT */
@@ -15,6 +15,11 @@ export function accessOk(addr: number, length: number): boolean {
 /** Stores bytes for the task. @returns 0 or -EFAULT */
 export function putUser(task: TaskContext, addr: number, bytes: Uint8Array): number {
   return copyToUser(task.mm, addr, bytes) < 0 ? -Errno.EFAULT : 0;
+}
+
+/** Stores as many of the bytes as can be stored. @returns how many */
+export function putUserPartial(task: TaskContext, addr: number, bytes: Uint8Array): number {
+  return copyToUserPartial(task.mm, addr, bytes);
 }
 
 /** Loads bytes of the task. @returns the bytes, or -EFAULT */

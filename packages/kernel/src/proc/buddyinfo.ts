@@ -19,7 +19,7 @@ export function pagetypeinfo(kernel: Kernel): string {
   // The stock kernels are built without CMA.
   for (let type = 0; type < MIGRATE_TYPES; type++) if (type !== MIGRATE_CMA) types.push(type);
   let text = `Page block order: ${PAGEBLOCK_ORDER}\nPages per block:  ${PAGEBLOCK_PAGES}\n\n`;
-  text += `${'Free pages count per migrate type at order '.padEnd(43)}`;
+  text += `${'Free pages count per migrate type at order'.padEnd(43)} `;
   for (let order = 0; order < NR_PAGE_ORDERS; order++) text += `${String(order).padStart(6)} `;
   text += '\n';
   for (const zone of populated(kernel)) {

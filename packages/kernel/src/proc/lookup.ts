@@ -78,6 +78,7 @@ function targetOf(kernel: Kernel, task: Task | null, word: string): Task | undef
   return kernel.tasks.get(Number(word));
 }
 
+/** A file that is only read. Who may open it for writing all the same gets EIO. @linux fs/proc/inode.c:proc_reg_write */
 function text(mode: number, read: (task: Task | null) => string): ProcFile {
-  return { mode, read };
+  return { mode, read, write: () => -Errno.EIO, mmapError: -Errno.EIO };
 }

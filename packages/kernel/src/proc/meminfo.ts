@@ -64,7 +64,7 @@ export function meminfo(kernel: Kernel): string {
     ['FilePmdMapped', 0],
   ];
   if (release === '6.12') rows.push(['Unaccepted', 0]);
-  if (release === '6.18') rows.push(['Unaccepted', 0], ['Balloon', 0]);
+  if (release === '6.18') rows.push(['Balloon', 0]);
   let text = '';
   for (const [name, kib] of rows) text += kbLine(name, kib, 16, 8);
   for (const name of ['HugePages_Total', 'HugePages_Free', 'HugePages_Rsvd', 'HugePages_Surp']) {

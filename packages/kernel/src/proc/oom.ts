@@ -31,7 +31,7 @@ export function oomScoreAdjFile(task: Task): ProcFile {
       if (value < process.oomScoreAdjMin && !privileged) return -Errno.EACCES;
       process.oomScoreAdj = value;
       if (privileged) process.oomScoreAdjMin = value;
-      return 0;
+      return text.length;
     },
   };
 }

@@ -6,8 +6,12 @@ export interface ProcFile {
   readonly mode: number;
   /** What it says, or -errno. */
   read?(task: Task | null): string | number;
-  /** Takes text; 0 or -errno. */
+  /** Takes text; returns how many bytes of it, or -errno. */
   write?(text: string, task: Task | null): number;
+  /** Whether a write that does not begin at the start is taken and ignored. */
+  readonly firstWriteOnly?: boolean;
+  /** What mapping it fails with; -ENODEV where it does not say. */
+  readonly mmapError?: number;
   /** For a file whose bytes are looked up by position. */
   readBytes?(position: number, length: number, task: Task | null): Uint8Array | number;
   /** Returns how many bytes it took, or -errno. */
@@ -16,7 +20,9 @@ export interface ProcFile {
 
 /** `Name:   12345 kB`, as `/proc/meminfo` and its like align it: name and colon in `nameWidth`, the number in `width`. */
 export function kbLine(name: string, kib: number, nameWidth: number, width: number): string {
-  return `${`${name}:`.padEnd(nameWidth)}${String(kib).padStart(width)} kB\n`;
+  const label = `${name}:`.padEnd(nameWidth);
+  // A name too long for its field takes from the number's.
+  return label.length === nameWidth ? `${label}${String(kib).padStart(width)} kB\n` : `${label} ${String(kib).padStart(width + nameWidth - label.length - 1)} kB\n`;
 }
 
 /** KiB of pages. */

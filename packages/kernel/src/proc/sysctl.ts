@@ -13,6 +13,8 @@ import type { ProcFile } from './proc-file.ts';
 interface Setting {
   /** The value, as it is shown. */
   get(kernel: Kernel): string;
+  /** Numbers it takes; 1 where it does not say. */
+  readonly count?: number;
   /** Sets it: 0 or -errno. Without, it cannot be written. */
   set?(kernel: Kernel, values: readonly number[], task: Task | null): number;
 }
@@ -67,6 +69,7 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
     set: (kernel, [value]) => kernel.pages.sysctl.setWatermarkBoostFactor(value!),
   },
   'vm/lowmem_reserve_ratio': {
+    count: 5,
     get: (kernel) => kernel.pages.sysctl.lowmemReserveRatio.join('\t'),
     set: (kernel, values) => kernel.pages.sysctl.setLowmemReserveRatio(values),
   },
@@ -99,12 +102,14 @@ export function sysctlFile(kernel: Kernel, name: string): ProcFile | undefined {
   if (set === undefined) return { mode: 0o444, read: () => `${setting.get(kernel)}\n` };
   return {
     mode: 0o644,
+    firstWriteOnly: true,
     read: () => `${setting.get(kernel)}\n`,
     write: (text, task) => {
-      const values = parseNumbers(text);
-      if (values === undefined) return -Errno.EINVAL;
-      if (values.length === 0) return text === '' ? 0 : -Errno.EINVAL;
-      return set(kernel, values, task);
+      if (text === '') return 0;
+      const { values, length } = parseNumbers(text, setting.count ?? 1);
+      if (values.length === 0) return -Errno.EINVAL;
+      const result = set(kernel, values, task);
+      return result < 0 ? result : length;
     },
   };
 }
@@ -116,16 +121,24 @@ export function applySysctl(kernel: Kernel, name: string, value: string | number
   return file.write(String(value), null);
 }
 
-/** Decimal, octal and hexadecimal integers between blanks. @linux kernel/sysctl.c:proc_get_long */
-function parseNumbers(text: string): number[] | undefined {
-  const numbers: number[] = [];
-  for (const word of text.split(/[\s\0]+/)) {
-    if (word === '') continue;
-    const match = /^(-?)(0x[0-9a-f]+|0[0-7]*|[1-9]\d*)$/i.exec(word);
-    if (match === null) return undefined;
+/**
+ * Up to `count` integers, decimal, octal or hexadecimal, between blanks; and how many characters they and the blanks
+ * take. None where the text does not begin with one, or goes on with what is no blank.
+ *
+ * @linux kernel/sysctl.c:proc_get_long
+ */
+function parseNumbers(text: string, count: number): { values: number[]; length: number } {
+  const values: number[] = [];
+  const number = /\s*(-?)(0x[0-9a-f]+|\d+)(?=[\s\0]|$)\s*/iy;
+  let length = 0;
+  while (values.length < count) {
+    number.lastIndex = length;
+    const match = number.exec(text);
+    if (match === null) break;
     const digits = match[2]!;
     const value = /^0[0-7]+$/.test(digits) ? parseInt(digits, 8) : Number(digits);
-    numbers.push(match[1] === '-' ? -value : value);
+    values.push(match[1] === '-' ? -value : value);
+    length = number.lastIndex;
   }
-  return numbers;
+  return { values, length };
 }

@@ -1,6 +1,7 @@
-import { NODE_STAT_NAMES, WMARK_HIGH, WMARK_LOW, WMARK_MIN, WMARK_PROMO, ZONE_STAT_NAMES, calculateNormalThreshold } from '@pagelab/mm-core';
+import { WMARK_HIGH, WMARK_LOW, WMARK_MIN, WMARK_PROMO, calculateNormalThreshold } from '@pagelab/mm-core';
 import type { MemoryNode, Zone } from '@pagelab/mm-core';
 import type { Kernel } from '../kernel.ts';
+import { nodeStats, zoneStats } from './stat-names.ts';
 
 const INDENT = '      ';
 
@@ -12,7 +13,7 @@ export function zoneinfo(kernel: Kernel): string {
     for (const zone of node.zones) {
       text += `Node ${node.nid}, zone ${zone.name.padStart(8)}\n`;
       if (zone.present > 0 && first) {
-        text += perNode(node);
+        text += perNode(kernel, node);
         first = false;
       }
       text += perZone(kernel, zone);
@@ -21,11 +22,11 @@ export function zoneinfo(kernel: Kernel): string {
   return text;
 }
 
-function perNode(node: MemoryNode): string {
+function perNode(kernel: Kernel, node: MemoryNode): string {
   let text = '  per-node stats\n';
-  NODE_STAT_NAMES.forEach((name, item) => {
-    text += `${INDENT}${name.padEnd(12)} ${node.vmStat[item]}\n`;
-  });
+  for (const { name, item } of nodeStats(kernel.config.kernel)) {
+    text += `${INDENT}${name.padEnd(12)} ${item < 0 ? 0 : node.vmStat[item]}\n`;
+  }
   return text;
 }
 
@@ -44,9 +45,9 @@ function perZone(kernel: Kernel, zone: Zone): string {
     `        cma      ${zone.cmaPages}\n` +
     `        protection: (${[...zone.lowmemReserve].join(', ')})\n`;
   if (zone.present === 0) return text;
-  ZONE_STAT_NAMES.forEach((name, item) => {
-    text += `${INDENT}${name.padEnd(12)} ${zone.state(item)}\n`;
-  });
+  for (const { name, item } of zoneStats(kernel.config.kernel)) {
+    text += `${INDENT}${name.padEnd(12)} ${item < 0 ? 0 : zone.state(item)}\n`;
+  }
   text += '  pagesets\n';
   const threshold = calculateNormalThreshold(kernel.smp.cpus.length, zone.managed);
   zone.pcp.forEach((pcp, cpu) => {

@@ -1,0 +1,67 @@
+/**
+ * Which counters a release shows, and in which order: the rest of the table is that of 6.18.
+ *
+ * Read from `/proc/vmstat` and `/proc/zoneinfo` of the three releases.
+ */
+import { NODE_STAT_NAMES, VM_EVENT, VM_EVENT_NAMES, ZONE_STAT_NAMES } from '@pagelab/mm-core';
+import type { KernelVersion } from '@pagelab/mm-core';
+
+/** A counter: its name, and its index, or −1 for one that is always 0. */
+export interface StatName {
+  readonly name: string;
+  readonly item: number;
+}
+
+const ORDER: readonly KernelVersion[] = ['6.1', '6.12', '6.18'];
+
+/** Counters that came after 6.1, and with which release. */
+const SINCE: Readonly<Record<string, KernelVersion>> = {
+  nr_iommu_pages: '6.12', pgdemote_kswapd: '6.12', pgdemote_direct: '6.12', pgdemote_khugepaged: '6.12',
+  nr_memmap_pages: '6.12', nr_memmap_boot_pages: '6.12', pgsteal_khugepaged: '6.12', pgscan_khugepaged: '6.12',
+  zone_reclaim_success: '6.12', thp_underused_split_page: '6.12', swpin_zero: '6.12', swpout_zero: '6.12', zswpwb: '6.12',
+  nr_free_pages_blocks: '6.18', pgpromote_candidate_nrl: '6.18', pgdemote_proactive: '6.18', nr_hugetlb: '6.18',
+  nr_balloon_pages: '6.18', nr_kernel_file_pages: '6.18', pgsteal_proactive: '6.18', pgscan_proactive: '6.18',
+  direct_map_level2_collapses: '6.18', direct_map_level3_collapses: '6.18',
+};
+
+/** Counters that 6.18 no longer has: behind which other they stood, and in which releases. Always 0 here. */
+const GONE: readonly { readonly name: string; readonly after: string; readonly releases: readonly KernelVersion[] }[] = [
+  { name: 'nr_bounce', after: 'nr_mlock', releases: ['6.1', '6.12'] },
+  { name: 'nr_unaccepted', after: 'nr_free_cma', releases: ['6.12'] },
+  { name: 'nr_writeback_temp', after: 'nr_writeback', releases: ['6.1', '6.12'] },
+  // In 6.1 demotions are events.
+  { name: 'pgdemote_kswapd', after: 'pgsteal_direct', releases: ['6.1'] },
+  { name: 'pgdemote_direct', after: 'pgdemote_kswapd', releases: ['6.1'] },
+];
+
+/** Whether a release has a counter that 6.18 has. */
+export function hasStat(release: KernelVersion, name: string): boolean {
+  return ORDER.indexOf(SINCE[name] ?? '6.1') <= ORDER.indexOf(release);
+}
+
+function select(release: KernelVersion, names: readonly string[]): StatName[] {
+  const rows: StatName[] = [];
+  const push = (name: string, item: number): void => {
+    rows.push({ name, item });
+    for (const gone of GONE) if (gone.after === name && gone.releases.includes(release)) push(gone.name, -1);
+  };
+  names.forEach((name, item) => {
+    if (hasStat(release, name)) push(name, item);
+  });
+  return rows;
+}
+
+/** Counters of a zone, in order. */
+export function zoneStats(release: KernelVersion): StatName[] {
+  return select(release, ZONE_STAT_NAMES);
+}
+
+/** Counters of a node. */
+export function nodeStats(release: KernelVersion): StatName[] {
+  return select(release, NODE_STAT_NAMES);
+}
+
+/** Events of machines without high memory. */
+export function vmEvents(release: KernelVersion): StatName[] {
+  return select(release, VM_EVENT_NAMES.slice(0, VM_EVENT.PGALLOC_HIGH));
+}
