@@ -2,7 +2,7 @@
  * A zone running empty: user memory comes from the highest zone that has some left above its watermark. When it is
  * down to that, the next zone below helps out, except for what it keeps back for those who cannot use any other.
  */
-import { MAP_ANONYMOUS, MAP_PRIVATE, PAGE_SIZE, PROT_READ, PROT_WRITE } from '@pagelab/abi';
+import { MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PAGE_SIZE, PROT_READ, PROT_WRITE } from '@pagelab/abi';
 import type { Os } from '@pagelab/abi';
 import { zonesFree } from './shared/proc.ts';
 
@@ -15,7 +15,7 @@ const STEP = 8 * MIB;
 const AT_MOST = 256 * MIB;
 
 export default function zoneRunsEmpty(os: Os): void {
-  const area = os.mmap(0, AT_MOST, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+  const area = os.mmap(0, AT_MOST, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
   const report = (taken: number): void => {
     const zones = [...zonesFree(os)].map(([zone, pages]) => `${zone} ${((pages * PAGE_SIZE) / MIB).toFixed(1)}`);
     os.print(`${String(taken / MIB).padStart(4)} MiB taken, free MiB: ${zones.join(', ')}`);

@@ -41,10 +41,20 @@ export function loadMachineConfig(nameOrFile = DEFAULT_PRESET): MachineConfig {
   } catch (error) {
     throw new UsageError(`${file} is not JSON: ${(error as Error).message}`);
   }
+  return readMachineConfig(json, file);
+}
+
+/**
+ * A machine's configuration from its JSON form.
+ *
+ * @param origin where it comes from, for errors
+ * @throws UsageError where it does not describe a machine
+ */
+export function readMachineConfig(json: unknown, origin: string): MachineConfig {
   try {
     return parseMachineConfig(json);
   } catch (error) {
-    if (error instanceof ConfigError) throw new UsageError(`${file}: ${error.message}`);
+    if (error instanceof ConfigError) throw new UsageError(`${origin}: ${error.message}`);
     throw error;
   }
 }

@@ -31,8 +31,12 @@ async function main(argv: readonly string[]): Promise<void> {
     } else if (error instanceof CommandFailure) {
       console.error(`pagelab: ${error.message}`);
       process.exitCode = error.exitCode;
+    } else if ((error as Error).name === 'HostMemoryError') {
+      console.error(`pagelab: ${(error as Error).message}; give --machine less memory`);
+      process.exitCode = 1;
     } else {
-      throw error;
+      console.error(`pagelab: this should not happen: ${(error as Error).stack ?? String(error)}`);
+      process.exitCode = 1;
     }
   }
 }

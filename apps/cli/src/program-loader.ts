@@ -27,6 +27,8 @@ export interface LoadedProgram {
   readonly name: string;
   readonly file: string;
   readonly program: Program;
+  /** The machine it asks for, where it exports one: a configuration as JSON has it. */
+  readonly machine: unknown;
 }
 
 function findProgram(nameOrFile: string): string {
@@ -61,31 +63,41 @@ function describeMessage({ location, text }: Message): string {
 }
 
 /**
- * Compiles and loads a program.
+ * Compiles and imports a module of the user's.
+ *
+ * @param file its absolute path
+ * @param name what the user called it, for errors
+ * @throws CommandFailure where it does not compile or fails while it is loaded
+ */
+export async function loadModule(file: string, name: string): Promise<Record<string, unknown>> {
+  const directory = mkdtempSync(join(tmpdir(), 'pagelab-'));
+  try {
+    const outfile = join(directory, 'module.mjs');
+    const result = await build({
+      entryPoints: [file], outfile, bundle: true, write: false, format: 'esm', platform: 'node', target: 'node20',
+      sourcemap: 'inline', logLevel: 'silent', plugins: [ownPackages],
+    });
+    writeFileSync(outfile, result.outputFiles[0]!.contents);
+    return (await import(pathToFileURL(outfile).href)) as Record<string, unknown>;
+  } catch (error) {
+    const [first] = (error as Partial<BuildFailure>).errors ?? [];
+    throw new CommandFailure(first ? describeMessage(first) : `${name} does not load: ${(error as Error).message}`);
+  } finally {
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/**
+ * Loads a program.
  *
  * @param nameOrFile an example's name, or a path from the working directory
  * @throws UsageError where there is no such program; CommandFailure where it does not compile or exports no program
  */
 export async function loadProgram(nameOrFile: string): Promise<LoadedProgram> {
   const file = findProgram(nameOrFile);
-  const directory = mkdtempSync(join(tmpdir(), 'pagelab-'));
-  try {
-    const outfile = join(directory, 'program.mjs');
-    const result = await build({
-      entryPoints: [file], outfile, bundle: true, write: false, format: 'esm', platform: 'node', target: 'node20',
-      sourcemap: 'inline', logLevel: 'silent', plugins: [ownPackages],
-    });
-    writeFileSync(outfile, result.outputFiles[0]!.contents);
-    const module = (await import(pathToFileURL(outfile).href)) as { default?: unknown };
-    if (typeof module.default !== 'function') {
-      throw new CommandFailure(`${nameOrFile} exports no program: it needs 'export default function (os, ...argv)'`);
-    }
-    return { name: basename(file, extname(file)), file, program: module.default as Program };
-  } catch (error) {
-    if (error instanceof CommandFailure) throw error;
-    const [first] = (error as Partial<BuildFailure>).errors ?? [];
-    throw new CommandFailure(first ? describeMessage(first) : `${nameOrFile} does not load: ${(error as Error).message}`);
-  } finally {
-    rmSync(directory, { recursive: true, force: true });
+  const module = await loadModule(file, nameOrFile);
+  if (typeof module.default !== 'function') {
+    throw new CommandFailure(`${nameOrFile} exports no program: it needs 'export default function (os, ...argv)'`);
   }
+  return { name: basename(file, extname(file)), file, program: module.default as Program, machine: module.machine };
 }

@@ -127,11 +127,11 @@ class CaseRun {
     }
   }
 
-  /** Compares named values with the step's `expect`. */
-  fields(step: Step, seen: ReadonlyMap<string, bigint>, modulus: bigint | undefined = MASK): void {
+  /** Compares named values with the step's `expect`, modulo 2^64 unless they may be negative. */
+  fields(step: Step, seen: ReadonlyMap<string, bigint>, modulus: bigint | null = MASK): void {
     const wrong: string[] = [];
     for (const [name, want] of Object.entries(step.expect as Record<string, Value>)) {
-      const expected = modulus === undefined ? this.value(want) : this.value(want) & modulus;
+      const expected = modulus === null ? this.value(want) : this.value(want) & modulus;
       const actual = seen.get(name);
       if (actual !== expected) wrong.push(`${name}: expected ${String(want)} (${expected}), observed ${String(actual)}`);
     }
@@ -456,7 +456,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     const now = readCounters(run.machine, t.process.pid, BigInt(TASK_SIZE));
     const change = new Map<string, bigint>();
     for (const [name, value] of now) change.set(name, value - (run.names.get(`${String(s.since)}.${name}`) ?? 0n));
-    run.fields(s, change, undefined);
+    run.fields(s, change, null);
   },
   maps: (run, s, t) => {
     const seen = readMaps(run.machine, t.process.pid, run.value(s.at), run.value(s.len));

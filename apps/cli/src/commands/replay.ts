@@ -1,0 +1,186 @@
+/**
+ * `pagelab replay TRACE…`: what a recorded program asked of memory, asked of this machine.
+ */
+import { resolve } from 'node:path';
+import { existsSync } from 'node:fs';
+import { boot } from '@pagelab/kernel';
+import type { Machine } from '@pagelab/kernel';
+import {
+  formatBlockOffset, MallocAbort, MallocReplay, mallocs, MallocTraceError, MallocTraceReader, OP_FREE, OP_REALLOC,
+} from '@pagelab/libc-malloc';
+import type { Malloc, MallocEvents, MallocOs } from '@pagelab/libc-malloc';
+import type { Command } from 'commander';
+import { CommandFailure, UsageError } from '../errors.ts';
+import { loadMachineConfig } from '../machine-option.ts';
+import { loadModule } from '../program-loader.ts';
+import { Progress } from '../progress.ts';
+import { count, formatKb, formatReport, takeSnapshot } from '../report.ts';
+import type { MemoryReport } from '../report.ts';
+import { detectTraceKind, readTrace } from '../trace-file.ts';
+
+interface ReplayOptions {
+  readonly machine?: string;
+  readonly malloc: string;
+  readonly addresses?: boolean;
+  readonly strict?: boolean;
+  readonly json?: boolean;
+}
+
+type CreateMalloc = (os: MallocOs) => Malloc;
+
+/** An allocator by its name, or the default export of a module of the user's. */
+async function findMalloc(nameOrFile: string): Promise<CreateMalloc> {
+  const known = (mallocs as Record<string, CreateMalloc | undefined>)[nameOrFile];
+  if (known) return known;
+  const names = Object.keys(mallocs).join(', ');
+  if (!/\.[mc]?[jt]s$/.test(nameOrFile) || !existsSync(nameOrFile)) {
+    throw new UsageError(`no allocator '${nameOrFile}': give one of ${names}, or a .ts or .js file that exports one`);
+  }
+  const { default: create } = await loadModule(resolve(nameOrFile), nameOrFile);
+  if (typeof create !== 'function') {
+    throw new CommandFailure(`${nameOrFile} exports no allocator: it needs 'export default (os) => new YourMalloc(os)'`);
+  }
+  return create as CreateMalloc;
+}
+
+/** What the trace asked for, apart from where it landed. */
+class RequestTally {
+  events = 0;
+  liveBytes = 0;
+  peakLiveBytes = 0;
+  #sizes = new Float64Array(1 << 16);
+
+  add({ count: events, ops, ids, extras, sizes }: MallocEvents): void {
+    this.events += events;
+    for (let i = 0; i < events; i++) {
+      this.#set(ids[i]!, ops[i] === OP_FREE || ops[i] === OP_REALLOC ? 0 : sizes[i]!);
+      if (ops[i] === OP_REALLOC) this.#set(extras[i]!, sizes[i]!);
+      if (this.liveBytes > this.peakLiveBytes) this.peakLiveBytes = this.liveBytes;
+    }
+  }
+
+  #set(id: number, bytes: number): void {
+    if (id >= this.#sizes.length) {
+      const grown = new Float64Array(2 ** Math.ceil(Math.log2(id + 1)));
+      grown.set(this.#sizes);
+      this.#sizes = grown;
+    }
+    this.liveBytes += bytes - this.#sizes[id]!;
+    this.#sizes[id] = bytes;
+  }
+}
+
+/** What one trace gave. */
+interface ReplayResult {
+  readonly trace: string;
+  readonly malloc: string;
+  readonly events: number;
+  readonly skippedLines: number;
+  readonly hostNsPerEvent: number;
+  readonly peakRequestedBytes: number;
+  readonly requestedBytes: number;
+  readonly mallinfo2: ReturnType<Malloc['mallinfo2']>;
+  readonly memory: MemoryReport;
+}
+
+async function replayMalloc(machine: Machine, file: string, options: ReplayOptions): Promise<ReplayResult> {
+  const create = await findMalloc(options.malloc);
+  const before = machine.stats();
+  const target = machine.createProcess({ name: 'replay' });
+  const tally = new RequestTally();
+  let skippedLines = 0;
+  let hostNs = 0n;
+  let addresses: string[] = [];
+  const malloc = create(target.os);
+  const replay = new MallocReplay(
+    malloc, target.os, options.addresses ? { onBlock: (offset) => void addresses.push(formatBlockOffset(offset)) } : {},
+  );
+  const progress = new Progress('events', 0);
+  const reader = new MallocTraceReader({
+    onBatch: (events) => {
+      const began = process.hrtime.bigint();
+      replay.run(events);
+      hostNs += process.hrtime.bigint() - began;
+      tally.add(events);
+      progress.advance(events.count);
+      if (addresses.length > 0) process.stdout.write(`${addresses.join('\n')}\n`);
+      addresses = [];
+    },
+    ...(options.strict ? {} : {
+      onError: ({ line, problem }: MallocTraceError) => {
+        skippedLines++;
+        progress.clear();
+        console.error(`pagelab: ${file}:${line}: ${problem}; skipped`);
+      },
+    }),
+  });
+  try {
+    for await (const piece of readTrace(file)) reader.push(piece);
+    reader.end();
+  } catch (error) {
+    if (error instanceof MallocTraceError) throw new CommandFailure(`${file}:${error.line}: ${error.problem}`);
+    if (error instanceof MallocAbort) throw new CommandFailure(`${file}: the allocator gave up: ${error.message}`);
+    if (!target.alive) throw new CommandFailure(`${file}: the replay was killed (${machine.dmesg().trim().split('\n').at(-1)})`);
+    throw error;
+  } finally {
+    progress.clear();
+  }
+  const mallinfo2 = malloc.mallinfo2();
+  const end = takeSnapshot(machine, target.os);
+  target.exit(0);
+  machine.quiesce();
+  return {
+    trace: file, malloc: options.malloc, events: tally.events, skippedLines,
+    hostNsPerEvent: tally.events === 0 ? 0 : Number(hostNs) / tally.events,
+    peakRequestedBytes: tally.peakLiveBytes, requestedBytes: tally.liveBytes, mallinfo2,
+    memory: { before, end, after: machine.stats() },
+  };
+}
+
+function formatResult({ trace, malloc, events, peakRequestedBytes, requestedBytes, mallinfo2, hostNsPerEvent, memory }: ReplayResult): string {
+  const { arena, uordblks, fordblks, hblks, hblkhd } = mallinfo2;
+  const peakKb = memory.end?.sizes?.residentPeakKb ?? 0;
+  const share = (part: number, whole: number): string => (whole === 0 ? '–' : `${((part / whole) * 100).toFixed(1)} %`);
+  return [
+    `${trace}: ${count(events)} events through ${malloc}, ${hostNsPerEvent.toFixed(0)} ns of this computer's time each`,
+    `  requested     ${formatKb(Math.round(requestedBytes / 1024))} at the end, ${formatKb(Math.round(peakRequestedBytes / 1024))} at most; resident at most ${formatKb(peakKb)}`,
+    `  heap          ${formatKb(Math.round(arena / 1024))}: ${formatKb(Math.round(uordblks / 1024))} in use, ${formatKb(Math.round(fordblks / 1024))} free (${share(fordblks, arena)}); ${hblks} blocks mapped (${formatKb(hblkhd / 1024)})`,
+    formatReport(memory),
+  ].join('\n');
+}
+
+async function replay(files: readonly string[], options: ReplayOptions): Promise<void> {
+  const config = loadMachineConfig(options.machine);
+  const results: ReplayResult[] = [];
+  for (const file of files) {
+    const kind = detectTraceKind(await firstPiece(file));
+    if (kind === undefined) throw new CommandFailure(`${file} is no trace that can be told: a malloc trace has lines like 'm 0 1 24'`);
+    if (kind !== 'malloc') throw new CommandFailure(`${file} is a ${kind} trace; only malloc traces can be replayed so far`);
+    const machine = boot(config);
+    const result = await replayMalloc(machine, file, options);
+    machine.validate();
+    machine.dispose();
+    results.push(result);
+    if (!options.json && !options.addresses) console.log(formatResult(result));
+  }
+  if (options.json && !options.addresses) console.log(JSON.stringify(results, null, 2));
+}
+
+/** The beginning of a file's text: enough to tell its kind. */
+async function firstPiece(file: string): Promise<string> {
+  for await (const piece of readTrace(file)) return new TextDecoder().decode(piece.subarray(0, 1 << 16));
+  return '';
+}
+
+export function addReplay(program: Command): void {
+  program
+    .command('replay')
+    .description('replay recorded traces')
+    .argument('<traces...>', 'malloc traces, .gz or plain')
+    .option('--machine <file|preset>', 'the machine to replay on')
+    .option('--malloc <name|file>', `the allocator: ${Object.keys(mallocs).join(', ')}, or a file that exports one`, 'glibc')
+    .option('--addresses', "print where each block landed, one a line: its offset in the heap, or 'mmap'")
+    .option('--strict', 'end at the first broken line instead of skipping it')
+    .option('--json', 'the report as JSON')
+    .action(replay);
+}
