@@ -21,22 +21,16 @@ import type {
   ResourceUsage,
   SignalDisposition,
   UserMemory,
-  VirtAddr,
   WaitResult,
 } from '@pagelab/abi';
-import { unsigned } from './registers.ts';
+import { sbrk } from './sbrk.ts';
+import type { LibraryState } from './sbrk.ts';
 import { mincorePages } from './sys-mincore.ts';
 import { isUsageSubject } from './sys-getrusage.ts';
 import { readLimit, writeLimit } from './sys-rlimit.ts';
 import { dispatch } from './table.ts';
 import type { TaskContext } from './task-context.ts';
 import { decodeUtf8, encodeUtf8 } from './utf8.ts';
-
-/** What the C library keeps for its process, in the process's own memory: `fork` copies it, threads share it. */
-export interface LibraryState {
-  /** The break as the library last saw it; −1 until the first `sbrk`. @see glibc `__curbrk` */
-  curbrk: number;
-}
 
 /** What the process layer provides for one task's handle. */
 export interface ClientHooks {
@@ -195,24 +189,6 @@ export function createClient(hooks: ClientHooks): Os {
   };
   for (const member of Object.values(os)) if (typeof member === 'function') Object.freeze(member);
   return Object.freeze(os);
-}
-
-/**
- * Moves the break by `increment` bytes as the C library's `sbrk` does: it remembers the break, and takes a move past
- * either end of the address range for failure.
- *
- * @param brk the system call
- * @returns the previous break, or −1
- */
-function sbrk(library: LibraryState, increment: number, brk: (addr: VirtAddr) => VirtAddr): number {
-  if (library.curbrk < 0) library.curbrk = brk(0);
-  const old = library.curbrk;
-  if (increment === 0) return old;
-  const wanted = old + increment;
-  if (wanted < 0 || wanted >= 2 ** 64) return -1;
-  library.curbrk = brk(wanted);
-  // A break below what was asked for means that it has not moved.
-  return unsigned(library.curbrk) < wanted ? -1 : old;
 }
 
 function joined(parts: readonly Uint8Array[]): Uint8Array {

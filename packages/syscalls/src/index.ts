@@ -1,5 +1,5 @@
 export { createClient } from './client.ts';
-export type { ClientHooks, LibraryState } from './client.ts';
+export type { ClientHooks } from './client.ts';
 export { FileTable } from './file-table.ts';
 export { flagMask, flagTable, flagValues } from './flag-table.ts';
 export type { FlagRow, FlagTable } from './flag-table.ts';
@@ -15,4 +15,5 @@ export type {
   TaskContext,
   WaitOutcome,
 } from './task-context.ts';
+export type { LibraryState } from './sbrk.ts';
 export { decodeUtf8, encodeUtf8 } from './utf8.ts';
