@@ -26,6 +26,9 @@ export const SIZEOF_MALLOC_STATE = 2200;
 /** In `flags`: the heap has a gap, from elsewhere or from a mapping in place of `brk`. */
 export const NONCONTIGUOUS_BIT = 2;
 
+/** Heaps of thread arenas lie at multiples of this and are no larger: twice the largest dynamic mmap threshold. */
+export const HEAP_MAX_SIZE = 64 * 1024 * 1024;
+
 /** Addresses of an arena's fields. */
 export class Arena {
   readonly address: VirtAddr;

@@ -20,7 +20,7 @@ import { tcacheGet, tcacheIndex } from './tcache.ts';
 import { chunksize } from './unlink.ts';
 import { validateGlibc } from './validate.ts';
 
-const { CHUNK_HDR_SZ, IS_MMAPPED, MALLOC_ALIGNMENT, MEM, MINSIZE, PREV_INUSE, SIZE, SIZE_SZ } = chunk;
+const { CHUNK_HDR_SZ, IS_MMAPPED, MALLOC_ALIGNMENT, MEM, MINSIZE, NON_MAIN_ARENA, PREV_INUSE, SIZE, SIZE_SZ } = chunk;
 const {
   DEFAULT_MMAP_THRESHOLD_MAX,
   MAX_TCACHE_SIZE,
@@ -90,11 +90,11 @@ export class Glibc implements Malloc {
     const pt = this.#pt;
     const { mem, tcache } = pt;
     const head = mem.loadAddress(ptr - SIZE_SZ);
-    // A small chunk, neither mapped nor misaligned: the size's bit 3 is as wrong as the address's.
+    // A small chunk of the main arena, neither mapped nor misaligned: the size's bit 3 is as wrong as the address's.
     if (
       head < pt.tcacheMaxChunk + 8 &&
       head >= MINSIZE &&
-      ((head & (IS_MMAPPED + 8)) | (ptr & 15)) === 0 &&
+      ((head & (IS_MMAPPED + NON_MAIN_ARENA + 8)) | (ptr & 15)) === 0 &&
       tcache !== 0 &&
       mem.load32(ptr + TCACHE_KEY) !== pt.tcacheKeyLow
     ) {
@@ -207,7 +207,7 @@ function freeSlow(pt: Ptmalloc, ptr: VirtAddr): void {
   const head = chunkHead(pt, p);
   if ((head & IS_MMAPPED) === 0) {
     if (pt.tcache === 0) tcacheInit(pt);
-    intFree(pt, pt.mainArena, p, false);
+    intFree(pt, pt.arenaOf(p, head), p, false);
     return;
   }
   // Blocks of this size come and go: from now on the heap serves them.
@@ -231,10 +231,11 @@ function reallocBlock(pt: Ptmalloc, ptr: VirtAddr, size: number): VirtAddr {
   const oldSize = head - (head & 7);
   const mapped = (head & IS_MMAPPED) !== 0;
   if (!mapped && pt.tcache === 0) tcacheInit(pt);
+  const av = mapped ? pt.mainArena : pt.arenaOf(p, head);
   if (wrapsAround(p, oldSize) || (p & 15) !== 0) mallocAbort('realloc(): invalid pointer');
   const nb = checkedRequest2size(size);
   if (nb < 0) return 0;
-  if (!mapped) return intRealloc(pt, pt.mainArena, p, head, nb);
+  if (!mapped) return intRealloc(pt, av, p, head, nb);
   const moved = mremapChunk(pt, p, nb);
   if (moved !== 0) return moved + MEM;
   if (oldSize - SIZE_SZ >= nb) return ptr;

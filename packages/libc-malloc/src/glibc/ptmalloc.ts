@@ -17,8 +17,8 @@
 import type { UserMemory, VirtAddr } from '@pagelab/abi';
 import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, SyscallError } from '@pagelab/abi';
 import type { MallocOs } from '../malloc.ts';
-import { Arena, initArena } from './arena.ts';
-import { MALLOC_ALIGNMENT, MALLOC_ALIGN_MASK, MINSIZE, SIZE_SZ, checkedRequest2size } from './chunk.ts';
+import { Arena, HEAP_MAX_SIZE, initArena } from './arena.ts';
+import { MALLOC_ALIGNMENT, MALLOC_ALIGN_MASK, MINSIZE, NON_MAIN_ARENA, SIZE_SZ, alignDown, checkedRequest2size } from './chunk.ts';
 import {
   ARENA_MAX,
   ARENA_TEST,
@@ -124,6 +124,16 @@ export class Ptmalloc {
     this.tcacheKey = mem.loadAddress(dataSegment + TCACHE_KEY);
     this.tcacheKeyLow = mem.load32(dataSegment + TCACHE_KEY);
     this.tcache = mem.loadAddress(dataSegment + TCACHE);
+  }
+
+  /**
+   * The arena of the chunk at `p`: of a thread arena's chunk, what the heap around it names.
+   *
+   * @linux glibc malloc/arena.c:arena_for_chunk
+   */
+  arenaOf(p: VirtAddr, head: number): Arena {
+    if ((head & NON_MAIN_ARENA) === 0) return this.mainArena;
+    return new Arena(this.mem.loadAddress(alignDown(p, HEAP_MAX_SIZE)), NON_MAIN_ARENA);
   }
 
   /** Notes where the thread's cache is. */
