@@ -20,7 +20,7 @@ interface Setup {
   readonly os: Os;
   /** Two pages to pass things through; nothing is mapped behind them. */
   readonly scratch: number;
-  call(name: SyscallName, ...args: RegisterArg[]): number;
+  readonly call: (name: SyscallName, ...args: RegisterArg[]) => number;
 }
 
 function setup(): Setup {

@@ -22,20 +22,26 @@ export class TaskExit extends Error {
 
 /** Throws where the task has ended, or the machine has stopped. Every use of a handle begins with it. */
 export function throwIfEnded(task: Task): void {
-  if (task.exitError !== null) throw task.exitError;
+  if (task.isDead) throw exitError(task);
   if (task.kernel.panic !== null) throw task.kernel.panic;
+}
+
+/** What every use of an ended task's handle throws: made when it is first needed, as it captures the stack. */
+export function exitError(task: Task): TaskExit {
+  task.exitError ??= new TaskExit(`task ${task.pid} has ended`);
+  return task.exitError;
 }
 
 /** Ends one thread; with the last one, the process. @linux kernel/exit.c:exit */
 export function exitThread(task: Task, status: number): never {
   endTask(task, status << 8);
-  throw task.exitError!;
+  throw exitError(task);
 }
 
 /** Ends the process. @linux kernel/exit.c:do_group_exit */
 export function exitGroup(task: Task, status: number): never {
   endProcess(task.process, status << 8);
-  throw task.exitError!;
+  throw exitError(task);
 }
 
 /**
@@ -55,7 +61,6 @@ export function endTask(task: Task, word: number): void {
   settleFaults(task);
   if (task.state === 'ready') kernel.scheduler.dequeue(task);
   task.state = 'dead';
-  task.exitError = new TaskExit(`task ${task.pid} has ended`);
   task.generator = null;
   task.pending.length = 0;
   if (kernel.current === task) {

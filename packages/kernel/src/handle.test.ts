@@ -39,8 +39,8 @@ function parts(value: object): unknown[] {
   if (ArrayBuffer.isView(value)) return [...found, value.buffer];
   for (const key of Reflect.ownKeys(value)) {
     const descriptor = Object.getOwnPropertyDescriptor(value, key)!;
-    found.push(descriptor.value, descriptor.get, descriptor.set);
-    if (descriptor.get !== undefined) {
+    found.push(descriptor.value, Reflect.get(descriptor, 'get'), Reflect.get(descriptor, 'set'));
+    if ('get' in descriptor) {
       try {
         found.push(Reflect.get(value, key));
       } catch {
@@ -76,7 +76,7 @@ function start(program: (os: Os) => number | void): { kernel: Kernel; tasks: Tas
   const task = startProcess(kernel, program, {}) as Task;
   kernel.scheduler.enqueue(task);
   schedule(kernel);
-  if (task.process.error !== undefined) throw task.process.error;
+  if (task.process.error !== undefined) throw task.process.error as Error;
   return { kernel, tasks: [task] };
 }
 
@@ -124,7 +124,7 @@ test('nothing of the kernel is reachable from the handle, its results, or its er
   // A task's record holds its program's handle; the way back is what must not exist.
   const handles = new Set<unknown>();
   for (const task of tasks) {
-    for (const each of [task.os, task.os.mem, task.program, ...Object.values(task.os), ...Object.values(task.os.mem)]) handles.add(each);
+    for (const each of [task.os, task.os.mem, task.program, ...(Object.values(task.os) as unknown[]), ...(Object.values(task.os.mem) as unknown[])]) handles.add(each);
   }
   const kernelObjects = reachable([kernel, ...tasks], known, handles);
   expect(kernelObjects.size).toBeGreaterThan(1000);
@@ -144,7 +144,7 @@ test('the handle is frozen, all the way', () => {
   runChecked(small(), (os) => {
     expect(Object.isFrozen(os)).toBe(true);
     expect(Object.isFrozen(os.mem)).toBe(true);
-    for (const member of [...Object.values(os), ...Object.values(os.mem)]) {
+    for (const member of [...(Object.values(os) as unknown[]), ...(Object.values(os.mem) as unknown[])]) {
       if (typeof member === 'function') expect(Object.hasOwn(member, 'prototype')).toBe(false);
     }
     expect(() => {
@@ -168,7 +168,7 @@ test('objects that a program hands in get no view of memory', () => {
       }
       override subarray(...args: [number?, number?]): Uint8Array<ArrayBuffer> {
         stolen.push(this.buffer);
-        return super.subarray(...args) as Uint8Array<ArrayBuffer>;
+        return super.subarray(...args);
       }
     }
     const target = new Spy(4096);

@@ -104,13 +104,13 @@ describe('fork and wait', () => {
   test('an uncaught error ends the program with status 1', () => {
     const machine = small();
     const result = machine.run((os) => os.munmap(1, 0), { name: 'wrong' });
-    expect(result).toMatchObject({ status: 1, signal: null, error: expect.any(SyscallError) });
+    expect(result).toMatchObject({ status: 1, signal: null, error: expect.any(SyscallError) as SyscallError });
     expect(machine.consoleText).toMatch(/^wrong\[\d+\]: uncaught SyscallError: EINVAL: munmap\n$/);
   });
 
   test('an async program is refused with a clear message', () => {
     const machine = small();
-    const program = (async () => 0) as unknown as () => number;
+    const program = (() => Promise.resolve(0)) as unknown as () => number;
     expect(machine.run(program).status).toBe(1);
     expect(machine.consoleText).toContain('programs are not async');
   });

@@ -22,7 +22,7 @@ import {
   signalName,
 } from '@pagelab/abi';
 import type { SigInfo, SignalDisposition, SignalHandler } from '@pagelab/abi';
-import { endProcess, throwIfEnded } from './exit.ts';
+import { endProcess, exitError, throwIfEnded } from './exit.ts';
 import type { Process } from './process.ts';
 import type { Task } from './task.ts';
 
@@ -100,7 +100,7 @@ export function deliverSignals(task: Task): void {
     if (action === 'ignore' || (action === undefined && IGNORED_BY_DEFAULT.includes(info!.signo))) continue;
     if (action === undefined) {
       endBySignal(task.process, info!.signo, '');
-      throw task.exitError!;
+      throw exitError(task);
     }
     runHandler(task, info!, action);
   }
@@ -121,7 +121,7 @@ export function forceSignal(task: Task, info: SigInfo, detail: string): void {
     return;
   }
   endBySignal(task.process, info.signo, detail);
-  throw task.exitError!;
+  throw exitError(task);
 }
 
 /** Whether a signal forced on the task now would end it. */

@@ -11,6 +11,7 @@ import type { Credentials, FileTable, OpenFile, ResourceLimits, SignalAction, Ta
 import type { MmStruct, Vm, VmFile } from '@pagelab/vm';
 import { hasCapability } from './credentials.ts';
 import { exitGroup, exitThread } from './exit.ts';
+import type { TaskExit } from './exit.ts';
 import type { Kernel } from './kernel.ts';
 import { newAccounting } from './process.ts';
 import type { Accounting, Process } from './process.ts';
@@ -59,8 +60,8 @@ export class Task implements TaskContext {
   readonly pending: SigInfo[] = [];
   /** Signals whose handler is running: bit by number, of which only the first 31 have a handler that faults. */
   readonly handling: number[] = [];
-  /** Thrown by every use of the handle once the task has ended. */
-  exitError: Error | null = null;
+  /** Thrown by every use of the handle once the task has ended; `null` until the first. */
+  exitError: TaskExit | null = null;
   /** Whether the OOM killer chose it. */
   oomVictim = false;
   /** The last fault that a handler was called for, and how often in a row. */

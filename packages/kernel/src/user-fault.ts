@@ -7,7 +7,7 @@ import { BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SIGBUS, SIGSEGV, SI_KERNEL, signa
 import type { VirtAddr } from '@pagelab/abi';
 import { PF_INSTR, PF_WRITE, VECTOR_PAGE_FAULT } from '@pagelab/hw';
 import { FAULT_ACCERR, FAULT_MAPERR, FAULT_OK, FAULT_OOM, FAULT_SIGBUS, handlePageFault } from '@pagelab/vm';
-import { endProcess } from './exit.ts';
+import { endProcess, exitError } from './exit.ts';
 import { deliverSignals, endBySignal, forceSignal, wouldEnd } from './signals.ts';
 import type { Task } from './task.ts';
 
@@ -46,7 +46,7 @@ export function userFault(task: Task, address: VirtAddr, errorCode: number, vect
         // The access is tried again: a victim may have given memory back meanwhile.
         if (tries < OOM_TRIES) break;
         endBySignal(task.process, 9, 'out of memory, and nothing left to kill');
-        throw task.exitError!;
+        throw exitError(task);
       default:
         throw kernel.stop(new Error(`page fault ended with ${outcome}`));
     }
@@ -78,7 +78,7 @@ function raise(task: Task, signo: number, code: number, addr: VirtAddr, errorCod
         'a real machine would go on for ever',
     );
     endProcess(task.process, signo);
-    throw task.exitError!;
+    throw exitError(task);
   }
   forceSignal(task, { signo, code, addr, pid: 0 }, '');
 }

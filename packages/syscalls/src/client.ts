@@ -40,15 +40,15 @@ export interface ClientHooks {
    * Enters the kernel for this task, runs `body`, and returns to user mode: signals are delivered on the way, and a task
    * that has ended does not return.
    */
-  enter(body: (task: TaskContext) => number): number;
+  readonly enter: (body: (task: TaskContext) => number) => number;
   /** As {@link enter}, for a call with another result. */
-  enterFor<T>(body: (task: TaskContext) => T): T;
+  readonly enterFor: <T>(body: (task: TaskContext) => T) => T;
   /** Makes a child or a thread that will run `program`: its number, or -errno. */
-  fork(program: Program, argv: readonly string[]): number;
-  thread(program: Program, argv: readonly string[]): number;
+  readonly fork: (program: Program, argv: readonly string[]) => number;
+  readonly thread: (program: Program, argv: readonly string[]) => number;
   /** Sets what a signal does and returns what it did, or -errno. */
-  sigaction(signal: number, disposition: SignalDisposition): SignalDisposition | number;
-  print(text: string): void;
+  readonly sigaction: (signal: number, disposition: SignalDisposition) => SignalDisposition | number;
+  readonly print: (text: string) => void;
 }
 
 /** The most bytes of a file that `readFile` returns. */

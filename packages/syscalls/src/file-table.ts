@@ -9,7 +9,7 @@ import type { OpenFile } from './task-context.ts';
 
 /** Descriptors of a process, shared by its threads, copied by `fork`. */
 export class FileTable {
-  private files = new IdTable<OpenFile>(0);
+  private readonly files = new IdTable<OpenFile>(0);
 
   /** Descriptors in use. */
   get size(): number {

@@ -12,11 +12,11 @@ import type { ProcFile } from './proc-file.ts';
 
 interface Setting {
   /** The value, as it is shown. */
-  get(kernel: Kernel): string;
+  readonly get: (kernel: Kernel) => string;
   /** Numbers it takes; 1 where it does not say. */
   readonly count?: number;
   /** Sets it: 0 or -errno. Without, it cannot be written. */
-  set?(kernel: Kernel, values: readonly number[], task: Task | null): number;
+  readonly set?: (kernel: Kernel, values: readonly number[], task: Task | null) => number;
 }
 
 /** A number of virtual memory's, within bounds. */

@@ -11,7 +11,7 @@ export function small(cpus = 2, seed = 1): Machine {
 /** Runs a program whose expectations must hold, in it and in its children; the machine must be valid afterwards. */
 export function runChecked(machine: Machine, program: Program, options?: StartOptions): RunResult {
   const result = machine.run(program, options);
-  if (result.error !== undefined) throw result.error;
+  if (result.error !== undefined) throw result.error as Error;
   expect(machine.consoleText).not.toContain('uncaught');
   machine.validate();
   return result;
