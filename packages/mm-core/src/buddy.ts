@@ -9,7 +9,7 @@
  * Memory that was never handed out stands at the end of the list of the largest movable blocks, in ascending order, as
  * a few ranges (*pristine* memory): booting does not write to its frames, and nothing here depends on how much there is.
  */
-import { bugOn } from '@pagelab/lib';
+import { bugOn, lowestBit32 } from '@pagelab/lib';
 import type { Pfn } from '@pagelab/hw';
 import { ALLOC_HIGHATOMIC, ALLOC_CMA, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_OOM } from './alloc-flags.ts';
 import {
@@ -93,7 +93,7 @@ class BuddyAllocator implements PageAllocator {
         pfn += pages;
         continue;
       }
-      let order = pfn === 0 ? MAX_PAGE_ORDER : Math.min(MAX_PAGE_ORDER, 31 - Math.clz32(pfn & -pfn));
+      let order = Math.min(MAX_PAGE_ORDER, lowestBit32(pfn));
       while (pfn + (1 << order) > end) order--;
       this.free(pfn, order, this.blockTypes[pfn >>> PAGEBLOCK_ORDER], true);
       pfn += 1 << order;

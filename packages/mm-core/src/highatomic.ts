@@ -40,7 +40,7 @@ export function reserveHighatomicPageblock(pages: PageAlloc, zone: Zone, pfn: Pf
  */
 export function unreserveHighatomicPageblock(pages: PageAlloc, context: AllocContext, force: boolean): boolean {
   for (const zone of context.zonelist) {
-    if (!force && zone.nrReservedHighatomic <= PAGEBLOCK_PAGES) continue;
+    if (zone.nrReservedHighatomic === 0 || (!force && zone.nrReservedHighatomic <= PAGEBLOCK_PAGES)) continue;
     for (let order = 0; order < NR_PAGE_ORDERS; order++) {
       if (zone.allocator.nrFreeBlocks(order, MIGRATE_HIGHATOMIC) === 0) continue;
       const block = firstOfType(zone, order);

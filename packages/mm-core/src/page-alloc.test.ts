@@ -1,22 +1,631 @@
 import { describe, expect, it } from 'vitest';
-import { PhysicalMemory, Smp, VirtualClock, firmwareMemoryMap } from '@pagelab/hw';
-import { TraceRing } from '@pagelab/lib';
-import { GFP_KERNEL, PageAlloc } from './index.ts';
+import { Errno } from '@pagelab/abi';
+import { KernelBug } from '@pagelab/lib';
+import { buddyAllocator } from './buddy.ts';
+import {
+  GFP_ATOMIC,
+  GFP_DMA,
+  GFP_DMA32,
+  GFP_HIGHUSER_MOVABLE,
+  GFP_KERNEL,
+  GFP_NOFS,
+  GFP_NOWAIT,
+  PF_MEMALLOC,
+  PF_MEMALLOC_NOFS,
+  PF_MEMALLOC_NOIO,
+  __GFP_COMP,
+  __GFP_DIRECT_RECLAIM,
+  __GFP_DMA,
+  __GFP_DMA32,
+  __GFP_FS,
+  __GFP_HIGHMEM,
+  __GFP_IO,
+  __GFP_MEMALLOC,
+  __GFP_MOVABLE,
+  __GFP_NOFAIL,
+  __GFP_NOMEMALLOC,
+  __GFP_NORETRY,
+  __GFP_NOWARN,
+  __GFP_RECLAIMABLE,
+  __GFP_RETRY_MAYFAIL,
+  __GFP_THISNODE,
+  __GFP_ZERO,
+} from './gfp.ts';
+import { MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_UNMOVABLE } from './migratetype.ts';
+import { OWNER_ANON, OWNER_FREE, OWNER_HOLE, OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, OWNER_MEMMAP, OWNER_PAGE_TABLE, OWNER_RESERVED, OWNER_SLAB, ownerName } from './owner.ts';
+import { PG_ANON, PG_HEAD, PG_LOCKED, PG_LRU, PG_MLOCKED, PG_SLAB, PG_SWAPBACKED, PG_TABLE, PG_TAIL, blockOrder } from './page.ts';
+import type { PageAlloc, PageAllocHooks } from './page-alloc.ts';
+import type { PageAllocator, PageAllocatorFactory } from './page-allocator.ts';
+import { VM_EVENT, ZONE_STAT } from './vmstat.ts';
+import { testMachine } from './testing/machine.ts';
 
-describe('boot', () => {
-  it('smoke', () => {
-    for (const mib of [64, 96, 1024, 4096, 1048576]) {
-      const ram = new PhysicalMemory(firmwareMemoryMap('pc', mib * 1048576));
-      const pages = new PageAlloc({ ram, smp: new Smp(ram, 1), clock: new VirtualClock(), trace: new TraceRing(16), kernel: '6.1' });
+const ENOMEM = -Errno.ENOMEM;
+const EINVAL = -Errno.EINVAL;
+
+/** Allocates single pages until it fails; returns them. */
+function exhaust(pages: PageAlloc, gfp: number): number[] {
+  const got: number[] = [];
+  for (let pfn = pages.allocPage(gfp); pfn >= 0; pfn = pages.allocPage(gfp)) got.push(pfn);
+  return got;
+}
+
+function zoneNamed(pages: PageAlloc, name: string) {
+  const zone = pages.zones.find((z) => z.name === name && z.present > 0);
+  if (zone === undefined) throw new Error(`no zone ${name}`);
+  return zone;
+}
+
+describe('a block of pages', () => {
+  it('comes with one reference and is free again when the last is dropped', () => {
+    const { pages } = testMachine();
+    const free = pages.nrFreePages();
+    const pfn = pages.allocPage(GFP_KERNEL);
+    expect(pages.pageCount(pfn)).toBe(1);
+    pages.getPage(pfn);
+    pages.putPage(pfn);
+    expect(pages.owner(pfn)).toBe(OWNER_KERNEL_DATA);
+    pages.freePage(pfn);
+    expect(pages.owner(pfn)).toBe(OWNER_FREE);
+    pages.drainAllPages();
+    expect(pages.nrFreePages()).toBe(free);
+    pages.validate();
+  });
+
+  it('is aligned to its size, at every order', () => {
+    const { pages } = testMachine();
+    for (let order = 0; order <= 10; order++) {
+      const pfn = pages.allocPages(GFP_KERNEL, order);
+      expect(pfn % (1 << order)).toBe(0);
+      expect(blockOrder(pages.frames, pfn)).toBe(order);
       pages.validate();
-      const list = [];
-      for (let i = 0; i < 2000; i++) list.push([pages.allocPages(GFP_KERNEL, i % 5), i % 5]);
-      pages.validate();
-      for (const [p, o] of list) if (p! >= 0) pages.freePages(p!, o!);
-      pages.validate();
-      pages.drainAllPages();
-      pages.validate();
+      pages.freePages(pfn, order);
     }
-    expect(1).toBe(1);
+    expect(pages.allocPages(GFP_KERNEL, 11)).toBe(ENOMEM);
+    expect(pages.allocPages(GFP_KERNEL, -1)).toBe(ENOMEM);
+  });
+
+  it('is zeroed on request, whatever was there', () => {
+    const { pages, ram } = testMachine();
+    for (const order of [0, 2]) {
+      const dirty = pages.allocPages(GFP_KERNEL, order);
+      for (let i = 0; i < 1 << order; i++) ram.fillFrame(dirty + i, 0xa5);
+      pages.freePages(dirty, order);
+      const clean = pages.allocPages(GFP_KERNEL | __GFP_ZERO, order);
+      expect(clean).toBe(dirty);
+      for (let i = 0; i < 1 << order; i++) {
+        const word = ram.frameWord(clean + i);
+        expect(ram.u32.subarray(word, word + 1024).every((value) => value === 0)).toBe(true);
+      }
+    }
+    const address = pages.getZeroedPage(GFP_KERNEL);
+    expect(pages.pageAddress(pages.virtToPfn(address))).toBe(address);
+    expect(address).toBeLessThan(0);
+  });
+
+  it('is one page where it is compound: references through any tail count at the head', () => {
+    const { pages } = testMachine();
+    const pfn = pages.allocPages(GFP_KERNEL | __GFP_COMP, 3);
+    expect(pages.frames.flags[pfn] & PG_HEAD).not.toBe(0);
+    expect(pages.frames.flags[pfn + 7] & PG_TAIL).not.toBe(0);
+    pages.getPage(pfn + 5);
+    expect(pages.pageCount(pfn)).toBe(2);
+    pages.putPage(pfn + 2);
+    pages.putPage(pfn);
+    expect(pages.owner(pfn)).toBe(OWNER_FREE);
+    expect(pages.frames.flags[pfn + 7]).toBe(0);
+    pages.validate();
+  });
+
+  it('that somebody else still looks at keeps its first frame only', () => {
+    const { pages } = testMachine();
+    const pfn = pages.allocPages(GFP_KERNEL, 3);
+    pages.getPage(pfn);
+    pages.freePages(pfn, 3);
+    expect([0, 1, 2, 4, 7].map((i) => pages.owner(pfn + i))).toEqual([OWNER_KERNEL_DATA, 0, 0, 0, 0]);
+    pages.validate();
+    pages.putPage(pfn);
+    pages.drainAllPages();
+    pages.validate();
+    expect(pages.nrFreePages()).toBe(pages.totalramPages);
+  });
+
+  it('can be split into single frames', () => {
+    const { pages } = testMachine();
+    const pfn = pages.allocPages(GFP_KERNEL, 2);
+    pages.splitPage(pfn, 2);
+    for (const i of [2, 0, 3, 1]) pages.freePage(pfn + i);
+    pages.validate();
+    expect(() => pages.splitPage(pages.allocPages(GFP_KERNEL | __GFP_COMP, 2), 2)).toThrow(KernelBug);
+  });
+
+  it('of an exact size gives the rest back at once', () => {
+    const { pages } = testMachine();
+    const address = pages.allocPagesExact(5 * 4096 - 100, GFP_KERNEL);
+    const pfn = pages.virtToPfn(address);
+    expect([0, 4, 5, 7].map((i) => pages.owner(pfn + i))).toEqual([OWNER_KERNEL_DATA, OWNER_KERNEL_DATA, OWNER_FREE, OWNER_FREE]);
+    pages.freePagesExact(address, 5 * 4096 - 100);
+    pages.drainAllPages();
+    expect(pages.nrFreePages()).toBe(pages.totalramPages);
+    expect(pages.allocPagesExact(0, GFP_KERNEL)).toBe(0);
+  });
+
+  it('can be had in bulk', () => {
+    const { pages } = testMachine({ memoryMib: 96 });
+    const out = new Int32Array(100_000);
+    const got = pages.allocPagesBulk(GFP_KERNEL, 100, out);
+    expect(got).toBe(100);
+    expect(new Set(out.subarray(0, 100)).size).toBe(100);
+    const rest = pages.allocPagesBulk(GFP_KERNEL, 50_000, out);
+    expect(rest).toBeGreaterThan(5000);
+    expect(rest).toBeLessThan(50_000);
+    pages.validate();
+  });
+});
+
+describe('a page in a state it cannot be in', () => {
+  it.each([
+    ['freed twice', (pages: PageAlloc, pfn: number) => (pages.freePage(pfn), pages.freePage(pfn))],
+    ['freed while mapped', (pages: PageAlloc, pfn: number) => ((pages.frames.mapcount[pfn] = 1), pages.freePage(pfn))],
+    ['freed while in a file', (pages: PageAlloc, pfn: number) => ((pages.frames.mapping[pfn] = 7), pages.freePage(pfn))],
+    ['freed while locked', (pages: PageAlloc, pfn: number) => ((pages.frames.flags[pfn] |= PG_LOCKED), pages.freePage(pfn))],
+    ['freed while on an LRU list', (pages: PageAlloc, pfn: number) => ((pages.frames.flags[pfn] |= PG_LRU), pages.freePages(pfn, 0))],
+    ['freed while a page table', (pages: PageAlloc, pfn: number) => ((pages.frames.flags[pfn] |= PG_TABLE), pages.freePage(pfn))],
+    ['freed with another order', (pages: PageAlloc, pfn: number) => pages.freePages(pfn, 2)],
+    ['freed as the tail of a block', (pages: PageAlloc) => pages.freePage(pages.allocPages(GFP_KERNEL, 2) + 1)],
+    ['freed as a frame, being a block', (pages: PageAlloc) => pages.freePage(pages.allocPages(GFP_KERNEL, 2))],
+    ['put, being the tail of a plain block', (pages: PageAlloc) => pages.putPage(pages.allocPages(GFP_KERNEL, 2) + 1)],
+    ['referenced while free', (pages: PageAlloc, pfn: number) => (pages.freePage(pfn), pages.getPage(pfn))],
+    ['of the kernel image', (pages: PageAlloc) => pages.freePage(4096)],
+    ['no memory at all', (pages: PageAlloc) => pages.freePage(1e9)],
+    ['written to while free', (pages: PageAlloc, pfn: number) => (pages.freePage(pfn), (pages.frames.refcount[pfn] = 1), pages.allocPage(GFP_KERNEL))],
+  ] as const)('%s stops the emulator', (_, act) => {
+    const { pages } = testMachine();
+    const pfn = pages.allocPage(GFP_KERNEL);
+    expect(() => act(pages, pfn)).toThrow(KernelBug);
+  });
+
+  it('anonymous and locked in memory is cleaned when it is freed', () => {
+    const { pages } = testMachine();
+    const pfn = pages.allocPage(GFP_HIGHUSER_MOVABLE);
+    pages.frames.flags[pfn] |= PG_ANON | PG_SWAPBACKED | PG_MLOCKED;
+    pages.frames.mapping[pfn] = 3;
+    pages.modZoneState(pfn, ZONE_STAT.NR_MLOCK, 1);
+    expect(pages.owner(pfn)).toBe(OWNER_ANON);
+    pages.freePage(pfn);
+    expect([pages.frames.flags[pfn], pages.frames.mapping[pfn], pages.zoneState(ZONE_STAT.NR_MLOCK)]).toEqual([0, 0, 0]);
+    expect(pages.events[VM_EVENT.UNEVICTABLE_PGCLEARED]).toBe(1);
+    pages.validate();
+  });
+});
+
+describe('owners', () => {
+  it('account for every frame', () => {
+    const { pages } = testMachine({ memoryMib: 1024, kernel: '6.1' });
+    const slab = pages.allocPages(GFP_KERNEL | __GFP_COMP, 2);
+    pages.frames.flags[slab] |= PG_SLAB;
+    const table = pages.allocPage(GFP_KERNEL);
+    pages.frames.flags[table] |= PG_TABLE;
+    const census = pages.census();
+    expect(census.reduce((sum, n) => sum + n, 0)).toBe(0x3ffe0);
+    expect(census[OWNER_SLAB]).toBe(4);
+    expect(census[OWNER_PAGE_TABLE]).toBe(1);
+    expect(census[OWNER_FREE]).toBe(pages.totalramPages - 5);
+    expect(census[OWNER_KERNEL_CODE]).toBe(3586);
+    expect(census[OWNER_RESERVED]).toBe(159);
+    // 64 bytes for each frame of eight sections: 20 MB for 4 GiB of 8 KiB pages would be 40 bytes each.
+    expect(census[OWNER_MEMMAP]).toBe(8 * 512);
+    expect(pages.memmapBytes().linux).toBe(262_014 * 64);
+    expect(pages.owner(4096)).toBe(OWNER_KERNEL_CODE);
+    expect(pages.owner(0)).toBe(OWNER_RESERVED);
+    expect(pages.owner(0xa0)).toBe(OWNER_HOLE);
+    expect(pages.owner(slab + 3)).toBe(OWNER_SLAB);
+    expect(pages.owner(-1)).toBe(OWNER_HOLE);
+    expect(ownerName(OWNER_MEMMAP)).toBe('struct page');
+  });
+});
+
+describe('GFP flags', () => {
+  it('choose the zone: a device that reaches 16 MiB never gets more', () => {
+    const { pages } = testMachine({ memoryMib: 5 * 1024 });
+    expect(pages.zoneOf(pages.allocPage(GFP_KERNEL))?.name).toBe('Normal');
+    expect(pages.zoneOf(pages.allocPage(GFP_KERNEL | GFP_DMA32))?.name).toBe('DMA32');
+    expect(pages.zoneOf(pages.allocPage(GFP_KERNEL | GFP_DMA))?.name).toBe('DMA');
+    const dma = exhaust(pages, GFP_KERNEL | GFP_DMA);
+    expect(dma.length).toBeGreaterThan(3000);
+    expect(Math.max(...dma)).toBeLessThan(4096);
+    expect(pages.zoneOf(pages.allocPage(GFP_HIGHUSER_MOVABLE))?.name).toBe('Normal');
+    pages.validate();
+  });
+
+  it('that contradict each other are refused', () => {
+    const { pages } = testMachine();
+    for (const gfp of [
+      GFP_KERNEL | __GFP_DMA | __GFP_HIGHMEM,
+      GFP_KERNEL | __GFP_DMA | __GFP_DMA32,
+      GFP_KERNEL | __GFP_DMA32 | __GFP_HIGHMEM,
+      GFP_KERNEL | __GFP_DMA | __GFP_HIGHMEM | __GFP_MOVABLE,
+      GFP_KERNEL | __GFP_MOVABLE | __GFP_RECLAIMABLE,
+      GFP_KERNEL | 0x200,
+      GFP_KERNEL | 0x1000000,
+    ]) {
+      expect(pages.allocPage(gfp)).toBe(EINVAL);
+      expect(pages.allocPages(gfp, 3)).toBe(EINVAL);
+    }
+    expect(pages.refusedRequests).toBe(14);
+    expect(pages.lastRefusal).toContain('unknown bits');
+    expect(pages.nrFreePages()).toBe(pages.totalramPages);
+  });
+
+  it('group pages by pageblock', () => {
+    const { pages } = testMachine({ memoryMib: 1024 });
+    const user = pages.allocPage(GFP_HIGHUSER_MOVABLE);
+    const kernel = pages.allocPage(GFP_KERNEL);
+    const cache = pages.allocPage(GFP_KERNEL | __GFP_RECLAIMABLE);
+    const types = [user, kernel, cache].map((pfn) => pages.blockTypes[pfn >>> 9]);
+    expect(types).toEqual([1, 0, 2]);
+    expect(new Set([user, kernel, cache].map((pfn) => pfn >>> 9)).size).toBe(3);
+  });
+
+  it('that may sleep stop the emulator where nothing may', () => {
+    const { pages } = testMachine();
+    pages.atomicDepth = 1;
+    expect(() => pages.allocPage(GFP_KERNEL)).toThrow(KernelBug);
+    expect(pages.allocPage(GFP_ATOMIC)).toBeGreaterThan(0);
+  });
+
+  it('are narrowed by what the task carries', () => {
+    const seen: number[] = [];
+    const { pages } = testMachine({ memoryMib: 64, hooks: { directReclaim: (gfp) => (seen.push(gfp), 0) } });
+    exhaust(pages, GFP_KERNEL | __GFP_NORETRY);
+    for (const flags of [PF_MEMALLOC_NOFS, PF_MEMALLOC_NOIO]) {
+      pages.currentFlags = flags;
+      expect(pages.allocPage(GFP_KERNEL | __GFP_NORETRY)).toBe(ENOMEM);
+    }
+    expect(seen.slice(-2).map((gfp) => gfp & (__GFP_IO | __GFP_FS))).toEqual([__GFP_IO, 0]);
+  });
+});
+
+describe('watermarks', () => {
+  it('stop ordinary allocations at min, urgent ones lower, and those that free memory nowhere', () => {
+    const { pages } = testMachine({ memoryMib: 128, kernel: '6.1' });
+    const zone = zoneNamed(pages, 'DMA32');
+    const min = zone.watermark[0];
+    exhaust(pages, GFP_KERNEL);
+    expect(zone.nrFree + zone.nrPcpPages()).toBeLessThanOrEqual(min + 2 * zone.pcp[0].batch);
+    expect(zone.nrFree).toBeLessThanOrEqual(min);
+    const afterNormal = zone.nrFree;
+    exhaust(pages, GFP_ATOMIC);
+    const half = min - (min >> 1);
+    expect(zone.nrFree).toBeLessThanOrEqual(half - (half >> 2));
+    expect(zone.nrFree).toBeLessThan(afterNormal);
+    expect(zone.nrFree).toBeGreaterThan(0);
+    exhaust(pages, GFP_KERNEL | __GFP_NOMEMALLOC);
+    expect(pages.zones[0].nrFree).toBeGreaterThan(0);
+    exhaust(pages, GFP_NOWAIT | __GFP_MEMALLOC);
+    expect(pages.nrFreePages()).toBe(0);
+    pages.validate();
+  });
+
+  it('let a task that frees memory use it all, and a victim of the OOM killer half', () => {
+    const one = testMachine({ memoryMib: 96 }).pages;
+    one.currentFlags = PF_MEMALLOC;
+    exhaust(one, GFP_KERNEL);
+    expect(one.nrFreePages()).toBe(0);
+    const two = testMachine({ memoryMib: 96 }).pages;
+    exhaust(two, GFP_KERNEL);
+    const left = two.nrFreePages();
+    two.currentIsOomVictim = true;
+    exhaust(two, GFP_KERNEL);
+    expect(two.nrFreePages()).toBeLessThan(left);
+    expect(two.nrFreePages()).toBeGreaterThan(0);
+  });
+
+  it('keep lower zones from those who can use higher ones', () => {
+    const { pages } = testMachine({ memoryMib: 1024 });
+    exhaust(pages, GFP_KERNEL);
+    const dma = zoneNamed(pages, 'DMA');
+    expect(dma.nrFree).toBeGreaterThanOrEqual(dma.lowmemReserve[2]);
+    expect(pages.allocPage(GFP_KERNEL)).toBe(ENOMEM);
+    expect(pages.allocPage(GFP_KERNEL | GFP_DMA)).toBeGreaterThan(0);
+    pages.validate();
+  });
+
+  it('want a large enough block, not only enough pages', () => {
+    const { pages } = testMachine({ memoryMib: 256 });
+    const all = exhaust(pages, GFP_KERNEL);
+    // Every other page free: plenty of memory, no block of two.
+    for (let i = 0; i < all.length; i++) if (all[i] % 2 === 0) pages.freePage(all[i]);
+    pages.drainAllPages();
+    expect(pages.nrFreePages()).toBeGreaterThan(10_000);
+    exhaust(pages, GFP_KERNEL | GFP_DMA);
+    expect(pages.allocPages(GFP_KERNEL | __GFP_NOWARN, 10)).toBe(ENOMEM);
+    expect(pages.allocPage(GFP_KERNEL)).toBeGreaterThan(0);
+  });
+});
+
+describe('per-CPU lists', () => {
+  it('are refilled in batches and reused last in, first out', () => {
+    const { pages } = testMachine({ memoryMib: 1024 });
+    const zone = zoneNamed(pages, 'DMA32');
+    const free = zone.nrFree;
+    const first = pages.allocPage(GFP_HIGHUSER_MOVABLE);
+    expect(free - zone.nrFree).toBe(zone.pcp[0].batch);
+    expect(zone.pcp[0].count).toBe(zone.pcp[0].batch - 1);
+    pages.allocPage(GFP_HIGHUSER_MOVABLE);
+    pages.freePage(first);
+    expect(pages.allocPage(GFP_HIGHUSER_MOVABLE)).toBe(first);
+  });
+
+  it('give back in bulk when they hold too much', () => {
+    const { pages } = testMachine({ memoryMib: 1024, kernel: '6.1' });
+    const zone = zoneNamed(pages, 'DMA32');
+    const pcp = zone.pcp[0];
+    const held = Array.from({ length: pcp.highMin + 2000 }, () => pages.allocPage(GFP_HIGHUSER_MOVABLE));
+    for (const pfn of held) pages.freePage(pfn);
+    expect(pcp.count).toBeLessThanOrEqual(pcp.highMin);
+    expect(pcp.count).toBeGreaterThan(pcp.highMin - 3000);
+    pages.validate();
+  });
+
+  it('belong to a CPU, and are emptied for others when memory is short', () => {
+    const { pages, smp } = testMachine({ memoryMib: 256, cpus: 2 });
+    const held = Array.from({ length: 500 }, () => pages.allocPage(GFP_KERNEL));
+    for (const pfn of held) pages.freePage(pfn);
+    const onFirst = zoneNamed(pages, 'DMA32').pcp[0].count;
+    expect(onFirst).toBeGreaterThan(400);
+    smp.processorId = 1;
+    exhaust(pages, GFP_KERNEL);
+    expect(zoneNamed(pages, 'DMA32').pcp[0].count).toBe(0);
+    pages.validate();
+  });
+
+  it('make no difference but speed: the short way agrees with the long one', () => {
+    const run = (traced: boolean): unknown => {
+      const { pages, trace } = testMachine({ memoryMib: 96 });
+      if (traced) {
+        trace.define('test', []);
+        trace.enable();
+      }
+      const held: number[] = [];
+      const log: number[] = [];
+      let state = 1;
+      for (let step = 0; step < 30_000; step++) {
+        state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
+        if (held.length > 0 && (state >>> 8) % 16 > (step % 9000 < 6000 ? 6 : 9)) {
+          pages.freePage(held.splice((state >>> 12) % held.length, 1)[0]);
+        } else {
+          const pfn = pages.allocPage([GFP_KERNEL, GFP_HIGHUSER_MOVABLE, GFP_ATOMIC, GFP_KERNEL | GFP_DMA][(state >>> 4) % 4]);
+          log.push(pfn);
+          if (pfn >= 0) held.push(pfn);
+        }
+      }
+      pages.validate();
+      return { log, events: [...pages.events], zones: pages.zones.map((zone) => [...zone.vmStat]) };
+    };
+    expect(run(true)).toEqual(run(false));
+  });
+});
+
+describe('the ladder of an allocation that finds no memory', () => {
+  function shortMachine(hooks: PageAllocHooks): PageAlloc {
+    const { pages } = testMachine({ memoryMib: 128 });
+    exhaust(pages, GFP_KERNEL);
+    Object.assign(pages.hooks, hooks);
+    pages.failures = 0;
+    return pages;
+  }
+
+  it('wakes kswapd below low, and asks nobody to sleep who cannot', () => {
+    const calls: string[] = [];
+    const pages = shortMachine({
+      wakeKswapd: (zone) => void calls.push(zone.name),
+      directReclaim: () => (calls.push('reclaim'), 0),
+      outOfMemory: () => (calls.push('oom'), false),
+    });
+    exhaust(pages, GFP_ATOMIC);
+    expect(calls).toContain('DMA32');
+    expect(calls).not.toContain('reclaim');
+    expect(calls).not.toContain('oom');
+  });
+
+  it('reclaims, and takes what that freed', () => {
+    const { pages } = testMachine({ memoryMib: 128 });
+    const held = exhaust(pages, GFP_KERNEL);
+    let asked = 0;
+    pages.hooks.directReclaim = (_gfp, _order, nr) => {
+      asked++;
+      expect(pages.currentFlags & PF_MEMALLOC).not.toBe(0);
+      for (let i = 0; i < nr; i++) pages.freePage(held.pop() ?? 0);
+      return nr;
+    };
+    for (let i = 0; i < 100; i++) expect(pages.allocPage(GFP_KERNEL)).toBeGreaterThan(0);
+    expect(asked).toBeGreaterThan(0);
+    expect(pages.currentFlags).toBe(0);
+    expect(pages.events[VM_EVENT.ALLOCSTALL_NORMAL]).toBe(asked);
+    pages.validate();
+  });
+
+  it('does not reclaim for one who reclaims already', () => {
+    let asked = 0;
+    const pages = shortMachine({ directReclaim: () => ((asked += 1), 0) });
+    pages.currentFlags = PF_MEMALLOC;
+    exhaust(pages, GFP_KERNEL | __GFP_NOWARN);
+    expect(asked).toBe(0);
+  });
+
+  it('kills when nothing else helps, and tries again', () => {
+    const { pages } = testMachine({ memoryMib: 128 });
+    const held = exhaust(pages, GFP_KERNEL);
+    let kills = 0;
+    pages.hooks.outOfMemory = () => {
+      kills++;
+      for (let i = 0; i < 2000; i++) pages.freePage(held.pop() ?? 0);
+      return true;
+    };
+    expect(pages.allocPage(GFP_KERNEL)).toBeGreaterThan(0);
+    expect(kills).toBe(1);
+  });
+
+  it.each([
+    ['a large block', GFP_KERNEL, 4],
+    ['memory for a device', GFP_KERNEL | GFP_DMA32, 0],
+    ['one that would rather fail', GFP_KERNEL | __GFP_RETRY_MAYFAIL, 0],
+    ['one that gives up at once', GFP_KERNEL | __GFP_NORETRY, 0],
+    ['memory of one node', GFP_KERNEL | __GFP_THISNODE, 0],
+    ['one that cannot sleep', GFP_NOWAIT, 0],
+  ] as const)('kills nobody for %s', (_, gfp, order) => {
+    let kills = 0;
+    const { pages } = testMachine({ memoryMib: 128 });
+    exhaust(pages, gfp);
+    pages.failures = 0;
+    pages.hooks.outOfMemory = () => ((kills += 1), kills < 10);
+    expect(pages.allocPages(gfp, order)).toBe(ENOMEM);
+    expect(kills).toBe(0);
+    expect(pages.failures).toBe(gfp === GFP_NOWAIT ? 0 : 1);
+  });
+
+  it('compacts for a block, before and after reclaim', () => {
+    const calls: string[] = [];
+    const pages = shortMachine({
+      compact: () => (calls.push('compact'), false),
+      directReclaim: () => (calls.push('reclaim'), 0),
+    });
+    expect(pages.allocPages(GFP_KERNEL | __GFP_NOWARN | __GFP_NORETRY, 2)).toBe(ENOMEM);
+    expect(calls).toEqual(['compact', 'reclaim', 'compact']);
+    calls.length = 0;
+    expect(pages.allocPages((GFP_NOFS & ~__GFP_IO) | __GFP_NOWARN | __GFP_NORETRY, 2)).toBe(ENOMEM);
+    expect(calls).toEqual(['reclaim']);
+    expect(pages.events[VM_EVENT.COMPACTSTALL]).toBe(2);
+  });
+
+  it('gives what may not fail some of the reserves', () => {
+    const pages = shortMachine({});
+    expect(pages.allocPage(GFP_KERNEL | __GFP_NOFAIL)).toBeGreaterThan(0);
+    expect(pages.allocPage((GFP_KERNEL & ~__GFP_DIRECT_RECLAIM) | __GFP_NOFAIL)).toBeGreaterThanOrEqual(ENOMEM);
+    exhaust(pages, GFP_NOWAIT | __GFP_MEMALLOC);
+    expect(pages.allocPage(GFP_KERNEL | __GFP_NOFAIL)).toBe(ENOMEM);
+  });
+
+  it('reports a failure once, unless told not to', () => {
+    const reports: number[] = [];
+    const pages = shortMachine({ warnAlloc: (_gfp, order) => void reports.push(order) });
+    expect(pages.allocPages(GFP_KERNEL, 1)).toBe(ENOMEM);
+    expect(pages.allocPages(GFP_KERNEL | __GFP_NOWARN, 1)).toBe(ENOMEM);
+    expect(reports).toEqual([1]);
+    expect(pages.failures).toBe(1);
+  });
+});
+
+describe('pageblocks for urgent blocks', () => {
+  it('are kept when such a block was had below the watermark, and used by nobody else', () => {
+    const { pages } = testMachine({ memoryMib: 1024 });
+    const zone = zoneNamed(pages, 'DMA32');
+    while (zone.nrFree > zone.watermark[0]) if (pages.allocPage(GFP_KERNEL) < 0) break;
+    const urgent = pages.allocPages(GFP_ATOMIC, 1);
+    expect(urgent).toBeGreaterThan(0);
+    expect(pages.blockTypes[urgent >>> 9]).toBe(MIGRATE_HIGHATOMIC);
+    expect(zone.nrReservedHighatomic).toBe(512);
+    expect(zone.nrFreeHighatomic).toBe(zone.allocator.nrFreeOfType(MIGRATE_HIGHATOMIC));
+    pages.validate();
+    pages.freePages(urgent, 1);
+    pages.drainAllPages();
+    pages.validate();
+  });
+
+  it('are given up before anybody is killed', () => {
+    const { pages } = testMachine({ memoryMib: 1024 });
+    const zone = zoneNamed(pages, 'DMA32');
+    while (zone.nrFree > zone.watermark[0]) if (pages.allocPage(GFP_KERNEL) < 0) break;
+    expect(pages.allocPages(GFP_ATOMIC, 1)).toBeGreaterThan(0);
+    let kills = 0;
+    pages.hooks.outOfMemory = () => ((kills += 1), false);
+    pages.sysctl.setMinFreeKbytes(0);
+    exhaust(pages, GFP_KERNEL);
+    expect(kills).toBe(1);
+    expect(zone.nrReservedHighatomic).toBe(0);
+    expect(zone.allocator.nrFreeOfType(MIGRATE_HIGHATOMIC)).toBe(0);
+    pages.validate();
+  });
+});
+
+describe('mixed pageblocks', () => {
+  it('raise the watermarks until kswapd has been', () => {
+    let woken = 0;
+    const { pages } = testMachine({ memoryMib: 1024, hooks: { wakeKswapd: () => void (woken += 1) } });
+    const zone = zoneNamed(pages, 'DMA32');
+    // User pages everywhere, then a third of each pageblock free: unmovable pages have to break in.
+    const user = exhaust(pages, GFP_HIGHUSER_MOVABLE | __GFP_MEMALLOC);
+    for (const pfn of user) if (pfn % 512 < 170) pages.freePage(pfn);
+    pages.drainAllPages();
+    woken = 0;
+    for (let i = 0; i < 200; i++) pages.allocPage(GFP_KERNEL);
+    expect(zone.watermarkBoost).toBeGreaterThan(0);
+    expect(zone.wmarkPages(0)).toBe(zone.watermark[0] + zone.watermarkBoost);
+    expect(woken).toBeGreaterThan(0);
+    pages.sysctl.setWatermarkScaleFactor(20);
+    expect(zone.watermarkBoost).toBe(0);
+    pages.validate();
+  });
+});
+
+describe('a page allocator that is wrong', () => {
+  /** The buddy system, some of whose answers are changed. */
+  function lying(change: (pfn: number, order: number) => number): PageAllocatorFactory {
+    return {
+      name: 'liar',
+      create: (context) => {
+        const buddy = buddyAllocator.create(context);
+        const alloc = buddy.alloc.bind(buddy);
+        return Object.assign(buddy, { alloc: (...args: Parameters<PageAllocator['alloc']>) => change(alloc(...args), args[0]) });
+      },
+    };
+  }
+
+  it.each([
+    ['a frame in use', (pfn: number) => (pfn > 17_500 ? 16_384 : pfn), 'not free'],
+    ['a frame of the kernel image', (pfn: number) => (pfn > 17_500 ? 4096 : pfn), 'not free'],
+    ['a frame of another zone', (pfn: number) => (pfn > 17_500 ? 300 : pfn), 'not of this zone'],
+    ['a frame that is not there', () => 1e9, 'not of this zone'],
+    ['a block that is not aligned', (pfn: number, order: number) => (order > 0 ? pfn + 1 : pfn), 'not aligned'],
+  ] as const)('cannot pass off %s', (_, change, reason) => {
+    const { pages } = testMachine({ memoryMib: 256, pageAllocator: lying(change) });
+    const got = new Set<number>();
+    for (let i = 0; i < 14_000; i++) {
+      const order = i % 3;
+      const pfn = pages.allocPages(GFP_KERNEL | __GFP_NOWARN, order);
+      for (let k = 0; k < 1 << order && pfn >= 0; k++) {
+        expect(got.has(pfn + k)).toBe(false);
+        got.add(pfn + k);
+      }
+    }
+    const refusals = pages.zones.filter((zone) => zone.refusals > 0);
+    expect(refusals.length).toBeGreaterThan(0);
+    expect(refusals[0].lastRefusal).toContain(reason);
+    expect([...got].every((pfn) => pages.pageCount(pfn) === 1)).toBe(true);
+  });
+});
+
+describe('a terabyte', () => {
+  it('boots without a look at its frames, and hands out the lowest', () => {
+    const { pages } = testMachine({ memoryMib: 1024 * 1024, cpus: 2 });
+    expect(pages.totalramPages).toBeGreaterThan(260_000_000);
+    const pfn = pages.allocPage(GFP_KERNEL);
+    const normal = zoneNamed(pages, 'Normal');
+    expect(pfn).toBe(normal.startPfn);
+    const untouched = normal.allocator.untouched().reduce((sum, { start, end }) => sum + end - start, 0);
+    expect(normal.managed - untouched).toBeLessThan(4096);
+    const high = pages.allocPages(GFP_KERNEL, 10);
+    pages.freePages(high, 10);
+    pages.validate();
+    pages.census();
+  });
+});
+
+describe('migrate types', () => {
+  it('of free pages add up to what is free', () => {
+    const { pages } = testMachine();
+    const zone = zoneNamed(pages, 'DMA32');
+    pages.allocPage(GFP_KERNEL);
+    expect(zone.allocator.nrFreeOfType(MIGRATE_UNMOVABLE) + zone.allocator.nrFreeOfType(MIGRATE_MOVABLE)).toBe(zone.nrFree);
   });
 });

@@ -428,14 +428,14 @@ export class PageAlloc {
 
   /** Gives the pages on a CPU's lists back to their zones. @linux mm/page_alloc.c:drain_pages */
   drainPages(cpu: number): void {
-    for (const zone of this.#populated) this.#drain(zone, cpu, Infinity, 0);
+    for (const zone of this.#populated) this.#drainAll(zone, cpu);
   }
 
   /** Does that for every CPU, for one zone or for all. @linux mm/page_alloc.c:drain_all_pages */
   drainAllPages(only?: Zone): void {
     for (const zone of this.#populated) {
       if (only !== undefined && zone !== only) continue;
-      for (let cpu = 0; cpu < zone.pcp.length; cpu++) this.#drain(zone, cpu, Infinity, 0);
+      for (let cpu = 0; cpu < zone.pcp.length; cpu++) this.#drainAll(zone, cpu);
     }
   }
 
@@ -608,6 +608,11 @@ export class PageAlloc {
     if (toFree === 0) return;
     this.#drain(zone, cpu, toFree, list);
     if (zone.belowHigh && zone.watermarkOk(0, zone.wmarkPages(WMARK_HIGH), 0, 0, zone.nrFree)) zone.belowHigh = false;
+  }
+
+  #drainAll(zone: Zone, cpu: number): void {
+    this.#drain(zone, cpu, Infinity, 0);
+    zone.pcp[cpu].startSmall();
   }
 
   #drain(zone: Zone, cpu: number, pages: number, first: number): void {

@@ -125,6 +125,11 @@ export class PerCpuPages {
     return pfn;
   }
 
+  /** Memory is short: refills begin small again, lest what was just given back comes back at once. */
+  startSmall(): void {
+    this.allocFactor = 0;
+  }
+
   /**
    * How many blocks of `order` to refill with.
    *

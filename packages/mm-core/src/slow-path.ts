@@ -163,16 +163,20 @@ function directReclaim(pages: PageAlloc, context: AllocContext): number {
   }
 }
 
-/** Tries again; if pages were freed and yet none is there, looks for them on the per-CPU lists and in the urgent reserve. @linux mm/page_alloc.c:__alloc_pages_direct_reclaim */
+/**
+ * Tries again after reclaim; if pages were freed and yet none is to be had, looks for them on the per-CPU lists and in the
+ * urgent reserve. Without reclaim those lists are all there is to get memory back from.
+ *
+ * @linux mm/page_alloc.c:__alloc_pages_direct_reclaim
+ */
 function afterReclaim(pages: PageAlloc, context: AllocContext, allocFlags: number, reclaimed: number): Pfn {
   if (reclaimed === 0 && pages.hooks.directReclaim !== undefined) return -1;
-  let pfn = reclaimed > 0 ? getPageFromFreelist(pages, context, allocFlags) : -1;
-  if (pfn < 0) {
-    unreserveHighatomicPageblock(pages, context, false);
-    pages.drainAllPages();
-    pfn = getPageFromFreelist(pages, context, allocFlags);
-  }
-  return pfn;
+  const pfn = reclaimed > 0 ? getPageFromFreelist(pages, context, allocFlags) : -1;
+  if (pfn >= 0) return pfn;
+  const unreserved = unreserveHighatomicPageblock(pages, context, false);
+  if (!unreserved && !context.zonelist.some((zone) => zone.nrPcpPages() > 0)) return -1;
+  pages.drainAllPages();
+  return getPageFromFreelist(pages, context, allocFlags);
 }
 
 /** Whether another round could help: if all that can be reclaimed were free, would the allocation succeed? @linux mm/page_alloc.c:should_reclaim_retry */
