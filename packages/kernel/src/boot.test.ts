@@ -1,4 +1,5 @@
 import { expect, test } from 'vitest';
+import { BufferPool } from '@pagelab/hw';
 import { boot } from './boot.ts';
 
 test('a booted machine is valid, and has its memory free', () => {
@@ -48,8 +49,30 @@ test('sysctl settings of the configuration take effect, and wrong ones are refus
   expect(() => boot({ memory: '128M', sysctl: { 'vm.no_such': 1 } })).toThrow('sysctl: "vm.no_such" cannot be set to 1');
 });
 
-test('a machine that was disposed of says so', () => {
-  const machine = boot({ memory: '64M' });
+test('a machine that was disposed of says so, and so do the handles of its processes', () => {
+  const buffers = new BufferPool();
+  const machine = boot({ memory: '64M' }, { buffers });
+  const { os } = machine.createProcess();
+  const page = os.mmap(0, 4096, 3, 0x22);
+  os.mem.store8(page, 1);
+  machine.dispose();
   machine.dispose();
   expect(() => machine.stats()).toThrow('disposed');
+  expect(() => os.getpid()).toThrow('disposed');
+  expect(() => os.mem.load8(page)).toThrow('disposed');
+  expect(buffers.size).toBe(1);
+});
+
+test('a machine in the buffer of another is as new', () => {
+  const buffers = new BufferPool();
+  const figures = (): unknown => {
+    const machine = boot({ memory: '128M', cpus: 2 }, { buffers });
+    machine.run((os) => os.mem.fill(os.mmap(0, 2 ** 20, 3, 0x22), 2 ** 20, 255));
+    machine.validate();
+    const stats = machine.stats();
+    machine.dispose();
+    return stats;
+  };
+  const first = figures();
+  for (let i = 0; i < 3; i++) expect(figures()).toEqual(first);
 });

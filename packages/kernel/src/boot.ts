@@ -4,7 +4,7 @@
  * @linux init/main.c:start_kernel
  */
 import { DEFAULT_COSTS, PhysicalMemory, Smp, VirtualClock, firmwareMemoryMap } from '@pagelab/hw';
-import type { MemoryRange } from '@pagelab/hw';
+import type { BufferSource, MemoryRange } from '@pagelab/hw';
 import { TraceRing } from '@pagelab/lib';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc } from '@pagelab/mm-core';
 import type { PageAllocHooks } from '@pagelab/mm-core';
@@ -29,23 +29,32 @@ import { TaskTable } from './task-table.ts';
 /** Events the trace ring keeps. */
 const TRACE_RECORDS = 65_536;
 
+/** What a machine takes from its host, where not as usual. */
+export interface BootOptions {
+  /**
+   * Where the buffer for its RAM comes from, and goes when it is disposed of. Who boots many machines one after another
+   * keeps a `BufferPool`.
+   */
+  readonly buffers?: BufferSource;
+}
+
 /**
  * Boots a machine. About a millisecond, whatever its size: memory costs the host something when it is touched.
  *
  * @param config checked by `parseMachineConfig`, or as people write it
  * @throws ConfigError where the configuration cannot be used
  */
-export function boot(config: MachineConfig | MachineConfigInput): Machine {
-  return createMachine(bootKernel(isParsed(config) ? config : parseMachineConfig(config)));
+export function boot(config: MachineConfig | MachineConfigInput, options: BootOptions = {}): Machine {
+  return createMachine(bootKernel(isParsed(config) ? config : parseMachineConfig(config), options));
 }
 
 /** Boots the kernel alone: what `boot` wraps into the public handle. */
-export function bootKernel(config: MachineConfig): Kernel {
+export function bootKernel(config: MachineConfig, options: BootOptions = {}): Kernel {
   const clock = new VirtualClock();
   const trace = new TraceRing(TRACE_RECORDS, clock);
   const costs = DEFAULT_COSTS;
   // The memory map, as the firmware gives it.
-  const ram = new PhysicalMemory(setupMemoryMap(config));
+  const ram = new PhysicalMemory(setupMemoryMap(config), options);
   // CPUs, with page-table walker and TLB.
   const smp = new Smp(ram, config.cpus);
   // Page frames, nodes, zones, and all free memory into the page allocator.

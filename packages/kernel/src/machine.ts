@@ -203,6 +203,11 @@ export function createMachine(kernel: Kernel): Machine {
       });
     },
     dispose() {
+      if (live === null) return;
+      // Handles of its processes may still be around: each use of one says that the machine is gone.
+      live.panic ??= new Error(EMPTY_USE);
+      live.current?.port.detach();
+      live.ram.release();
       live = null;
     },
   });
