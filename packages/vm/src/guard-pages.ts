@@ -8,6 +8,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { anonVmaPrepare } from './anon-vma.ts';
 import { PteTableWalk, allocPte } from './pgtable.ts';
 import { PTE_GUARD_HI, PTE_GUARD_LO, isGuardMarker } from './pte.ts';
+import { VM_MAYBE_GUARD } from './vma.ts';
 import type { VmArea } from './vma.ts';
 import { zapPageRange } from './zap.ts';
 
@@ -20,6 +21,7 @@ import { zapPageRange } from './zap.ts';
 export function installGuards(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
   const { mm } = vma;
   const { i32 } = mm.vm.ram;
+  vma.flags |= VM_MAYBE_GUARD;
   // With an anon_vma, `fork` copies the entries.
   if (anonVmaPrepare(vma) !== 0) return -Errno.ENOMEM;
   zapPageRange(vma, start, end);

@@ -33,10 +33,10 @@ import {
   PAGE_SIZE,
 } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { faultInPages } from './gup.ts';
 import { installGuards, removeGuards } from './guard-pages.ts';
-import { markCold, markLazyFree } from './page-aging.ts';
+import { faultInPages } from './gup.ts';
 import type { MmStruct } from './mm-struct.ts';
+import { markCold, markLazyFree, pageOut } from './page-aging.ts';
 import { offsetInPage, pageAlign, rangeEnd, rangeWraps } from './page-align.ts';
 import { PMD_SIZE } from './pgtable.ts';
 import { shmemFallocate } from './shmem.ts';
@@ -174,7 +174,8 @@ function adviseVma(vma: VmArea, start: VirtAddr, end: VirtAddr, advice: number):
     case MADV_COLD:
     case MADV_PAGEOUT:
       if ((flags & (VM_LOCKED | VM_PFNMAP | VM_HUGETLB)) !== 0) return -Errno.EINVAL;
-      markCold(vma, start, end);
+      if (advice === MADV_COLD) markCold(vma, start, end);
+      else pageOut(vma, start, end);
       return 0;
     case MADV_COLLAPSE:
       return collapse(vma, start, end);
@@ -198,7 +199,6 @@ function adviseFlags(vma: VmArea, start: VirtAddr, end: VirtAddr, advice: number
   if (flags === vma.flags) return vma;
   const changed = vmaModify(vma, start, end, flags);
   if (typeof changed === 'number') return -Errno.EAGAIN;
-  changed.flags = flags;
   return changed;
 }
 

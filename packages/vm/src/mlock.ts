@@ -20,7 +20,7 @@ import { PteTableWalk } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { mlockPage, munlockPage } from './rmap.ts';
 import { vmaModify } from './vma-merge.ts';
-import { VM_HUGETLB, VM_LOCKED, VM_LOCKED_MASK, VM_LOCKONFAULT, VM_SPECIAL } from './vma.ts';
+import { VM_HUGETLB, VM_IO, VM_LOCKED, VM_LOCKED_MASK, VM_LOCKONFAULT, VM_PFNMAP, VM_SPECIAL } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 const REGISTER_RANGE = 2 ** 64;
@@ -105,11 +105,11 @@ function lockAll(mm: MmStruct, flags: number): void {
   }
 }
 
-/** Brings in what can be, mapping by mapping, whatever fails. @linux include/linux/mm.h:mm_populate */
+/** Brings in what can be, mapping by mapping, locked or not and whatever fails. @linux include/linux/mm.h:mm_populate */
 function populateAll(mm: MmStruct): void {
   let vma = mm.vmas.first();
   while (vma !== undefined) {
-    if ((vma.flags & (VM_LOCKED | VM_SPECIAL)) === VM_LOCKED) populateVmaRange(vma, vma.start, vma.end);
+    if ((vma.flags & (VM_IO | VM_PFNMAP)) === 0) populateVmaRange(vma, vma.start, vma.end);
     vma = mm.vmas.find(vma.end);
   }
 }
@@ -148,7 +148,8 @@ function applyLockFlags(mm: MmStruct, start: VirtAddr, bytes: number, lockFlags:
 }
 
 /**
- * Locks or unlocks the part [start, end) of one mapping. Mappings of devices and of the kernel are passed over.
+ * Locks or unlocks the part [start, end) of one mapping. Mappings of devices and of the kernel, and memory that may be
+ * dropped, are passed over.
  *
  * @returns the mapping that it is part of now, or -ENOMEM
  * @linux mm/mlock.c:mlock_fixup
@@ -156,10 +157,9 @@ function applyLockFlags(mm: MmStruct, start: VirtAddr, bytes: number, lockFlags:
 function mlockFixup(vma: VmArea, start: VirtAddr, end: VirtAddr, newFlags: number): VmArea | number {
   const { mm } = vma;
   const oldFlags = vma.flags;
-  if (newFlags === oldFlags || (oldFlags & (VM_SPECIAL | VM_HUGETLB)) !== 0) return vma;
+  if (newFlags === oldFlags || (oldFlags & (VM_SPECIAL | VM_HUGETLB)) !== 0 || vma.droppable) return vma;
   const changed = vmaModify(vma, start, end, newFlags);
   if (typeof changed === 'number') return changed;
-  changed.flags = newFlags;
   const wasLocked = (oldFlags & VM_LOCKED) !== 0;
   if ((newFlags & VM_LOCKED) === 0) {
     mm.lockedVm -= (end - start) / PAGE_SIZE;

@@ -48,6 +48,7 @@ import {
   VM_DONTDUMP,
   VM_GROWSDOWN,
   VM_LOCKED,
+  VM_LOCKED_MASK,
   VM_MAYEXEC,
   VM_MAYREAD,
   VM_MAYSHARE,
@@ -166,7 +167,7 @@ export function doMmap(mm: MmStruct, request: MmapRequest): number {
   }
   if ((flags & MAP_NORESERVE) !== 0 && mm.vm.sysctl.overcommitMemory !== OVERCOMMIT_NEVER) vmFlags |= VM_NORESERVE;
 
-  const err = mmapRegion(mm, file, addr, length, vmFlags, droppable, pgoff);
+  const err = mmapRegion(mm, file, addr, length, vmFlags, droppable, pgoff, (flags & MAP_FIXED) === 0);
   if (err !== 0) return err;
   if ((vmFlags & VM_LOCKED) !== 0 || (flags & (MAP_POPULATE | MAP_NONBLOCK)) === MAP_POPULATE) {
     populateRange(mm, addr, addr + length);
@@ -223,6 +224,7 @@ function fileMappingFlags(
 /**
  * Puts a mapping at [addr, addr + length), in place of what is there, as part of a neighbour where one fits.
  *
+ * @param isFree the range is known to be free
  * @returns 0, -ENOMEM, or -EPERM for a file that is sealed against writing
  * @linux mm/vma.c:__mmap_region
  */
@@ -234,6 +236,7 @@ export function mmapRegion(
   vmFlags: number,
   droppable: boolean,
   pgoff: number,
+  isFree: boolean,
 ): number {
   const { vm } = mm;
   const end = addr + length;
@@ -241,7 +244,7 @@ export function mmapRegion(
   let flags = vmFlags;
   // Below 0 the file's seals forbid mappings that may write. @linux include/linux/fs.h:mapping_map_writable
   if (file !== null && isSharedMaywrite(flags) && file.inode.mapping.mmapWritable < 0) return -Errno.EPERM;
-  const first = mm.vmas.find(addr);
+  const first = isFree ? undefined : mm.vmas.find(addr);
   const replaces = first !== undefined && first.start < end;
   let replacedPages = 0;
   if (replaces) {
@@ -282,7 +285,11 @@ export function mmapRegion(
     }
   }
   vmStatAccount(mm, flags, nrPages);
-  if ((flags & VM_LOCKED) !== 0) mm.lockedVm += nrPages;
+  if ((flags & VM_LOCKED) !== 0) {
+    // What may be dropped is not locked, not even by `mlockall`. @linux mm/internal.h:vma_supports_mlock
+    if (droppable) mm.vmas.get(addr)!.flags &= ~VM_LOCKED_MASK;
+    else mm.lockedVm += nrPages;
+  }
   return 0;
 }
 

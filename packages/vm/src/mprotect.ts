@@ -103,7 +103,6 @@ function mprotectFixup(vma: VmArea, start: VirtAddr, end: VirtAddr, newFlags: nu
     if (charged !== 0) vmUnacctMemory(mm.vm, charged);
     return changed;
   }
-  changed.flags = flags;
   changeProtection(changed, start, end);
   if ((oldFlags & VM_ACCOUNT) !== 0 && (flags & VM_ACCOUNT) === 0) vmUnacctMemory(mm.vm, nrPages);
   if ((oldFlags & (VM_WRITE | VM_SHARED | VM_LOCKED)) === VM_LOCKED && (flags & VM_WRITE) !== 0) {

@@ -124,7 +124,8 @@ function checkParameters(
   if (newAddr < 0 || newAddr > mm.taskSize - newBytes || offsetInPage(newAddr) !== 0) return -Errno.EINVAL;
   if ((flags & MREMAP_MAYMOVE) === 0) return -Errno.EINVAL;
   if ((flags & MREMAP_DONTUNMAP) !== 0 && oldBytes !== newBytes) return -Errno.EINVAL;
-  if (addr >= 0 && addr + oldBytes > newAddr && newAddr + newBytes > addr) return -Errno.EINVAL;
+  const oldEnd = (addr + oldBytes) % REGISTER_RANGE;
+  if (addr >= 0 && oldEnd > newAddr && newAddr + newBytes > addr) return -Errno.EINVAL;
   // Either end may be cut out of a mapping, which makes two more.
   if (mm.mapCount + 2 >= mm.vm.sysctl.maxMapCount - SPARE_MAPS) return -Errno.ENOMEM;
   return 0;

@@ -52,6 +52,10 @@ export function unmapFrom(mm: MmStruct, first: VmArea, start: VirtAddr, end: Vir
   } else if (first.end > end) {
     trimHead(first, end);
     return 0;
+  } else if (first.end === end) {
+    mm.detached.push(first);
+    unmapGathered(mm, true);
+    return 0;
   }
   const err = gatherVmas(mm, first, start, end);
   if (err !== 0) return err;

@@ -8,6 +8,7 @@ import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED } from '@pagelab/mm-cor
 import { PteTableWalk } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import type { VmArea } from './vma.ts';
+import { zapPageRange } from './zap.ts';
 
 /**
  * MADV_FREE: private pages of [start, end) that nobody else maps may be dropped when memory is short, unless they are
@@ -39,7 +40,7 @@ export function markLazyFree(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
   gather.finish();
 }
 
-/** MADV_COLD, MADV_PAGEOUT: the pages of [start, end) look unused. There is nowhere to page them out to. @linux mm/madvise.c:madvise_cold_or_pageout_pte_range */
+/** MADV_COLD: the pages of [start, end) that nobody else maps look unused. @linux mm/madvise.c:madvise_cold_or_pageout_pte_range */
 export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
   const { mm } = vma;
   const { vm } = mm;
@@ -63,4 +64,31 @@ export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
     if (touched) gather.noteRange(walk.addr, walk.addr + walk.count * PAGE_SIZE);
   }
   gather.finish();
+}
+
+/**
+ * MADV_PAGEOUT: takes out of the page tables what can be had again, of the pages that nobody else maps: those of files,
+ * which stay cached, and private ones that may be dropped. Other private pages stay: there is no swap space.
+ *
+ * @linux mm/madvise.c:madvise_pageout
+ */
+export function pageOut(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
+  const { mm, droppable } = vma;
+  const { vm } = mm;
+  const { i32 } = vm.ram;
+  const { flags, mapcount } = vm.frames;
+  for (let addr = start; addr < end; addr += PAGE_SIZE) {
+    const walk = new PteTableWalk(mm, addr, end);
+    if (!walk.next()) return;
+    ({ addr } = walk);
+    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2, addr += PAGE_SIZE) {
+      const lo = i32[entry];
+      if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
+      const pfn = pfnOf(lo, i32[entry + 1]);
+      if (mapcount[pfn] !== 1) continue;
+      const isFree = (flags[pfn] & (PG_SWAPBACKED | PG_DIRTY)) === 0 && (lo & PTE_DIRTY) === 0;
+      if ((flags[pfn] & PG_ANON) === 0 || isFree || droppable) zapPageRange(vma, addr, addr + PAGE_SIZE);
+    }
+    addr -= PAGE_SIZE;
+  }
 }

@@ -11,6 +11,7 @@ import type { AddressSpace } from './file.ts';
 import { MmuGather } from './mmu-gather.ts';
 import { ShmemOps } from './shmem.ts';
 import type { MmStruct } from './mm-struct.ts';
+import type { VmArea } from './vma.ts';
 
 /** `/proc/sys/vm` as far as address spaces follow it. */
 export interface VmSysctl {
@@ -94,6 +95,8 @@ export class Vm {
   /** Pages of swap space in all; 0 while there is none. */
   totalSwapPages = 0;
   nextIno = 1;
+  /** VMAs that were freed, to be used again: making one costs more than the rest of a short `mmap`. */
+  readonly spareVmAreas: VmArea[] = [];
   /** What the unmapping under way has collected; empty between operations. */
   readonly gather: MmuGather;
   /** What shared memory does for its pages. */

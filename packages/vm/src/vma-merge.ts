@@ -14,7 +14,7 @@ import type { VmFile } from './file.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { splitVma } from './vma-split.ts';
 import { removeVma, vmaPages, vmaResize, vmaUnlink } from './vma-tree.ts';
-import { VM_IGNORE_MERGE, VM_SPECIAL } from './vma.ts';
+import { VM_IGNORE_MERGE, VM_SPECIAL, VM_STICKY } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /** What a range that is to become a mapping, or to change, will be. Kept apart from a VMA: it may never become one. */
@@ -106,6 +106,7 @@ export function mergeNewRange(mm: MmStruct, start: VirtAddr, end: VirtAddr, rang
     if (left === null) {
       if (range.source !== null && dupAnonVma(next, range.source) !== 0) return null;
       vmaResize(next, start, next.end, range.pgoff);
+      next.flags |= range.flags & VM_STICKY;
       return next;
     }
     if (dupAnonVma(left, next) !== 0) return null;
@@ -113,6 +114,7 @@ export function mergeNewRange(mm: MmStruct, start: VirtAddr, end: VirtAddr, rang
     const nextEnd = next.end;
     vmaUnlink(next);
     vmaResize(left, left.start, nextEnd, left.pgoff);
+    left.flags |= (range.flags | next.flags) & VM_STICKY;
     removeVma(next);
     return left;
   }
@@ -123,6 +125,7 @@ export function mergeNewRange(mm: MmStruct, start: VirtAddr, end: VirtAddr, rang
 function expandInto(prev: VmArea, end: VirtAddr, range: MergeRange): VmArea | null {
   if (range.source !== null && dupAnonVma(prev, range.source) !== 0) return null;
   vmaResize(prev, prev.start, end, prev.pgoff);
+  prev.flags |= range.flags & VM_STICKY;
   return prev;
 }
 
@@ -170,6 +173,7 @@ function joinThree(prev: VmArea, vma: VmArea, next: VmArea): VmArea | number {
   vmaUnlink(vma);
   vmaUnlink(next);
   vmaResize(prev, prev.start, end, prev.pgoff);
+  prev.flags |= (vma.flags | next.flags) & VM_STICKY;
   removeVma(vma);
   removeVma(next);
   return prev;
@@ -178,6 +182,7 @@ function joinThree(prev: VmArea, vma: VmArea, next: VmArea): VmArea | number {
 /** The head of vma, up to `end`, becomes part of prev. */
 function giveToPrev(prev: VmArea, vma: VmArea, end: VirtAddr): VmArea | number {
   if (dupAnonVma(prev, vma) !== 0) return -Errno.ENOMEM;
+  prev.flags |= vma.flags & VM_STICKY;
   if (end === vma.end) {
     vmaUnlink(vma);
     vmaResize(prev, prev.start, end, prev.pgoff);
@@ -192,6 +197,7 @@ function giveToPrev(prev: VmArea, vma: VmArea, end: VirtAddr): VmArea | number {
 /** The tail of vma, from `start`, becomes part of next. */
 function giveToNext(vma: VmArea, start: VirtAddr, next: VmArea): VmArea | number {
   if (dupAnonVma(next, vma) !== 0) return -Errno.ENOMEM;
+  next.flags |= vma.flags & VM_STICKY;
   const pgoff = next.pgoff - (vma.end - start) / PAGE_SIZE;
   if (start === vma.start) {
     vmaUnlink(vma);
@@ -205,10 +211,10 @@ function giveToNext(vma: VmArea, start: VirtAddr, next: VmArea): VmArea | number
 }
 
 /**
- * Makes [start, end), a part of `vma`, a mapping of its own, or part of a neighbour that has `flags` already. The caller
- * sets the flags of what is returned.
+ * Makes [start, end), a part of `vma`, a mapping of its own with the flags `flags`, or part of a neighbour that has them
+ * already.
  *
- * @returns the mapping that holds the range; -ENOMEM for lack of memory or beyond `max_map_count` (a split may have
+ * @returns the mapping that holds the range, its flags set; -ENOMEM for lack of memory or beyond `max_map_count` (a split may have
  *   been made by then, which nothing but the list of mappings shows)
  * @linux mm/vma.c:vma_modify
  */
@@ -221,6 +227,7 @@ export function vmaModify(vma: VmArea, start: VirtAddr, end: VirtAddr, flags: nu
   range.anonVma = vma.anonVma;
   range.source = vma;
   const merged = mergeExistingRange(vma, start, end, range);
+  // A neighbour that it became part of has these flags, and may have sticky ones beside them.
   if (merged !== 0) return merged;
   if (vma.start < start) {
     const err = splitVma(vma, start, true);
@@ -230,5 +237,6 @@ export function vmaModify(vma: VmArea, start: VirtAddr, end: VirtAddr, flags: nu
     const err = splitVma(vma, end, false);
     if (err !== 0) return err;
   }
+  vma.flags = flags;
   return vma;
 }

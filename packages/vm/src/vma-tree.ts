@@ -15,6 +15,8 @@ import { VM_GROWSDOWN, VM_MAYWRITE, VM_SHARED, VmArea } from './vma.ts';
 
 /** Mappings a maple node has room for: 16 slots, of which a mapping and the hole beside it take two. */
 const VMAS_PER_MAPLE_NODE = 8;
+/** More than one call needs at a time. */
+const MAX_SPARE_VM_AREAS = 64;
 
 /** Returns the first mapping that ends above `addr`, whether it holds `addr` or lies above. @linux mm/mmap.c:find_vma */
 export function findVma(mm: MmStruct, addr: VirtAddr): VmArea | undefined {
@@ -65,9 +67,21 @@ export function isSharedMaywrite(flags: number): boolean {
  * @linux mm/vma_init.c:vm_area_alloc
  */
 export function vmAreaAlloc(mm: MmStruct, start: VirtAddr, end: VirtAddr, flags: number, pgoff: number): VmArea | null {
-  const object = mm.vm.caches.vmArea.alloc(GFP_KERNEL);
+  const { vm } = mm;
+  const object = vm.caches.vmArea.alloc(GFP_KERNEL);
   if (object === 0) return null;
-  const vma = new VmArea(mm, start, end, flags, pgoff);
+  let vma = vm.spareVmAreas.pop();
+  if (vma === undefined) {
+    vma = new VmArea(mm, start, end, flags, pgoff);
+  } else {
+    vma.mm = mm;
+    vma.start = start;
+    vma.end = end;
+    vma.flags = flags;
+    vma.pgoff = pgoff;
+    vma.droppable = false;
+    vma.name = '';
+  }
   vma.object = object;
   return vma;
 }
@@ -87,8 +101,10 @@ export function vmAreaDup(vma: VmArea, mm: MmStruct): VmArea | null {
 
 /** Frees a VMA that is in no tree, has no file and is on no chain. @linux mm/vma_init.c:vm_area_free */
 export function vmAreaFree(vma: VmArea): void {
-  vma.mm.vm.caches.vmArea.free(vma.object);
+  const { vm } = vma.mm;
+  vm.caches.vmArea.free(vma.object);
   vma.object = 0;
+  if (vm.spareVmAreas.length < MAX_SPARE_VM_AREAS) vm.spareVmAreas.push(vma);
 }
 
 /** Lets go of all that a VMA out of the tree holds, and frees it. Its pages must be gone. @linux mm/vma.c:remove_vma */

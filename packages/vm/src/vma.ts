@@ -26,6 +26,8 @@ export const VM_MAYSHARE = 0x80;
 export const VM_GROWSDOWN = 0x100;
 export const VM_UFFD_MISSING = 0x200;
 export const VM_PFNMAP = 0x400;
+/** May hold guard pages: MADV_GUARD_INSTALL was here. */
+export const VM_MAYBE_GUARD = 0x800;
 export const VM_UFFD_WP = 0x1000;
 export const VM_LOCKED = 0x2000;
 export const VM_IO = 0x4000;
@@ -50,8 +52,10 @@ export const VM_HUGEPAGE = 0x2000_0000;
 export const VM_NOHUGEPAGE = 0x4000_0000;
 export const VM_MERGEABLE = 0x8000_0000 | 0;
 
-/** What a VMA merges regardless of: set by the kernel on its own. */
-export const VM_IGNORE_MERGE = VM_SOFTDIRTY;
+/** What is true of a mapping once it is true of a part of it: merging keeps these. */
+export const VM_STICKY = VM_SOFTDIRTY | VM_MAYBE_GUARD;
+/** What a VMA merges regardless of. */
+export const VM_IGNORE_MERGE = VM_STICKY;
 export const VM_ACCESS_FLAGS = VM_READ | VM_WRITE | VM_EXEC;
 export const VM_LOCKED_MASK = VM_LOCKED | VM_LOCKONFAULT;
 /** Mappings of devices: never locked, merged or dumped. */
@@ -61,7 +65,7 @@ export const VM_SPECIAL = VM_IO | VM_DONTEXPAND | VM_PFNMAP | VM_MIXEDMAP;
  * @linux include/linux/mm_types.h:vm_area_struct
  */
 export class VmArea {
-  readonly mm: MmStruct;
+  mm: MmStruct;
   /** First address, a multiple of the page size. */
   start: VirtAddr;
   /** The address after the last. */
