@@ -5,16 +5,15 @@
 
 const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as object;
 
-function getter<T>(name: string): (of: Uint8Array) => T {
-  const get = Object.getOwnPropertyDescriptor(typedArray, name)?.get;
-  if (get === undefined) throw new TypeError(`typed arrays have no ${name}`);
-  return (of) => get.call(of) as T;
+function getter<T>(name: string | symbol): (of: Uint8Array) => T {
+  const descriptor = Object.getOwnPropertyDescriptor(typedArray, name);
+  return (of) => descriptor?.get?.call(of) as T;
 }
 
 const bufferOf = getter<ArrayBuffer>('buffer');
 const offsetOf = getter<number>('byteOffset');
 const lengthOf = getter<number>('byteLength');
-const tagOf = getter<string | undefined>(Symbol.toStringTag as unknown as string);
+const tagOf = getter<string | undefined>(Symbol.toStringTag);
 
 /**
  * The same bytes as an ordinary byte array.

@@ -96,7 +96,7 @@ export class Cpu implements RamUser {
   /** Number, from 0. */
   readonly id: number;
   /** Its translations at user privilege. Translations for the kernel are walked each time. */
-  readonly tlb: Tlb;
+  declare readonly tlb: Tlb;
   readonly stats: CpuStats = { walks: 0, faults: 0, tlbFlushes: 0, tlbPageFlushes: 0 };
   /** CR2: the address of the last access that faulted, as far as it raised a page fault. */
   faultAddress: VirtAddr = 0;
@@ -112,6 +112,13 @@ export class Cpu implements RamUser {
   #noExecMask = NX;
   /** Bits of an entry's high word that are reserved. */
   #hiReserved = HI_RESERVED;
+  /**
+   * The entries met last in the three upper levels (one, one and sixteen), two words each, and the host word of the table
+   * they name. It is not a
+   * paging-structure cache: each entry is read, and only where its table lies in the host's buffer is known beforehand, which
+   * never changes. The processor can guess that, and need not wait for one level to begin with the next.
+   */
+  readonly #tables: Int32Array = new Int32Array(6 + 16 * 3);
   /** Host word of the top-level table; −1 until CR3 is loaded. */
   #root = -1;
 
@@ -201,6 +208,7 @@ export class Cpu implements RamUser {
   /** Forgets where the page tables are, as their memory is gone. */
   ramReleased(): void {
     this.#root = -1;
+    this.#tables.fill(0);
     this.tlb.invalidateAll();
   }
 
@@ -220,31 +228,36 @@ export class Cpu implements RamUser {
     if (root < 0 || hiVa >>> 0 > MAX_USER_HI || (access & (USER_ACCESS | FETCH)) !== USER_ACCESS) {
       return this.#walkAny(hiVa, loVa, access);
     }
+    const tables = this.#tables;
     let at = (root + ((hiVa >>> 6) & 0x3fe)) | 0;
     let lo = i32[at];
     let hi = i32[(at + 1) | 0];
-    let table = ram.entryWordIfTouched(lo, hi);
-    if ((lo & TABLE_BITS) !== TABLE_IN_USE || table < 0) return this.#walkAny(hiVa, loVa, access);
+    if (lo !== tables[0] || hi !== tables[1]) {
+      if (!this.#learnTable(0, lo, hi)) return this.#walkAny(hiVa, loVa, access);
+    }
     let allowed = lo;
     let highs = hi;
 
-    at = (table + (((hiVa << 3) | (loVa >>> 29)) & 0x3fe)) | 0;
+    at = (tables[2] + (((hiVa << 3) | (loVa >>> 29)) & 0x3fe)) | 0;
     lo = i32[at];
     hi = i32[(at + 1) | 0];
-    table = ram.entryWordIfTouched(lo, hi);
-    if ((lo & TABLE_BITS) !== TABLE_IN_USE || table < 0) return this.#walkAny(hiVa, loVa, access);
+    if (lo !== tables[3] || hi !== tables[4]) {
+      if (!this.#learnTable(3, lo, hi)) return this.#walkAny(hiVa, loVa, access);
+    }
     allowed &= lo;
     highs |= hi;
 
-    at = (table + ((loVa >>> 20) & 0x3fe)) | 0;
+    at = (tables[5] + ((loVa >>> 20) & 0x3fe)) | 0;
     lo = i32[at];
     hi = i32[(at + 1) | 0];
-    table = ram.entryWordIfTouched(lo, hi);
-    if ((lo & TABLE_BITS) !== TABLE_IN_USE || table < 0) return this.#walkAny(hiVa, loVa, access);
+    const last = 6 + ((loVa >>> 21) & 15) * 3;
+    if (lo !== tables[last] || hi !== tables[last + 1]) {
+      if (!this.#learnTable(last, lo, hi)) return this.#walkAny(hiVa, loVa, access);
+    }
     allowed &= lo;
     highs |= hi;
 
-    at = (table + ((loVa >>> 11) & 0x3fe)) | 0;
+    at = (tables[last + 2] + ((loVa >>> 11) & 0x3fe)) | 0;
     lo = i32[at];
     hi = i32[(at + 1) | 0];
     const word = ram.entryWordIfTouched(lo, hi);
@@ -259,6 +272,16 @@ export class Cpu implements RamUser {
     this.stats.walks += 1;
     this.tlb.enterData(hiVa, loVa, word, (allowed & RW) !== 0 && (used & DIRTY) !== 0, false);
     return word;
+  }
+
+  /** Notes the table that an entry names, if it is an ordinary one that was used before. */
+  #learnTable(at: number, lo: number, hi: number): boolean {
+    const word = this.#ram.entryWordIfTouched(lo, hi);
+    if ((lo & TABLE_BITS) !== TABLE_IN_USE || word < 0) return false;
+    this.#tables[at] = lo;
+    this.#tables[at + 1] = hi;
+    this.#tables[at + 2] = word;
+    return true;
   }
 
   /** The walk by all its rules. */

@@ -48,21 +48,23 @@ export class Smp {
 
   /**
    * Invalidates the translations of `[start, end)` in the address space `cr3`, on each CPU that may hold them: those that
-   * have it loaded, as loading another drops everything.
+   * have it loaded, as loading another drops everything. Each of them but the running one is sent an interrupt.
    *
+   * @param start in bytes; the page it lies in is included
    * @linux arch/x86/mm/tlb.c:flush_tlb_mm_range
    */
   flushTlbRange(cr3: PhysAddr, start: VirtAddr, end: VirtAddr): void {
     this.stats.shootdowns += 1;
     const { cpus, processorId } = this;
+    const firstPage = Math.floor(start / PAGE_SIZE) * PAGE_SIZE;
     for (let i = 0; i < cpus.length; i++) {
       const cpu = cpus[i];
       if (cpu.cr3 !== cr3) continue;
       if (i !== processorId) this.stats.ipis += 1;
-      if (end - start > TLB_SINGLE_PAGE_FLUSH_CEILING * PAGE_SIZE) {
+      if (end - firstPage > TLB_SINGLE_PAGE_FLUSH_CEILING * PAGE_SIZE) {
         cpu.flushTlb();
       } else {
-        for (let page = start; page < end; page += PAGE_SIZE) cpu.invlpg(page);
+        for (let page = firstPage; page < end; page += PAGE_SIZE) cpu.invlpg(page);
       }
     }
   }
@@ -70,5 +72,12 @@ export class Smp {
   /** Invalidates every translation of the address space `cr3`. @linux arch/x86/mm/tlb.c:flush_tlb_mm */
   flushTlbMm(cr3: PhysAddr): void {
     this.flushTlbRange(cr3, 0, Infinity);
+  }
+
+  /** Invalidates every translation on every CPU. @linux arch/x86/mm/tlb.c:flush_tlb_all */
+  flushTlbAll(): void {
+    this.stats.shootdowns += 1;
+    this.stats.ipis += this.cpus.length - 1;
+    for (const cpu of this.cpus) cpu.flushTlb();
   }
 }

@@ -49,9 +49,9 @@ export class Tlb {
   /** Page address of each slot for reading, or NaN; then the same for writing. */
   readonly tags: Float64Array = new Float64Array(2 * TLB_ENTRIES);
   /** Index in RAM's words at which the views below begin. */
-  readonly base: number;
+  declare readonly base: number;
   /** RAM's buffer from this TLB's words on: in the first {@link TLB_ENTRIES}, where each slot's frame begins in this view. */
-  readonly u32: Uint32Array;
+  declare readonly u32: Uint32Array;
   /** The same view, as pairs of words. */
   readonly u64: BigUint64Array;
   /** The same view, as floats. */

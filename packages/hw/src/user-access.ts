@@ -48,6 +48,7 @@ export const KIND_FLOAT64 = L_FLOAT64;
 export const KIND_FETCH = L_FETCH;
 
 const TWO_32 = 0x100000000;
+const TWO_31 = 0x80000000;
 // The module's own copies: V8 compiles them in, and reads an imported constant anew at each use.
 const PAGE = PAGE_SIZE;
 const USER = PF_USER;
@@ -103,8 +104,9 @@ export class UserAccess {
    */
   load(kind: number): number {
     const addr = this.address[0];
-    if (!Number.isInteger(addr) || addr >= ADDRESS_SPACE || addr < -UPPER_HALF) throw notAnAddress(addr);
     const lo = addr | 0;
+    const hi = Math.floor(addr / TWO_32);
+    if (hi * TWO_32 + (lo >>> 0) !== addr || hi >= TWO_32 || hi < -TWO_31) throw notAnAddress(addr);
     const offset = lo & 0xfff;
     const size = kind & SIZE;
     const view = this.#view;
@@ -113,13 +115,15 @@ export class UserAccess {
       let word = -1;
       let cpu = this.#cpu;
       // An aligned access missed the TLB, or it would not be here.
-      if (cpu !== null) word = (lo & 3) === 0 ? cpu.walk(Math.floor(addr / TWO_32) | 0, lo, access) : cpu.translatePage(addr, access);
+      if (cpu !== null) {
+        word = (lo & 3) === 0 ? cpu.walk(hi | 0, lo, access) : cpu.translatePage(addr, access);
+      }
       while (word < 0) {
         this.#disturbances += 1;
         if (cpu === null) this.#handlers.onDetached();
         else this.#handlers.onFault(cpu.faultAddress, cpu.faultErrorCode, cpu.faultVector);
         cpu = this.#cpu;
-        if (cpu !== null) word = cpu.walk(Math.floor(addr / TWO_32) | 0, lo, access);
+        if (cpu !== null) word = cpu.walk(hi | 0, lo, access);
       }
       const u32 = this.#u32;
       if ((lo & 3) === 0) {
@@ -167,52 +171,56 @@ export class UserAccess {
    *
    * Not to be inlined either, see {@link load}.
    */
-  store(size: number, lo: number, hi: number): void {
+  store(size: number, valueLo: number, valueHi: number): void {
     const addr = this.address[0];
-    if (!Number.isInteger(addr) || addr >= ADDRESS_SPACE || addr < -UPPER_HALF) throw notAnAddress(addr);
-    const offset = addr & 0xfff;
+    const lo = addr | 0;
+    const hi = Math.floor(addr / TWO_32);
+    if (hi * TWO_32 + (lo >>> 0) !== addr || hi >= TWO_32 || hi < -TWO_31) throw notAnAddress(addr);
+    const offset = lo & 0xfff;
     if (offset + size <= PAGE) {
       let word = -1;
       let cpu = this.#cpu;
-      if (cpu !== null) word = cpu.walk(Math.floor(addr / TWO_32) | 0, addr | 0, USER | WRITE);
+      if (cpu !== null) {
+        word = (lo & 3) === 0 ? cpu.walk(hi | 0, lo, USER | WRITE) : cpu.translatePage(addr, USER | WRITE);
+      }
       while (word < 0) {
         this.#disturbances += 1;
         if (cpu === null) this.#handlers.onDetached();
         else this.#handlers.onFault(cpu.faultAddress, cpu.faultErrorCode, cpu.faultVector);
         cpu = this.#cpu;
-        if (cpu !== null) word = cpu.walk(Math.floor(addr / TWO_32) | 0, addr | 0, USER | WRITE);
+        if (cpu !== null) word = cpu.walk(hi | 0, lo, USER | WRITE);
       }
       if ((offset & 3) === 0 && size >= 4) {
         const u32 = this.#u32;
         const at = word + (offset >>> 2);
-        u32[at] = lo;
-        if (size === 8) u32[at + 1] = hi;
+        u32[at] = valueLo;
+        if (size === 8) u32[at + 1] = valueHi;
         return;
       }
       const u8 = this.#u8;
       const at = word * 4 + offset;
       switch (size) {
         case 1:
-          u8[at] = lo;
+          u8[at] = valueLo;
           return;
         case 2:
-          u8[at] = lo;
-          u8[at + 1] = lo >>> 8;
+          u8[at] = valueLo;
+          u8[at + 1] = valueLo >>> 8;
           return;
         default:
-          u8[at] = lo;
-          u8[at + 1] = lo >>> 8;
-          u8[at + 2] = lo >>> 16;
-          u8[at + 3] = lo >>> 24;
+          u8[at] = valueLo;
+          u8[at + 1] = valueLo >>> 8;
+          u8[at + 2] = valueLo >>> 16;
+          u8[at + 3] = valueLo >>> 24;
           if (size === 4) return;
-          u8[at + 4] = hi;
-          u8[at + 5] = hi >>> 8;
-          u8[at + 6] = hi >>> 16;
-          u8[at + 7] = hi >>> 24;
+          u8[at + 4] = valueHi;
+          u8[at + 5] = valueHi >>> 8;
+          u8[at + 6] = valueHi >>> 16;
+          u8[at + 7] = valueHi >>> 24;
       }
       return;
     }
-    this.#scatter(addr, size, lo, hi);
+    this.#scatter(addr, size, valueLo, valueHi);
   }
 
   storeFloat32(value: number): void {

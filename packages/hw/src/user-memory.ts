@@ -62,7 +62,7 @@ class TaskMemory implements UserMemory {
   }
 
   /** Makes a task's memory with the kernel's end of it, which alone can reach the private fields. */
-  static createPort(ram: PhysicalMemory, handlers: UserMemoryHandlers): UserMemoryPort {
+  static createPort(this: void, ram: PhysicalMemory, handlers: UserMemoryHandlers): UserMemoryPort {
     const slow = new UserAccess(ram, handlers);
     const memory = new TaskMemory(slow);
     return {
