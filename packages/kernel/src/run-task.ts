@@ -20,6 +20,7 @@ export function runTurn(task: Task): void {
     if (!task.started) {
       task.started = true;
       const result: unknown = task.program!(task.os, ...task.argv);
+      if (kernel.panic !== null) throw kernel.panic;
       if (!isGenerator(result)) {
         finish(task, result);
         return;
@@ -27,7 +28,8 @@ export function runTurn(task: Task): void {
       task.generator = result;
     }
     const step = task.generator!.next();
-    // Whoever catches the end of its task gets here all the same.
+    // Whoever catches the end of its task, or of the machine, gets here all the same.
+    if (kernel.panic !== null) throw kernel.panic;
     if (task.isDead) return;
     if (step.done) {
       finish(task, step.value);
