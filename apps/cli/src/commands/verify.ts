@@ -3,7 +3,7 @@
  */
 import { readFileSync, statSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
-import { boot } from '@pagelab/kernel';
+import { boot, BufferPool } from '@pagelab/kernel';
 import type { MachineConfig } from '@pagelab/kernel';
 import type { Command } from 'commander';
 import { CaseFormatError, parseCases } from '../conformance/case.ts';
@@ -50,8 +50,9 @@ export function meetsNeeds(testCase: ConformanceCase, kernel: string): boolean {
 
 /** Runs cases, each on a machine of its own. */
 export function* verifyCases(cases: Iterable<ConformanceCase>, config: MachineConfig): Generator<CaseResult> {
+  const buffers = new BufferPool(1);
   for (const testCase of cases) {
-    const machine = boot(config);
+    const machine = boot(config, { buffers });
     yield runCase(testCase, machine);
     machine.dispose();
   }
