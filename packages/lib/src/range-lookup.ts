@@ -1,10 +1,13 @@
 import {
-  INNER_SHIFT, LEAF_LINKS, LEAF_MASK, LEAF_NEXT, LEAF_PREV, LEAF_SHIFT, RangePool, firstAboveInLeaf, firstAboveInNode,
+  INNER_SHIFT, LEAF_FLOOR, LEAF_LINKS, LEAF_MASK, LEAF_NEXT, LEAF_PREV, LEAF_SHIFT, RangePool,
+  firstAboveInLeaf, firstAboveInNode, isRightLeaf,
 } from './range-pool.ts';
 
 /** Trees from this height on keep hints: below it, going down is as fast as a hint. */
 const HINT_HEIGHT = 3;
 const HINTS_PER_LEAF = 4;
+/** Stretches of a single leaf that are given a hint before they are asked for: it may span the whole address space. */
+const MAX_STRETCHES = 64;
 /** One hint, at the first leaf there is: right or wrong, that shows. */
 const NO_HINTS = new Int32Array(1);
 
@@ -28,16 +31,12 @@ export class RangeLookup<T> extends RangePool<T> {
 
   /** Returns the position of the first range that ends above `addr`, -1 where there is none. */
   locate(addr: number): number {
-    if (addr >= this.top) return -1;
-    if (this.height < HINT_HEIGHT) return this.locateFromRoot(addr);
+    if (this.height < HINT_HEIGHT) return addr < this.top ? this.locateFromRoot(addr) : -1;
     const { hints, leafEnds } = this;
     // The low bits of the number of the stretch are its place among the hints.
-    const leaf = hints[(addr * this.hintScale) & (hints.length - 1)];
-    const base = leaf << LEAF_SHIFT;
+    const base = hints[Math.floor(addr * this.hintScale) & (hints.length - 1)] << LEAF_SHIFT;
     const position = firstAboveInLeaf(leafEnds, base, addr);
-    // It is right where a range of this leaf ends at or before `addr`, or starts there, and another ends above.
-    if (leafEnds[position] !== Infinity && (position > base || this.leafStarts[base] <= addr)) return position;
-    return this.locateBeside(leaf, addr);
+    return isRightLeaf(leafEnds, base, position, addr) ? position : this.locateBehind(base, addr);
   }
 
   /** Returns the position of the last range that starts below `addr`, -1 where there is none. */
@@ -93,40 +92,51 @@ export class RangeLookup<T> extends RangePool<T> {
   }
 
   /**
-   * As `locateFromRoot`, where the hint was `leaf` and did not show that it is right: looks at the leaves beside it,
-   * since a stretch may reach over two or lie before the first range of one, and else goes down and remembers the leaf.
+   * As `locate`, where the hint at the leaf at `base` was wrong: looks in the leaf behind, since a stretch may reach over
+   * two, and else goes down and remembers the leaf.
    */
-  private locateBeside(leaf: number, addr: number): number {
-    const { leafEnds, leafLinks } = this;
-    const base = leaf << LEAF_SHIFT;
-    const links = leaf * LEAF_LINKS;
-    const count = leafLinks[links];
-    if (count > 0 && leafEnds[base + count - 1] > addr) {
-      const before = leafLinks[links + LEAF_PREV];
-      if (before < 0 || leafEnds[(before << LEAF_SHIFT) + leafLinks[before * LEAF_LINKS] - 1] <= addr) return base;
-    } else if (count > 0) {
-      const behind = leafLinks[links + LEAF_NEXT];
-      const position = firstAboveInLeaf(leafEnds, behind << LEAF_SHIFT, addr);
-      if (leafEnds[position] !== Infinity) return position;
+  private locateBehind(base: number, addr: number): number {
+    if (addr >= this.top) return -1;
+    const behind = this.leafLinks[(base >>> LEAF_SHIFT) * LEAF_LINKS + LEAF_NEXT] << LEAF_SHIFT;
+    if (behind >= 0) {
+      const position = firstAboveInLeaf(this.leafEnds, behind, addr);
+      if (isRightLeaf(this.leafEnds, behind, position, addr)) return position;
     }
     const position = this.locateFromRoot(addr);
     if (this.hints.length < this.nrLeaves * HINTS_PER_LEAF) this.growHints();
-    this.hints[(addr * this.hintScale) & (this.hints.length - 1)] = position >>> LEAF_SHIFT;
+    this.hints[Math.floor(addr * this.hintScale) & (this.hints.length - 1)] = position >>> LEAF_SHIFT;
     return position;
   }
 
-  /** Makes room for hints, each for a stretch of about the HINTS_PER_LEAF-th part of the median leaf. */
+  /**
+   * Makes room for hints, each for a stretch of between an eighth and a quarter of the median leaf, and gives each leaf
+   * its own. Costs a pass over the leaves, each time their number has about doubled.
+   */
   private growHints(): void {
+    const { leafStarts, leafEnds, leafLinks, nrLeaves } = this;
     const spans: number[] = [];
-    const step = Math.max(1, Math.floor(this.nrLeaves / 63));
-    for (let leaf = 0; leaf < this.nrLeaves; leaf += step) {
+    const step = Math.max(1, Math.floor(nrLeaves / 63));
+    for (let leaf = 0; leaf < nrLeaves; leaf += step) {
+      const count = leafLinks[leaf * LEAF_LINKS];
       const base = leaf << LEAF_SHIFT;
-      const count = this.leafLinks[leaf * LEAF_LINKS];
-      if (this.leafEnds[base] !== Infinity) spans.push(this.leafEnds[base + count - 1] - this.leafStarts[base]);
+      if (count > 0) spans.push(leafEnds[base + count - 1] - leafStarts[base]);
     }
     spans.sort((a, b) => a - b);
     const span = spans[spans.length >> 1] ?? 1;
-    this.hintScale = 2 ** Math.ceil(Math.log2(HINTS_PER_LEAF / span));
-    this.hints = new Int32Array(2 ** Math.ceil(Math.log2(this.nrLeaves * HINTS_PER_LEAF + 1)));
+    const scale = 2 ** Math.ceil(Math.log2(HINTS_PER_LEAF / span));
+    const hints = new Int32Array(2 ** Math.ceil(Math.log2(nrLeaves * Math.max(HINTS_PER_LEAF, span * scale))));
+    for (let leaf = 0; leaf < nrLeaves; leaf++) {
+      const count = leafLinks[leaf * LEAF_LINKS];
+      if (count === 0) continue;
+      const base = leaf << LEAF_SHIFT;
+      // A stretch that begins in the leaf before is left to it: from there one looks behind.
+      const first = Math.floor(leafEnds[base + LEAF_FLOOR] * scale) + 1;
+      const last = Math.floor(leafEnds[base + count - 1] * scale);
+      for (let stretch = Math.max(first, last - MAX_STRETCHES); stretch <= last; stretch++) {
+        hints[stretch & (hints.length - 1)] = leaf;
+      }
+    }
+    this.hints = hints;
+    this.hintScale = scale;
   }
 }

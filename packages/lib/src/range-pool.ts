@@ -15,13 +15,16 @@ import { growColumn } from './columns.ts';
  *
  *     innerKids | innerLows | innerHighs | innerGaps                 innerCounts | count |
  *
- * Ends and highs of slots not in use are Infinity, and the last slot never is in use: a search needs no count.
+ * Ends and highs of slots not in use are Infinity, and the last slot never is in use: a search needs no count. The last
+ * end of a leaf holds its floor instead: where the leaf before ends, -Infinity in the first. So a leaf tells by itself
+ * whether it is the one for an address.
  */
 
 export const LEAF_SHIFT = 4;
 export const LEAF_SLOTS = 1 << LEAF_SHIFT;
 export const LEAF_MASK = LEAF_SLOTS - 1;
 export const LEAF_MAX = LEAF_SLOTS - 1;
+export const LEAF_FLOOR = LEAF_SLOTS - 1;
 export const LEAF_LINKS = 4;
 export const LEAF_NEXT = 1;
 export const LEAF_PREV = 2;
@@ -70,22 +73,24 @@ export class RangePool<T> {
     this.leafLinks[links] = 0;
     this.leafLinks[links + LEAF_NEXT] = -1;
     this.leafLinks[links + LEAF_PREV] = -1;
+    this.leafEnds[(leaf << LEAF_SHIFT) + LEAF_FLOOR] = -Infinity;
     return leaf;
   }
 
   /** Gives back an empty leaf and takes it out of the chain of leaves. */
   protected releaseLeaf(leaf: number): void {
-    const { leafLinks } = this;
+    const { leafEnds, leafLinks } = this;
     const links = leaf * LEAF_LINKS;
     const next = leafLinks[links + LEAF_NEXT];
     const prev = leafLinks[links + LEAF_PREV];
     if (next >= 0) leafLinks[next * LEAF_LINKS + LEAF_PREV] = prev;
     if (prev >= 0) leafLinks[prev * LEAF_LINKS + LEAF_NEXT] = next;
+    if (next >= 0) leafEnds[(next << LEAF_SHIFT) + LEAF_FLOOR] = leafEnds[(leaf << LEAF_SHIFT) + LEAF_FLOOR];
     leafLinks[links + LEAF_NEXT] = this.freeLeaf;
     this.freeLeaf = leaf;
   }
 
-  /** Puts a fresh leaf behind `leaf` in the chain of leaves. */
+  /** Puts a fresh leaf behind `leaf` in the chain of leaves. Its floor comes with the summary of `leaf`. */
   protected linkLeafAfter(leaf: number, fresh: number): void {
     const { leafLinks } = this;
     const next = leafLinks[leaf * LEAF_LINKS + LEAF_NEXT];
@@ -95,9 +100,10 @@ export class RangePool<T> {
     if (next >= 0) leafLinks[next * LEAF_LINKS + LEAF_PREV] = fresh;
   }
 
-  /** Puts a fresh leaf before `leaf` in the chain of leaves. */
+  /** Puts a fresh leaf before `leaf` in the chain of leaves. Its floor is that of `leaf` until then. */
   protected linkLeafBefore(leaf: number, fresh: number): void {
-    const { leafLinks } = this;
+    const { leafEnds, leafLinks } = this;
+    leafEnds[(fresh << LEAF_SHIFT) + LEAF_FLOOR] = leafEnds[(leaf << LEAF_SHIFT) + LEAF_FLOOR];
     const prev = leafLinks[leaf * LEAF_LINKS + LEAF_PREV];
     leafLinks[fresh * LEAF_LINKS + LEAF_NEXT] = leaf;
     leafLinks[fresh * LEAF_LINKS + LEAF_PREV] = prev;
@@ -232,6 +238,12 @@ export class RangePool<T> {
     this.innerCounts[target] = targetCount + nr;
   }
 
+  /** Tells the leaf behind `leaf` where this one ends. */
+  protected raiseFloor(leaf: number, high: number): void {
+    const next = this.leafLinks[leaf * LEAF_LINKS + LEAF_NEXT];
+    if (next >= 0) this.leafEnds[(next << LEAF_SHIFT) + LEAF_FLOOR] = high;
+  }
+
   /** Returns the widest gap between two neighbouring ranges of a leaf, 0 where there is none. */
   protected leafGap(leaf: number): number {
     const { leafStarts, leafEnds } = this;
@@ -265,7 +277,7 @@ export class RangePool<T> {
     let leaves = leavesInUse;
     for (let leaf = this.freeLeaf; leaf >= 0; leaf = this.leafLinks[leaf * LEAF_LINKS + LEAF_NEXT]!) {
       leaves++;
-      for (let slot = leaf << LEAF_SHIFT; slot < (leaf + 1) << LEAF_SHIFT; slot++) {
+      for (let slot = leaf << LEAF_SHIFT; slot < (leaf << LEAF_SHIFT) + LEAF_MAX; slot++) {
         const isEmpty = this.leafEnds[slot] === Infinity && this.values[slot] === undefined;
         bugOn(!isEmpty, 'range tree: free leaf is not empty');
       }
@@ -324,6 +336,15 @@ export function firstAboveInLeaf(ends: Float64Array, base: number, addr: number)
   at = (at + (+(ends[at + 3] <= addr) << 2)) | 0;
   at = (at + (+(ends[at + 1] <= addr) << 1)) | 0;
   return (at + +(ends[at] <= addr)) | 0;
+}
+
+/**
+ * Tells whether `position`, found in the leaf at `base`, is right for `addr`: no leaf before reaches over `addr`, and a
+ * range of this one does.
+ */
+export function isRightLeaf(ends: Float64Array, base: number, position: number, addr: number): boolean {
+  const end = ends[position];
+  return ends[base + LEAF_FLOOR] <= addr && end > addr && end < Infinity;
 }
 
 /** As {@link firstAboveInLeaf}, for the INNER_SLOTS of an inner node; four ways at a step is faster here. */

@@ -4,7 +4,7 @@ import { findGapAbove, findGapBelow } from './range-gap.ts';
 import { RangeLookup } from './range-lookup.ts';
 import {
   INNER_MAX, INNER_SHIFT, INNER_SLOTS, LEAF_LINKS, LEAF_MASK, LEAF_MAX, LEAF_SHIFT, LEAF_SLOTS, MAX_LEVELS,
-  firstAboveInLeaf, firstAboveInNode,
+  firstAboveInLeaf, firstAboveInNode, isRightLeaf,
 } from './range-pool.ts';
 import { validateRangeTree } from './range-validate.ts';
 
@@ -296,8 +296,8 @@ export class RangeTree<T> extends RangeLookup<T> {
     if (this.height === 0) return this.root;
     const finger = this.pathLeaf << LEAF_SHIFT;
     if (finger >= 0) {
-      const at = firstAboveInLeaf(this.leafEnds, finger, start);
-      if (this.leafEnds[at] !== Infinity && (at > finger || this.leafStarts[finger] <= start)) return this.pathLeaf;
+      const position = firstAboveInLeaf(this.leafEnds, finger, start);
+      if (isRightLeaf(this.leafEnds, finger, position, start)) return this.pathLeaf;
     }
     const { innerHighs, innerKids, innerCounts, pathNode, pathSlot } = this;
     let node = this.root;
@@ -317,7 +317,7 @@ export class RangeTree<T> extends RangeLookup<T> {
   /** Returns the position of the range in `leaf` that starts at `start`. */
   private positionIn(leaf: number, start: number): number {
     const position = firstAboveInLeaf(this.leafEnds, leaf << LEAF_SHIFT, start);
-    const isThere = this.leafEnds[position] !== Infinity && this.leafStarts[position] === start;
+    const isThere = (position & LEAF_MASK) < this.leafLinks[leaf * LEAF_LINKS] && this.leafStarts[position] === start;
     bugOn(!isThere, 'range tree: no range starts here');
     return position;
   }
@@ -357,6 +357,7 @@ export class RangeTree<T> extends RangeLookup<T> {
     if (newGap >= widest) gap = newGap;
     else if (oldGap >= widest) gap = this.leafGap(leaf);
     if (gap === widest && innerLows[at] === low && innerHighs[at] === high) return;
+    if (innerHighs[at] !== high) this.raiseFloor(leaf, high);
     innerLows[at] = low;
     innerHighs[at] = high;
     innerGaps[at] = gap;
@@ -388,6 +389,7 @@ export class RangeTree<T> extends RangeLookup<T> {
       low = this.leafStarts[base]!;
       high = this.leafEnds[base + this.leafLinks[child * LEAF_LINKS] - 1]!;
       gap = this.leafGap(child);
+      this.raiseFloor(child, high);
     } else {
       const base = child << INNER_SHIFT;
       low = innerLows[base]!;

@@ -1,6 +1,6 @@
 import { bugOn } from './assert.ts';
 import {
-  INNER_MAX, INNER_SHIFT, INNER_SLOTS, LEAF_LINKS, LEAF_MAX, LEAF_NEXT, LEAF_PREV, LEAF_SHIFT, LEAF_SLOTS,
+  INNER_MAX, INNER_SHIFT, INNER_SLOTS, LEAF_FLOOR, LEAF_LINKS, LEAF_MAX, LEAF_NEXT, LEAF_PREV, LEAF_SHIFT,
 } from './range-pool.ts';
 import type { RangeTree } from './range-tree.ts';
 
@@ -37,7 +37,8 @@ export function validateRangeTree(tree: RangeTree<unknown>): RangeCensus {
     lastLeaf = leaf;
     census.leaves++;
     let gap = 0;
-    for (let slot = base; slot < base + LEAF_SLOTS; slot++) {
+    bugOn(tree.leafEnds[base + LEAF_FLOOR] !== census.top, 'range tree: floor of a leaf is wrong');
+    for (let slot = base; slot < base + LEAF_MAX; slot++) {
       const start = tree.leafStarts[slot];
       const end = tree.leafEnds[slot];
       if (slot >= base + count) {
