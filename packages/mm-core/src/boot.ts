@@ -7,7 +7,7 @@ import type { BootLayout } from './mm-init.ts';
 import { LOCAL_DISTANCE, MemoryNode, REMOTE_DISTANCE, fallbackOrders } from './node.ts';
 import { PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PageFrames } from './page.ts';
 import type { PageAllocatorFactory } from './page-allocator.ts';
-import { Zone, setBits } from './zone.ts';
+import { Zone } from './zone.ts';
 
 /** What {@link bootZones} makes. */
 export interface BootedZones {
@@ -17,9 +17,12 @@ export interface BootedZones {
   readonly nodes: readonly MemoryNode[];
   /** All zones by node, ascending, empty ones included. */
   readonly zones: readonly Zone[];
-  /** Those with memory. */
+  /** Those with memory, the largest first. */
   readonly populated: readonly Zone[];
-  /** For each pageblock the position in `populated` of the zone it is in, 255 where it is in none or several. */
+  /**
+   * For each pageblock the position in `populated` of the zone it is in, 255 where it is in several. Where there is no memory
+   * it says nothing.
+   */
   readonly zoneOfBlock: Uint8Array;
 }
 
@@ -51,7 +54,7 @@ export function bootZones(
     options.memorylessFirst,
   );
   const nodes = layout.nodes.map((node, i) => new MemoryNode(node, distances[i], orders[i], zonesOf));
-  const populated = zones.filter((zone) => zone.present > 0);
+  const populated = zones.filter((zone) => zone.present > 0).sort((a, b) => b.spanned - a.spanned);
   handOver(layout, frames, populated);
   return { frames, blockTypes, nodes, zones, populated, zoneOfBlock: mapZones(populated, nrBlocks) };
 }
@@ -59,13 +62,9 @@ export function bootZones(
 /** Gives the zones what is not reserved. @linux mm/memblock.c:memblock_free_all */
 function handOver(layout: BootLayout, frames: PageFrames, zones: readonly Zone[]): void {
   const { memblock, maxPfn } = layout;
-  const { taken } = frames;
   frames.bootRanges = memblock.ownedRanges(maxPfn);
-  for (const { start, end } of frames.bootRanges) setBits(taken, start, end);
-  for (const { start, end, late } of memblock.reserved) if (late) setBits(taken, start, end);
-  setBits(taken, maxPfn, taken.length * 32);
   for (const zone of zones) {
-    for (const { start, end } of memblock.freeRanges(zone.startPfn, zone.endPfn)) zone.addManaged(start, end, false);
+    for (const { start, end } of memblock.freeRanges(zone.startPfn, zone.endPfn)) zone.addManaged(start, end);
   }
 }
 
@@ -80,15 +79,18 @@ export function freeInitmem(layout: BootLayout, zones: readonly Zone[]): void {
     for (const zone of zones) {
       const from = Math.max(start, zone.startPfn);
       const to = Math.min(end, zone.endPfn);
-      if (from < to) zone.addManaged(from, to, true);
+      if (from < to) zone.addManaged(from, to);
     }
   }
 }
 
+/** Position 0 stands where nothing is written, which so is most of the map: `zones` begins with the largest. */
 function mapZones(zones: readonly Zone[], nrBlocks: number): Uint8Array {
   bugOn(zones.length > 254, 'more zones than the pageblock map can name');
-  const map = new Uint8Array(nrBlocks).fill(255);
-  zones.forEach((zone, i) => map.fill(i, zone.startPfn >>> PAGEBLOCK_ORDER, Math.ceil(zone.endPfn / PAGEBLOCK_PAGES)));
+  const map = new Uint8Array(nrBlocks);
+  zones.forEach((zone, i) => {
+    if (i > 0) map.fill(i, zone.startPfn >>> PAGEBLOCK_ORDER, Math.ceil(zone.endPfn / PAGEBLOCK_PAGES));
+  });
   // A pageblock in which two zones meet is in neither.
   for (const zone of zones) {
     const first = zone.startPfn >>> PAGEBLOCK_ORDER;

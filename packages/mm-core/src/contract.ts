@@ -19,13 +19,12 @@ function makeZone(factory: PageAllocatorFactory, ranges: readonly FrameRange[]):
   const startPfn = ranges[0]?.start ?? 1;
   const endPfn = ranges.at(-1)?.end ?? 1;
   const frames = new PageFrames(endPfn + 1);
-  frames.taken.fill(-1);
   const blockTypes = new Uint8Array(Math.ceil(endPfn / PAGEBLOCK_PAGES)).fill(MIGRATE_MOVABLE);
   const present = ranges.reduce((pages, { start, end }) => pages + end - start, 0);
   const shape = { nid: 0, index: 0, kind: ZONE_NORMAL, startPfn, endPfn, present };
   const zone = new Zone(shape, frames, blockTypes, { nrCpus: 1, nrZones: 1, pageAllocator: factory, onFallback: () => {} });
   typesOf.set(zone, blockTypes);
-  for (const { start, end } of ranges) zone.addManaged(start, end, true);
+  for (const { start, end } of ranges) zone.addManaged(start, end);
   return zone;
 }
 

@@ -1,6 +1,5 @@
 import type { MemoryNode } from './node.ts';
-import type { PageFrames } from './page.ts';
-import { PerCpuPages } from './pcp.ts';
+import { PcpList, PerCpuPages } from './pcp.ts';
 import { PGALLOC_OF_ZONE } from './vmstat.ts';
 import type { Zone } from './zone.ts';
 
@@ -8,16 +7,18 @@ import type { Zone } from './zone.ts';
 export interface FastSlot {
   /** The preferred zone. */
   readonly zone: Zone;
-  /** Its lists on this CPU; for ever empty where the allocation must not take the short way. */
+  /** Its lists on this CPU. */
   readonly pcp: PerCpuPages;
-  readonly list: number;
+  /** The list of the migrate type; for ever empty where the allocation must not take the short way. */
+  readonly list: PcpList;
   /** The event that counts it. */
   readonly event: number;
 }
 
 /** The slots of all CPUs: row `cpu * 32 + low five bits`. A node without memory has to take the long way. */
-export function fastSlots(gfpTable: Int8Array, nodes: readonly MemoryNode[], cpuNode: Int32Array, frames: PageFrames): FastSlot[] {
-  const nobody = new PerCpuPages(frames);
+export function fastSlots(gfpTable: Int8Array, nodes: readonly MemoryNode[], cpuNode: Int32Array): FastSlot[] {
+  const nobody = new PerCpuPages();
+  const empty = new PcpList();
   const anyZone = nodes[0].zones[0];
   const slots: FastSlot[] = [];
   for (let cpu = 0; cpu < cpuNode.length; cpu++) {
@@ -25,8 +26,8 @@ export function fastSlots(gfpTable: Int8Array, nodes: readonly MemoryNode[], cpu
     for (let low = 0; low < 32; low++) {
       const kind = gfpTable[low];
       const zone = kind < 0 ? undefined : node.zonelists[kind & 7][0];
-      if (zone === undefined || zone.nid !== node.nid) slots.push({ zone: anyZone, pcp: nobody, list: 0, event: 0 });
-      else slots.push({ zone, pcp: zone.pcp[cpu], list: kind >> 3, event: PGALLOC_OF_ZONE[zone.kind] });
+      if (zone === undefined || zone.nid !== node.nid) slots.push({ zone: anyZone, pcp: nobody, list: empty, event: 0 });
+      else slots.push({ zone, pcp: zone.pcp[cpu], list: zone.pcp[cpu].lists[kind >> 3], event: PGALLOC_OF_ZONE[zone.kind] });
     }
   }
   return slots;

@@ -134,7 +134,7 @@ export { NODE_STAT, NODE_STAT_NAMES, VM_EVENT, VM_EVENT_NAMES, ZONE_STAT, ZONE_S
 export { WMARK_HIGH, WMARK_LOW, WMARK_MIN, WMARK_PROMO } from './alloc-flags.ts';
 export { Zone } from './zone.ts';
 export type { ZoneShape } from './zone.ts';
-export { PerCpuPages } from './pcp.ts';
+export { PcpList, PerCpuPages } from './pcp.ts';
 export { LOCAL_DISTANCE, MemoryNode, REMOTE_DISTANCE, fallbackOrders } from './node.ts';
 export type { BootLayout, KernelVersion, NodeConfig, NodeShape } from './mm-init.ts';
 export type { MovableRequest } from './movable-zone.ts';

@@ -169,14 +169,14 @@ function reserveEarly(memblock: Memblock, nodes: readonly NodeShape[], kernel: K
   const tables = hashTablePages(memory);
   const early = size.early + size.perCpu * (nrCpus - 1) + tables + (above4G ? SWIOTLB_SLOT_PAGES : 0);
   placeImage(memblock, size, early + memmapPages.reduce((sum, pages) => sum + pages, 0));
-  // Top down, as memblock does: the initial file system, then what describes each node's memory, then all else.
-  memblock.allocTopDown(size.initrd, 0, maxPfn, OWNER_KERNEL_DATA, true);
+  // Top down, as memblock does: what describes each node's memory, then all else, and last what is given back.
   nodes.forEach(({ ranges }, i) => {
     const first = ranges[0]?.start ?? 0;
     const placed = memblock.allocTopDown(memmapPages[i], first, ranges.at(-1)?.end ?? 0, OWNER_MEMMAP);
     if (placed < memmapPages[i]) memblock.allocTopDown(memmapPages[i] - placed, 0, maxPfn, OWNER_MEMMAP);
   });
   memblock.allocTopDown(early, FIRST_MIB, maxPfn, OWNER_KERNEL_DATA);
+  memblock.allocTopDown(size.initrd, FIRST_MIB, maxPfn, OWNER_KERNEL_DATA, true);
   if (above4G) memblock.allocTopDown(SWIOTLB_PAGES, FIRST_MIB, FOUR_GIB, OWNER_KERNEL_DATA);
 }
 

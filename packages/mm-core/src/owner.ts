@@ -59,10 +59,9 @@ export interface OwnedRange {
   readonly owner: number;
 }
 
-/** Tells who has a frame. Costs a few loads; a binary search for frames that never were the page allocator's. */
+/** Tells who has a frame. Costs a few loads, and a binary search where nobody refers to it. */
 export function frameOwner(frames: PageFrames, pfn: Pfn): number {
   if (!(pfn >= 0 && pfn < frames.nrFrames)) return OWNER_HOLE;
-  if ((frames.taken[pfn >>> 5] & (1 << (pfn & 31))) === 0) return OWNER_FREE;
   const head = compoundHead(frames, pfn);
   if (frames.refcount[head] === 0) return bootOwner(frames.bootRanges, pfn);
   const flags = frames.flags[head];
@@ -73,7 +72,7 @@ export function frameOwner(frames: PageFrames, pfn: Pfn): number {
   return (flags & PG_KERNEL_CODE) !== 0 ? OWNER_KERNEL_CODE : OWNER_KERNEL_DATA;
 }
 
-/** The owner since boot; free where the frame is the page allocator's, as those on per-CPU lists are. */
+/** The owner since boot; free where the frame is the page allocator's. */
 function bootOwner(ranges: readonly OwnedRange[], pfn: Pfn): number {
   let low = 0;
   let high = ranges.length;

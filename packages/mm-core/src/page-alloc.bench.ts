@@ -7,6 +7,9 @@ import { PhysicalMemory, Smp, VirtualClock, firmwareMemoryMap } from '@pagelab/h
 import { TraceRing } from '@pagelab/lib';
 import { GFP_HIGHUSER_MOVABLE, GFP_KERNEL, PageAlloc } from './index.ts';
 
+declare const console: { log(line: string): void };
+declare const performance: { now(): number };
+
 const MIB = 0x100000;
 /** Repetitions within a measured call, so that the clock's steps do not count. */
 const BATCH = 10_000;
@@ -86,4 +89,4 @@ bootTime(1024);
 const small = bootTime(1024);
 const large = bootTime(1024 * 1024);
 console.log(`boot of 1 GiB ${small.toFixed(2)} ms, of 1 TiB ${large.toFixed(2)} ms: ${(large / small).toFixed(1)} x`);
-if (kept === 0.5) console.log(kept);
+if (kept === 0.5) console.log(String(kept));

@@ -197,7 +197,7 @@ export class PageAlloc {
     this.#cpuNode = new Int32Array(nrCpus);
     for (const { nid, cpus } of this.nodes) for (const cpu of cpus) if (cpu < nrCpus) this.#cpuNode[cpu] = nid;
     this.#gfpTable = gfpTable(zoneLayout.kinds);
-    this.#fast = fastSlots(this.#gfpTable, this.nodes, this.#cpuNode, this.frames);
+    this.#fast = fastSlots(this.#gfpTable, this.nodes, this.#cpuNode);
     const recent = kernel !== '6.1';
     this.sysctl = new PageAllocSysctl(this.nodes, nrCpus, zoneLayout.lowmemReserveRatio, {
       movableLikeHighmem: recent,
@@ -229,23 +229,20 @@ export class PageAlloc {
     // The usual case, which agrees with what follows from allocPagesNode(): memory is plentiful, and the list is not empty.
     const slot = this.#fast[(this.#smp.processorId << 5) | (gfp & 31)];
     const { pcp, list } = slot;
-    const pfn = pcp.head[list];
     if (
-      pfn === 0 ||
+      list.count === 0 ||
       !slot.zone.plenty ||
       this.#trace.enabled ||
       (this.currentFlags | this.atomicDepth | (gfp & ~__GFP_BITS_MASK)) !== 0
     ) {
       return this.allocPagesNode(this.#cpuNode[this.#smp.processorId], gfp, 0);
     }
-    pcp.takeFirst(list, pfn);
+    const pfn = list.pop();
+    pcp.count--;
+    pcp.freeCount >>= 1;
+    pcp.hits++;
     this.events[slot.event]++;
-    const { vmStat } = slot.zone;
-    vmStat[NUMA_HIT]++;
-    vmStat[NUMA_LOCAL]++;
-    if ((this.#flags[pfn] | this.#refcount[pfn] | this.#mapcount[pfn] | this.#mapping[pfn]) !== 0) {
-      badPage(this.frames, pfn, 'allocated');
-    }
+    if ((this.#flags[pfn] | this.#refcount[pfn]) !== 0) badPage(this.frames, pfn, 'allocated');
     this.#refcount[pfn] = 1;
     this.#private[pfn] = 0;
     this.#clock.advance(this.#allocCost);
@@ -346,10 +343,10 @@ export class PageAlloc {
   freePage(pfn: Pfn): void {
     const head = this.#flags[pfn];
     if (this.#refcount[pfn] !== 1 || (head & FREE_NEEDS_CARE) !== 0 || this.#mapcount[pfn] !== 0 || this.#trace.enabled) {
-      this.freePages(pfn, 0);
+      this.#dropReference(pfn, 0);
       return;
     }
-    // The usual case of what follows from freePages(): the last reference to a page nobody maps.
+    // The usual case of what follows from that: the last reference to a page nobody maps.
     if (this.#mapping[pfn] !== 0) {
       if ((head & PG_ANON) === 0) badPage(this.frames, pfn, 'freed');
       this.#mapping[pfn] = 0;
@@ -365,23 +362,15 @@ export class PageAlloc {
     this.#clock.advance(this.#allocCost);
     this.events[PGFREE]++;
     const cpu = this.#smp.processorId;
-    if (!zone.pcp[cpu].pushPage(type, pfn)) this.#commit(zone, cpu, type, 0);
+    const pcp = zone.pcp[cpu];
+    pcp.lists[type].push(pfn);
+    if (!pcp.pushed()) this.#commit(zone, cpu, type, 0);
   }
 
   /** Drops a reference to a block and frees it at the last. @linux mm/page_alloc.c:__free_pages */
   freePages(pfn: Pfn, order: number): void {
-    const refcount = this.#refcount;
-    const references = refcount[pfn];
-    if (!(references > 0)) badPage(this.frames, pfn, 'freed, but is not in use');
-    refcount[pfn] = references - 1;
-    if (references === 1) this.#freeFrozen(pfn, order);
-    else if (order > 0 && (this.#flags[pfn] & PG_HEAD) === 0) {
-      // Somebody else looks at the first frame: that one stays until they are done, and the rest goes now.
-      const allocated = blockOrder(this.frames, pfn);
-      if (allocated !== order) badPage(this.frames, pfn, `freed with order ${order}, but allocated with ${allocated}`);
-      splitTails(this.frames, pfn, order);
-      for (let o = order - 1; o >= 0; o--) this.#freeFrozen(pfn + (1 << o), o);
-    }
+    if (order === 0) this.freePage(pfn);
+    else this.#dropReference(pfn, order);
   }
 
   /** Frees a block by its address in the direct map; 0 is ignored. @linux mm/page_alloc.c:free_pages */
@@ -557,17 +546,34 @@ export class PageAlloc {
   /** @linux mm/page_alloc.c:__rmqueue_pcplist */
   #rmqueuePcplist(zone: Zone, order: number, migratetype: number, allocFlags: number): Pfn {
     const pcp = zone.pcp[this.#smp.processorId];
-    const list = pcpIndex(migratetype, order);
+    const list = pcp.lists[pcpIndex(migratetype, order)];
     pcp.freeCount >>= 1;
-    if (pcp.head[list] === 0) rmqueueBulk(zone, pcp, order, migratetype, allocFlags);
-    if (pcp.head[list] === 0) return -1;
+    if (list.count === 0) {
+      zone.addHits(pcp);
+      rmqueueBulk(zone, pcp, order, migratetype, allocFlags);
+      if (list.count === 0) return -1;
+    }
     pcp.count -= 1 << order;
-    return pcp.pop(list);
+    return list.pop();
   }
 
   #zero(pfn: Pfn, pages: number): void {
     for (let i = 0; i < pages; i++) this.#ram.zeroFrame(pfn + i);
     this.#clock.advance(this.#costs.zeroPage * pages);
+  }
+
+  #dropReference(pfn: Pfn, order: number): void {
+    const references = this.#refcount[pfn];
+    if (!(references > 0)) badPage(this.frames, pfn, 'freed, but is not in use');
+    this.#refcount[pfn] = references - 1;
+    if (references === 1) this.#freeFrozen(pfn, order);
+    else if (order > 0 && (this.#flags[pfn] & PG_HEAD) === 0) {
+      // Somebody else looks at the first frame: that one stays until they are done, and the rest goes now.
+      const allocated = blockOrder(this.frames, pfn);
+      if (allocated !== order) badPage(this.frames, pfn, `freed with order ${order}, but allocated with ${allocated}`);
+      splitTails(this.frames, pfn, order);
+      for (let o = order - 1; o >= 0; o--) this.#freeFrozen(pfn + (1 << o), o);
+    }
   }
 
   /** Checks and cleans a block that nobody refers to, and puts it where free pages go. @linux mm/page_alloc.c:__free_frozen_pages */
@@ -596,17 +602,17 @@ export class PageAlloc {
     }
     const cpu = this.#smp.processorId;
     const pcp = zone.pcp[cpu];
-    const list = pcpIndex(type, order);
-    pcp.push(list, pfn);
+    const index = pcpIndex(type, order);
+    pcp.lists[index].push(pfn);
     pcp.count += 1 << order;
-    this.#commit(zone, cpu, list, order);
+    this.#commit(zone, cpu, index, order);
   }
 
   /** Gives pages back where a CPU has more than it should, after one more was freed. */
-  #commit(zone: Zone, cpu: number, list: number, order: number): void {
+  #commit(zone: Zone, cpu: number, index: number, order: number): void {
     const toFree = zone.pcp[cpu].pagesToFree(order, zone.belowHigh, zone.reclaimActive);
     if (toFree === 0) return;
-    this.#drain(zone, cpu, toFree, list);
+    this.#drain(zone, cpu, toFree, index);
     if (zone.belowHigh && zone.watermarkOk(0, zone.wmarkPages(WMARK_HIGH), 0, 0, zone.nrFree)) zone.belowHigh = false;
   }
 

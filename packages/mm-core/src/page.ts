@@ -151,8 +151,8 @@ export class PageFrames {
   readonly private: Int32Array;
   /**
    * Bit `pfn & 31` of word `pfn >>> 5` is 0 while the zone's page allocator has the frame, and 1 while it has not: it is
-   * in use, on a per-CPU list, reserved at boot, or no memory at all. Kept by the zone, which so can tell what an
-   * allocator may answer.
+   * in use or on a per-CPU list, or it was reserved at boot and lies between frames of the page allocator. Kept by the zone,
+   * which so can tell what an allocator may answer.
    */
   readonly taken: Int32Array;
   /** Frames that never were the page allocator's, ascending: their rows stay zero. Set at boot. */

@@ -17,12 +17,12 @@ const BULK_FLAGS = ALLOC_CMA | ALLOC_NOFRAGMENT | ALLOC_KSWAPD;
  * @linux mm/page_alloc.c:rmqueue_bulk
  */
 export function rmqueueBulk(zone: Zone, pcp: PerCpuPages, order: number, migratetype: number, allocFlags: number): void {
-  const index = pcpIndex(migratetype, order);
+  const list = pcp.lists[pcpIndex(migratetype, order)];
   const batch = pcp.refillBatch(order, zone.belowHigh);
   for (let i = 0; i < batch; i++) {
     const pfn = zone.take(order, migratetype, allocFlags & BULK_FLAGS);
     if (pfn < 0) return;
-    pcp.append(index, pfn);
+    list.append(pfn);
     pcp.count += 1 << order;
   }
 }
@@ -45,10 +45,11 @@ export function freePcppagesBulk(
   let left = Math.min(pages, pcp.count);
   let index = first;
   while (left > 0) {
-    while (pcp.head[index] === 0) index = index + 1 === NR_PCP_LISTS ? 0 : index + 1;
+    while (pcp.lists[index].count === 0) index = index + 1 === NR_PCP_LISTS ? 0 : index + 1;
+    const list = pcp.lists[index];
     const order = pcpOrder(index);
-    while (left > 0 && pcp.head[index] !== 0) {
-      const pfn = pcp.shift(index);
+    while (left > 0 && list.count > 0) {
+      const pfn = list.shift();
       const type = blockTypes[pfn >>> PAGEBLOCK_ORDER];
       left -= 1 << order;
       pcp.count -= 1 << order;

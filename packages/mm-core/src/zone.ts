@@ -77,7 +77,7 @@ export class Zone {
   boostedWatermark = false;
   /** kswapd is balancing it. @linux include/linux/mmzone.h:ZONE_RECLAIM_ACTIVE */
   reclaimActive = false;
-  /** Counters by ZONE_STAT; those of free pages are kept elsewhere, see {@link state}. */
+  /** Counters by ZONE_STAT, as far as they are not kept elsewhere: read them through {@link state}. */
   readonly vmStat = new Float64Array(ZONE_STAT_NAMES.length);
   /** By CPU number. */
   readonly pcp: readonly PerCpuPages[];
@@ -91,6 +91,9 @@ export class Zone {
   readonly #frames: PageFrames;
   readonly #blockTypes: Uint8Array;
   readonly #managedRanges: FrameRange[] = [];
+  /** First managed frame, and one past the last: outside of them nothing is marked as taken. */
+  #firstManaged = 0;
+  #endManaged = 0;
 
   constructor(
     shape: ZoneShape,
@@ -114,7 +117,7 @@ export class Zone {
     this.lowmemReserve = new Int32Array(options.nrZones);
     this.#frames = frames;
     this.#blockTypes = blockTypes;
-    this.pcp = shape.present === 0 ? [] : Array.from({ length: options.nrCpus }, () => new PerCpuPages(frames));
+    this.pcp = shape.present === 0 ? [] : Array.from({ length: options.nrCpus }, () => new PerCpuPages());
     const { startPfn, endPfn } = this;
     this.allocator = options.pageAllocator.create({
       frames,
@@ -139,9 +142,19 @@ export class Zone {
         return this.nrFreeBlocks(MAX_PAGE_ORDER) * (1 << MAX_PAGE_ORDER) + this.nrFreeBlocks(PAGEBLOCK_ORDER) * (1 << PAGEBLOCK_ORDER);
       case ZONE_STAT.NR_FREE_CMA_PAGES:
         return this.nrFreeCma;
+      case ZONE_STAT.NUMA_HIT:
+      case ZONE_STAT.NUMA_LOCAL:
+        return this.pcp.reduce((hits, pcp) => hits + pcp.hits, this.vmStat[item]);
       default:
         return this.vmStat[item];
     }
+  }
+
+  /** Adds the allocations that a CPU made the short way to the counters. */
+  addHits(pcp: PerCpuPages): void {
+    this.vmStat[ZONE_STAT.NUMA_HIT] += pcp.hits;
+    this.vmStat[ZONE_STAT.NUMA_LOCAL] += pcp.hits;
+    pcp.hits = 0;
   }
 
   /** Free blocks of an order. @linux include/linux/mmzone.h:free_area.nr_free */
@@ -163,23 +176,29 @@ export class Zone {
     return this.#managedRanges;
   }
 
-  /**
-   * Hands RAM of the zone to its page allocator.
-   *
-   * @param reserved whether it was reserved before, and so counts as taken
-   * @linux mm/page_alloc.c:adjust_managed_page_count
-   */
-  addManaged(start: Pfn, end: Pfn, reserved: boolean): void {
+  /** Hands RAM of the zone to its page allocator. @linux mm/page_alloc.c:adjust_managed_page_count */
+  addManaged(start: Pfn, end: Pfn): void {
     bugOn(start < this.startPfn || end > this.endPfn, 'zone: memory of another zone');
     if (start === end) return;
-    if (reserved) clearBits(this.#frames.taken, start, end);
+    const { taken } = this.#frames;
+    if (this.managed === 0) {
+      this.#firstManaged = start;
+      this.#endManaged = end;
+    } else if (start >= this.#endManaged) {
+      setBits(taken, this.#endManaged, start);
+      this.#endManaged = end;
+    } else if (end <= this.#firstManaged) {
+      setBits(taken, end, this.#firstManaged);
+      this.#firstManaged = start;
+    } else {
+      bugOn(countBits(taken, start, end) !== end - start, 'zone: memory handed over twice');
+      clearBits(taken, start, end);
+    }
     const pages = end - start;
     this.managed += pages;
     this.nrFree += pages;
-    const last = this.#managedRanges.at(-1);
-    if (last !== undefined && last.end === start) this.#managedRanges[this.#managedRanges.length - 1] = { start: last.start, end };
-    else this.#managedRanges.push({ start, end });
-    this.#managedRanges.sort((a, b) => a.start - b.start);
+    this.#managedRanges.push({ start, end });
+    this.#managedRanges.sort((x, y) => x.start - y.start);
     this.allocator.addRange(start, end);
   }
 
@@ -196,7 +215,7 @@ export class Zone {
     if (pfn < 0) return -1;
     const { taken } = this.#frames;
     const pages = 1 << order;
-    if (pfn < this.startPfn || pfn + pages > this.endPfn) return this.#refuse(pfn, order, 'not of this zone');
+    if (pfn < this.#firstManaged || pfn + pages > this.#endManaged) return this.#refuse(pfn, order, 'not of this zone');
     if ((pfn & (pages - 1)) !== 0) return this.#refuse(pfn, order, 'not aligned');
     if (order < 5) {
       const bits = ((1 << pages) - 1) << (pfn & 31);
@@ -313,7 +332,7 @@ export class Zone {
    */
   validate(): void {
     const { allocator, name } = this;
-    const { taken, refcount, flags, next, prev } = this.#frames;
+    const { taken, refcount, flags, mapcount, mapping } = this.#frames;
     allocator.validate();
     bugOn(allocator.nrFree !== this.nrFree, `zone ${name}: ${this.nrFree} pages free, but its allocator has ${allocator.nrFree}`);
     const blocks = new Float64Array(NR_PAGE_ORDERS);
@@ -340,21 +359,22 @@ export class Zone {
     for (let order = 0; order < NR_PAGE_ORDERS; order++) {
       bugOn(this.nrFreeBlocks(order) !== blocks[order], `zone ${name}: blocks of order ${order} miscounted`);
     }
+    const seen = new Set<Pfn>();
     for (const pcp of this.pcp) {
       let pages = 0;
-      for (let list = 0; list < NR_PCP_LISTS; list++) {
-        const order = pcpOrder(list);
-        let before = 0;
-        for (let pfn = pcp.head[list]; pfn !== 0; pfn = next[pfn]) {
-          bugOn(prev[pfn] !== before, `zone ${name}: per-CPU list ${list} is broken at frame ${pfn}`);
+      for (let index = 0; index < NR_PCP_LISTS; index++) {
+        const order = pcpOrder(index);
+        const list = pcp.lists[index];
+        for (let i = 0; i < list.count; i++) {
+          const pfn = list.at(i);
           bugOn(pfn < this.startPfn || pfn >= this.endPfn, `zone ${name}: frame ${pfn} of another zone on a per-CPU list`);
           bugOn(countBits(taken, pfn, pfn + (1 << order)) !== 1 << order, `zone ${name}: frame ${pfn} is free twice`);
-          bugOn(refcount[pfn] !== 0 || flags[pfn] !== 0, `zone ${name}: frame ${pfn} on a per-CPU list is in use`);
-          before = pfn;
-          pages += 1 << order;
-          bugOn(pages > pcp.count, `zone ${name}: more pages on per-CPU lists than counted`);
+          const state = refcount[pfn] | flags[pfn] | mapcount[pfn] | mapping[pfn];
+          bugOn(state !== 0, `zone ${name}: frame ${pfn} on a per-CPU list is in use`);
+          bugOn(seen.has(pfn), `zone ${name}: frame ${pfn} is on two per-CPU lists`);
+          seen.add(pfn);
         }
-        bugOn(pcp.tail[list] !== before, `zone ${name}: tail of per-CPU list ${list} is not its last block`);
+        pages += list.count << order;
       }
       bugOn(pages !== pcp.count, `zone ${name}: ${pages} pages on per-CPU lists, but ${pcp.count} counted`);
     }
@@ -395,7 +415,7 @@ export function countBits(words: Int32Array, from: number, to: number): number {
 }
 
 /** Sets the bits of `[from, to)`. */
-export function setBits(words: Int32Array, from: number, to: number): void {
+function setBits(words: Int32Array, from: number, to: number): void {
   if (from >= to) return;
   const first = from >>> 5;
   const last = (to - 1) >>> 5;
