@@ -10,8 +10,11 @@ import { PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED } from '@pagelab/mm-core';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
 import { PteTableWalk, allocPte } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
-import { VM_MAYWRITE, VM_MIXEDMAP, VM_PFNMAP, VM_SHARED, VM_UFFD_WP } from './vma.ts';
+import { VM_MAYBE_GUARD, VM_MAYWRITE, VM_MIXEDMAP, VM_PFNMAP, VM_SHARED, VM_UFFD_WP } from './vma.ts';
 import type { VmArea } from './vma.ts';
+
+/** Mappings whose entries say what nothing else does. @linux include/linux/mm.h:VM_COPY_ON_FORK */
+const VM_COPY_ON_FORK = VM_PFNMAP | VM_MIXEDMAP | VM_UFFD_WP | VM_MAYBE_GUARD;
 
 /** Whether writes to the mapping's pages stay its own. @linux include/linux/mm.h:is_cow_mapping */
 export function isCowMapping(vmFlags: number): boolean {
@@ -20,7 +23,7 @@ export function isCowMapping(vmFlags: number): boolean {
 
 /** Whether a child needs a mapping's entries, or finds its pages by itself. @linux mm/memory.c:vma_needs_copy */
 function needsCopy(src: VmArea): boolean {
-  return (src.flags & (VM_PFNMAP | VM_MIXEDMAP | VM_UFFD_WP)) !== 0 || src.anonVma !== null;
+  return (src.flags & VM_COPY_ON_FORK) !== 0 || src.anonVma !== null;
 }
 
 /**

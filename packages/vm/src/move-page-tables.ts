@@ -5,13 +5,24 @@ import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_SOFT_DIRTY_HI } from '@pagelab/hw';
 import type { MmStruct } from './mm-struct.ts';
-import { PMD_SIZE, PUD_SIZE, allocPmd, allocPteBelow, findPmd, nextBoundary, tableBelow } from './pgtable.ts';
+import type { MmuGather } from './mmu-gather.ts';
+import {
+  PMD_SIZE,
+  PUD_SIZE,
+  allocPmd,
+  allocPteBelow,
+  allocPud,
+  findPmd,
+  findPud,
+  nextBoundary,
+  tableBelow,
+} from './pgtable.ts';
 import { PTE_MAPS } from './pte.ts';
 import type { VmArea } from './vma.ts';
 
 /**
  * Moves the entries of `length` bytes from `oldAddr` in `oldVma` to `newAddr` in `newVma`, where nothing is mapped yet.
- * Both mappings show the same page offsets. A last-level table that is moved whole is hung over, not copied.
+ * Both mappings show the same page offsets. A table that is moved whole is hung over, not copied.
  *
  * @returns bytes moved: `length`, or less where there was no memory for a table; all beyond is where it was
  * @linux mm/mremap.c:move_page_tables
@@ -25,41 +36,73 @@ export function movePageTables(
 ): number {
   const { mm } = oldVma;
   const { ram, gather } = mm.vm;
+  const { i32 } = ram;
   const end = oldAddr + length;
   const delta = newAddr - oldAddr;
-  gather.begin(mm);
   let addr = oldAddr;
+  if (canAlign(oldVma, oldAddr, newVma, newAddr, length)) addr -= oldAddr % PMD_SIZE;
+  gather.begin(mm);
   while (addr < end) {
-    const oldPmd = findPmd(mm, addr);
-    // No table above means that a whole GiB of the old range is empty.
-    const extent = Math.min(
-      end,
-      nextBoundary(addr, oldPmd < 0 ? PUD_SIZE : PMD_SIZE),
-      oldPmd < 0 ? Infinity : nextBoundary(addr + delta, PMD_SIZE) - delta,
-    );
-    if (oldPmd >= 0 && ram.i32[oldPmd] !== 0) {
-      const newPmd = allocPmd(mm, addr + delta);
-      if (newPmd < 0) break;
-      if (extent - addr === PMD_SIZE && delta % PMD_SIZE === 0 && ram.i32[newPmd] === 0) {
-        moveTable(mm, oldPmd, newPmd);
-      } else if (!moveEntries(mm, oldPmd, newPmd, addr, addr + delta, (extent - addr) / PAGE_SIZE)) {
-        break;
+    let extent = extentOf(addr, delta, end, PUD_SIZE);
+    const oldPud = findPud(mm, addr);
+    if (oldPud >= 0 && i32[oldPud] !== 0) {
+      const newPud = allocPud(mm, addr + delta);
+      if (newPud < 0) break;
+      if (extent === PUD_SIZE && i32[newPud] === 0) {
+        moveTable(i32, oldPud, newPud);
+        gather.noteRange(addr, addr + extent);
+      } else {
+        extent = extentOf(addr, delta, end, PMD_SIZE);
+        if (!moveBelowPud(gather, mm, addr, addr + delta, extent)) break;
       }
-      gather.noteRange(addr, extent);
     }
-    addr = extent;
+    addr += extent;
   }
   gather.finish();
-  return addr - oldAddr;
+  return Math.max(0, addr - oldAddr);
 }
 
-/** @linux mm/mremap.c:move_normal_pmd */
-function moveTable(mm: MmStruct, oldPmd: number, newPmd: number): void {
+/** Bytes from `addr` to the end of the range, or of the entry of `size` bytes on either side. @linux mm/mremap.c:get_extent */
+function extentOf(addr: VirtAddr, delta: number, end: VirtAddr, size: number): number {
+  return Math.min(end, nextBoundary(addr, size), nextBoundary(addr + delta, size) - delta) - addr;
+}
+
+/**
+ * Whether a move that begins inside a last-level table may begin at the table's start instead: nothing else is mapped
+ * there on either side, so that the table can be moved whole.
+ *
+ * @linux mm/mremap.c:can_realign_addr
+ */
+function canAlign(oldVma: VmArea, oldAddr: VirtAddr, newVma: VmArea, newAddr: VirtAddr, length: number): boolean {
+  const offset = oldAddr % PMD_SIZE;
+  if (offset === 0 || newAddr % PMD_SIZE !== offset || length < PMD_SIZE - offset) return false;
+  return startsTable(oldVma, oldAddr) && startsTable(newVma, newAddr);
+}
+
+/** Whether `addr` is where its mapping starts, and the first that is mapped in its last-level table. @linux mm/mremap.c:can_align_down */
+function startsTable(vma: VmArea, addr: VirtAddr): boolean {
+  return vma.start === addr && !vma.mm.vmas.overlaps(addr - (addr % PMD_SIZE), addr);
+}
+
+/** Moves up to 2 MiB that lie below one third-level entry on either side; false without memory for a table. */
+function moveBelowPud(gather: MmuGather, mm: MmStruct, oldAddr: VirtAddr, newAddr: VirtAddr, extent: number): boolean {
   const { i32 } = mm.vm.ram;
-  i32[newPmd] = i32[oldPmd];
-  i32[newPmd + 1] = i32[oldPmd + 1];
-  i32[oldPmd] = 0;
-  i32[oldPmd + 1] = 0;
+  const oldPmd = findPmd(mm, oldAddr);
+  if (i32[oldPmd] === 0) return true;
+  const newPmd = allocPmd(mm, newAddr);
+  if (newPmd < 0) return false;
+  if (extent === PMD_SIZE && i32[newPmd] === 0) moveTable(i32, oldPmd, newPmd);
+  else if (!moveEntries(mm, oldPmd, newPmd, oldAddr, newAddr, extent / PAGE_SIZE)) return false;
+  gather.noteRange(oldAddr, oldAddr + extent);
+  return true;
+}
+
+/** @linux mm/mremap.c:move_normal_pmd, move_normal_pud */
+function moveTable(i32: Int32Array, oldEntry: number, newEntry: number): void {
+  i32[newEntry] = i32[oldEntry];
+  i32[newEntry + 1] = i32[oldEntry + 1];
+  i32[oldEntry] = 0;
+  i32[oldEntry + 1] = 0;
 }
 
 /** Moves `count` entries between two tables; false without memory for the new one. @linux mm/mremap.c:move_ptes */

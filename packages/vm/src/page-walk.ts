@@ -8,7 +8,7 @@ import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED, PG_UPTODATE } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
 import { PteTableWalk, findPte } from './pgtable.ts';
-import { PTE_MAPS, PTE_SPECIAL, isGuardMarker, pfnOf } from './pte.ts';
+import { GUARD_PAGEMAP_LO, PTE_MAPS, PTE_SPECIAL, isGuardMarker, pfnOf } from './pte.ts';
 import { linearPageIndex } from './rmap.ts';
 import { VM_LOCKED, VM_SOFTDIRTY } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -134,7 +134,8 @@ export interface PagemapEntry {
 }
 
 /**
- * The entry of `/proc/PID/pagemap` for the page at `addr`: the frame in the low 55 bits, and `PM_…` bits.
+ * The entry of `/proc/PID/pagemap` for the page at `addr`: the frame (of a marker, its type and
+ * offset) in the low 55 bits, and `PM_…` bits.
  *
  * @linux fs/proc/task_mmu.c:pte_to_pagemap_entry
  */
@@ -146,7 +147,8 @@ export function pagemapEntry(mm: MmStruct, addr: VirtAddr): PagemapEntry {
   if (entry < 0) return { lo: 0, hi };
   const pteLo = vm.ram.i32[entry];
   const pteHi = vm.ram.i32[entry + 1];
-  if (isGuardMarker(pteLo, pteHi)) return { lo: 0, hi: hi | PM_GUARD_REGION_HI };
+  // A marker is a swap entry of its own kind.
+  if (isGuardMarker(pteLo, pteHi)) return { lo: GUARD_PAGEMAP_LO, hi: hi | PM_SWAP_HI | PM_GUARD_REGION_HI };
   if ((pteLo & PTE_MAPS) === 0) return { lo: 0, hi };
   const pfn = pfnOf(pteLo, pteHi);
   hi |= PM_PRESENT_HI;

@@ -75,12 +75,18 @@ export function tableBelow(ram: PhysicalMemory, entry: number): number {
   return lo === 0 ? -1 : ram.frameWord(pfnOf(lo, ram.i32[entry + 1]));
 }
 
-/** Host word of the entry of `addr` in the third level; −1 where a table above is missing. */
-export function findPmd(mm: MmStruct, addr: VirtAddr): number {
+/** Host word of the entry of `addr` in the second level; −1 where there is no such table. */
+export function findPud(mm: MmStruct, addr: VirtAddr): number {
   const { ram } = mm.vm;
   const pud = tableBelow(ram, ram.frameWord(mm.pgd) + pgdIndex(addr) * 2);
-  if (pud < 0) return -1;
-  const pmd = tableBelow(ram, pud + pudIndex(addr) * 2);
+  return pud < 0 ? -1 : pud + pudIndex(addr) * 2;
+}
+
+/** Host word of the entry of `addr` in the third level; −1 where a table above is missing. */
+export function findPmd(mm: MmStruct, addr: VirtAddr): number {
+  const pudEntry = findPud(mm, addr);
+  if (pudEntry < 0) return -1;
+  const pmd = tableBelow(mm.vm.ram, pudEntry);
   return pmd < 0 ? -1 : pmd + pmdIndex(addr) * 2;
 }
 
@@ -92,6 +98,14 @@ export function findPte(mm: MmStruct, addr: VirtAddr): number {
   return table < 0 ? -1 : table + pteIndex(addr) * 2;
 }
 
+/** As {@link findPud}, making the table where it is missing; −1 where there is no memory for it. @linux include/linux/mm.h:pud_alloc */
+export function allocPud(mm: MmStruct, addr: VirtAddr): number {
+  const { ram } = mm.vm;
+  const pgdEntry = ram.frameWord(mm.pgd) + pgdIndex(addr) * 2;
+  const pud = ram.i32[pgdEntry] === 0 ? installTable(mm, pgdEntry) : tableBelow(ram, pgdEntry);
+  return pud < 0 ? -1 : pud + pudIndex(addr) * 2;
+}
+
 /**
  * As {@link findPmd}, making the tables that are missing; −1 where there is no memory for one. Tables made before that
  * stay, as they do in Linux.
@@ -100,10 +114,8 @@ export function findPte(mm: MmStruct, addr: VirtAddr): number {
  */
 export function allocPmd(mm: MmStruct, addr: VirtAddr): number {
   const { ram } = mm.vm;
-  const pgdEntry = ram.frameWord(mm.pgd) + pgdIndex(addr) * 2;
-  const pud = ram.i32[pgdEntry] === 0 ? installTable(mm, pgdEntry) : tableBelow(ram, pgdEntry);
-  if (pud < 0) return -1;
-  const pudEntry = pud + pudIndex(addr) * 2;
+  const pudEntry = allocPud(mm, addr);
+  if (pudEntry < 0) return -1;
   const pmd = ram.i32[pudEntry] === 0 ? installTable(mm, pudEntry) : tableBelow(ram, pudEntry);
   return pmd < 0 ? -1 : pmd + pmdIndex(addr) * 2;
 }

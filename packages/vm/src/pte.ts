@@ -58,6 +58,9 @@ const PTE_MARKER_GUARD = 4;
 export const PTE_GUARD_LO = (~PTE_MARKER_GUARD << SWP_OFFSET_SHIFT_LO) | 0;
 export const PTE_GUARD_HI = (SWP_PTE_MARKER << SWP_TYPE_SHIFT_HI) | 0x7ff_ffff | 0;
 
+/** Type and offset of the marker as `/proc/PID/pagemap` gives them: in 5 bits, and above. */
+export const GUARD_PAGEMAP_LO = SWP_PTE_MARKER | (PTE_MARKER_GUARD << 5);
+
 /**
  * Low words of new entries by `VM_READ | VM_WRITE | VM_EXEC | VM_SHARED`. Private entries are never writable here: who
  * may write a private page is found out page by page.
