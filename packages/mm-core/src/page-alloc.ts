@@ -220,8 +220,7 @@ export class PageAlloc {
    * @linux mm/page_alloc.c:__alloc_pages
    */
   allocPages(gfp: number, order: number): Pfn {
-    if (order === 0) return this.allocPage(gfp);
-    return this.allocPagesNode(this.#cpuNode[this.#smp.processorId], gfp, order);
+    return order === 0 ? this.allocPage(gfp) : this.#allocLocal(gfp, order);
   }
 
   /** Allocates one frame; as {@link allocPages} of order 0. @linux include/linux/gfp.h:alloc_page */
@@ -235,7 +234,7 @@ export class PageAlloc {
       this.#trace.enabled ||
       (this.currentFlags | this.atomicDepth | (gfp & ~__GFP_BITS_MASK)) !== 0
     ) {
-      return this.allocPagesNode(this.#cpuNode[this.#smp.processorId], gfp, 0);
+      return this.#allocLocal(gfp, 0);
     }
     const pfn = list.pop();
     pcp.count--;
@@ -542,6 +541,10 @@ export class PageAlloc {
   }
 
   // ---- inside
+
+  #allocLocal(gfp: number, order: number): Pfn {
+    return this.allocPagesNode(this.#cpuNode[this.#smp.processorId], gfp, order);
+  }
 
   /** @linux mm/page_alloc.c:__rmqueue_pcplist */
   #rmqueuePcplist(zone: Zone, order: number, migratetype: number, allocFlags: number): Pfn {

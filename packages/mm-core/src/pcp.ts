@@ -43,22 +43,24 @@ export class PcpList {
   count = 0;
   private start = 0;
   private ring = new Int32Array(16);
+  /** Length of the ring less one. */
+  private mask = 15;
 
   /** Puts a block first. */
   push(pfn: Pfn): void {
-    if (this.count === this.ring.length) this.grow();
-    this.ring[(this.start + this.count++) & (this.ring.length - 1)] = pfn;
+    if (this.count > this.mask) this.grow();
+    this.ring[(this.start + this.count++) & this.mask] = pfn;
   }
 
   /** Takes the first block, the one freed last. The list must not be empty. */
   pop(): Pfn {
-    return this.ring[(this.start + --this.count) & (this.ring.length - 1)];
+    return this.ring[(this.start + --this.count) & this.mask];
   }
 
   /** Puts a block last. */
   append(pfn: Pfn): void {
-    if (this.count === this.ring.length) this.grow();
-    this.start = (this.start - 1) & (this.ring.length - 1);
+    if (this.count > this.mask) this.grow();
+    this.start = (this.start - 1) & this.mask;
     this.ring[this.start] = pfn;
     this.count++;
   }
@@ -66,20 +68,21 @@ export class PcpList {
   /** Takes the last block, the one that waited longest. The list must not be empty. */
   shift(): Pfn {
     const pfn = this.ring[this.start];
-    this.start = (this.start + 1) & (this.ring.length - 1);
+    this.start = (this.start + 1) & this.mask;
     this.count--;
     return pfn;
   }
 
   /** Block `index` from the last. */
   at(index: number): Pfn {
-    return this.ring[(this.start + index) & (this.ring.length - 1)];
+    return this.ring[(this.start + index) & this.mask];
   }
 
   private grow(): void {
     const ring = new Int32Array(this.ring.length * 2);
     for (let i = 0; i < this.count; i++) ring[i] = this.at(i);
     this.ring = ring;
+    this.mask = ring.length - 1;
     this.start = 0;
   }
 }
