@@ -34,7 +34,8 @@ describe('the README', () => {
     // The import is what this file has; the rest runs as it stands.
     const body = program.text.replace(/^import .*\n/gm, '');
     // eslint-disable-next-line @typescript-eslint/no-implied-eval -- the README's own code
-    new Function('boot', 'console', body)(boot, { log: (...values: unknown[]) => printed.push(...values) });
+    const run = new Function('boot', 'console', body) as (start: typeof boot, console: unknown) => void;
+    run(boot, { log: (...values: unknown[]) => printed.push(...values) });
     expect(printed.slice(0, 2)).toEqual([0, 1]);
     expect(printed[2]).toMatch(/^Node 0, zone/);
   });

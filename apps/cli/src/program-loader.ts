@@ -46,8 +46,8 @@ function findProgram(nameOrFile: string): string {
 /** A program may import pagelab's own packages from wherever it lies, and gets the very modules that run it. */
 const ownPackages: Plugin = {
   name: 'own-packages',
-  setup({ onResolve }) {
-    onResolve({ filter: /^@pagelab\// }, ({ path }) => {
+  setup(esbuild) {
+    esbuild.onResolve({ filter: /^@pagelab\// }, ({ path }) => {
       try {
         return { path: import.meta.resolve(path), external: true };
       } catch {

@@ -47,8 +47,7 @@ export async function* readTrace(file: string): AsyncGenerator<Uint8Array> {
   try {
     const packed = await isGzip(file);
     const raw = createReadStream(file, { highWaterMark: PIECE });
-    const bytes = packed ? raw.compose(createGunzip({ chunkSize: PIECE })) : raw;
-    yield* bytes as AsyncIterable<Uint8Array>;
+    yield* (packed ? raw.compose(createGunzip({ chunkSize: PIECE })) : raw) as AsyncIterable<Uint8Array>;
   } catch (error) {
     throw new UsageError(`cannot read ${file}: ${(error as Error).message}`);
   }

@@ -57,8 +57,8 @@ export function runProgram(machine: Machine, program: Program, name: string, arg
 /** One line on how a program ended. */
 export function describeEnd(name: string, { status, signal, description, error, timeNs }: RunResult): string {
   if (error !== undefined) {
-    const { message } = error as Error;
-    return error instanceof SyscallError ? `${name}: ${message}` : `${name}: ${(error as Error).name ?? 'Error'}: ${message ?? String(error)}`;
+    if (error instanceof SyscallError) return `${name}: ${error.message}`;
+    return error instanceof Error ? `${name}: ${error.name}: ${error.message}` : `${name}: threw ${JSON.stringify(error)}`;
   }
   if (signal !== null || status === null) return `${name}: ${description}`;
   return `${name}: exit status ${status} after ${formatTime(timeNs)}`;

@@ -123,7 +123,7 @@ class CaseRun {
       if (actual !== want) throw new Mismatch(`expected ${want}, observed ${show(actual)}`);
     } else {
       const value = this.value(want) & MASK;
-      if (actual !== value) throw new Mismatch(`expected ${String(want as Value)} (${show(value)}), observed ${show(actual)}`);
+      if (actual !== value) throw new Mismatch(`expected ${JSON.stringify(want)} (${show(value)}), observed ${show(actual)}`);
     }
   }
 
@@ -314,7 +314,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     run.call(s, t, 'mincore', run.value(s.at), run.value(s.len), s.vec === undefined ? t.scratch : run.value(s.vec));
     if (s.pages === undefined) return;
     const seen = Array.from(t.get(0, pages), (byte) => byte & 1).join('');
-    if (seen !== s.pages) throw new Mismatch(`expected pages ${String(s.pages)}, observed ${seen}`);
+    if (seen !== s.pages) throw new Mismatch(`expected pages ${s.pages as string}, observed ${seen}`);
   },
   brk: (run, s, t) => run.call(s, t, 'brk', run.value(s.addr)),
   sbrk: (run, s, t) => {
@@ -351,7 +351,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     const result = t.access((mem) => BigInt(mem.findNot(run.address(s.at), run.count(s.len), run.count(s.value))));
     if (typeof result === 'bigint') {
       if (result >= 0n) throw new Mismatch(`differs at offset ${show(result)}`);
-      if (s.expect !== undefined) throw new Mismatch(`expected ${String(s.expect as Value)}, observed no fault`);
+      if (s.expect !== undefined) throw new Mismatch(`expected ${JSON.stringify(s.expect)}, observed no fault`);
     } else {
       run.access(s, result);
     }
@@ -487,7 +487,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
   pagemap: (run, s, t) => {
     const seen = readPagemap(run.machine, t.process.pid, run.value(s.at), run.count(s.len) / PAGE).map(pagemapLetter).join('');
-    if (seen !== s.expect) throw new Mismatch(`expected ${String(s.expect as Value)}, observed ${seen}`);
+    if (seen !== s.expect) throw new Mismatch(`expected ${String(s.expect)}, observed ${seen}`);
   },
   same_frame: (run, s, t) => {
     const frameAt = (process: Process, at: unknown): bigint => {
@@ -497,7 +497,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     };
     const other = run.targets.get((s.other_in as string | undefined) ?? s.in ?? 'main')!;
     const same = frameAt(t.process, s.at) === frameAt(other.process, s.other);
-    if (same !== Boolean(s.expect)) throw new Mismatch(`expected ${String(s.expect as Value)}, observed ${same}`);
+    if (same !== Boolean(s.expect)) throw new Mismatch(`expected ${String(s.expect)}, observed ${same}`);
   },
   proc_read: (run, s, t) => {
     const outcome = throughProc(t, s.file as string, 0, (fd) => outcomeOf(t.syscall('read', fd, t.scratch, 4096)));
