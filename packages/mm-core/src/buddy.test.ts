@@ -121,11 +121,23 @@ describe('the buddy system', () => {
     const pfn = buddy.alloc(10, MIGRATE_UNMOVABLE, 0);
     expect(pfn).toBe(1024);
     buddy.free(1024, 10, MIGRATE_UNMOVABLE, false);
-    buddy.moveBlock(1024, MIGRATE_UNMOVABLE, MIGRATE_MOVABLE);
+    buddy.moveBlock(1024, 9, MIGRATE_UNMOVABLE, MIGRATE_MOVABLE);
     blockTypes[2] = MIGRATE_MOVABLE;
-    buddy.moveBlock(1536, MIGRATE_UNMOVABLE, MIGRATE_MOVABLE);
+    buddy.moveBlock(1536, 9, MIGRATE_UNMOVABLE, MIGRATE_MOVABLE);
     blockTypes[3] = MIGRATE_MOVABLE;
     buddy.validate();
     expect(buddy.alloc(10, MIGRATE_MOVABLE, 0)).toBe(2048);
+  });
+
+  it('moves a whole block to another type in one piece', () => {
+    const { buddy, blockTypes } = make(1024, 4096);
+    expect(buddy.moveBlock(2048, 10, MIGRATE_MOVABLE, MIGRATE_UNMOVABLE)).toBe(1024);
+    blockTypes.fill(MIGRATE_UNMOVABLE, 4, 6);
+    expect(counts(buddy, MIGRATE_UNMOVABLE)).toEqual([0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1]);
+    expect(buddy.untouched()).toEqual([
+      { start: 1024, end: 2048 },
+      { start: 3072, end: 4096 },
+    ]);
+    buddy.validate();
   });
 });

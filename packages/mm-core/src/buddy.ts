@@ -154,30 +154,30 @@ class BuddyAllocator implements PageAllocator {
   }
 
   /** @linux mm/page_alloc.c:__move_freepages_block */
-  moveBlock(start: Pfn, from: number, to: number): number {
+  moveBlock(start: Pfn, order: number, from: number, to: number): number {
     if (start >= this.endPfn || start < this.startPfn) return 0;
     this.depristine(start);
     const top = start & -TOP_PAGES;
-    if (top >= this.startPfn && this.isBuddy(top, MAX_PAGE_ORDER)) {
+    if (order === PAGEBLOCK_ORDER && top >= this.startPfn && this.isBuddy(top, MAX_PAGE_ORDER)) {
       // Part of a block of two pageblocks: the halves get types of their own.
-      const buddy = start ^ PAGEBLOCK_PAGES;
+      const other = start ^ PAGEBLOCK_PAGES;
       this.unlink(top, MAX_PAGE_ORDER, from);
-      this.linkTail(buddy, PAGEBLOCK_ORDER, this.blockTypes[buddy >>> PAGEBLOCK_ORDER]);
+      this.linkTail(other, PAGEBLOCK_ORDER, this.blockTypes[other >>> PAGEBLOCK_ORDER]);
       this.linkTail(start, PAGEBLOCK_ORDER, to);
       return PAGEBLOCK_PAGES;
     }
-    const end = Math.min(start + PAGEBLOCK_PAGES, this.endPfn);
+    const end = Math.min(start + (1 << order), this.endPfn);
     let pages = 0;
     for (let pfn = Math.max(start, this.startPfn); pfn < end; ) {
       if ((this.flags[pfn] & PG_BUDDY) === 0) {
         pfn++;
         continue;
       }
-      const order = this.orderOf[pfn];
-      this.unlink(pfn, order, from);
-      this.linkTail(pfn, order, to);
-      pages += 1 << order;
-      pfn += 1 << order;
+      const size = this.orderOf[pfn];
+      this.unlink(pfn, size, from);
+      this.linkTail(pfn, size, to);
+      pages += 1 << size;
+      pfn += 1 << size;
     }
     return pages;
   }
@@ -323,7 +323,7 @@ class BuddyAllocator implements PageAllocator {
     if (migratetype === MIGRATE_MOVABLE) alike = movable;
     else if (type === MIGRATE_MOVABLE) alike = PAGEBLOCK_PAGES - free - movable;
     if (free + alike < PAGEBLOCK_PAGES / 2) return -1;
-    this.moveBlock(start, type, migratetype);
+    this.moveBlock(start, PAGEBLOCK_ORDER, type, migratetype);
     this.blockTypes[start >>> PAGEBLOCK_ORDER] = migratetype;
     return this.smallest(order, migratetype);
   }

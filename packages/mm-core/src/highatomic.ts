@@ -21,14 +21,10 @@ export function reserveHighatomicPageblock(pages: PageAlloc, zone: Zone, pfn: Pf
   const start = pfn & -PAGEBLOCK_PAGES;
   const type = pages.blockTypes[start >>> PAGEBLOCK_ORDER];
   if (!isMergeable(type)) return;
-  if (order < PAGEBLOCK_ORDER) {
-    if (start < zone.startPfn || start + PAGEBLOCK_PAGES > zone.endPfn) return;
-    zone.nrReservedHighatomic += PAGEBLOCK_PAGES;
-    zone.setBlockType(start, MIGRATE_HIGHATOMIC);
-    return;
-  }
-  zone.nrReservedHighatomic += 1 << order;
-  for (let block = pfn; block < pfn + (1 << order); block += PAGEBLOCK_PAGES) zone.setBlockType(block, MIGRATE_HIGHATOMIC);
+  if (start < zone.startPfn || start + PAGEBLOCK_PAGES > zone.endPfn) return;
+  const wholeOrder = Math.max(order, PAGEBLOCK_ORDER);
+  zone.nrReservedHighatomic += 1 << wholeOrder;
+  zone.setBlockType(start, MIGRATE_HIGHATOMIC, wholeOrder);
 }
 
 /**
@@ -46,14 +42,9 @@ export function unreserveHighatomicPageblock(pages: PageAlloc, context: AllocCon
       const block = firstOfType(zone, order);
       if (block < 0) continue;
       const to = context.migratetype < MIGRATE_PCPTYPES ? context.migratetype : 0;
-      const nrBlocks = Math.max(1, (1 << order) / PAGEBLOCK_PAGES);
-      let moved = 0;
-      for (let i = 0; i < nrBlocks; i++) {
-        const start = (block & -PAGEBLOCK_PAGES) + i * PAGEBLOCK_PAGES;
-        moved += zone.setBlockType(start, to);
-        zone.nrReservedHighatomic = Math.max(0, zone.nrReservedHighatomic - PAGEBLOCK_PAGES);
-      }
-      if (zone.nrReservedHighatomic === 0) zone.countSpecial();
+      const wholeOrder = Math.max(order, PAGEBLOCK_ORDER);
+      zone.nrReservedHighatomic = Math.max(0, zone.nrReservedHighatomic - (1 << wholeOrder));
+      const moved = zone.setBlockType(block & -PAGEBLOCK_PAGES, to, wholeOrder);
       if (moved > 0) return true;
     }
   }

@@ -206,7 +206,6 @@ export class PageAlloc {
     });
     this.sysctl.init(options.sysctl ?? {}, options.transparentHugepage ?? true);
     freeInitmem(this.layout, this.#populated);
-    for (const zone of this.#populated) zone.marksChanged();
   }
 
   // ---- allocating

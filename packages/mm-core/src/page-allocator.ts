@@ -53,11 +53,12 @@ export interface PageAllocator {
   /** Free pages of a type. */
   nrFreeOfType(migratetype: number): number;
   /**
-   * Moves what is free in the pageblock at `start` from one type to another; the caller changes the pageblock's own type.
+   * Moves what is free in `[start, start + 2^order)` from one type to another; the caller changes the type of the pageblocks.
    *
+   * @param order that of a pageblock, or the order of the one free block that the range is
    * @returns the free pages in it
    */
-  moveBlock(start: Pfn, from: number, to: number): number;
+  moveBlock(start: Pfn, order: number, from: number, to: number): number;
   /** Visits the free blocks outside of {@link untouched}, in any order. */
   forEachFree(visit: (pfn: Pfn, order: number, migratetype: number) => void): void;
   /** Free ranges no frame of which was ever handed out, ascending. */

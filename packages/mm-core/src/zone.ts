@@ -200,6 +200,7 @@ export class Zone {
     this.#managedRanges.push({ start, end });
     this.#managedRanges.sort((x, y) => x.start - y.start);
     this.allocator.addRange(start, end);
+    this.marksChanged();
   }
 
   // ---- blocks
@@ -260,11 +261,16 @@ export class Zone {
     this.plenty = this.nrFree - this.nrFreeHighatomic - this.nrFreeCma > this.#plentyMark;
   }
 
-  /** Moves the free pages of the pageblock at `start` to another type, and makes it of that type. @linux mm/page_alloc.c:move_freepages_block */
-  setBlockType(start: Pfn, to: number): number {
-    const from = this.#blockTypes[start >>> PAGEBLOCK_ORDER];
-    const pages = this.allocator.moveBlock(start, from, to);
-    this.#blockTypes[start >>> PAGEBLOCK_ORDER] = to;
+  /**
+   * Moves the free pages of a pageblock, or of a larger block, to another type, and makes its pageblocks of that type.
+   *
+   * @returns the free pages moved
+   * @linux mm/page_alloc.c:move_freepages_block
+   */
+  setBlockType(start: Pfn, to: number, order: number = PAGEBLOCK_ORDER): number {
+    const first = start >>> PAGEBLOCK_ORDER;
+    const pages = this.allocator.moveBlock(start, order, this.#blockTypes[first], to);
+    this.#blockTypes.fill(to, first, first + (1 << (order - PAGEBLOCK_ORDER)));
     this.countSpecial();
     return pages;
   }
@@ -378,6 +384,8 @@ export class Zone {
       }
       bugOn(pages !== pcp.count, `zone ${name}: ${pages} pages on per-CPU lists, but ${pcp.count} counted`);
     }
+    const free = this.nrFree - this.nrFreeHighatomic - this.nrFreeCma;
+    bugOn(this.plenty !== free > this.#plentyMark, `zone ${name}: plenty is ${this.plenty} with ${free} pages free`);
     for (const type of [MIGRATE_HIGHATOMIC, MIGRATE_CMA]) {
       const counted = type === MIGRATE_CMA ? this.nrFreeCma : this.nrFreeHighatomic;
       bugOn(allocator.nrFreeOfType(type) !== counted, `zone ${name}: free pages of type ${type} miscounted`);
