@@ -32,6 +32,8 @@ export interface SmapsSizes {
   /** Used since the accessed bits were last cleared. */
   referenced: number;
   anonymous: number;
+  /** Given up by MADV_FREE and not written to since. */
+  lazyFree: number;
   swap: number;
   swapPss: number;
   /** The share of `pss` that is locked. */
@@ -66,6 +68,7 @@ export function smapsOf(vma: VmArea): SmapsSizes {
     privateDirty: 0,
     referenced: 0,
     anonymous: 0,
+    lazyFree: 0,
     swap: 0,
     swapPss: 0,
     locked: 0,
@@ -87,6 +90,7 @@ export function smapsOf(vma: VmArea): SmapsSizes {
       if ((lo & PTE_ACCESSED) !== 0 || (pageFlags & PG_REFERENCED) !== 0) sizes.referenced += PAGE_SIZE;
       if ((pageFlags & PG_ANON) !== 0) {
         sizes.anonymous += PAGE_SIZE;
+        if (!isDirty && (pageFlags & PG_SWAPBACKED) === 0) sizes.lazyFree += PAGE_SIZE;
         sizes.pssAnon += share;
       } else if ((pageFlags & PG_SWAPBACKED) !== 0) {
         sizes.pssShmem += share;
