@@ -56,8 +56,8 @@ export function mallocContract(
       blocks.forEach(([block, size], i) => expect(os.mem.findNot(block, size, i & 0xff)).toBe(-1));
       blocks.sort(([a], [b]) => a - b);
       for (let i = 1; i < blocks.length; i++) {
-        const [before, size] = blocks[i - 1]!;
-        expect(before + Math.max(size, 1)).toBeLessThanOrEqual(blocks[i]![0]);
+        const [before, size] = blocks[i - 1];
+        expect(before + Math.max(size, 1)).toBeLessThanOrEqual(blocks[i][0]);
       }
       malloc.validate();
     });
@@ -214,12 +214,12 @@ function maxLive(sizeLimit: number): number {
 function randomOperations({ malloc, os }: ContractSubject, seed: number, operations: number): void {
   const random = new Prng(seed);
   const { mem } = os;
-  const sizeLimit = SIZE_LIMITS[seed % 4]!;
+  const sizeLimit = SIZE_LIMITS[seed % 4];
   const live: Block[] = [];
   let total = 0;
 
   const checked = (index: number): Block => {
-    const block = live[index]!;
+    const block = live[index];
     if (mem.findNot(block.address, block.size, block.stamp) !== -1) throw new Error('a block lost its content');
     return block;
   };

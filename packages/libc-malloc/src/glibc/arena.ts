@@ -18,7 +18,8 @@
  * @linux glibc malloc/malloc.c:struct malloc_state
  */
 import type { UserMemory, VirtAddr } from '@pagelab/abi';
-import { BK, FD, NBINS, NON_MAIN_ARENA } from './chunk.ts';
+import type { NON_MAIN_ARENA } from './chunk.ts';
+import { BK, FD, NBINS } from './chunk.ts';
 
 /** Bytes of an arena. */
 export const SIZEOF_MALLOC_STATE = 2200;

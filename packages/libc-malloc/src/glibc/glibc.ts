@@ -129,7 +129,7 @@ export class Glibc implements Malloc {
   mallocUsableSize(ptr: VirtAddr): number {
     if (ptr === 0) return 0;
     const { mem } = this.#pt;
-    const head = mem.loadAddress(ptr - SIZE_SZ);
+    const head = chunkHead(this.#pt, ptr - MEM);
     const size = head - (head & 7);
     if ((head & IS_MMAPPED) !== 0) return size - CHUNK_HDR_SZ;
     return (mem.load32(ptr - MEM + size + SIZE) & PREV_INUSE) !== 0 ? size - SIZE_SZ : 0;
@@ -179,25 +179,22 @@ function callocSlow(pt: Ptmalloc, size: number): VirtAddr {
   if (pt.tcache === 0) tcacheInit(pt);
   const oldTop = mem.loadAddress(av.top);
   const oldTopSize = chunksize(mem, oldTop);
+  const oldMaxSystemMem = mem.loadAddress(av.maxSystemMem);
   const block = intMalloc(pt, av, size);
   if (block === 0) return 0;
   const p = block - MEM;
   const head = mem.loadAddress(p + SIZE);
   if ((head & IS_MMAPPED) !== 0) return block;
   let toClear = head - (head & 7);
-  if (p === oldTop) toClear = pastOldTop(pt, oldTop, oldTopSize, toClear);
+  if (p === oldTop && toClear > oldTopSize) {
+    // What came from beyond the old top, fresh from `sbrk`, is zero already; unless the heap reached further once and
+    // was trimmed. Below 0 the top is elsewhere, in a mapping: C compares unsigned.
+    const reached = mem.loadAddress(pt.mp + SBRK_BASE) + oldMaxSystemMem - oldTop;
+    const perturb = mem.load8(pt.globalMaxFast + 1);
+    if (reached >= 0 && perturb === 0) toClear = Math.min(toClear, Math.max(oldTopSize, reached));
+  }
   mem.fill(block, toClear - SIZE_SZ, 0);
   return block;
-}
-
-/** What came from beyond the old top, fresh from `sbrk`, is zero already. */
-function pastOldTop(pt: Ptmalloc, oldTop: VirtAddr, oldTopSize: number, size: number): number {
-  const { mem } = pt;
-  if (mem.load8(pt.globalMaxFast + 1) !== 0) return size;
-  // The heap may have reached further once and been trimmed: that part is not known to be zero.
-  const reached = mem.loadAddress(pt.mp + SBRK_BASE) + mem.loadAddress(pt.mainArena.maxSystemMem) - oldTop;
-  // Below 0 the top is elsewhere, in a mapping; C compares unsigned.
-  return reached < 0 ? size : Math.min(size, Math.max(oldTopSize, reached));
 }
 
 /** @linux glibc malloc/malloc.c:__libc_free */

@@ -85,7 +85,7 @@ export function wrapsAround(p: VirtAddr, size: number): boolean {
  */
 export function chunkHead(pt: Ptmalloc, p: VirtAddr): number {
   const head = pt.mem.loadAddress(p + SIZE);
-  return head < 2 ** 53 ? head : 2 ** 52 + pt.mem.load32(p + SIZE);
+  return Math.abs(head) < 2 ** 53 ? head : 2 ** 52 + pt.mem.load32(p + SIZE);
 }
 
 function freeFast(pt: Ptmalloc, av: Arena, p: VirtAddr, size: number, nested: boolean, perturb: number): void {

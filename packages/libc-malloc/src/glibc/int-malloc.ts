@@ -88,7 +88,7 @@ function takeFast(pt: Ptmalloc, av: Arena, nb: number): VirtAddr {
   const victim = mem.loadAddress(bin);
   if (victim === 0) return 0;
   if ((victim & 15) !== 0) mallocAbort('malloc(): unaligned fastbin chunk detected 2');
-  let next = revealPtr(mem, victim + FD);
+  const next = revealPtr(mem, victim + FD);
   mem.storeAddress(bin, next);
   if (fastbinIndex(mem.load32(victim + SIZE)) !== index) mallocAbort('malloc(): memory corruption (fast)');
   if (next !== 0) {
@@ -123,7 +123,7 @@ function takeSmall(pt: Ptmalloc, av: Arena, nb: number): VirtAddr {
   const bin = av.bins + nb;
   const victim = mem.loadAddress(bin + BK);
   if (victim === bin) return 0;
-  let last = mem.loadAddress(victim + BK);
+  const last = mem.loadAddress(victim + BK);
   if (mem.loadAddress(last + FD) !== victim) mallocAbort('malloc(): smallbin double linked list corrupted');
   useChunk(mem, av, victim, nb);
   mem.storeAddress(bin + BK, last);

@@ -1,12 +1,33 @@
+/// <reference types="node" />
+import { readFileSync, readdirSync } from 'node:fs';
+import { gunzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { MallocAbort } from '../malloc-abort.ts';
 import { CallScript } from '../testing/call-script.ts';
 import { FlatFault, FlatOs } from '../testing/flat-os.ts';
-import { readRecording, readRecordingLines, recordingNames } from '../testing/recordings.ts';
 import { parseMallocTrace } from '../trace/malloc-trace-reader.ts';
 import { formatBlockOffset, replayMallocTrace } from '../trace/replay-malloc-trace.ts';
 import { Glibc } from './glibc.ts';
 import type { GlibcOptions } from './ptmalloc.ts';
+
+const FOLDER = new URL('../../../../test/data/traces/', import.meta.url);
+
+/** The names of the recordings that end in `suffix`, without it. */
+function recordingNames(suffix: string): string[] {
+  const names = readdirSync(FOLDER).filter((name) => name.endsWith(suffix));
+  return names.map((name) => name.slice(0, -suffix.length)).sort();
+}
+
+function readRecording(name: string): Uint8Array {
+  const bytes = readFileSync(new URL(name, FOLDER));
+  return name.endsWith('.gz') ? gunzipSync(bytes) : bytes;
+}
+
+function readRecordingLines(name: string): string[] {
+  const lines = new TextDecoder().decode(readRecording(name)).split('\n');
+  if (lines.at(-1) === '') lines.pop();
+  return lines;
+}
 
 describe('glibc against recordings of the real one', () => {
   it.each(recordingNames('.trace.gz'))('places every block of %s at its address', (name) => {

@@ -28,9 +28,21 @@ export class BlockTable {
     if (before === 0) {
       if (address !== 0) this.#live[number]++;
     } else if (address === 0 && --this.#live[number] === 0) {
-      this.#pages[number] = undefined;
-      this.#spare.push(page);
+      this.#retire(number, page);
     }
+  }
+
+  /** Takes block `id` out and returns its address, 0 where there is none. */
+  take(id: number): VirtAddr {
+    const number = id >>> PAGE_BITS;
+    const page = this.#pages[number];
+    if (page === undefined) return 0;
+    const slot = id & (PAGE_LENGTH - 1);
+    const address = page[slot];
+    if (address === 0) return 0;
+    page[slot] = 0;
+    if (--this.#live[number] === 0) this.#retire(number, page);
+    return address;
   }
 
   /** Calls `visit` for each block there is, lowest number first. */
@@ -40,6 +52,11 @@ export class BlockTable {
         if (address !== 0) visit(address, number * PAGE_LENGTH + slot);
       });
     });
+  }
+
+  #retire(number: number, page: Float64Array): void {
+    this.#pages[number] = undefined;
+    this.#spare.push(page);
   }
 
   #newPage(number: number): Float64Array {

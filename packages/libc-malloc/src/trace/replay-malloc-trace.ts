@@ -46,8 +46,7 @@ export class MallocReplay {
       const id = ids[event];
       let block: VirtAddr;
       if (op === OP_FREE) {
-        malloc.free(blocks.get(id));
-        blocks.set(id, 0);
+        malloc.free(blocks.take(id));
         continue;
       }
       if (op === OP_MALLOC) {
