@@ -124,25 +124,23 @@ describe('glibc', () => {
 
   it('does not touch what came zeroed from the system when it clears', () => {
     const os = new FlatOs();
-    let filled = 0;
-    const mem = new Proxy(os.mem, {
-      get(target, name: keyof typeof os.mem) {
-        const method = target[name] as (this: void, ...args: unknown[]) => unknown;
-        return (...args: unknown[]) => {
-          if (name === 'fill') filled += args[1] as number;
-          return Reflect.apply(method, target, args);
-        };
+    // A system that does not zero shows what was relied on.
+    const dirty: MallocOs = {
+      ...boundary(os),
+      sbrk(increment) {
+        const start = os.sbrk(increment);
+        if (increment > 0) os.mem.fill(start, increment, 0xee);
+        return start;
       },
-    });
-    const malloc = new Glibc({ ...boundary(os), mem });
+    };
+    const malloc = new Glibc(dirty);
     malloc.malloc(1);
-    filled = 0;
-    malloc.calloc(1, 100 * KIB);
-    const fromOldTop = filled;
-    expect(fromOldTop).toBeGreaterThan(100 * KIB - 64);
-    malloc.calloc(1, 100 * KIB);
-    // Of the second one only the start was in the old top; `brk` gave the rest.
-    expect(filled - fromOldTop).toBeLessThan(34 * KIB);
+    expect(os.mem.findNot(malloc.calloc(1, 100 * KIB), 100 * KIB, 0)).toBe(-1);
+    const oldEnd = os.sbrk(0);
+    const block = malloc.calloc(1, 100 * KIB);
+    // As if the old top had been the whole chunk, whose block owns a word of the next.
+    expect(block + os.mem.findNot(block, 100 * KIB, 0)).toBe(oldEnd + 8);
+    expect(os.mem.findNot(oldEnd + 8, block + 100 * KIB - (oldEnd + 8), 0xee)).toBe(-1);
   });
 
   it('finds a validator for each kind of damage', () => {
