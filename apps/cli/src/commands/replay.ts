@@ -14,7 +14,7 @@ import { CommandFailure, UsageError } from '../errors.ts';
 import { loadMachineConfig } from '../machine-option.ts';
 import { loadModule } from '../program-loader.ts';
 import { Progress } from '../progress.ts';
-import { count, formatKb, formatReport, takeSnapshot } from '../report.ts';
+import { count, formatKb, formatReport, formatTime, takeSnapshot } from '../report.ts';
 import type { MemoryReport } from '../report.ts';
 import { detectTraceKind, readTrace } from '../trace-file.ts';
 
@@ -76,7 +76,8 @@ interface ReplayResult {
   readonly malloc: string;
   readonly events: number;
   readonly skippedLines: number;
-  readonly hostNsPerEvent: number;
+  /** This computer's time spent in the allocator and the machine, in nanoseconds. */
+  readonly hostNs: number;
   readonly peakRequestedBytes: number;
   readonly requestedBytes: number;
   readonly mallinfo2: ReturnType<Malloc['mallinfo2']>;
@@ -131,18 +132,18 @@ async function replayMalloc(machine: Machine, file: string, options: ReplayOptio
   machine.quiesce();
   return {
     trace: file, malloc: options.malloc, events: tally.events, skippedLines,
-    hostNsPerEvent: tally.events === 0 ? 0 : Number(hostNs) / tally.events,
+    hostNs: Number(hostNs),
     peakRequestedBytes: tally.peakLiveBytes, requestedBytes: tally.liveBytes, mallinfo2,
     memory: { before, end, after: machine.stats() },
   };
 }
 
-function formatResult({ trace, malloc, events, peakRequestedBytes, requestedBytes, mallinfo2, hostNsPerEvent, memory }: ReplayResult): string {
+function formatResult({ trace, malloc, events, peakRequestedBytes, requestedBytes, mallinfo2, hostNs, memory }: ReplayResult): string {
   const { arena, uordblks, fordblks, hblks, hblkhd } = mallinfo2;
   const peakKb = memory.end?.sizes?.residentPeakKb ?? 0;
   const share = (part: number, whole: number): string => (whole === 0 ? '–' : `${((part / whole) * 100).toFixed(1)} %`);
   return [
-    `${trace}: ${count(events)} events through ${malloc}, ${hostNsPerEvent.toFixed(0)} ns of this computer's time each`,
+    `${trace}: ${count(events)} events through ${malloc}, ${formatTime(hostNs)} of this computer's time`,
     `  requested     ${formatKb(Math.round(requestedBytes / 1024))} at the end, ${formatKb(Math.round(peakRequestedBytes / 1024))} at most; resident at most ${formatKb(peakKb)}`,
     `  heap          ${formatKb(Math.round(arena / 1024))}: ${formatKb(Math.round(uordblks / 1024))} in use, ${formatKb(Math.round(fordblks / 1024))} free (${share(fordblks, arena)}); ${hblks} blocks mapped (${formatKb(hblkhd / 1024)})`,
     formatReport(memory),
