@@ -1,6 +1,6 @@
 /**
- * Byte arrays that come from a program. One may be of a class of the program's own, whose methods would be handed views of
- * RAM: so only the language's own accessors are trusted.
+ * Byte arrays that come from a program. One may be of a class of the program's own, whose methods would be handed views
+ * of RAM: so only the language's own accessors are trusted.
  */
 
 const typedArray = Object.getPrototypeOf(Uint8Array.prototype) as object;

@@ -53,8 +53,8 @@ const RIGHTS = PTE_RW | PTE_USER;
 /** What a processor reads where there is no memory. */
 const OPEN_BUS = -1;
 
-// V8 reads an imported constant anew at each use and checks it; one of the module's own is compiled in. For the walk that
-// is half its time.
+// V8 reads an imported constant anew at each use and checks it; one of the module's own is compiled in. For the walk
+// that is half its time.
 const PRESENT = PTE_PRESENT;
 const RW = PTE_RW;
 const USER = PTE_USER;
@@ -113,10 +113,10 @@ export class Cpu implements RamUser {
   /** Bits of an entry's high word that are reserved. */
   #hiReserved = HI_RESERVED;
   /**
-   * The entries met last in the three upper levels (one, one and sixteen), two words each, and the host word of the table
-   * they name. It is not a
-   * paging-structure cache: each entry is read, and only where its table lies in the host's buffer is known beforehand, which
-   * never changes. The processor can guess that, and need not wait for one level to begin with the next.
+   * The entries met last in the three upper levels (one, one and sixteen), two words each, and the host word of the
+   * table they name. It is not a paging-structure cache: each entry is read, and only where its table lies in the
+   * host's buffer is known beforehand, which never changes. The processor can guess that, and need not wait for one
+   * level to begin with the next.
    */
   readonly #tables: Int32Array = new Int32Array(6 + 16 * 3);
   /** Host word of the top-level table; −1 until CR3 is loaded. */
@@ -215,8 +215,8 @@ export class Cpu implements RamUser {
   /**
    * As {@link translatePage}, without a look at the TLB.
    *
-   * This is the walk as it mostly goes: user data, four tables in use before, a page of 4 KiB, the access allowed. All else
-   * is left to {@link #walkAny}, which knows the rules.
+   * This is the walk as it mostly goes: user data, four tables in use before, a page of 4 KiB, the access allowed. All
+   * else is left to {@link #walkAny}, which knows the rules.
    *
    * @param hiVa upper 32 bits of the address, signed
    * @param loVa lower 32 bits, signed
@@ -309,8 +309,8 @@ export class Cpu implements RamUser {
       noExec |= hi;
       if (shift === 12) break;
       if ((lo & LARGE) !== 0) {
-        if ((lo & reservedInLarge(shift)) !== 0) return this.#fault(hiVa, loVa, access | PROTECTION | RESERVED_BIT, PAGE_FAULT);
-        break;
+        if ((lo & reservedInLarge(shift)) === 0) break;
+        return this.#fault(hiVa, loVa, access | PROTECTION | RESERVED_BIT, PAGE_FAULT);
       }
       if ((lo & ACCESSED) === 0) i32[at] = lo | ACCESSED;
       table = ram.entryWord(lo, hi);
@@ -364,7 +364,8 @@ export class Cpu implements RamUser {
 
 /** Bits of the low word that are reserved in an entry that maps a large page of 2^`shift` bytes. */
 function reservedInLarge(shift: number): number {
-  // No entry maps 512 GiB. Bit 12 of the others chooses the memory type; the frame's address has no bits below its size.
+  // No entry maps 512 GiB. Bit 12 of the others chooses the memory type; the frame's address has no bits below its
+  // size.
   return shift === 39 ? LARGE : ((1 << shift) - 1) & ~0x1fff;
 }
 

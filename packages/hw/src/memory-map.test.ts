@@ -84,7 +84,7 @@ test.each([
   ['pc', GIB, 3998 + 258016],
   ['pc', 2 * GIB, 3998 + 520160],
   ['pc', 4 * GIB, 3998 + 782304 + 262144],
-] as [Board, number, number][])('%s with %i bytes: usable frames but frame 0 are the %i pages present', (board, memory, present) => {
+] as [Board, number, number][])('%s with %i bytes has %i pages present, without frame 0', (board, memory, present) => {
   const frames = firmwareMemoryMap(board, memory)
     .filter(({ type }) => type === 'usable')
     .map(wholeFrames)
@@ -92,7 +92,9 @@ test.each([
   expect(frames - 1).toBe(present);
 });
 
-test.each([2 * MIB, 64 * MIB, 2816 * MIB, 3583 * MIB, 3584 * MIB, 4 * GIB, 1024 * GIB])('%i bytes make a valid map', (memory) => {
+const SIZES = [2 * MIB, 64 * MIB, 2816 * MIB, 3583 * MIB, 3584 * MIB, 4 * GIB, 1024 * GIB];
+
+test.each(SIZES)('%i bytes make a valid map', (memory) => {
   for (const board of ['pc', 'q35'] as const) {
     const map = firmwareMemoryMap(board, memory);
     checkMemoryMap(map);
@@ -103,12 +105,14 @@ test.each([2 * MIB, 64 * MIB, 2816 * MIB, 3583 * MIB, 3584 * MIB, 4 * GIB, 1024 
 });
 
 test('a size that no board takes is refused', () => {
-  for (const memory of [0, MIB, 64 * MIB + 1, NaN, Infinity]) expect(() => firmwareMemoryMap('pc', memory)).toThrow(RangeError);
+  for (const memory of [0, MIB, 64 * MIB + 1, NaN, Infinity]) {
+    expect(() => firmwareMemoryMap('pc', memory)).toThrow(RangeError);
+  }
 });
 
 test('a map that is wrong is refused, and the message names the range', () => {
   const usable = (start: number, end: number): MemoryRange => ({ start, end, type: 'usable' });
-  expect(() => checkMemoryMap([usable(0, 2 * PAGE_SIZE), usable(PAGE_SIZE, 3 * PAGE_SIZE)])).toThrow(/0x1000-0x3000 overlaps/);
+  expect(() => checkMemoryMap([usable(0, 0x2000), usable(0x1000, 0x3000)])).toThrow(/0x1000-0x3000 overlaps/);
   expect(() => checkMemoryMap([usable(PAGE_SIZE, PAGE_SIZE)])).toThrow(/is empty/);
   expect(() => checkMemoryMap([usable(0.5, PAGE_SIZE)])).toThrow(/not whole bytes/);
   expect(() => checkMemoryMap([usable(0, 2 ** 44)])).toThrow(/beyond 8 TiB/);

@@ -2,7 +2,8 @@
  * What the firmware tells the kernel of physical memory: the ranges of the BIOS's e820 map.
  *
  * The values are those that SeaBIOS reports under QEMU's boards `pc` (i440FX) and `q35`, as kernels booted there print
- * them. Sizes follow QEMU's `hw/i386/pc_piix.c` and `pc_q35.c`.
+ * them. Sizes follow QEMU's `hw/i386/pc_piix.c` and `pc_q35.c`. The board has a 64-bit processor by AMD, as QEMU's `max`
+ * is, and no disks: each pair of virtio disks takes three pages more for ACPI tables.
  */
 import { PAGE_SIZE } from './page.ts';
 import type { PhysAddr } from './page.ts';
@@ -28,7 +29,9 @@ const FOUR_GIB = 4 * GIB;
 /** What of the first 640 KiB the BIOS leaves: the last KiB is its extended data area. */
 const LOW_END = 0x9fc00;
 
-/** Where the address space of HyperTransport begins, which processors by AMD keep for themselves (12 GiB below 1 TiB). */
+/**
+ * Where the address space of HyperTransport begins, which processors by AMD keep for themselves (12 GiB below 1 TiB).
+ */
 const HYPER_TRANSPORT_START = 0xfd00000000;
 const HYPER_TRANSPORT_END = 0x10000000000;
 
@@ -103,7 +106,9 @@ export function checkMemoryMap(map: readonly MemoryRange[]): void {
   let frames = 0;
   for (const range of map) {
     const text = `memory map: range 0x${range.start.toString(16)}-0x${range.end.toString(16)}`;
-    if (!Number.isSafeInteger(range.start) || !Number.isSafeInteger(range.end)) throw new RangeError(`${text} is not whole bytes`);
+    if (!Number.isSafeInteger(range.start) || !Number.isSafeInteger(range.end)) {
+      throw new RangeError(`${text} is not whole bytes`);
+    }
     if (range.end <= range.start) throw new RangeError(`${text} is empty`);
     if (range.start < previousEnd) throw new RangeError(`${text} overlaps or is out of order`);
     if (range.type === 'usable') {

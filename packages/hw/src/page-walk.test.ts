@@ -90,7 +90,7 @@ test('every combination of rights, level, access and control is as the model say
   }
 });
 
-test('random tables, with large pages, reserved bits and frames that are not RAM, are walked as the model walks them', () => {
+test('random tables, with large pages, reserved bits and holes, are walked as the model walks them', () => {
   const prng = new Prng(0x5eed);
   const machine = new TestMachine(16 * 2 ** 20);
   const cpu = machine.smp.current;
@@ -119,7 +119,8 @@ test('random tables, with large pages, reserved bits and frames that are not RAM
   const indices = [0, 1, 255, 256, 511];
   const address = (): number => {
     const [a, b, c, d] = [0, 0, 0, 0].map(() => indices[prng.below(indices.length)]);
-    const wide = (BigInt(a) << 39n) | (BigInt(b) << 30n) | (BigInt(c) << 21n) | (BigInt(d) << 12n) | BigInt(prng.below(4096));
+    const page = (BigInt(a) << 27n) | (BigInt(b) << 18n) | (BigInt(c) << 9n) | BigInt(d);
+    const wide = (page << 12n) | BigInt(prng.below(4096));
     if (chance(3)) return Number(BigInt.asIntN(53, wide | (1n << BigInt(47 + prng.below(5)))));
     return Number(BigInt.asIntN(48, wide));
   };

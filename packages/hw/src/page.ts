@@ -2,8 +2,8 @@
  * Units of memory.
  *
  * A *frame* is 4 KiB of physical memory, named by its page frame number (pfn); a *page* is 4 KiB of virtual memory. A
- * *chunk* is 2 MiB of physical memory, the unit in which the host's memory is handed to the machine. A *host word* is an
- * index into the buffer that holds RAM, in units of 32 bits.
+ * *chunk* is 2 MiB of physical memory, the unit in which the host's memory is handed to the machine. A *host word* is
+ * an index into the buffer that holds RAM, in units of 32 bits.
  */
 import { PAGE_SHIFT, PAGE_SIZE } from '@pagelab/abi';
 

@@ -118,8 +118,13 @@ test('whole frames are cleared, filled and copied', () => {
 });
 
 test('a map may have holes of any shape', () => {
-  const usable = (start: number, end: number): MemoryRange => ({ start: start * PAGE_SIZE, end: end * PAGE_SIZE, type: 'usable' });
-  const ram = new PhysicalMemory([usable(3, 5), usable(7, 8), usable(511, 513), usable(1024, 1536), usable(2000, 2001)]);
+  const usable = (start: number, end: number): MemoryRange => ({
+    start: start * PAGE_SIZE,
+    end: end * PAGE_SIZE,
+    type: 'usable',
+  });
+  const map = [usable(3, 5), usable(7, 8), usable(511, 513), usable(1024, 1536), usable(2000, 2001)];
+  const ram = new PhysicalMemory(map);
   const frames = Array.from({ length: 2100 }, (_, pfn) => pfn).filter((pfn) => ram.isRam(pfn));
   expect(frames).toEqual([3, 4, 7, 511, 512, ...Array.from({ length: 512 }, (_, i) => 1024 + i), 2000]);
   expect(new Set(frames.map((pfn) => ram.frameWord(pfn))).size).toBe(frames.length);

@@ -34,9 +34,10 @@ const FIRST_PARTIAL = -2;
 
 /**
  * Host words before the first chunk, so that every chunk's first word is above zero. The first page of them is never
- * written: memory that nobody has touched is read from there. The others are handed to the TLBs of up to 64 CPUs.
+ * written: memory that nobody has touched is read from there. The others are handed to the TLBs, two pages to each of
+ * up to 64 CPUs. A whole number of WebAssembly's pages.
  */
-const HEAD_WORDS = 80 * PAGE_WORDS;
+const HEAD_WORDS = 144 * PAGE_WORDS;
 
 // The module's own copies: V8 compiles them in, and reads an imported constant anew at each use.
 const HI_FRAME = PTE_HI_FRAME_MASK;
@@ -120,7 +121,8 @@ export class PhysicalMemory {
   }
 
   /**
-   * Hands the buffer back, cleared, where it came from a pool. The machine is over: all its memory is a hole from then on.
+   * Hands the buffer back, cleared, where it came from a pool. The machine is over: all its memory is a hole from then
+   * on.
    */
   release(): void {
     if (this.#nextWord === 0) return;
@@ -155,7 +157,9 @@ export class PhysicalMemory {
     return base > 0 ? (base + ((pfn & CHUNK_MASK) << 10)) | 0 : this.#frameWordSlow(pfn);
   }
 
-  /** As {@link frameWord}, for the frame that a page-table entry names; the low 12 bits of the low word do not matter. */
+  /**
+   * As {@link frameWord}, for the frame that a page-table entry names; the low 12 bits of the low word do not matter.
+   */
   entryWord(lo: number, hi: number): number {
     const base = this.#chunks[(lo >>> 21) | ((hi & HI_FRAME) << 11)];
     return base > 0 ? (base + ((lo >>> 2) & CHUNK_FRAME_WORDS)) | 0 : this.#frameWordSlow(ptePfn(lo, hi));
@@ -294,9 +298,8 @@ export class PhysicalMemory {
   #commitChunk(): number {
     const word = this.#nextWord;
     if (word + CHUNK_WORDS > this.u32.length) {
-      throw new HostMemoryError(
-        `the machine touched more than ${Math.floor(this.committedBytes / CHUNK_BYTES) * 2} MiB of memory, which is all the host's buffer holds`,
-      );
+      const mebibytes = this.committedBytes / 2 ** 20;
+      throw new HostMemoryError(`the machine touched more than ${mebibytes} MiB, which is all its host buffer holds`);
     }
     this.#nextWord = word + CHUNK_WORDS;
     return word;

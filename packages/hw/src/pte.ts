@@ -9,8 +9,8 @@
  *  `------ high word ------ 32 | 31 --------------------- low word ------------------'
  * ```
  *
- * PS is meaningful in the two middle levels, where it makes the entry map 1 GiB or 2 MiB; in the last level the same bit
- * chooses the memory type (PAT). Source: Intel SDM volume 3, chapter 5, tables 5-15 to 5-20.
+ * PS is meaningful in the two middle levels, where it makes the entry map 1 GiB or 2 MiB; in the last level the same
+ * bit chooses the memory type (PAT). Source: Intel SDM volume 3, chapter 5, tables 5-15 to 5-20.
  */
 import type { VirtAddr } from '@pagelab/abi';
 import type { Pfn } from './page.ts';
@@ -42,7 +42,11 @@ export const PTE_LO_FRAME_MASK = 0xfffff000 | 0;
 export const PTE_HI_FRAME_MASK = 0xfffff;
 /** Low word: bit 10, write-protected by userfaultfd. @linux arch/x86/include/asm/pgtable_types.h:_PAGE_UFFD_WP */
 export const PTE_UFFD_WP_LO = 1 << 10;
-/** High word: bit 58, written since the bit was last cleared. @linux arch/x86/include/asm/pgtable_types.h:_PAGE_SOFT_DIRTY */
+/**
+ * High word: bit 58, written since the bit was last cleared.
+ *
+ * @linux arch/x86/include/asm/pgtable_types.h:_PAGE_SOFT_DIRTY
+ */
 export const PTE_SOFT_DIRTY_HI = 1 << 26;
 /** High word: bit 63, instructions cannot be fetched. */
 export const PTE_NX_HI = 0x80000000 | 0;

@@ -47,8 +47,8 @@ export class Smp {
   }
 
   /**
-   * Invalidates the translations of `[start, end)` in the address space `cr3`, on each CPU that may hold them: those that
-   * have it loaded, as loading another drops everything. Each of them but the running one is sent an interrupt.
+   * Invalidates the translations of `[start, end)` in the address space `cr3`, on each CPU that may hold them: those
+   * that have it loaded, as loading another drops everything. Each of them but the running one is sent an interrupt.
    *
    * @param start in bytes; the page it lies in is included
    * @linux arch/x86/mm/tlb.c:flush_tlb_mm_range

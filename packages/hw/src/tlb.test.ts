@@ -1,6 +1,17 @@
 import { Prng } from '@pagelab/lib';
 import { describe, expect, test } from 'vitest';
-import { PAGE_SIZE, PF_INSTR, PF_USER, PF_WRITE, PTE_NX_HI, PTE_PRESENT, PTE_RW, PTE_USER, TLB_ENTRIES, Tlb } from './index.ts';
+import {
+  PAGE_SIZE,
+  PF_INSTR,
+  PF_USER,
+  PF_WRITE,
+  PTE_NX_HI,
+  PTE_PRESENT,
+  PTE_RW,
+  PTE_USER,
+  TLB_ENTRIES,
+  Tlb,
+} from './index.ts';
 import { PAGE_RW_DIRTY, TestMachine } from './testing/address-space.ts';
 
 const BASE = 0x7f1234567000;
@@ -17,7 +28,8 @@ test('after each change and its flush, every access goes where the tables say', 
   const { ram, smp } = machine;
   const frames = Array.from({ length: 64 }, () => machine.newFrame());
   // Pages that share slots of the TLB, and some that do not.
-  const pages = [0, 1, 2, 3, TLB_ENTRIES, TLB_ENTRIES + 1, 2 * TLB_ENTRIES, 9 * TLB_ENTRIES + 3].map((n) => BASE + n * PAGE_SIZE);
+  const numbers = [0, 1, 2, 3, TLB_ENTRIES, TLB_ENTRIES + 1, 2 * TLB_ENTRIES, 9 * TLB_ENTRIES + 3];
+  const pages = numbers.map((n) => BASE + n * PAGE_SIZE);
   const other = machine.newFrame() * PAGE_SIZE;
   const spaces = [machine.pgd, other].map((pgd) => ({ pgd, model: new Map<number, Page>() }));
   let onCpu = [spaces[0], spaces[1]];
@@ -28,7 +40,8 @@ test('after each change and its flush, every access goes where the tables say', 
     smp.processorId = prng.below(2);
     switch (prng.below(8)) {
       case 0: {
-        const page = { pfn: frames[prng.below(frames.length)], writable: prng.below(2) === 0, executable: prng.below(2) === 0 };
+        const coin = (): boolean => prng.below(2) === 0;
+        const page = { pfn: frames[prng.below(frames.length)], writable: coin(), executable: coin() };
         machine.setEntry(
           machine.entry(va, 1, space.pgd),
           page.pfn,
@@ -58,7 +71,9 @@ test('after each change and its flush, every access goes where the tables say', 
         const access = [PF_USER, PF_USER | PF_WRITE, PF_USER | PF_INSTR][prng.below(3)];
         const page = onCpu[smp.processorId].model.get(va);
         const allowed =
-          page !== undefined && ((access & PF_WRITE) === 0 || page.writable) && ((access & PF_INSTR) === 0 || page.executable);
+          page !== undefined &&
+          ((access & PF_WRITE) === 0 || page.writable) &&
+          ((access & PF_INSTR) === 0 || page.executable);
         const expected = allowed ? ram.frameWord(page.pfn) * 4 + 5 : -1;
         expect(smp.current.translate(va + 5, access), `step ${step}`).toBe(expected);
       }

@@ -99,8 +99,8 @@ export class UserAccess {
   /**
    * Loads a value of any kind from {@link address}, which may be any: but of a 64-bit integer, see {@link load64}.
    *
-   * One function for all kinds, and `#page` written out in it, is on purpose: V8 inlines nothing of more than 460 bytes of
-   * bytecode. A smaller one lands in the program's loops, whose hits then take twice as long.
+   * One function for all kinds, and `#page` written out in it, is on purpose: V8 inlines nothing of more than 460 bytes
+   * of bytecode. A smaller one lands in the program's loops, whose hits then take twice as long.
    */
   load(kind: number): number {
     const addr = this.address[0];
@@ -380,8 +380,8 @@ export class UserAccess {
   }
 
   /**
-   * How many of `length` bytes from `addr` lie one after the other in RAM, beginning at {@link #at}: at least those of the
-   * first page, whose faults are served, and those of the pages after it up to the first that faults.
+   * How many of `length` bytes from `addr` lie one after the other in RAM, beginning at {@link #at}: at least those of
+   * the first page, whose faults are served, and those of the pages after it up to the first that faults.
    */
   #run(addr: VirtAddr, length: number, access: number): number {
     const first = this.#page(addr, access);
@@ -393,15 +393,17 @@ export class UserAccess {
     const { tags, u32, base } = cpu.tlb;
     const column = (access & WRITE) !== 0 ? TAGS_WRITE : 0;
     let page = addr - offset;
-    let next = first - base;
-    while (run < length) {
+    let slot = ((page | 0) >>> 12) & TAGS_MASK;
+    let expected = (first - base) | 0;
+    for (; run < length; run += PAGE) {
       page += PAGE;
-      next += PAGE_U32;
-      const lo = page | 0;
-      const slot = (lo >>> 12) & TAGS_MASK;
-      const word = tags[column + slot] === page ? u32[slot] : cpu.walk(Math.floor(page / TWO_32) | 0, lo, access | USER) - base;
-      if (word !== next) break;
-      run += PAGE;
+      slot = (slot + 1) & TAGS_MASK;
+      expected = (expected + PAGE_U32) | 0;
+      if (tags[column + slot] === page) {
+        if (u32[slot] !== expected) break;
+      } else if (cpu.walk(Math.floor(page / TWO_32) | 0, page | 0, access | USER) - base !== expected) {
+        break;
+      }
     }
     return Math.min(run, length);
   }

@@ -175,7 +175,8 @@ describe('C strings', () => {
 
 describe('structures', () => {
   test('are laid out as C does', () => {
-    expect(structLayout({ a: 'u8', b: 'u16', c: 'u8', d: 'u32', e: 'u8', f: 'pointer', g: 'f32', h: 'f64', i: 'i8' })).toEqual({
+    const fields = { a: 'u8', b: 'u16', c: 'u8', d: 'u32', e: 'u8', f: 'pointer', g: 'f32', h: 'f64', i: 'i8' } as const;
+    expect(structLayout(fields)).toEqual({
       offsets: { a: 0, b: 2, c: 4, d: 8, e: 12, f: 16, g: 24, h: 32, i: 40 },
       size: 48,
       align: 8,

@@ -111,7 +111,8 @@ test('addresses that cannot be are a RangeError, whatever is in the TLB', () => 
     (at) => mem.struct(at, { a: 'u8' }),
   ];
   for (const call of calls) {
-    for (const at of [NaN, BASE + 0.5, Infinity, -Infinity, 2 ** 64, -(2 ** 63) - 2048, undefined as unknown as number]) {
+    const none = undefined as unknown as number;
+    for (const at of [NaN, BASE + 0.5, Infinity, -Infinity, 2 ** 64, -(2 ** 63) - 2048, none]) {
       expect(() => call(at), `${call.toString()} at ${at}`).toThrow(RangeError);
     }
   }
@@ -147,7 +148,8 @@ describe('faults', () => {
     const seen: string[] = [];
     const { memory } = machine.task((address, code) => {
       seen.push(`${(address - BASE).toString(16)} ${code}`);
-      machine.map(address - (address % PAGE_SIZE), machine.newFrame(), code & 2 ? PAGE_RW_DIRTY : PTE_PRESENT | PTE_USER);
+      const flags = (code & 2) !== 0 ? PAGE_RW_DIRTY : PTE_PRESENT | PTE_USER;
+      machine.map(address - (address % PAGE_SIZE), machine.newFrame(), flags);
       machine.smp.current.invlpg(address);
     });
     memory.store64(BASE + 0xffc, 0x1122334455667788n);

@@ -1,9 +1,10 @@
 /**
  * A task's memory as its program sees it: loads and stores through the page tables, at user privilege.
  *
- * This file is the fast half: an aligned access that hits the TLB takes one comparison and two array reads. It is a class,
- * not a set of closures, as a call site that meets the memories of several tasks is then as fast as one that meets a single
- * one (closures: 4.8 times a plain array instead of 3.3). All state is in private fields, and the prototype leads nowhere.
+ * This file is the fast half: an aligned access that hits the TLB takes one comparison and two array reads. It is a
+ * class, not a set of closures, as a call site that meets the memories of several tasks is then as fast as one that
+ * meets a single one (closures: 4.8 times a plain array instead of 3.3). All state is in private fields, and the
+ * prototype leads nowhere.
  */
 import type { StructFields, StructView, UserMemory, VirtAddr } from '@pagelab/abi';
 import type { Cpu } from './cpu.ts';
@@ -44,7 +45,9 @@ const NO_F32 = new Float32Array(0);
 const NO_F64 = new Float64Array(0);
 
 class TaskMemory implements UserMemory {
-  /** The tags of the CPU's TLB. While the task runs on none, tags that never hit, so that no access need test for it. */
+  /**
+   * The tags of the CPU's TLB. While the task runs on none, tags that never hit, so that no access need test for it.
+   */
   #tags = NO_TAGS;
   // RAM, from the words of the CPU's TLB on: see Tlb. Never reached while no tag hits.
   #u32: Uint32Array = NO_U32;
@@ -310,8 +313,8 @@ Object.freeze(TaskMemory.prototype);
 /**
  * Makes the memory of one task. It is detached at first.
  *
- * While the task runs on no CPU, the first access calls `onDetached`, which must attach it to one. An access that faults
- * calls `onFault` and is tried again when that returns.
+ * While the task runs on no CPU, the first access calls `onDetached`, which must attach it to one. An access that
+ * faults calls `onFault` and is tried again when that returns.
  */
 export function createUserMemory(ram: PhysicalMemory, handlers: UserMemoryHandlers): UserMemoryPort {
   return createPort(ram, handlers);
