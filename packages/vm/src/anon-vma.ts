@@ -98,7 +98,11 @@ export function findMergeableAnonVma(vma: VmArea): AnonVma | null {
   return prev === undefined ? null : reusableAnonVma(prev, prev, vma);
 }
 
-/** The anon_vma of `owner`, if it has no other and `low` and `high` could be one VMA. @linux mm/vma.c:reusable_anon_vma */
+/**
+ * The anon_vma of `owner`, if it has no other and `low` and `high` could be one VMA.
+ *
+ * @linux mm/vma.c:reusable_anon_vma
+ */
 function reusableAnonVma(owner: VmArea, low: VmArea, high: VmArea): AnonVma | null {
   if (owner.anonVma === null || owner.anonVmaChain.length !== 1) return null;
   const compatible =
@@ -111,8 +115,8 @@ function reusableAnonVma(owner: VmArea, low: VmArea, high: VmArea): AnonVma | nu
 }
 
 /**
- * Links `dst` to every anon_vma that `src` is linked to: for a split, a merge, a move or, by {@link anonVmaFork}, a fork.
- * Where `dst` has no anon_vma of its own yet, one that nobody uses any more is taken over.
+ * Links `dst` to every anon_vma that `src` is linked to: for a split, a merge, a move or, by {@link anonVmaFork}, a
+ * fork. Where `dst` has no anon_vma of its own yet, one that nobody uses any more is taken over.
  *
  * @returns 0, or −ENOMEM with `dst` linked to none and without an anon_vma
  * @linux mm/rmap.c:anon_vma_clone

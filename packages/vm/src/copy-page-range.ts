@@ -4,7 +4,7 @@
  * Private pages become write-protected on both sides; the first to write copies. Pages of files and shared memory are
  * left out where the child's first touch finds them again in the file.
  */
-import { Errno, PAGE_SIZE } from '@pagelab/abi';
+import { Errno } from '@pagelab/abi';
 import { PTE_ACCESSED, PTE_DIRTY, PTE_RW } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED } from '@pagelab/mm-core';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';

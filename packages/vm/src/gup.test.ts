@@ -1,4 +1,13 @@
-import { Errno, MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE } from '@pagelab/abi';
+import {
+  Errno,
+  MAP_ANONYMOUS,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  PAGE_SIZE,
+  PROT_NONE,
+  PROT_READ,
+  PROT_WRITE,
+} from '@pagelab/abi';
 import { PF_USER, PF_WRITE } from '@pagelab/hw';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { FOLL_FORCE, FOLL_WRITE, getUserPage, getUserPageFlags, populateRange } from './gup.ts';

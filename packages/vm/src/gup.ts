@@ -28,7 +28,9 @@ import type { VmArea } from './vma.ts';
 
 /** The page is to be written. @linux include/linux/mm_types.h:FOLL_WRITE */
 export const FOLL_WRITE = 0x1;
-/** Rights that the mapping has not now, but may have, do: a private page is copied, not written where it is read-only. */
+/**
+ * Rights that the mapping has not now, but may have, do: a private page is copied, not written where it is read-only.
+ */
 export const FOLL_FORCE = 0x8;
 
 /**
@@ -36,8 +38,8 @@ export const FOLL_FORCE = 0x8;
  * their own, all else is read. Holes between mappings, mappings of devices and, with LOCKONFAULT, all pages are passed
  * over.
  *
- * @returns 0; −errno of the first page that failed, with nothing done behind it: −EFAULT where the mapping has no rights,
- *   a guard page or the end of the file is met, −ENOMEM
+ * @returns 0; −errno of the first page that failed, with nothing done behind it: −EFAULT where the mapping has no
+ *   rights, a guard page or the end of the file is met, −ENOMEM
  * @linux mm/gup.c:__mm_populate
  */
 export function populateRange(mm: MmStruct, start: VirtAddr, end: VirtAddr): number {
@@ -115,7 +117,11 @@ function mayFollow(vma: VmArea, follow: number): boolean {
   return (flags & VM_READ) !== 0 || (forced && (flags & VM_MAYREAD) !== 0);
 }
 
-/** The frame at `addr`; what the entry does not allow yet is faulted in. −errno where that fails. @linux mm/gup.c:__get_user_pages */
+/**
+ * The frame at `addr`; what the entry does not allow yet is faulted in. −errno where that fails.
+ *
+ * @linux mm/gup.c:__get_user_pages
+ */
 function followOrFault(vma: VmArea, addr: VirtAddr, follow: number): Pfn {
   const { mm } = vma;
   const { i32 } = mm.vm.ram;
@@ -133,7 +139,8 @@ function followOrFault(vma: VmArea, addr: VirtAddr, follow: number): Pfn {
 }
 
 /**
- * Whether a page can be written as it is mapped. By force a read-only private mapping can once it has a page of its own.
+ * Whether a page can be written as it is mapped. By force a read-only private mapping can once it has a page of its
+ * own.
  *
  * @linux mm/gup.c:can_follow_write_pte
  */

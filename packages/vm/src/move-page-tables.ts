@@ -62,7 +62,11 @@ export function movePageTables(
   return Math.max(0, addr - oldAddr);
 }
 
-/** Bytes from `addr` to the end of the range, or of the entry of `size` bytes on either side. @linux mm/mremap.c:get_extent */
+/**
+ * Bytes from `addr` to the end of the range, or of the entry of `size` bytes on either side.
+ *
+ * @linux mm/mremap.c:get_extent
+ */
 function extentOf(addr: VirtAddr, delta: number, end: VirtAddr, size: number): number {
   return Math.min(end, nextBoundary(addr, size), nextBoundary(addr + delta, size) - delta) - addr;
 }
@@ -79,7 +83,11 @@ function canAlign(oldVma: VmArea, oldAddr: VirtAddr, newVma: VmArea, newAddr: Vi
   return startsTable(oldVma, oldAddr) && startsTable(newVma, newAddr);
 }
 
-/** Whether `addr` is where its mapping starts, and the first that is mapped in its last-level table. @linux mm/mremap.c:can_align_down */
+/**
+ * Whether `addr` is where its mapping starts, and the first that is mapped in its last-level table.
+ *
+ * @linux mm/mremap.c:can_align_down
+ */
 function startsTable(vma: VmArea, addr: VirtAddr): boolean {
   return vma.start === addr && !vma.mm.vmas.overlaps(addr - (addr % PMD_SIZE), addr);
 }

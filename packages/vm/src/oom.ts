@@ -29,7 +29,11 @@ export function oomBadness(mm: MmStruct, oomScoreAdj: number, totalPages: number
   return points + oomScoreAdj * Math.floor(totalPages / 1000);
 }
 
-/** `/proc/PID/oom_score`: badness on a scale on which all of memory is 1000 and nothing is about 667. @linux fs/proc/base.c:proc_oom_score */
+/**
+ * `/proc/PID/oom_score`: badness on a scale on which all of memory is 1000 and nothing is about 667.
+ *
+ * @linux fs/proc/base.c:proc_oom_score
+ */
 export function oomScore(mm: MmStruct, oomScoreAdj: number, totalPages: number): number {
   const badness = oomBadness(mm, oomScoreAdj, totalPages);
   if (badness === OOM_NEVER) return 0;
@@ -42,7 +46,11 @@ export interface OomCandidate {
   readonly oomScoreAdj: number;
 }
 
-/** The candidate of the highest badness, the last of several; `undefined` where none may be killed. @linux mm/oom_kill.c:select_bad_process */
+/**
+ * The candidate of the highest badness, the last of several; `undefined` where none may be killed.
+ *
+ * @linux mm/oom_kill.c:select_bad_process
+ */
 export function oomSelect<T extends OomCandidate>(candidates: Iterable<T>, totalPages: number): T | undefined {
   let chosen: T | undefined;
   let worst = OOM_NEVER;

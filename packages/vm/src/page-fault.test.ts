@@ -1,4 +1,13 @@
-import { MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PAGE_SIZE, PROT_EXEC, PROT_NONE, PROT_READ, PROT_WRITE } from '@pagelab/abi';
+import {
+  MAP_ANONYMOUS,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  PAGE_SIZE,
+  PROT_EXEC,
+  PROT_NONE,
+  PROT_READ,
+  PROT_WRITE,
+} from '@pagelab/abi';
 import { PF_INSTR, PF_PROT, PF_USER, PF_WRITE } from '@pagelab/hw';
 import { VM_EVENT } from '@pagelab/mm-core';
 import { beforeEach, describe, expect, test } from 'vitest';

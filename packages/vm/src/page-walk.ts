@@ -205,8 +205,8 @@ export function pageState(mm: MmStruct, addr: VirtAddr): PageState {
 }
 
 /**
- * Whether touching the page at `addr`, inside `vma`, would not have to wait for a device: 1 or 0. A page of a file counts
- * when it is cached, mapped here or not.
+ * Whether touching the page at `addr`, inside `vma`, would not have to wait for a device: 1 or 0. A page of a file
+ * counts when it is cached, mapped here or not.
  *
  * @linux mm/mincore.c:mincore_pte_range
  */

@@ -1,8 +1,8 @@
 /**
  * Four-level page tables in simulated RAM.
  *
- * A *host word* below is an index into `ram.i32`: an entry is two of them, low word first. Tables are frames of the page
- * allocator; `mm.pgtablesBytes` counts those of the three lower levels.
+ * A *host word* below is an index into `ram.i32`: an entry is two of them, low word first. Tables are frames of the
+ * page allocator; `mm.pgtablesBytes` counts those of the three lower levels.
  */
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
@@ -98,7 +98,11 @@ export function findPte(mm: MmStruct, addr: VirtAddr): number {
   return table < 0 ? -1 : table + pteIndex(addr) * 2;
 }
 
-/** As {@link findPud}, making the table where it is missing; −1 where there is no memory for it. @linux include/linux/mm.h:pud_alloc */
+/**
+ * As {@link findPud}, making the table where it is missing; −1 where there is no memory for it.
+ *
+ * @linux include/linux/mm.h:pud_alloc
+ */
 export function allocPud(mm: MmStruct, addr: VirtAddr): number {
   const { ram } = mm.vm;
   const pgdEntry = ram.frameWord(mm.pgd) + pgdIndex(addr) * 2;
@@ -120,13 +124,20 @@ export function allocPmd(mm: MmStruct, addr: VirtAddr): number {
   return pmd < 0 ? -1 : pmd + pmdIndex(addr) * 2;
 }
 
-/** As {@link findPte}, making the tables that are missing; −1 where there is no memory. @linux include/linux/mm.h:pte_alloc */
+/**
+ * As {@link findPte}, making the tables that are missing; −1 where there is no memory.
+ *
+ * @linux include/linux/mm.h:pte_alloc
+ */
 export function allocPte(mm: MmStruct, addr: VirtAddr): number {
   const pmdEntry = allocPmd(mm, addr);
   return pmdEntry < 0 ? -1 : allocPteBelow(mm, pmdEntry, addr);
 }
 
-/** Host word of the entry of `addr` in the last-level table below `pmdEntry`, made where it is missing; −1 without memory. */
+/**
+ * Host word of the entry of `addr` in the last-level table below `pmdEntry`, made where it is missing; −1 without
+ * memory.
+ */
 export function allocPteBelow(mm: MmStruct, pmdEntry: number, addr: VirtAddr): number {
   const { ram } = mm.vm;
   const table = ram.i32[pmdEntry] === 0 ? installTable(mm, pmdEntry) : tableBelow(ram, pmdEntry);
@@ -145,8 +156,8 @@ export function installTable(mm: MmStruct, entry: number): number {
 }
 
 /**
- * Goes through the last-level tables below a range, one stop a table, and skips what is empty a whole entry of the upper
- * levels at a time: the cost grows with the tables there are, not with the range.
+ * Goes through the last-level tables below a range, one stop a table, and skips what is empty a whole entry of the
+ * upper levels at a time: the cost grows with the tables there are, not with the range.
  *
  * ```
  * const walk = new PteTableWalk(mm, start, end);

@@ -49,8 +49,17 @@ import { zapPageRange } from './zap.ts';
 
 const WINDOW_PAGES = 16;
 /** Windows that straddle the borders of each kind of table. */
-const WINDOWS = [0x4000_0000, 0x7f_8000_0000, 0x10_0000, 0x7fff_f7e0_0000].map((edge) => edge - (WINDOW_PAGES / 2) * PAGE_SIZE);
+const EDGES = [0x4000_0000, 0x7f_8000_0000, 0x10_0000, 0x7fff_f7e0_0000];
+const WINDOWS = EDGES.map((edge) => edge - (WINDOW_PAGES / 2) * PAGE_SIZE);
 const PROTS = [PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ, PROT_WRITE, 0, PROT_READ | PROT_EXEC];
+const ADVICE = [
+  MADV_GUARD_INSTALL,
+  MADV_GUARD_REMOVE,
+  MADV_WIPEONFORK,
+  MADV_KEEPONFORK,
+  MADV_FREE,
+  MADV_COLD,
+];
 const MAX_SPACES = 6;
 
 interface Space {
@@ -209,7 +218,7 @@ class Player {
     const vma = mm.vmas.get(from);
     if (vma === undefined) return 'nothing';
     const nrPages = Math.min(pages, (vma.end - from) / PAGE_SIZE);
-    const advice = this.pick([MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_FREE, MADV_COLD]);
+    const advice = this.pick(ADVICE);
     const result = doMadvise(mm, from, nrPages * PAGE_SIZE, advice);
     if (result === 0) {
       model.each(from, nrPages, (page) => {
@@ -258,7 +267,8 @@ class Player {
     const isLoad = this.prng.below(3) === 0;
     const bySyscall = this.prng.below(4) === 0;
     for (let i = 0; i < pages; i++) this.access(space, addr + i * PAGE_SIZE, isLoad, bySyscall);
-    return `${isLoad ? 'load' : 'store'} mm ${space.mm.id} 0x${addr.toString(16)} +${pages}${bySyscall ? ' by the kernel' : ''}`;
+    const how = `${isLoad ? 'load' : 'store'}${bySyscall ? ' by the kernel' : ''}`;
+    return `${how} mm ${space.mm.id} 0x${addr.toString(16)} +${pages}`;
   }
 
   access(space: Space, addr: number, isLoad: boolean, bySyscall: boolean): void {

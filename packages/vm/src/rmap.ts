@@ -108,8 +108,8 @@ export interface PageMapping {
 }
 
 /**
- * Every place where a frame is mapped as a page of user space: none for the zero page and for frames that are no user's.
- * Costs a look into the page tables for each mapping of the family or file that covers the page.
+ * Every place where a frame is mapped as a page of user space: none for the zero page and for frames that are no
+ * user's. Costs a look into the page tables for each mapping of the family or file that covers the page.
  *
  * @linux mm/rmap.c:rmap_walk
  */

@@ -109,7 +109,9 @@ export class ModelSpace {
 
   fork(): ModelSpace {
     const child = new ModelSpace();
-    for (const [addr, page] of this.pages) child.pages.set(addr, page.wiped ? { ...page, word: 0, guard: false } : { ...page });
+    for (const [addr, page] of this.pages) {
+      child.pages.set(addr, page.wiped ? { ...page, word: 0, guard: false } : { ...page });
+    }
     return child;
   }
 }
