@@ -148,6 +148,7 @@ function vmCaches(caches: Readonly<Record<KernelCacheName, KmemCache>>): VmCache
     mapleNode: caches.maple_node,
     file: caches.filp,
     shmemInode: caches.shmem_inode_cache,
+    inode: caches.inode_cache,
     radixTreeNode: caches.radix_tree_node,
   };
 }
