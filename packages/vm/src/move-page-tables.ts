@@ -5,7 +5,6 @@ import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_SOFT_DIRTY_HI } from '@pagelab/hw';
 import type { MmStruct } from './mm-struct.ts';
-import type { MmuGather } from './mmu-gather.ts';
 import {
   PMD_SIZE,
   PUD_SIZE,
@@ -35,13 +34,14 @@ export function movePageTables(
   length: number,
 ): number {
   const { mm } = oldVma;
-  const { ram, gather } = mm.vm;
-  const { i32 } = ram;
+  const { i32 } = mm.vm.ram;
   const end = oldAddr + length;
   const delta = newAddr - oldAddr;
   let addr = oldAddr;
   if (canAlign(oldVma, oldAddr, newVma, newAddr, length)) addr -= oldAddr % PMD_SIZE;
-  gather.begin(mm);
+  // Making a table may come to kill a process, whose pages go through the gatherer meanwhile.
+  let firstMoved = Infinity;
+  let movedEnd = 0;
   while (addr < end) {
     let extent = extentOf(addr, delta, end, PUD_SIZE);
     const oldPud = findPud(mm, addr);
@@ -50,15 +50,16 @@ export function movePageTables(
       if (newPud < 0) break;
       if (extent === PUD_SIZE && i32[newPud] === 0) {
         moveTable(i32, oldPud, newPud);
-        gather.noteRange(addr, addr + extent);
       } else {
         extent = extentOf(addr, delta, end, PMD_SIZE);
-        if (!moveBelowPud(gather, mm, addr, addr + delta, extent)) break;
+        if (!moveBelowPud(mm, addr, addr + delta, extent)) break;
       }
+      firstMoved = Math.min(firstMoved, addr);
+      movedEnd = addr + extent;
     }
     addr += extent;
   }
-  gather.finish();
+  if (movedEnd > firstMoved) mm.vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, firstMoved, movedEnd);
   return Math.max(0, addr - oldAddr);
 }
 
@@ -93,15 +94,16 @@ function startsTable(vma: VmArea, addr: VirtAddr): boolean {
 }
 
 /** Moves up to 2 MiB that lie below one third-level entry on either side; false without memory for a table. */
-function moveBelowPud(gather: MmuGather, mm: MmStruct, oldAddr: VirtAddr, newAddr: VirtAddr, extent: number): boolean {
+function moveBelowPud(mm: MmStruct, oldAddr: VirtAddr, newAddr: VirtAddr, extent: number): boolean {
   const { i32 } = mm.vm.ram;
   const oldPmd = findPmd(mm, oldAddr);
   if (i32[oldPmd] === 0) return true;
   const newPmd = allocPmd(mm, newAddr);
   if (newPmd < 0) return false;
-  if (extent === PMD_SIZE && i32[newPmd] === 0) moveTable(i32, oldPmd, newPmd);
-  else if (!moveEntries(mm, oldPmd, newPmd, oldAddr, newAddr, extent / PAGE_SIZE)) return false;
-  gather.noteRange(oldAddr, oldAddr + extent);
+  if (extent !== PMD_SIZE || i32[newPmd] !== 0) {
+    return moveEntries(mm, oldPmd, newPmd, oldAddr, newAddr, extent / PAGE_SIZE);
+  }
+  moveTable(i32, oldPmd, newPmd);
   return true;
 }
 
