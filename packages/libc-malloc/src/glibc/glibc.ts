@@ -29,6 +29,9 @@ const {
   SBRK_BASE,
   TRIM_THRESHOLD,
 } = params;
+const BY_4096 = 2 ** -12;
+const HIGH_BY_4096 = 2 ** -44;
+const HIGH = 2 ** -32;
 const { SIZEOF_TCACHE, TCACHE_ENTRIES, TCACHE_KEY } = tcacheLayout;
 
 /**
@@ -63,7 +66,11 @@ export class Glibc implements Malloc {
         const headAt = tcache + TCACHE_ENTRIES + 8 * index;
         const block = mem.loadAddress(headAt);
         if ((block & 15) !== 0) mallocAbort('malloc(): unaligned tcache chunk detected');
-        mem.storeAddress(headAt, revealPtr(mem, block));
+        const stored = mem.loadAddress(block);
+        const low = (block * BY_4096) ^ stored;
+        const high = (block * HIGH_BY_4096) ^ (stored * HIGH);
+        const next = stored >= 0 && stored < 2 ** 47 ? high * 2 ** 32 + (low >>> 0) : revealPtr(mem, block);
+        mem.storeAddress(headAt, next);
         mem.store32(countAt, counts - (1 << shift));
         mem.storeAddress(block + TCACHE_KEY, 0);
         return block;
@@ -106,7 +113,10 @@ export class Glibc implements Malloc {
       if (((counts >>> shift) & 0xffff) < pt.tcacheCount) {
         const headAt = tcache + TCACHE_ENTRIES + 8 * index;
         mem.storeAddress(ptr + TCACHE_KEY, pt.tcacheKey);
-        mem.storeAddress(ptr, protectPtr(ptr, mem.loadAddress(headAt)));
+        const next = mem.loadAddress(headAt);
+        const low = (ptr * BY_4096) ^ next;
+        const high = (ptr * HIGH_BY_4096) ^ (next * HIGH);
+        mem.storeAddress(ptr, high * 2 ** 32 + (low >>> 0));
         mem.storeAddress(headAt, ptr);
         mem.store32(countAt, counts + (1 << shift));
       } else {
