@@ -14,7 +14,7 @@ import { mremapChunk, munmapChunk } from './mmap-chunk.ts';
 import * as params from './params.ts';
 import type { GlibcOptions, Ptmalloc } from './ptmalloc.ts';
 import { openPtmalloc } from './ptmalloc.ts';
-import { protectPtr, revealPtr } from './safe-linking.ts';
+import { revealPtr } from './safe-linking.ts';
 import * as tcacheLayout from './tcache.ts';
 import { tcacheGet, tcacheIndex } from './tcache.ts';
 import { chunksize } from './unlink.ts';
