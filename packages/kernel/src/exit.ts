@@ -6,6 +6,7 @@
 import { SIGCHLD, SI_USER } from '@pagelab/abi';
 import { mmput } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
+import { processMemory } from './process-memory.ts';
 import { addAccounting } from './process.ts';
 import type { Process } from './process.ts';
 import { freeKernelStack, freeProcessObjects, freeTaskObjects } from './task-objects.ts';
@@ -80,6 +81,7 @@ export function endTask(task: Task, word: number): void {
 function endAddressSpace(kernel: Kernel, process: Process): void {
   const mm = process.mm!;
   process.maxRss = maxResident(process);
+  process.finalMemory = processMemory(mm);
   // No CPU may go on with page tables that are about to be freed.
   const pgd = mm.pgd * 4096;
   for (const cpu of kernel.smp.cpus) if (cpu.cr3 === pgd) cpu.loadCr3(kernel.vm.kernelPgd * 4096);

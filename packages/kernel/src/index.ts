@@ -9,5 +9,6 @@ export { TaskExit } from './exit.ts';
 export type { ProgramImage } from './exec.ts';
 export type { Machine, Process, RunResult, StartOptions } from './machine.ts';
 export { DeadlockError } from './scheduler.ts';
-export type { CacheStats, MachineStats, ZoneStats } from './stats.ts';
+export type { ProcessMemory } from './process-memory.ts';
+export type { CacheStats, MachineStats, ProcessStats, ZoneStats } from './stats.ts';
 export { formatSize, parseSize } from './size.ts';

@@ -15,6 +15,7 @@ import type { ConsoleSink } from './console.ts';
 import type { Kernel } from './kernel.ts';
 import { openPath } from './open.ts';
 import { listFiles } from './proc/lookup.ts';
+import type { ProcessMemory } from './process-memory.ts';
 import type { Process as ProcessState } from './process.ts';
 import { schedule } from './scheduler.ts';
 import { describeSignal } from './signals.ts';
@@ -40,8 +41,10 @@ export interface RunResult {
   /** Its own faults, and its children's. */
   readonly faults: number;
   readonly childFaults: number;
-  /** Largest resident set, in KiB. */
+  /** Largest resident set, in KiB: its own, or that of a child that was waited for. */
   readonly maxRssKb: number;
+  /** What its address space came to at the end; `null` where it has not ended. */
+  readonly memory: ProcessMemory | null;
   /** Virtual time it took, in nanoseconds. */
   readonly timeNs: number;
 }
@@ -257,6 +260,7 @@ function resultOf(process: ProcessState, began: number, now: number): RunResult 
     faults: own.minflt + own.majflt,
     childFaults: process.waited.minflt + process.waited.majflt,
     maxRssKb: usage.maxrss,
+    memory: process.finalMemory,
     timeNs: now - began,
   };
 }

@@ -313,6 +313,23 @@ describe('what a program leaves', () => {
   });
 });
 
+test('figures of a program: at its end, and while it lives', () => {
+  const machine = small();
+  const { memory, faults, maxRssKb } = runChecked(machine, (os) => {
+    os.sbrk(100_000);
+    const area = os.mmap(0, 64 * 4096, RW, PRIVATE_ANON);
+    os.mem.fill(area, 32 * 4096, 1);
+    os.munmap(area, 64 * 4096);
+  });
+  expect(memory).toMatchObject({ heap: 100_000, locked: 0, resident: 0, peakResident: 32 * 4096 });
+  expect(memory!.peakMapped - memory!.mapped).toBe(64 * 4096);
+  expect([faults, maxRssKb]).toEqual([32, 128]);
+  const driven = machine.createProcess({ name: 'alive' });
+  driven.os.mem.store8(driven.image.bssStart, 1);
+  const [stats] = machine.stats().processes;
+  expect(stats).toMatchObject({ pid: driven.pid, name: 'alive', threads: 1, faults: 1, memory: { resident: 4096, heap: 0 } });
+});
+
 test('driven processes are used a call at a time, in any order', () => {
   const machine = small();
   const before = inUse(machine);

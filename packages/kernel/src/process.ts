@@ -7,6 +7,7 @@ import type { SignalDisposition, VirtAddr } from '@pagelab/abi';
 import type { FileTable, LibraryState, ResourceLimits } from '@pagelab/syscalls';
 import type { MmStruct } from '@pagelab/vm';
 import type { ProgramImage } from './exec.ts';
+import type { ProcessMemory } from './process-memory.ts';
 import type { Task } from './task.ts';
 
 /** Faults and time, of one task or summed up. Time in nanoseconds. */
@@ -85,6 +86,8 @@ export class Process {
   /** Largest resident set of itself and of a waited-for child, in pages. */
   maxRss = 0;
   waitedMaxRss = 0;
+  /** What its address space came to at the end; `null` while it lives. */
+  finalMemory: ProcessMemory | null = null;
   /** The error of its program, where one ended it. */
   error: unknown = undefined;
 

@@ -3,6 +3,9 @@
  */
 import { NR_OWNERS, NR_PAGE_ORDERS, OWNER_FREE, OWNER_HOLE, VM_EVENT, ownerName } from '@pagelab/mm-core';
 import type { Kernel } from './kernel.ts';
+import { processMemory } from './process-memory.ts';
+import type { ProcessMemory } from './process-memory.ts';
+import { processAccounting } from './usage.ts';
 
 /** Free memory of a zone. */
 export interface ZoneStats {
@@ -24,6 +27,16 @@ export interface CacheStats {
   readonly activeObjects: number;
   readonly totalObjects: number;
   readonly pages: number;
+}
+
+/** A live process. */
+export interface ProcessStats {
+  readonly pid: number;
+  readonly name: string;
+  readonly threads: number;
+  /** Faults of its own, those that waited for a device among them. */
+  readonly faults: number;
+  readonly memory: ProcessMemory;
 }
 
 /** Figures of a machine. Pages are of 4 KiB. */
@@ -48,6 +61,8 @@ export interface MachineStats {
   readonly unusableIndex: readonly number[];
   /** Caches that have slabs, the largest first. */
   readonly slabs: readonly CacheStats[];
+  /** Live processes, in the order they were made. */
+  readonly processes: readonly ProcessStats[];
   /** Page-table walks of all CPUs, TLB flushes, and interrupts sent for them. */
   readonly tlb: { readonly walks: number; readonly flushes: number; readonly ipis: number };
   /** Bytes of the host's memory behind the machine's RAM. */
@@ -97,6 +112,7 @@ export function machineStats(kernel: Kernel): MachineStats {
     freeBlocks,
     unusableIndex: unusableIndex(freeBlocks),
     slabs,
+    processes: processStats(kernel),
     tlb: {
       walks: cpus.reduce((sum, stats) => sum + stats.walks, 0),
       flushes: cpus.reduce((sum, stats) => sum + stats.tlbFlushes + stats.tlbPageFlushes, 0),
@@ -104,6 +120,23 @@ export function machineStats(kernel: Kernel): MachineStats {
     },
     hostBytes: kernel.ram.committedBytes,
   };
+}
+
+function processStats(kernel: Kernel): ProcessStats[] {
+  const found: ProcessStats[] = [];
+  for (const task of kernel.tasks.values()) {
+    const { process } = task;
+    if (task !== process.leader || process.mm === null) continue;
+    const { minflt, majflt } = processAccounting(process);
+    found.push({
+      pid: process.tgid,
+      name: process.comm,
+      threads: process.threads.length,
+      faults: minflt + majflt,
+      memory: processMemory(process.mm),
+    });
+  }
+  return found;
 }
 
 function unusableIndex(freeBlocks: readonly number[]): number[] {
