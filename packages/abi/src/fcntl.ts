@@ -13,12 +13,27 @@ export const O_EXCL = 0o200;
 export const O_TRUNC = 0o1000;
 export const O_APPEND = 0o2000;
 export const O_DIRECTORY = 0o200000;
+export const O_NONBLOCK = 0o4000;
+export const O_LARGEFILE = 0o100000;
+export const O_NOFOLLOW = 0o400000;
 export const O_CLOEXEC = 0o2000000;
 export const O_PATH = 0o10000000;
 
 export const SEEK_SET = 0;
 export const SEEK_CUR = 1;
 export const SEEK_END = 2;
+/** The next byte that is not in a hole. */
+export const SEEK_DATA = 3;
+/** The next hole; the end of the file counts as one. */
+export const SEEK_HOLE = 4;
+
+export const F_DUPFD = 0;
+export const F_GETFD = 1;
+export const F_SETFD = 2;
+export const F_GETFL = 3;
+export const F_SETFL = 4;
+export const F_DUPFD_CLOEXEC = 1030;
+export const FD_CLOEXEC = 1;
 
 export const F_ADD_SEALS = 1033;
 export const F_GET_SEALS = 1034;
@@ -40,3 +55,7 @@ export const MFD_EXEC = 0x10;
 export const FALLOC_FL_KEEP_SIZE = 0x1;
 export const FALLOC_FL_PUNCH_HOLE = 0x2;
 export const FALLOC_FL_ZERO_RANGE = 0x10;
+export const FALLOC_FL_COLLAPSE_RANGE = 0x8;
+export const FALLOC_FL_INSERT_RANGE = 0x20;
+export const FALLOC_FL_UNSHARE_RANGE = 0x40;
+export const FALLOC_FL_WRITE_ZEROES = 0x80;

@@ -5,7 +5,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE, PTE_DIRTY, PTE_PRESENT, PTE_RW } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE } from '@pagelab/mm-core';
 import { PteTableWalk } from './pgtable.ts';
-import { PTE_KEEP_HI, PTE_KEEP_LO, PTE_MAPS, PTE_SPECIAL, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
+import { PTE_KEEP_HI, PTE_KEEP_LO, PTE_MAPS, PTE_SPECIAL, pageProtHi, pfnOf, vmaProtLo } from './pte.ts';
 import { VM_SHARED, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
@@ -27,9 +27,11 @@ export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): n
   while (walk.next()) {
     const { i32 } = vm.ram;
     const { flags } = vm.frames;
-    const protLo = pageProtLo(vma.flags) & ~PTE_KEEP_LO;
+    const protLo = vmaProtLo(vma) & ~PTE_KEEP_LO;
     const protHi = pageProtHi(vma.flags) & ~PTE_KEEP_HI;
     const privateWritable = (vma.flags & (VM_WRITE | VM_SHARED)) === VM_WRITE;
+    // A dirty page's file knows of stores already.
+    const notifiedWritable = (vma.flags & VM_WRITE) !== 0 && !privateWritable && (protLo & PTE_RW) === 0;
     let first = -1;
     let last = -1;
     for (let i = 0; i < walk.count; i++) {
@@ -42,6 +44,8 @@ export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): n
       if (privateWritable && (lo & (PTE_PRESENT | PTE_SPECIAL)) === PTE_PRESENT) {
         const pageFlags = flags[pfnOf(lo, hi)];
         if ((pageFlags & PG_ANON) !== 0 && (pageFlags & PG_ANON_EXCLUSIVE) !== 0) lo |= PTE_RW;
+      } else if (notifiedWritable && (lo & (PTE_PRESENT | PTE_DIRTY)) === (PTE_PRESENT | PTE_DIRTY)) {
+        lo |= PTE_RW;
       }
       i32[entry] = lo;
       i32[entry + 1] = hi;

@@ -13,7 +13,8 @@ import { mmapRegion } from './mmap.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
 import { pageAlign } from './page-align.ts';
-import { filePut, shmemFileSetup } from './shmem.ts';
+import { filePut } from './open-file.ts';
+import { shmemFileSetup } from './shmem.ts';
 import { getUnmappedArea, mmapBase, mmapLegacyBase } from './unmapped-area.ts';
 import { vmAreaAlloc, vmaLink, vmaReserve } from './vma-tree.ts';
 import {

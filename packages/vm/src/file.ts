@@ -26,19 +26,77 @@ export interface AddressSpace {
   nodeLevels: number;
 }
 
-/** What a file system does for the page cache. */
+/** What a file system does for the contents of its regular files, and for their page caches. */
 export interface AddressSpaceOps {
   /** The name of the file system: `'shmem'`. */
   readonly name: string;
   /** Anonymous-like memory: its pages count as shared memory (RssShmem), not as file pages. */
   readonly swapBacked: boolean;
+  /** The first store to a clean page through a shared mapping is announced by {@link pageMkwrite}. */
+  readonly writeNotify: boolean;
+  /** Bytes that a file can have at most. */
+  readonly maxBytes: number;
+  /** Device number, as `/proc/PID/maps` shows it. */
+  readonly dev: string;
   /**
-   * Finds or makes the page at `pgoff` for a fault or a read, up to date.
+   * Finds or makes the page at `pgoff` for a fault in `vma` or a read, up to date. Where it had to be read from a device,
+   * `Vm.faultWaited` is set.
    *
    * @returns its frame with a reference for the caller; −errno: −EIO, −ENOMEM, −ENOSPC, or −EFAULT beyond the end of
    *   the file (SIGBUS)
+   * @linux include/linux/mm.h:vm_operations_struct.fault
    */
-  getPage(mapping: AddressSpace, pgoff: number): number;
+  getPage(mapping: AddressSpace, pgoff: number, vma?: VmArea): number;
+  /**
+   * A clean page is about to be stored to through a shared mapping: there has to be room for it on the device, and it is
+   * dirty from now on.
+   *
+   * @returns 0; −ENOSPC, −ENOMEM, −EIO: SIGBUS
+   * @linux include/linux/mm.h:vm_operations_struct.page_mkwrite
+   */
+  pageMkwrite(mapping: AddressSpace, pgoff: number): number;
+  /**
+   * The page at `pgoff` for `read`, up to date; `nrPages` in a row are wanted by the whole call.
+   *
+   * @returns its frame with a reference for the caller; {@link FILE_HOLE} where all of it reads as zero; −errno
+   */
+  readPage(mapping: AddressSpace, pgoff: number, nrPages: number, file: VmFile | null): number;
+  /**
+   * Makes the pages that `write` is to store `length` bytes to, at `pos`, as far as one step of the file system goes.
+   *
+   * @returns how many bytes may be stored now, at least 1; −errno: −EPERM for a seal, −ENOSPC, −ENOMEM, −EIO
+   * @linux include/linux/fs.h:address_space_operations.write_begin
+   */
+  writeBegin(mapping: AddressSpace, pos: number, length: number): number;
+  /**
+   * Ends a step: of the `length` bytes that {@link writeBegin} allowed, `copied` were stored. The file grows to their end.
+   *
+   * @linux include/linux/fs.h:address_space_operations.write_end
+   */
+  writeEnd(mapping: AddressSpace, pos: number, length: number, copied: number): void;
+  /** Sets the length of a file, in bytes. @returns 0, or −errno: −EPERM for a seal, −EFBIG, −ENOMEM @linux fs/attr.c:notify_change */
+  truncate(inode: Inode, newSize: number): number;
+  /** `fallocate`, with arguments that make sense for some file system. @returns 0, or −errno: −EOPNOTSUPP, −EPERM, −ENOSPC, … */
+  fallocate(inode: Inode, mode: number, offset: number, length: number): number;
+  /** Brings the pages from `firstPgoff` to `lastPgoff` to the device. @returns 0 or −EIO @linux fs/sync.c:vfs_fsync_range */
+  sync(inode: Inode, firstPgoff: number, lastPgoff: number): number;
+  /** Reads pages that are not cached, as advice has it. @linux mm/readahead.c:force_page_cache_ra */
+  willNeed(mapping: AddressSpace, firstPgoff: number, lastPgoff: number): void;
+  /** Blocks of 512 bytes that the file takes. */
+  blocks(inode: Inode): number;
+  /** Takes an inode that nobody uses any more away, with its pages. @linux fs/inode.c:evict */
+  evict(inode: Inode): void;
+}
+
+/** What {@link AddressSpaceOps.readPage} answers where there is no page and none is needed. */
+export const FILE_HOLE = -0x8000;
+
+/** What is to be done when mappings of a file come and go. @linux include/linux/mm.h:vm_operations_struct */
+export interface VmOperations {
+  /** A VMA of the file was made: mapped, split off, moved to, or inherited. */
+  open(vma: VmArea): void;
+  /** A VMA of the file goes. Mappings whose going is noticed are not joined where one of them would go by it. */
+  close(vma: VmArea): void;
 }
 
 /** @linux include/linux/fs.h:inode */
@@ -51,8 +109,18 @@ export interface Inode {
   nlink: number;
   /** Its pages. */
   readonly mapping: AddressSpace;
-  /** F_SEAL_ bits; 0 where sealing has not been used. */
+  /** F_SEAL_ bits; only shared memory has any, F_SEAL_SEAL unless it was made to be sealed. */
   seals: number;
+  /** Type and permissions: S_IF… and three octal digits. */
+  mode: number;
+  /** Virtual times of the last read, store and change, in nanoseconds. */
+  atime: number;
+  mtime: number;
+  ctime: number;
+  /** Page offset → block of its device; `null` for a file without one. */
+  blockMap: XArrayInt | null;
+  /** Failed writes to the device so far: an open file tells of those since it last asked. */
+  writeErrors: number;
   /** Pages that count against the commit limit, charged up front (shared anonymous memory without NORESERVE). */
   accounted: boolean;
   readonly object: VirtAddr;
@@ -65,11 +133,36 @@ export interface Inode {
  */
 export interface VmFile {
   readonly inode: Inode;
-  /** As `/proc/PID/maps` shows it: `/dev/zero (deleted)` for shared anonymous memory. */
+  /** As `/proc/PID/maps` shows it now: `/dev/zero (deleted)` for shared anonymous memory. */
   readonly path: string;
   /** Open for reading, for writing. */
   readonly readable: boolean;
   readonly writable: boolean;
   refcount: number;
   readonly object: VirtAddr;
+  /** What its mappings do when they come and go; `null` for nothing. */
+  vmOps: VmOperations | null;
+  /** How it is read ahead; `null` until it is first read from a device. */
+  readAhead: ReadAheadState | null;
+  /** Failed writes of the inode that this file has told of. */
+  seenErrors: number;
+}
+
+/**
+ * Where sequential reading of an open file has got to. All in pages, but `prevPos`.
+ *
+ * @linux include/linux/fs.h:file_ra_state
+ */
+export interface ReadAheadState {
+  /** The window that was read last. */
+  start: number;
+  size: number;
+  /** When as many pages of it are left, the next window is read. */
+  asyncSize: number;
+  /** Order of the folios of the window. */
+  order: number;
+  /** Faults on pages that were not cached, less those on pages that were. */
+  mmapMiss: number;
+  /** Where the last `read` ended, in bytes; −1 before the first. */
+  prevPos: number;
 }

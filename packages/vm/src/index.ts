@@ -41,7 +41,15 @@ export {
   VM_WRITE,
   VmArea,
 } from './vma.ts';
-export type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
+export { FILE_HOLE } from './file.ts';
+export type { AddressSpace, AddressSpaceOps, Inode, ReadAheadState, VmFile, VmOperations } from './file.ts';
+export { allocFile, fileGet, filePut, inodePut, inodeUnlink } from './open-file.ts';
+export type { OpenMode, PathSource } from './open-file.ts';
+export { BlockFs } from './block-fs.ts';
+export { MemoryBlockStore } from './block-store.ts';
+export type { BlockStore } from './block-store.ts';
+export { KernelBuffer, UserBuffer, fileRead, fileSync, fileWrite } from './filemap.ts';
+export type { ByteSink, ByteSource } from './filemap.ts';
 export type { AnonVma, AnonVmaChain } from './anon-vma.ts';
 
 // What may be: mappings and the calls on them.
@@ -93,6 +101,14 @@ export {
   handleMmFault,
   handlePageFault,
 } from './page-fault.ts';
+export {
+  CLEAR_REFS_ALL,
+  CLEAR_REFS_ANON,
+  CLEAR_REFS_MAPPED,
+  CLEAR_REFS_MM_HIWATER_RSS,
+  CLEAR_REFS_SOFT_DIRTY,
+  clearRefs,
+} from './clear-refs.ts';
 export { FOLL_FORCE, FOLL_WRITE, getUserPage, getUserPageFlags, populateRange } from './gup.ts';
 export {
   PM_FILE_HI,
@@ -110,20 +126,7 @@ export {
 export type { PageState, PagemapEntry, SmapsSizes } from './page-walk.ts';
 export { pageMappings } from './rmap.ts';
 export type { PageMapping } from './rmap.ts';
-export {
-  SHMEM_MAX_BYTES,
-  fileGet,
-  filePut,
-  inodePut,
-  openInode,
-  shmemFallocate,
-  shmemFileSetup,
-  shmemGetPage,
-  shmemRead,
-  shmemTruncate,
-  shmemWrite,
-  shmemZeroSetup,
-} from './shmem.ts';
+export { SHMEM_MAX_BYTES, shmemFileSetup, shmemMakeInode } from './shmem.ts';
 export { accessOk, copyFromUser, copyFromUserPartial, copyToUser, copyToUserPartial, userByte } from './uaccess.ts';
 export { validateVm } from './validate.ts';
 export { mmRss, unmapMappingPages, zapPageRange } from './zap.ts';

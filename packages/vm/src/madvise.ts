@@ -39,7 +39,7 @@ import type { MmStruct } from './mm-struct.ts';
 import { markCold, markLazyFree, pageOut } from './page-aging.ts';
 import { offsetInPage, pageAlign, rangeEnd, rangeWraps } from './page-align.ts';
 import { PMD_SIZE } from './pgtable.ts';
-import { shmemFallocate } from './shmem.ts';
+import { linearPageIndex } from './rmap.ts';
 import { vmaModify } from './vma-merge.ts';
 import { isSharedMaywrite } from './vma-tree.ts';
 import {
@@ -169,7 +169,7 @@ function adviseVma(vma: VmArea, start: VirtAddr, end: VirtAddr, advice: number):
     case MADV_REMOVE:
       return punchHole(vma, start, end);
     case MADV_WILLNEED:
-      // Everything is in memory, or comes from nowhere.
+      willNeed(vma, start, end);
       return 0;
     case MADV_COLD:
     case MADV_PAGEOUT:
@@ -240,6 +240,14 @@ function advisedFlags(vma: VmArea, advice: number): number {
   }
 }
 
+/** MADV_WILLNEED: reads what is not cached of a file; there is nowhere else that pages could come from. @linux mm/madvise.c:madvise_willneed */
+function willNeed(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
+  if (vma.file === null) return;
+  const { mapping } = vma.file.inode;
+  const first = linearPageIndex(vma, start);
+  mapping.ops.willNeed(mapping, first, first + (end - start) / PAGE_SIZE - 1);
+}
+
 /** MADV_REMOVE: frees the pages of the file. @linux mm/madvise.c:madvise_remove */
 function punchHole(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
   const { file } = vma;
@@ -247,7 +255,7 @@ function punchHole(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
   if (!isSharedMaywrite(vma.flags)) return -Errno.EACCES;
   const offset = start - vma.start + vma.pgoff * PAGE_SIZE;
   const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
-  return shmemFallocate(vma.mm.vm, file.inode, mode, offset, end - start);
+  return file.inode.mapping.ops.fallocate(file.inode, mode, offset, end - start);
 }
 
 /**

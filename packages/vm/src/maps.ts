@@ -53,8 +53,6 @@ export interface MapsLine {
   readonly name: string;
 }
 
-/** Device number of the in-memory file system. */
-const SHMEM_DEV = '00:01';
 const NO_DEV = '00:00';
 
 /** Returns the lines of `/proc/PID/maps`, in ascending order. @linux fs/proc/task_mmu.c:show_map_vma */
@@ -72,7 +70,7 @@ export function mapsLine(vma: VmArea): MapsLine {
     end: vma.end,
     perms: vmaPerms(vma),
     offset: file === null ? 0 : vma.pgoff * PAGE_SIZE,
-    dev: file === null ? NO_DEV : SHMEM_DEV,
+    dev: file === null ? NO_DEV : file.inode.mapping.ops.dev,
     ino: file === null ? 0 : file.inode.ino,
     name: vmaName(vma),
   };

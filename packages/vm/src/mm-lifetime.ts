@@ -10,7 +10,7 @@ import { MmStruct } from './mm-struct.ts';
 import type { MmLimits } from './mm-struct.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
 import { pgdAlloc, pgdFree } from './pgtable.ts';
-import { fileGet } from './shmem.ts';
+import { fileGet } from './open-file.ts';
 import type { Vm } from './vm.ts';
 import {
   freeMapleNodes,

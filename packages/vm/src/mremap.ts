@@ -20,7 +20,7 @@ import { movePageTables } from './move-page-tables.ts';
 import { vmMunmap } from './munmap.ts';
 import { vmAcctMemory, vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
 import { offsetInPage, pageAlign } from './page-align.ts';
-import { fileGet } from './shmem.ts';
+import { fileGet } from './open-file.ts';
 import { getUnmappedArea } from './unmapped-area.ts';
 import { mergeNewRange } from './vma-merge.ts';
 import {

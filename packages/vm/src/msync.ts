@@ -1,19 +1,20 @@
 /**
  * Bringing what was stored through shared mappings to its file.
  */
-import { Errno, MS_ASYNC, MS_INVALIDATE, MS_SYNC } from '@pagelab/abi';
+import { Errno, MS_ASYNC, MS_INVALIDATE, MS_SYNC, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
+import { fileSync } from './filemap.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { offsetInPage, pageAlign, rangeEnd, rangeWraps } from './page-align.ts';
-import { VM_LOCKED } from './vma.ts';
+import { linearPageIndex } from './rmap.ts';
+import { VM_LOCKED, VM_SHARED } from './vma.ts';
 
 /**
- * Checks a range and writes back what is shared in it. Shared memory has no device to write to, so nothing is left to do
- * for it.
+ * Checks a range and, with MS_SYNC, brings what is shared in it to the device of its file.
  *
  * @param flags MS_ bits
  * @returns 0; -EINVAL for flags that are unknown or contradict each other, or a misaligned address; -ENOMEM for a hole,
- *   after the rest was done; -EBUSY for MS_INVALIDATE of locked memory
+ *   after the rest was done; -EBUSY for MS_INVALIDATE of locked memory; -EIO
  * @linux mm/msync.c:msync
  */
 export function doMsync(mm: MmStruct, start: VirtAddr, length: number, flags: number): number {
@@ -34,7 +35,13 @@ export function doMsync(mm: MmStruct, start: VirtAddr, length: number, flags: nu
       holes = -Errno.ENOMEM;
     }
     if ((flags & MS_INVALIDATE) !== 0 && (vma.flags & VM_LOCKED) !== 0) return -Errno.EBUSY;
+    const from = Math.max(at, vma.start);
     at = vma.end;
+    if ((flags & MS_SYNC) !== 0 && vma.file !== null && (vma.flags & VM_SHARED) !== 0) {
+      const first = linearPageIndex(vma, from);
+      const err = fileSync(vma.file, first, first + (Math.min(end, at) - from) / PAGE_SIZE - 1);
+      if (err !== 0) return err;
+    }
     if (at >= end) return holes;
   }
 }

@@ -2,12 +2,25 @@
  * The pages of a file, by page offset. The cache holds a reference to each of its pages; `PageFrames.mapping` and
  * `index` lead back from the page.
  *
+ * A *folio* is a run of 2^order pages that were made together and are dirty, clean, read and written back together; the
+ * order is in `PageFrames.private` of each of them. It begins at a multiple of its size. Only files on a device have
+ * folios of more than one page. Linux counts references to a folio; here each page keeps its own count.
+ *
+ *     PG_DIRTY of a page of a file on a device === its entry in `pages` carries TAG_DIRTY
+ *     NR_FILE_DIRTY                            === pages for which that is so
+ *
  * @linux mm/filemap.c
  */
-import { Errno } from '@pagelab/abi';
+import { Errno, F_SEAL_SEAL } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
-import { IntervalTree, XArrayInt } from '@pagelab/lib';
-import { GFP_KERNEL, NODE_STAT, PG_SWAPBACKED } from '@pagelab/mm-core';
+import { IntervalTree, XA_MARK_0, XArrayInt } from '@pagelab/lib';
+import {
+  GFP_KERNEL,
+  NODE_STAT,
+  PG_DIRTY,
+  PG_RECLAIM,
+  PG_SWAPBACKED,
+} from '@pagelab/mm-core';
 import type { AddressSpace, AddressSpaceOps, Inode } from './file.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
@@ -15,11 +28,18 @@ import type { VmArea } from './vma.ts';
 /** Entries of one node of Linux's page-cache tree. @linux include/linux/xarray.h:XA_CHUNK_SIZE */
 const NODE_ENTRIES = 64;
 
+/** The mark of dirty pages in `AddressSpace.pages`. @linux include/linux/fs.h:PAGECACHE_TAG_DIRTY */
+export const TAG_DIRTY = XA_MARK_0;
+/** Another name for the bit: a page with it was read ahead, and using it starts reading the next window. */
+export const PG_READAHEAD = PG_RECLAIM;
+
 /** What a file system says of a new inode. */
 export interface InodeInit {
   readonly ops: AddressSpaceOps;
   readonly size: number;
   readonly nlink: number;
+  /** Type and permissions. */
+  readonly mode: number;
   readonly accounted: boolean;
   /** Its object in the file system's inode cache. */
   readonly object: number;
@@ -33,7 +53,13 @@ export function makeInode(vm: Vm, init: InodeInit): Inode {
     size: init.size,
     nlink: init.nlink,
     mapping: null as unknown as AddressSpace,
-    seals: 0,
+    seals: init.ops.swapBacked ? F_SEAL_SEAL : 0,
+    mode: init.mode,
+    atime: vm.clock.now,
+    mtime: vm.clock.now,
+    ctime: vm.clock.now,
+    blockMap: null,
+    writeErrors: 0,
     accounted: init.accounted,
     object: init.object,
   };
@@ -74,12 +100,56 @@ export function addToPageCache(vm: Vm, mapping: AddressSpace, pgoff: number, pfn
 export function removeFromPageCache(vm: Vm, mapping: AddressSpace, pgoff: number): void {
   const { frames } = vm;
   const pfn = mapping.pages.get(pgoff);
+  if (mapping.pages.getMark(pgoff, TAG_DIRTY)) vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_DIRTY, -1);
   mapping.pages.delete(pgoff);
   shrinkNodes(vm, mapping, pgoff);
   frames.mapping[pfn] = 0;
+  frames.private[pfn] = 0;
+  frames.flags[pfn] &= ~(PG_DIRTY | PG_READAHEAD);
   vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, -1);
   if ((frames.flags[pfn] & PG_SWAPBACKED) !== 0) vm.pages.modNodeState(pfn, NODE_STAT.NR_SHMEM, -1);
   vm.pages.freePage(pfn);
+}
+
+/** Order of the folio that a cached page is part of; 0 for shared memory. @linux include/linux/mm.h:folio_order */
+export function folioOrder(vm: Vm, pfn: Pfn): number {
+  const { frames } = vm;
+  return (frames.flags[pfn] & PG_SWAPBACKED) !== 0 ? 0 : frames.private[pfn];
+}
+
+/**
+ * Notes that the contents of a page, and so of its folio, are newer than what the device has. Shared memory has no
+ * device: its pages only keep the flag.
+ *
+ * @linux mm/page-writeback.c:folio_mark_dirty
+ */
+export function setPageDirty(vm: Vm, pfn: Pfn): void {
+  const { frames } = vm;
+  const { flags } = frames;
+  if ((flags[pfn] & PG_DIRTY) !== 0) return;
+  if ((flags[pfn] & PG_SWAPBACKED) !== 0) {
+    flags[pfn] |= PG_DIRTY;
+    return;
+  }
+  const mapping = vm.mappings.get(frames.mapping[pfn]);
+  if (mapping === undefined) return;
+  const size = 1 << frames.private[pfn];
+  const first = frames.index[pfn] - (frames.index[pfn] % size);
+  for (let pgoff = first; pgoff < first + size; pgoff++) {
+    const page = mapping.pages.get(pgoff);
+    if (page < 0 || (flags[page] & PG_DIRTY) !== 0) continue;
+    flags[page] |= PG_DIRTY;
+    mapping.pages.setMark(pgoff, TAG_DIRTY);
+    vm.pages.modNodeState(page, NODE_STAT.NR_FILE_DIRTY, 1);
+  }
+}
+
+/** Takes the dirtiness of one page of a file on a device back. @linux mm/page-writeback.c:folio_cancel_dirty */
+export function clearPageDirty(vm: Vm, mapping: AddressSpace, pgoff: number, pfn: Pfn): void {
+  if (!mapping.pages.getMark(pgoff, TAG_DIRTY)) return;
+  mapping.pages.clearMark(pgoff, TAG_DIRTY);
+  vm.frames.flags[pfn] &= ~PG_DIRTY;
+  vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_DIRTY, -1);
 }
 
 /** Allocates the tree nodes that an entry at `index` needs and that no other entry has; false without memory. */

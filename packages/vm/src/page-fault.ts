@@ -27,7 +27,8 @@ import { anonVmaPrepare } from './anon-vma.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { allocPmd, allocPteBelow, tableBelow } from './pgtable.ts';
-import { PTE_MAPS, PTE_SPECIAL, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
+import { PG_READAHEAD, folioOrder, setPageDirty } from './page-cache.ts';
+import { PTE_MAPS, PTE_SPECIAL, pageProtHi, pageProtLo, pfnOf, vmaProtLo } from './pte.ts';
 import { addFileRmap, addNewAnonRmap, linearPageIndex, mmCounter, removeRmap } from './rmap.ts';
 import { expandStack } from './stack.ts';
 import { VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_MAYSHARE, VM_SHARED, VM_WRITE } from './vma.ts';
@@ -115,7 +116,9 @@ function accessAllowed(vmFlags: number, errorCode: number): boolean {
 export function handleMmFault(vma: VmArea, address: VirtAddr, flags: number): number {
   const { mm } = vma;
   const { vm } = mm;
-  const fault = servePage(vma, address, flags);
+  vm.faultWaited = false;
+  let fault = servePage(vma, address, flags);
+  if (vm.faultWaited) fault |= VM_FAULT_MAJOR;
   // The event counts failed faults, too; the address space's own counts do not.
   vm.pages.events[VM_EVENT.PGFAULT]++;
   vm.lastFaultMajor = (fault & VM_FAULT_MAJOR) !== 0;
@@ -202,8 +205,12 @@ function serveWriteProtected(vma: VmArea, address: VirtAddr, entry: number, lo: 
   const { flags } = vm.frames;
   const pfn = (lo & PTE_SPECIAL) === 0 ? pfnOf(lo, hi) : -1;
   if ((vma.flags & (VM_SHARED | VM_MAYSHARE)) !== 0) {
+    if (pfn >= 0) {
+      const error = announceStore(vma, address);
+      if (error !== 0) return faultOf(error);
+      setPageDirty(vm, pfn);
+    }
     reuseEntry(vma, entry, lo, hi);
-    if (pfn >= 0) flags[pfn] |= PG_DIRTY;
     return 0;
   }
   if (pfn >= 0 && (flags[pfn] & PG_ANON) !== 0) {
@@ -271,13 +278,15 @@ function serveFileRead(vma: VmArea, address: VirtAddr, pmdEntry: number): number
   if (around !== 0) return around;
   const pfn = fetchPage(vma, address);
   if (pfn < 0) return faultOf(pfn);
-  const entry = allocPteBelow(vma.mm, pmdEntry, address);
-  if (entry < 0) {
-    vma.mm.vm.pages.freePage(pfn);
-    return VM_FAULT_OOM;
+  if (vma.mm.vm.faultWaited) {
+    // A fault that had to wait starts over: by now the page's neighbours are cached, too.
+    const again = faultAround(vma, address, pmdEntry);
+    if (again !== 0) {
+      vma.mm.vm.pages.freePage(pfn);
+      return again;
+    }
   }
-  setFileEntry(vma, entry, pfn, 0);
-  return 0;
+  return finishFault(vma, address, pmdEntry, pfn, 0);
 }
 
 /**
@@ -306,7 +315,7 @@ function faultAround(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
     at = mapping.pages.nextIndex(at + 1)
   ) {
     const pfn = mapping.pages.get(at);
-    if ((flags[pfn] & (PG_UPTODATE | PG_LOCKED)) !== PG_UPTODATE) continue;
+    if ((flags[pfn] & (PG_UPTODATE | PG_LOCKED | PG_READAHEAD)) !== PG_UPTODATE) continue;
     if (table < 0) {
       const entry = allocPteBelow(mm, pmdEntry, address);
       if (entry < 0) return VM_FAULT_OOM;
@@ -352,20 +361,67 @@ function serveFileShared(vma: VmArea, address: VirtAddr, pmdEntry: number): numb
   const { vm } = vma.mm;
   const pfn = fetchPage(vma, address);
   if (pfn < 0) return faultOf(pfn);
+  const error = announceStore(vma, address);
+  if (error !== 0) {
+    vm.pages.freePage(pfn);
+    return faultOf(error);
+  }
+  const fault = finishFault(vma, address, pmdEntry, pfn, FAULT_FLAG_WRITE);
+  if (fault === 0) setPageDirty(vm, pfn);
+  return fault;
+}
+
+/** Tells the file system that its page at `address`, which is cached, will be stored to. @returns 0 or −errno @linux mm/memory.c:do_page_mkwrite */
+function announceStore(vma: VmArea, address: VirtAddr): number {
+  const { mapping } = vma.file!.inode;
+  return mapping.ops.writeNotify ? mapping.ops.pageMkwrite(mapping, linearPageIndex(vma, address)) : 0;
+}
+
+/**
+ * Maps a page of a file, whose reference passes, and with it its whole folio where mapping, page table and file reach
+ * that far and none of it is mapped there yet.
+ *
+ * @linux mm/memory.c:finish_fault
+ */
+function finishFault(vma: VmArea, address: VirtAddr, pmdEntry: number, pfn: Pfn, flags: number): number {
+  const { vm } = vma.mm;
   const entry = allocPteBelow(vma.mm, pmdEntry, address);
   if (entry < 0) {
     vm.pages.freePage(pfn);
     return VM_FAULT_OOM;
   }
-  vm.frames.flags[pfn] |= PG_DIRTY;
-  setFileEntry(vma, entry, pfn, FAULT_FLAG_WRITE);
+  const order = folioOrder(vm, pfn);
+  if (order === 0 || !mapFolio(vma, address, entry, 1 << order, flags)) setFileEntry(vma, entry, pfn, flags);
+  else vm.pages.freePage(pfn);
   return 0;
+}
+
+/** Maps the folio of `nrPages` pages whose page at `address` belongs to `entry`; false, with nothing done, where that cannot be. */
+function mapFolio(vma: VmArea, address: VirtAddr, entry: number, nrPages: number, flags: number): boolean {
+  const { vm } = vma.mm;
+  const { i32 } = vm.ram;
+  const { mapping, size } = vma.file!.inode;
+  const pgoff = linearPageIndex(vma, address);
+  const within = pgoff % nrPages;
+  const first = pgoff - within;
+  if (Math.ceil(size / PAGE_SIZE) < first + nrPages) return false;
+  if (first < vma.pgoff || first + nrPages > vma.pgoff + (vma.end - vma.start) / PAGE_SIZE) return false;
+  const slot = pteIndex(address) - within;
+  if (slot < 0 || slot + nrPages > 512) return false;
+  const firstEntry = entry - within * 2;
+  for (let i = 0; i < nrPages * 2; i++) if (i32[firstEntry + i] !== 0) return false;
+  for (let i = 0; i < nrPages; i++) {
+    const pfn = mapping.pages.get(first + i);
+    vm.frames.refcount[pfn]++;
+    setFileEntry(vma, firstEntry + i * 2, pfn, flags);
+  }
+  return true;
 }
 
 /** The file's page at `address`, with a reference; −errno. @linux mm/memory.c:__do_fault */
 function fetchPage(vma: VmArea, address: VirtAddr): number {
   const { mapping } = vma.file!.inode;
-  return mapping.ops.getPage(mapping, linearPageIndex(vma, address));
+  return mapping.ops.getPage(mapping, linearPageIndex(vma, address), vma);
 }
 
 /** @linux include/linux/mm.h:vmf_error */
@@ -379,9 +435,12 @@ function setFileEntry(vma: VmArea, entry: number, pfn: Pfn, flags: number): void
   const { vm } = mm;
   const { i32 } = vm.ram;
   const pageFlags = vm.frames.flags[pfn];
-  let lo = pteLo(pfn, pageProtLo(vma.flags));
+  let lo = pteLo(pfn, vmaProtLo(vma));
   let hi = pteHi(pfn, pageProtHi(vma.flags));
-  if ((flags & FAULT_FLAG_WRITE) !== 0 || ((lo & PTE_RW) !== 0 && (pageFlags & PG_DIRTY) !== 0)) {
+  if ((flags & FAULT_FLAG_WRITE) !== 0) {
+    lo |= (vma.flags & VM_WRITE) !== 0 ? PTE_RW | PTE_DIRTY : PTE_DIRTY;
+    hi |= PTE_SOFT_DIRTY_HI;
+  } else if ((lo & PTE_RW) !== 0 && (pageFlags & PG_DIRTY) !== 0) {
     lo |= PTE_DIRTY;
     hi |= PTE_SOFT_DIRTY_HI;
   }

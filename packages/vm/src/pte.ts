@@ -32,6 +32,7 @@ import {
   PTE_USER,
 } from '@pagelab/hw';
 import { VM_EXEC, VM_READ, VM_SHARED, VM_WRITE } from './vma.ts';
+import type { VmArea } from './vma.ts';
 
 /** Low word: the page is there, but may not be touched at all. @linux arch/x86/include/asm/pgtable_types.h:_PAGE_PROTNONE */
 export const PTE_PROTNONE = PTE_GLOBAL;
@@ -76,6 +77,17 @@ const PROTECTION_LO = Int32Array.from({ length: 16 }, (_, flags) => {
 /** Low word, without a frame, of a new entry of a mapping with these `VM_` flags. @linux mm/pgprot.c:vm_get_page_prot */
 export function pageProtLo(vmFlags: number): number {
   return PROTECTION_LO[vmFlags & (VM_READ | VM_WRITE | VM_EXEC | VM_SHARED)];
+}
+
+/**
+ * Low word, without a frame, of a new entry of a mapping. In a shared mapping of a file that wants to be told of stores
+ * it is not writable: who may store is found out page by page.
+ *
+ * @linux mm/mmap.c:vma_set_page_prot, vma_wants_writenotify
+ */
+export function vmaProtLo(vma: VmArea): number {
+  const lo = pageProtLo(vma.flags);
+  return (lo & PTE_RW) !== 0 && vma.file!.inode.mapping.ops.writeNotify ? lo & ~PTE_RW : lo;
 }
 
 /** High word, without a frame, of a new entry of a mapping with these `VM_` flags. */

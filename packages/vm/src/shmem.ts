@@ -15,12 +15,16 @@ import {
   F_SEAL_GROW,
   F_SEAL_SHRINK,
   F_SEAL_WRITE,
+  S_IFREG,
 } from '@pagelab/abi';
 import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { GFP_HIGHUSER_MOVABLE, GFP_KERNEL, PG_DIRTY, PG_SWAPBACKED, PG_UPTODATE, __GFP_ZERO } from '@pagelab/mm-core';
+import { FILE_HOLE } from './file.ts';
 import type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
 import type { MmStruct } from './mm-struct.ts';
+import { allocFile, inodePut } from './open-file.ts';
+import type { PathSource } from './open-file.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
 import { addToPageCache, makeInode, removeFromPageCache } from './page-cache.ts';
 import type { Vm } from './vm.ts';
@@ -31,10 +35,19 @@ import { unmapMappingPages } from './zap.ts';
 /** Largest file, in bytes. @linux include/linux/fs.h:MAX_LFS_FILESIZE */
 export const SHMEM_MAX_BYTES = 2 ** 63;
 
-/** The page cache's view of shared memory: a page that is missing is made, empty. */
+/** Permissions of a file without a name: everybody's. */
+const ANONYMOUS_MODE = S_IFREG | 0o777;
+const SECTORS_PER_PAGE = 8;
+/** Seals that forbid storing by `write` and by new mappings. */
+const WRITE_SEALS = F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
+
+/** What shared memory does for its pages: one that is missing is made, empty. */
 export class ShmemOps implements AddressSpaceOps {
   readonly name = 'shmem';
   readonly swapBacked = true;
+  readonly writeNotify = false;
+  readonly maxBytes = SHMEM_MAX_BYTES;
+  readonly dev = '00:01';
   readonly #vm: Vm;
 
   constructor(vm: Vm) {
@@ -45,6 +58,68 @@ export class ShmemOps implements AddressSpaceOps {
   getPage(mapping: AddressSpace, pgoff: number): number {
     if (pgoff * PAGE_SIZE >= mapping.inode.size) return -Errno.EFAULT;
     return shmemGetPage(this.#vm, mapping, pgoff);
+  }
+
+  pageMkwrite(): number {
+    return 0;
+  }
+
+  /** @linux mm/shmem.c:shmem_file_read_iter */
+  readPage(mapping: AddressSpace, pgoff: number): number {
+    const { flags, refcount } = this.#vm.frames;
+    const pfn = mapping.pages.get(pgoff);
+    if (pfn < 0 || (flags[pfn] & PG_UPTODATE) === 0) return FILE_HOLE;
+    refcount[pfn]++;
+    return pfn;
+  }
+
+  /** @linux mm/shmem.c:shmem_write_begin */
+  writeBegin(mapping: AddressSpace, pos: number, length: number): number {
+    const vm = this.#vm;
+    const { inode } = mapping;
+    const run = Math.min(length, PAGE_SIZE - (pos % PAGE_SIZE));
+    if ((inode.seals & WRITE_SEALS) !== 0) return -Errno.EPERM;
+    if ((inode.seals & F_SEAL_GROW) !== 0 && pos + run > inode.size) return -Errno.EPERM;
+    const pfn = shmemGetPage(vm, mapping, Math.floor(pos / PAGE_SIZE));
+    if (pfn < 0) return pfn;
+    vm.pages.freePage(pfn);
+    return run;
+  }
+
+  /** @linux mm/shmem.c:shmem_write_end */
+  writeEnd(mapping: AddressSpace, pos: number, _length: number, copied: number): void {
+    const { inode } = mapping;
+    if (pos + copied > inode.size) inode.size = pos + copied;
+    this.#vm.frames.flags[mapping.pages.get(Math.floor(pos / PAGE_SIZE))] |= PG_DIRTY;
+  }
+
+  truncate(inode: Inode, newSize: number): number {
+    return shmemTruncate(this.#vm, inode, newSize);
+  }
+
+  fallocate(inode: Inode, mode: number, offset: number, length: number): number {
+    return shmemFallocate(this.#vm, inode, mode, offset, length);
+  }
+
+  sync(): number {
+    return 0;
+  }
+
+  willNeed(): void {
+    // There is nothing to read from.
+  }
+
+  blocks(inode: Inode): number {
+    return inode.mapping.pages.size * SECTORS_PER_PAGE;
+  }
+
+  /** @linux mm/shmem.c:shmem_evict_inode */
+  evict(inode: Inode): void {
+    const vm = this.#vm;
+    truncatePages(vm, inode, 0, Infinity);
+    if (inode.accounted) vmUnacctMemory(vm, Math.ceil(inode.size / PAGE_SIZE));
+    vm.mappings.free(inode.mapping.id);
+    vm.caches.shmemInode.free(inode.object);
   }
 }
 
@@ -58,15 +133,27 @@ export function shmemGetPage(vm: Vm, mapping: AddressSpace, pgoff: number): Pfn 
   const { frames } = vm;
   const known = mapping.pages.get(pgoff);
   if (known >= 0) {
+    if ((frames.flags[known] & PG_UPTODATE) === 0) {
+      // Allocated beforehand, and used for the first time.
+      vm.ram.zeroFrame(known);
+      frames.flags[known] |= PG_UPTODATE;
+    }
     frames.refcount[known]++;
     return known;
   }
+  const pfn = makePage(vm, mapping, pgoff, GFP_HIGHUSER_MOVABLE | __GFP_ZERO);
+  if (pfn >= 0) frames.flags[pfn] |= PG_UPTODATE;
+  return pfn;
+}
+
+/** A new page at `pgoff`, where there is none, with a reference for the caller. @linux mm/shmem.c:shmem_alloc_and_add_folio */
+function makePage(vm: Vm, mapping: AddressSpace, pgoff: number, gfp: number): Pfn {
   const { accounted } = mapping.inode;
   if (!accounted && vmEnoughMemory(vm, null, 1) !== 0) return -Errno.ENOSPC;
-  const pfn = vm.pages.allocPage(GFP_HIGHUSER_MOVABLE | __GFP_ZERO);
+  const pfn = vm.pages.allocPage(gfp);
   let error = pfn < 0 ? pfn : 0;
   if (pfn >= 0) {
-    frames.flags[pfn] |= PG_SWAPBACKED | PG_UPTODATE;
+    vm.frames.flags[pfn] |= PG_SWAPBACKED;
     error = addToPageCache(vm, mapping, pgoff, pfn);
     if (error !== 0) vm.pages.freePage(pfn);
   }
@@ -75,6 +162,33 @@ export function shmemGetPage(vm: Vm, mapping: AddressSpace, pgoff: number): Pfn 
     return error;
   }
   return pfn;
+}
+
+/**
+ * Makes an inode of shared memory, with one user.
+ *
+ * @param accounted whether all of it is charged against the commit limit now, or each page as it comes
+ * @param mm who asks, for the commit limit
+ * @returns −ENOMEM; −EINVAL for a size that no file can have
+ * @linux mm/shmem.c:__shmem_get_inode
+ */
+export function shmemMakeInode(
+  vm: Vm,
+  sizeBytes: number,
+  mode: number,
+  nlink: number,
+  accounted: boolean,
+  mm: MmStruct | null,
+): Inode | number {
+  if (sizeBytes < 0 || sizeBytes > SHMEM_MAX_BYTES) return -Errno.EINVAL;
+  const charged = accounted ? Math.ceil(sizeBytes / PAGE_SIZE) : 0;
+  if (charged !== 0 && vmEnoughMemory(vm, mm, charged) !== 0) return -Errno.ENOMEM;
+  const object = vm.caches.shmemInode.alloc(GFP_KERNEL);
+  if (object === 0) {
+    vmUnacctMemory(vm, charged);
+    return -Errno.ENOMEM;
+  }
+  return makeInode(vm, { ops: vm.shmemOps, size: sizeBytes, nlink, mode, accounted, object });
 }
 
 /**
@@ -88,22 +202,15 @@ export function shmemGetPage(vm: Vm, mapping: AddressSpace, pgoff: number): Pfn 
  */
 export function shmemFileSetup(
   vm: Vm,
-  path: string,
+  path: string | PathSource,
   sizeBytes: number,
   accounted: boolean,
   mm: MmStruct | null = null,
 ): VmFile | number {
-  if (sizeBytes < 0 || sizeBytes > SHMEM_MAX_BYTES) return -Errno.EINVAL;
-  const charged = accounted ? Math.ceil(sizeBytes / PAGE_SIZE) : 0;
-  if (charged !== 0 && vmEnoughMemory(vm, mm, charged) !== 0) return -Errno.ENOMEM;
-  const inodeObject = vm.caches.shmemInode.alloc(GFP_KERNEL);
-  if (inodeObject === 0) {
-    vmUnacctMemory(vm, charged);
-    return -Errno.ENOMEM;
-  }
-  const inode = makeInode(vm, { ops: vm.shmemOps, size: sizeBytes, nlink: 0, accounted, object: inodeObject });
-  const file = openInode(vm, inode, path, true);
-  inodePut(vm, inode);
+  const inode = shmemMakeInode(vm, sizeBytes, ANONYMOUS_MODE, 0, accounted, mm);
+  if (typeof inode === 'number') return inode;
+  const file = allocFile(vm, inode, path, { readable: true, writable: true });
+  inodePut(inode);
   return file ?? -Errno.ENOMEM;
 }
 
@@ -115,41 +222,6 @@ export function shmemZeroSetup(vma: VmArea): number {
   if (typeof file === 'number') return file;
   vma.file = file;
   return 0;
-}
-
-/**
- * Opens an inode: a new file that holds a reference to it.
- *
- * @returns `null` without memory
- * @linux fs/file_table.c:alloc_file_pseudo
- */
-export function openInode(vm: Vm, inode: Inode, path: string, writable: boolean): VmFile | null {
-  const object = vm.caches.file.alloc(GFP_KERNEL);
-  if (object === 0) return null;
-  inode.refcount++;
-  return { inode, path, readable: true, writable, refcount: 1, object };
-}
-
-/** Takes a reference to an open file, and returns it. @linux include/linux/fs.h:get_file */
-export function fileGet(file: VmFile): VmFile {
-  file.refcount++;
-  return file;
-}
-
-/** Drops a reference to an open file; the last one closes it. @linux fs/file_table.c:fput */
-export function filePut(vm: Vm, file: VmFile): void {
-  if (--file.refcount > 0) return;
-  vm.caches.file.free(file.object);
-  inodePut(vm, file.inode);
-}
-
-/** Drops a user of an inode. The last one of an inode without a name takes it and its pages along. @linux fs/inode.c:iput */
-export function inodePut(vm: Vm, inode: Inode): void {
-  if (--inode.refcount > 0 || inode.nlink > 0) return;
-  truncatePages(vm, inode, 0, Infinity);
-  if (inode.accounted) vmUnacctMemory(vm, Math.ceil(inode.size / PAGE_SIZE));
-  vm.mappings.free(inode.mapping.id);
-  vm.caches.shmemInode.free(inode.object);
 }
 
 /**
@@ -193,7 +265,7 @@ export function shmemFallocate(vm: Vm, inode: Inode, mode: number, offset: numbe
   if (offset < 0 || length <= 0) return -Errno.EINVAL;
   if ((mode & FALLOC_FL_PUNCH_HOLE) !== 0) {
     if ((mode & FALLOC_FL_KEEP_SIZE) === 0) return -Errno.EOPNOTSUPP;
-    if ((inode.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) !== 0) return -Errno.EPERM;
+    if ((inode.seals & WRITE_SEALS) !== 0) return -Errno.EPERM;
     const first = Math.ceil(offset / PAGE_SIZE);
     const last = Math.floor((offset + length) / PAGE_SIZE) - 1;
     if (last >= first) unmapMappingPages(vm, inode.mapping, first, last, 'file');
@@ -202,78 +274,27 @@ export function shmemFallocate(vm: Vm, inode: Inode, mode: number, offset: numbe
   }
   const end = offset + length;
   if (end > SHMEM_MAX_BYTES) return -Errno.EFBIG;
-  const grows = (mode & FALLOC_FL_KEEP_SIZE) === 0 && end > inode.size;
-  if (grows && (inode.seals & F_SEAL_GROW) !== 0) return -Errno.EPERM;
+  if ((inode.seals & F_SEAL_GROW) !== 0 && end > inode.size) return -Errno.EPERM;
   const first = Math.floor(offset / PAGE_SIZE);
   const last = Math.ceil(end / PAGE_SIZE) - 1;
+  const { pages } = inode.mapping;
   const made: number[] = [];
   for (let pgoff = first; pgoff <= last; pgoff++) {
-    if (inode.mapping.pages.has(pgoff)) continue;
-    const pfn = shmemGetPage(vm, inode.mapping, pgoff);
+    let pfn = pages.get(pgoff);
     if (pfn < 0) {
-      for (const undone of made) dropPage(vm, inode, undone);
-      return pfn;
+      // It is cleared when it is first used: until then it can be told from one that holds something.
+      pfn = makePage(vm, inode.mapping, pgoff, GFP_HIGHUSER_MOVABLE);
+      if (pfn < 0) {
+        for (const undone of made) dropPage(vm, inode, undone);
+        return pfn;
+      }
+      vm.pages.freePage(pfn);
+      made.push(pgoff);
     }
-    vm.pages.freePage(pfn);
-    made.push(pgoff);
+    vm.frames.flags[pfn] |= PG_DIRTY;
   }
-  if (grows) inode.size = end;
+  if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > inode.size) inode.size = end;
   return 0;
-}
-
-/**
- * Reads from `pos`, up to the end of the file, into `bytes`.
- *
- * @returns bytes read
- * @linux mm/shmem.c:shmem_file_read_iter
- */
-export function shmemRead(vm: Vm, inode: Inode, pos: number, bytes: Uint8Array): number {
-  const { ram } = vm;
-  const end = Math.min(inode.size, pos + bytes.length);
-  for (let at = pos; at < end; ) {
-    const inPage = at % PAGE_SIZE;
-    const run = Math.min(PAGE_SIZE - inPage, end - at);
-    const pfn = inode.mapping.pages.get(Math.floor(at / PAGE_SIZE));
-    if (pfn < 0) {
-      bytes.fill(0, at - pos, at - pos + run);
-    } else {
-      const host = ram.frameWord(pfn) * 4 + inPage;
-      bytes.set(ram.u8.subarray(host, host + run), at - pos);
-    }
-    at += run;
-  }
-  return Math.max(0, end - pos);
-}
-
-/**
- * Writes `bytes` at `pos`; the file grows as needed.
- *
- * @returns bytes written, fewer than given where memory runs out midway; −errno where nothing was: −EPERM for a seal,
- *   −ENOSPC, −ENOMEM, −EFBIG
- * @linux mm/shmem.c:shmem_write_begin
- */
-export function shmemWrite(vm: Vm, inode: Inode, pos: number, bytes: Uint8Array): number {
-  const { ram, frames } = vm;
-  if (pos + bytes.length > SHMEM_MAX_BYTES) return -Errno.EFBIG;
-  let done = 0;
-  while (done < bytes.length) {
-    const at = pos + done;
-    const inPage = at % PAGE_SIZE;
-    const run = Math.min(PAGE_SIZE - inPage, bytes.length - done);
-    const pfn = mayWrite(inode, at + run) ? shmemGetPage(vm, inode.mapping, Math.floor(at / PAGE_SIZE)) : -Errno.EPERM;
-    if (pfn < 0) return done > 0 ? done : pfn;
-    ram.u8.set(bytes.subarray(done, done + run), ram.frameWord(pfn) * 4 + inPage);
-    frames.flags[pfn] |= PG_DIRTY;
-    vm.pages.freePage(pfn);
-    done += run;
-    if (pos + done > inode.size) inode.size = pos + done;
-  }
-  return done;
-}
-
-function mayWrite(inode: Inode, end: number): boolean {
-  if ((inode.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) !== 0) return false;
-  return (inode.seals & F_SEAL_GROW) === 0 || end <= inode.size;
 }
 
 /** Frees the pages that lie in [start, end) whole, and zeroes what lies in it of others. @linux mm/shmem.c:shmem_undo_range */

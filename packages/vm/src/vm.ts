@@ -9,6 +9,9 @@ import type { KmemCache, Slab } from '@pagelab/slab';
 import type { AnonVma } from './anon-vma.ts';
 import type { AddressSpace } from './file.ts';
 import { MmuGather } from './mmu-gather.ts';
+import { BlockFs } from './block-fs.ts';
+import { MemoryBlockStore } from './block-store.ts';
+import type { BlockStore } from './block-store.ts';
 import { ShmemOps } from './shmem.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { VmArea } from './vma.ts';
@@ -44,6 +47,9 @@ export const DEFAULT_VM_SYSCTL: Readonly<VmSysctl> = {
   stackGuardGap: 256,
 };
 
+/** 16 GiB. */
+const DEFAULT_DISK_BLOCKS = 2 ** 22;
+
 /** The caches that this subsystem's objects live in. */
 export interface VmCaches {
   readonly vmArea: KmemCache;
@@ -53,6 +59,7 @@ export interface VmCaches {
   readonly mapleNode: KmemCache;
   readonly file: KmemCache;
   readonly shmemInode: KmemCache;
+  readonly inode: KmemCache;
   readonly radixTreeNode: KmemCache;
 }
 
@@ -70,6 +77,8 @@ export interface VmParts {
   readonly zeroPfn: Pfn;
   /** The kernel's own top-level page table: new address spaces share its upper half. */
   readonly kernelPgd: Pfn;
+  /** What regular files lie on; a disk in the host's memory by default. */
+  readonly disk?: BlockStore;
 }
 
 export class Vm {
@@ -101,6 +110,10 @@ export class Vm {
   readonly gather: MmuGather;
   /** What shared memory does for its pages. */
   readonly shmemOps: ShmemOps;
+  /** Regular files. */
+  readonly blockFs: BlockFs;
+  /** Whether the page fault under way had to wait for a device. */
+  faultWaited = false;
   /** Whether the last page fault had to wait for a device. */
   lastFaultMajor = false;
   /** Id of the tracepoint `page_fault_user`: address, error code. */
@@ -120,6 +133,7 @@ export class Vm {
     this.kernelPgd = parts.kernelPgd;
     this.gather = new MmuGather(this);
     this.shmemOps = new ShmemOps(this);
+    this.blockFs = new BlockFs(this, parts.disk ?? new MemoryBlockStore(DEFAULT_DISK_BLOCKS));
     this.tracePageFaultUser = parts.trace.define('page_fault_user', ['address', 'error_code']);
   }
 }

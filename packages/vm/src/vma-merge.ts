@@ -58,6 +58,11 @@ function continues(prev: VmArea | undefined, start: VirtAddr, range: MergeRange)
   );
 }
 
+/** Whether a mapping can go by being joined with another: not where its file wants to know. @linux mm/vma.c:can_merge_remove_vma */
+function mayRemove(vma: VmArea): boolean {
+  return vma.file === null || vma.file.vmOps === null;
+}
+
 /**
  * Whether `next` continues a range that ends at `end`; where that one continues `joined`, all three must fit.
  *
@@ -102,7 +107,7 @@ export function mergeNewRange(mm: MmStruct, start: VirtAddr, end: VirtAddr, rang
   const next = vmas.valueAt(position);
   const prev = vmas.valueAt(position < 0 ? vmas.lastPosition() : vmas.before(position));
   const left = continues(prev, start, range) ? prev : null;
-  if (isContinued(next, start, end, range, left)) {
+  if (isContinued(next, start, end, range, left) && (left === null || mayRemove(next))) {
     if (left === null) {
       if (range.source !== null && dupAnonVma(next, range.source) !== 0) return null;
       vmaResize(next, start, next.end, range.pgoff);
@@ -150,6 +155,7 @@ function mergeExistingRange(vma: VmArea, start: VirtAddr, end: VirtAddr, range: 
   const leftSide = start === vma.start;
   const rightSide = end === vma.end;
   if ((range.flags & VM_SPECIAL) !== 0 || (!leftSide && !rightSide)) return 0;
+  if (leftSide && rightSide && !mayRemove(vma)) return 0;
   const { vmas } = vma.mm;
   const position = vmas.locate(start);
   let left: VmArea | null = null;
@@ -159,7 +165,7 @@ function mergeExistingRange(vma: VmArea, start: VirtAddr, end: VirtAddr, range: 
   }
   if (rightSide) {
     const next = vmas.valueAt(vmas.after(position));
-    if (isContinued(next, start, end, range, left)) {
+    if (isContinued(next, start, end, range, left) && (left === null || mayRemove(next))) {
       return left === null ? giveToNext(vma, start, next) : joinThree(left, vma, next);
     }
   }

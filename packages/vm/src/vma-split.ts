@@ -4,7 +4,7 @@
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { anonVmaClone } from './anon-vma.ts';
-import { fileGet } from './shmem.ts';
+import { fileGet } from './open-file.ts';
 import { linkFileVma, unlinkFileVma, vmAreaDup, vmAreaFree, vmaLink, vmaReserve, vmaResize } from './vma-tree.ts';
 import type { VmArea } from './vma.ts';
 

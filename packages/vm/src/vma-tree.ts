@@ -10,7 +10,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import { unlinkAnonVmas, vmaIntervalInsert, vmaIntervalRemove } from './anon-vma.ts';
 import type { MmStruct } from './mm-struct.ts';
-import { filePut } from './shmem.ts';
+import { filePut } from './open-file.ts';
 import { VM_GROWSDOWN, VM_MAYWRITE, VM_SHARED, VmArea } from './vma.ts';
 
 /** Mappings a maple node has room for: 16 slots, of which a mapping and the hole beside it take two. */
@@ -119,6 +119,7 @@ export function linkFileVma(vma: VmArea, file: NonNullable<VmArea['file']>): voi
   vma.file = file;
   if (isSharedMaywrite(vma.flags)) file.inode.mapping.mmapWritable++;
   vmaIntervalInsert(vma);
+  if (file.vmOps !== null) file.vmOps.open(vma);
 }
 
 /** Undoes {@link linkFileVma} on a VMA that is on no chain any more. @linux mm/vma.c:unlink_file_vma */
@@ -126,6 +127,7 @@ export function unlinkFileVma(vma: VmArea): void {
   const file = vma.file!;
   vmaIntervalRemove(vma);
   if (isSharedMaywrite(vma.flags)) file.inode.mapping.mmapWritable--;
+  if (file.vmOps !== null) file.vmOps.close(vma);
   vma.file = null;
   filePut(vma.mm.vm, file);
 }

@@ -9,6 +9,7 @@ import { detachTable, freePgtables } from './free-pgtables.ts';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { MmuGather } from './mmu-gather.ts';
+import { setPageDirty } from './page-cache.ts';
 import { PteTableWalk } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { removeRmap } from './rmap.ts';
@@ -165,7 +166,7 @@ function zapPteRange(
         }
         anon++;
       } else {
-        if ((lo & PTE_DIRTY) !== 0) flags[pfn] |= PG_DIRTY;
+        if ((lo & PTE_DIRTY) !== 0 && (pageFlags & PG_DIRTY) === 0) setPageDirty(vm, pfn);
         if ((lo & PTE_ACCESSED) !== 0) flags[pfn] |= PG_REFERENCED;
         if ((pageFlags & PG_SWAPBACKED) !== 0) shmem++;
         else file++;

@@ -42,6 +42,7 @@ export function testVm(options: { memoryBytes?: number; cpus?: number; hooks?: P
       mapleNode: made.maple_node,
       file: made.filp,
       shmemInode: made.shmem_inode_cache,
+      inode: made.inode_cache,
       radixTreeNode: made.radix_tree_node,
     },
     zeroPfn,

@@ -1,0 +1,499 @@
+/**
+ * Regular files on a device: the page cache in front, blocks of a page each behind.
+ *
+ * Data reaches the device when it is written back: by `fsync`, `msync` and the like. A page that was made dirty has its
+ * block from then on, so that there is room when it is written back; until then the block is *unwritten*, and reads as
+ * zero whatever it holds.
+ *
+ *     inode.blockMap: page offset → block; UNWRITTEN marks those without data
+ *     blocks of all maps + free blocks === all blocks, none twice
+ *
+ * What is seen from outside follows Linux's ext4 with blocks of 4 KiB.
+ *
+ * @linux fs/ext4/inode.c, fs/ext4/extents.c
+ */
+import {
+  Errno,
+  FALLOC_FL_COLLAPSE_RANGE,
+  FALLOC_FL_INSERT_RANGE,
+  FALLOC_FL_KEEP_SIZE,
+  FALLOC_FL_PUNCH_HOLE,
+  FALLOC_FL_ZERO_RANGE,
+  S_IFREG,
+} from '@pagelab/abi';
+import { PAGE_SIZE } from '@pagelab/hw';
+import type { Pfn } from '@pagelab/hw';
+import { KernelBug, XA_MARK_0, XArrayInt } from '@pagelab/lib';
+import { GFP_KERNEL, PG_UPTODATE, VM_EVENT } from '@pagelab/mm-core';
+import type { BlockStore } from './block-store.ts';
+import type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
+import { MAX_FOLIO_ORDER, addFolio, addFolioUpTo, dissolveFolio, folioStart } from './folio.ts';
+import { PG_READAHEAD, TAG_DIRTY, clearPageDirty, folioOrder, makeInode, removeFromPageCache, setPageDirty } from './page-cache.ts';
+import { pageMkclean } from './page-mkclean.ts';
+import { asyncMmapReadahead, forcePageCacheRa, pageCacheAsyncRa, pageCacheSyncRa, syncMmapReadahead } from './readahead.ts';
+import type { ReadAheadHost } from './readahead.ts';
+import { truncatePagecache, truncatePagecacheRange } from './truncate.ts';
+import type { Vm } from './vm.ts';
+import type { VmArea } from './vma.ts';
+
+/** The mark of blocks that were never written. @linux fs/ext4/ext4_extents.h:ext4_ext_is_unwritten */
+const UNWRITTEN = XA_MARK_0;
+/** 2^32 − 1 blocks. @linux fs/ext4/super.c:ext4_max_size */
+const MAX_BYTES = (2 ** 32 - 1) * PAGE_SIZE;
+const SECTORS_PER_BLOCK = 8;
+const MAX_FOLIO_BYTES = PAGE_SIZE << MAX_FOLIO_ORDER;
+/** Pages of the largest read-ahead window: 8 MiB, as the virtual disk has it whose behaviour was recorded. */
+const RA_PAGES = 2048;
+
+export class BlockFs implements AddressSpaceOps, ReadAheadHost {
+  readonly name = 'blockfs';
+  readonly swapBacked = false;
+  readonly writeNotify = true;
+  readonly maxBytes = MAX_BYTES;
+  readonly dev = 'fe:00';
+  readonly vm: Vm;
+  readonly store: BlockStore;
+  raPages = RA_PAGES;
+  /** Blocks that were freed, to be used first. */
+  readonly #freed: number[] = [];
+  /** Blocks from here on were never used. Block 0 is the file system's own. */
+  #nextBlock = 1;
+
+  constructor(vm: Vm, store: BlockStore) {
+    this.vm = vm;
+    this.store = store;
+  }
+
+  /** Blocks that no file has. */
+  get freeBlocks(): number {
+    return this.store.nrBlocks - this.#nextBlock + this.#freed.length;
+  }
+
+  /**
+   * Makes an empty file with one user.
+   *
+   * @param mode permissions
+   * @param nlink names that it has
+   * @returns the inode, or −ENOMEM
+   */
+  makeFile(mode: number, nlink: number): Inode | number {
+    const object = this.vm.caches.inode.alloc(GFP_KERNEL);
+    if (object === 0) return -Errno.ENOMEM;
+    const inode = makeInode(this.vm, { ops: this, size: 0, nlink, mode: S_IFREG | mode, accounted: false, object });
+    inode.blockMap = new XArrayInt();
+    return inode;
+  }
+
+  /** @linux mm/filemap.c:filemap_fault */
+  getPage(mapping: AddressSpace, pgoff: number, vma?: VmArea): number {
+    const { vm } = this;
+    const { frames } = vm;
+    if (pgoff * PAGE_SIZE >= mapping.inode.size) return -Errno.EFAULT;
+    if (mapping.pages.has(pgoff)) {
+      if (vma !== undefined) asyncMmapReadahead(this, mapping, vma, pgoff);
+    } else {
+      vm.pages.events[VM_EVENT.PGMAJFAULT]++;
+      vm.faultWaited = true;
+      if (vma !== undefined) syncMmapReadahead(this, mapping, vma, pgoff);
+      if (!mapping.pages.has(pgoff) && this.readFolio(mapping, pgoff, 0) !== 0) return -Errno.ENOMEM;
+    }
+    const pfn = mapping.pages.get(pgoff);
+    if ((frames.flags[pfn] & PG_UPTODATE) === 0) {
+      vm.faultWaited = true;
+      const error = this.#fill(mapping, pgoff, pfn);
+      if (error !== 0) return error;
+    }
+    frames.refcount[pfn]++;
+    return pfn;
+  }
+
+  /** @linux fs/ext4/inode.c:ext4_page_mkwrite */
+  pageMkwrite(mapping: AddressSpace, pgoff: number): number {
+    const { inode, pages } = mapping;
+    const pfn = pages.get(pgoff);
+    const order = folioOrder(this.vm, pfn);
+    const head = folioStart(pgoff, order);
+    // The folio becomes dirty, and may be mapped, as a whole.
+    const behind = Math.min(head + (1 << order), Math.ceil(inode.size / PAGE_SIZE));
+    for (let at = head; at < behind; at++) {
+      const error = this.#reserve(inode, at);
+      if (error !== 0) return error;
+    }
+    setPageDirty(this.vm, pfn);
+    inode.mtime = this.vm.clock.now;
+    inode.ctime = inode.mtime;
+    return 0;
+  }
+
+  /** @linux mm/filemap.c:filemap_get_pages */
+  readPage(mapping: AddressSpace, pgoff: number, nrPages: number, file: VmFile | null): number {
+    const { frames } = this.vm;
+    if (!mapping.pages.has(pgoff)) {
+      if (file !== null) pageCacheSyncRa(this, mapping, file, pgoff, nrPages);
+      if (!mapping.pages.has(pgoff) && this.readFolio(mapping, pgoff, 0) !== 0) return -Errno.ENOMEM;
+    }
+    const pfn = mapping.pages.get(pgoff);
+    if (file !== null && (frames.flags[pfn] & PG_READAHEAD) !== 0) pageCacheAsyncRa(this, mapping, file, pgoff, nrPages);
+    if ((frames.flags[pfn] & PG_UPTODATE) === 0) {
+      const error = this.#fill(mapping, pgoff, pfn);
+      if (error !== 0) return error;
+    }
+    frames.refcount[pfn]++;
+    return pfn;
+  }
+
+  /** @linux fs/ext4/inode.c:ext4_da_write_begin */
+  writeBegin(mapping: AddressSpace, pos: number, length: number): number {
+    const { vm } = this;
+    const { inode, pages } = mapping;
+    const first = Math.floor(pos / PAGE_SIZE);
+    if (!pages.has(first)) {
+      const run = Math.min(length, MAX_FOLIO_BYTES - (pos % MAX_FOLIO_BYTES));
+      const order = run < 2 * PAGE_SIZE ? 0 : Math.floor(Math.log2(run / PAGE_SIZE));
+      const error = addFolioUpTo(vm, mapping, first, order);
+      if (error !== 0) return error;
+    }
+    const order = folioOrder(vm, pages.get(first));
+    const allowed = Math.min(length, (folioStart(first, order) + (1 << order)) * PAGE_SIZE - pos);
+    const last = Math.floor((pos + allowed - 1) / PAGE_SIZE);
+    let error = 0;
+    for (let pgoff = first; pgoff <= last && error === 0; pgoff++) error = this.#reserve(inode, pgoff);
+    // What the call does not overwrite of its first and last page has to be there.
+    if (error === 0 && (pos % PAGE_SIZE !== 0 || allowed < PAGE_SIZE)) error = this.#makeUptodate(mapping, first);
+    if (error === 0 && (pos + allowed) % PAGE_SIZE !== 0) error = this.#makeUptodate(mapping, last);
+    if (error === 0) return allowed;
+    this.writeEnd(mapping, pos, allowed, 0);
+    return error;
+  }
+
+  /** @linux fs/ext4/inode.c:ext4_da_write_end */
+  writeEnd(mapping: AddressSpace, pos: number, length: number, copied: number): void {
+    const { vm } = this;
+    const { inode, pages } = mapping;
+    if (copied < length) this.#dropUnwritten(mapping, pos, length, copied);
+    if (copied === 0) return;
+    const oldSize = inode.size;
+    const first = Math.floor(pos / PAGE_SIZE);
+    const last = Math.floor((pos + copied - 1) / PAGE_SIZE);
+    for (let pgoff = first; pgoff <= last; pgoff++) vm.frames.flags[pages.get(pgoff)] |= PG_UPTODATE;
+    if (pos + copied > oldSize) inode.size = pos + copied;
+    if (pos > oldSize) this.#clearTail(mapping, oldSize, pos);
+    setPageDirty(vm, pages.get(first));
+  }
+
+  /** @linux fs/ext4/inode.c:ext4_setattr */
+  truncate(inode: Inode, newSize: number): number {
+    const { mapping, size: oldSize } = inode;
+    if (newSize < 0) return -Errno.EINVAL;
+    if (newSize > MAX_BYTES) return -Errno.EFBIG;
+    inode.mtime = this.vm.clock.now;
+    inode.ctime = inode.mtime;
+    if (newSize > oldSize) {
+      const error = this.#zeroBytes(mapping, oldSize, Math.ceil(oldSize / PAGE_SIZE) * PAGE_SIZE);
+      if (error !== 0) return error;
+      inode.size = newSize;
+      return 0;
+    }
+    inode.size = newSize;
+    truncatePagecache(this.vm, mapping, newSize);
+    this.#freeBlocks(inode, Math.ceil(newSize / PAGE_SIZE), Infinity);
+    return this.#zeroBytes(mapping, newSize, Math.ceil(newSize / PAGE_SIZE) * PAGE_SIZE);
+  }
+
+  /** @linux fs/ext4/extents.c:ext4_fallocate */
+  fallocate(inode: Inode, mode: number, offset: number, length: number): number {
+    const end = offset + length;
+    if (offset < 0 || length <= 0) return -Errno.EINVAL;
+    if (end > MAX_BYTES) return -Errno.EFBIG;
+    inode.ctime = this.vm.clock.now;
+    switch (mode & ~FALLOC_FL_KEEP_SIZE) {
+      case 0:
+        return this.#allocate(inode, offset, end, mode);
+      case FALLOC_FL_ZERO_RANGE:
+        return this.#zeroRange(inode, offset, end, mode);
+      case FALLOC_FL_PUNCH_HOLE:
+        return (mode & FALLOC_FL_KEEP_SIZE) === 0 ? -Errno.EOPNOTSUPP : this.#punchHole(inode, offset, end);
+      case FALLOC_FL_COLLAPSE_RANGE:
+        return mode !== FALLOC_FL_COLLAPSE_RANGE ? -Errno.EOPNOTSUPP : this.#collapse(inode, offset, end);
+      case FALLOC_FL_INSERT_RANGE:
+        return mode !== FALLOC_FL_INSERT_RANGE ? -Errno.EOPNOTSUPP : this.#insert(inode, offset, length);
+      default:
+        return -Errno.EOPNOTSUPP;
+    }
+  }
+
+  /** Writes dirty folios that reach into the range. @linux mm/page-writeback.c:write_cache_pages */
+  sync(inode: Inode, firstPgoff: number, lastPgoff: number): number {
+    const { mapping } = inode;
+    const { pages } = mapping;
+    let error = 0;
+    for (
+      let pgoff = pages.findMarked(firstPgoff, TAG_DIRTY);
+      pgoff >= 0 && pgoff <= lastPgoff;
+      pgoff = pages.findMarked(pgoff, TAG_DIRTY)
+    ) {
+      const order = folioOrder(this.vm, pages.get(pgoff));
+      const head = folioStart(pgoff, order);
+      for (let at = head; at < head + (1 << order); at++) error = this.#writePage(mapping, at) || error;
+    }
+    return error;
+  }
+
+  willNeed(mapping: AddressSpace, firstPgoff: number, lastPgoff: number): void {
+    forcePageCacheRa(this, mapping, firstPgoff, lastPgoff - firstPgoff + 1);
+  }
+
+  blocks(inode: Inode): number {
+    return inode.blockMap!.size * SECTORS_PER_BLOCK;
+  }
+
+  /** @linux fs/ext4/inode.c:ext4_evict_inode */
+  evict(inode: Inode): void {
+    const { vm } = this;
+    truncatePagecache(vm, inode.mapping, 0);
+    this.#freeBlocks(inode, 0, Infinity);
+    vm.mappings.free(inode.mapping.id);
+    vm.caches.inode.free(inode.object);
+  }
+
+  /** Makes a folio and reads it. @linux fs/ext4/readpage.c:ext4_mpage_readpages */
+  readFolio(mapping: AddressSpace, pgoff: number, order: number): number {
+    const error = addFolio(this.vm, mapping, pgoff, order);
+    if (error !== 0) return error;
+    for (let at = pgoff; at < pgoff + (1 << order); at++) this.#fill(mapping, at, mapping.pages.get(at));
+    return 0;
+  }
+
+  /**
+   * Recomputes who has which block.
+   *
+   * @throws KernelBug where a block has two owners, or none
+   */
+  validate(): void {
+    const owned = new Set<number>(this.#freed);
+    const claim = (ok: boolean, what: string): void => {
+      if (!ok) throw new KernelBug(`blockfs: ${what}`);
+    };
+    claim(owned.size === this.#freed.length, 'a block is free twice');
+    this.vm.mappings.forEach((mapping) => {
+      const { inode } = mapping;
+      if (mapping.ops !== this) return;
+      inode.blockMap!.validate();
+      inode.blockMap!.forEachIn(0, Infinity, (block) => {
+        claim(block > 0 && block < this.#nextBlock && !owned.has(block), `block ${block} of inode ${inode.ino} has another owner`);
+        owned.add(block);
+      });
+    });
+    claim(owned.size === this.#nextBlock - 1, `${this.#nextBlock - 1 - owned.size} blocks are lost`);
+  }
+
+  /** Reads a cached page from its block. @returns 0 or −EIO */
+  #fill(mapping: AddressSpace, pgoff: number, pfn: Pfn): number {
+    const { frames, ram } = this.vm;
+    const { blockMap } = mapping.inode;
+    const block = blockMap!.get(pgoff);
+    if (block < 0 || blockMap!.getMark(pgoff, UNWRITTEN)) ram.zeroFrame(pfn);
+    else if (this.store.read(block, ram.u8, ram.frameWord(pfn) * 4) !== 0) return -Errno.EIO;
+    frames.flags[pfn] |= PG_UPTODATE;
+    return 0;
+  }
+
+  #makeUptodate(mapping: AddressSpace, pgoff: number): number {
+    const pfn = mapping.pages.get(pgoff);
+    return (this.vm.frames.flags[pfn] & PG_UPTODATE) !== 0 ? 0 : this.#fill(mapping, pgoff, pfn);
+  }
+
+  /** Writes a dirty page to its block. What it holds beyond the end of the file is cleared. @returns 0 or −EIO @linux fs/ext4/page-io.c:ext4_bio_write_folio */
+  #writePage(mapping: AddressSpace, pgoff: number): number {
+    const { vm } = this;
+    const { inode } = mapping;
+    const { blockMap } = inode;
+    const pfn = mapping.pages.get(pgoff);
+    pageMkclean(vm, mapping, pgoff, pfn);
+    clearPageDirty(vm, mapping, pgoff, pfn);
+    const left = inode.size - pgoff * PAGE_SIZE;
+    const block = blockMap!.get(pgoff);
+    if (left <= 0 || block < 0) return 0;
+    const host = vm.ram.frameWord(pfn) * 4;
+    if (left < PAGE_SIZE) vm.ram.u8.fill(0, host + left, host + PAGE_SIZE);
+    if (this.store.write(block, vm.ram.u8, host) !== 0) {
+      inode.writeErrors++;
+      return -Errno.EIO;
+    }
+    blockMap!.clearMark(pgoff, UNWRITTEN);
+    return 0;
+  }
+
+  /** Makes sure that a page has a block. @returns 0 or −ENOSPC @linux fs/ext4/inode.c:ext4_da_map_blocks */
+  #reserve(inode: Inode, pgoff: number): number {
+    const { blockMap } = inode;
+    if (blockMap!.has(pgoff)) return 0;
+    let block = this.#freed.pop();
+    if (block === undefined) {
+      if (this.#nextBlock >= this.store.nrBlocks) return -Errno.ENOSPC;
+      block = this.#nextBlock++;
+    }
+    blockMap!.set(pgoff, block);
+    blockMap!.setMark(pgoff, UNWRITTEN);
+    return 0;
+  }
+
+  /** Frees the blocks of pages [first, behind). */
+  #freeBlocks(inode: Inode, first: number, behind: number): void {
+    const { blockMap } = inode;
+    for (let at = blockMap!.nextIndex(first); at >= 0 && at < behind; at = blockMap!.nextIndex(at + 1)) {
+      this.#freed.push(blockMap!.get(at));
+      blockMap!.delete(at);
+    }
+  }
+
+  /** After a write that got no further than `copied` bytes: pages made for the rest go again. */
+  #dropUnwritten(mapping: AddressSpace, pos: number, length: number, copied: number): void {
+    const { vm } = this;
+    const { inode, pages } = mapping;
+    const { flags } = vm.frames;
+    const firstPgoff = Math.floor(pos / PAGE_SIZE);
+    const keep = copied === 0 ? firstPgoff : Math.floor((pos + copied - 1) / PAGE_SIZE) + 1;
+    const last = Math.floor((pos + length - 1) / PAGE_SIZE);
+    const lastCopied = keep - 1;
+    if (copied > 0 && (flags[pages.get(lastCopied)] & PG_UPTODATE) === 0) {
+      // The rest of the last page that was reached had nothing in it.
+      const host = vm.ram.frameWord(pages.get(lastCopied)) * 4;
+      vm.ram.u8.fill(0, host + ((pos + copied - 1) % PAGE_SIZE) + 1, host + PAGE_SIZE);
+    }
+    for (let pgoff = keep; pgoff <= last; pgoff++) {
+      const pfn = pages.get(pgoff);
+      if (pfn >= 0 && (flags[pfn] & PG_UPTODATE) === 0) {
+        const order = folioOrder(vm, pfn);
+        if (order > 0) dissolveFolio(vm, mapping, folioStart(pgoff, order), order);
+        removeFromPageCache(vm, mapping, pgoff);
+      }
+      if (pgoff * PAGE_SIZE >= inode.size && !pages.has(pgoff)) this.#freeBlocks(inode, pgoff, pgoff + 1);
+    }
+  }
+
+  /** Clears what mappings stored behind the old end of the file, up to `to` or the end of that page. */
+  #clearTail(mapping: AddressSpace, from: number, to: number): void {
+    const { vm } = this;
+    const inPage = from % PAGE_SIZE;
+    if (inPage === 0) return;
+    const pgoff = (from - inPage) / PAGE_SIZE;
+    const pfn = mapping.pages.get(pgoff);
+    if (pfn < 0) return;
+    const host = vm.ram.frameWord(pfn) * 4;
+    vm.ram.u8.fill(0, host + inPage, host + Math.min(PAGE_SIZE, inPage + to - from));
+    setPageDirty(vm, pfn);
+  }
+
+  /** Clears bytes [from, to), which lie in one page, of the file; a hole is zero already. @returns 0, −EIO, −ENOMEM @linux fs/ext4/inode.c:ext4_block_zero_page_range */
+  #zeroBytes(mapping: AddressSpace, from: number, to: number): number {
+    const { vm } = this;
+    const { inode, pages } = mapping;
+    const pgoff = Math.floor(from / PAGE_SIZE);
+    if (from >= to || !inode.blockMap!.has(pgoff)) return 0;
+    if (!pages.has(pgoff)) {
+      const error = addFolio(vm, mapping, pgoff, 0);
+      if (error !== 0) return error;
+    }
+    const error = this.#makeUptodate(mapping, pgoff);
+    if (error !== 0) return error;
+    const pfn = pages.get(pgoff);
+    const host = vm.ram.frameWord(pfn) * 4 - pgoff * PAGE_SIZE;
+    vm.ram.u8.fill(0, host + from, host + to);
+    setPageDirty(vm, pfn);
+    return 0;
+  }
+
+  /** Clears the pages that [start, end) covers only in part. @linux fs/ext4/inode.c:ext4_zero_partial_blocks */
+  #zeroEdges(mapping: AddressSpace, start: number, end: number): number {
+    const firstEnd = Math.ceil(start / PAGE_SIZE) * PAGE_SIZE;
+    const lastStart = Math.floor(end / PAGE_SIZE) * PAGE_SIZE;
+    if (firstEnd > lastStart) return this.#zeroBytes(mapping, start, end);
+    return this.#zeroBytes(mapping, start, firstEnd) || this.#zeroBytes(mapping, lastStart, end);
+  }
+
+  /** @linux fs/ext4/extents.c:ext4_do_fallocate */
+  #allocate(inode: Inode, offset: number, end: number, mode: number): number {
+    const last = Math.ceil(end / PAGE_SIZE);
+    for (let pgoff = Math.floor(offset / PAGE_SIZE); pgoff < last; pgoff++) {
+      const error = this.#reserve(inode, pgoff);
+      if (error !== 0) return error;
+    }
+    if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > inode.size) inode.size = end;
+    return 0;
+  }
+
+  /** @linux fs/ext4/inode.c:ext4_punch_hole */
+  #punchHole(inode: Inode, offset: number, wantedEnd: number): number {
+    const { mapping } = inode;
+    if (offset >= inode.size) return 0;
+    const end = Math.min(wantedEnd, Math.ceil(inode.size / PAGE_SIZE) * PAGE_SIZE);
+    truncatePagecacheRange(this.vm, mapping, offset, end);
+    const error = this.#zeroEdges(mapping, offset, end);
+    if (error !== 0) return error;
+    this.#freeBlocks(inode, Math.ceil(offset / PAGE_SIZE), Math.floor(end / PAGE_SIZE));
+    return 0;
+  }
+
+  /** @linux fs/ext4/extents.c:ext4_zero_range */
+  #zeroRange(inode: Inode, offset: number, end: number, mode: number): number {
+    const { mapping, blockMap } = inode;
+    const grows = (mode & FALLOC_FL_KEEP_SIZE) === 0 && end > inode.size;
+    let error = this.#allocate(inode, offset, end, FALLOC_FL_KEEP_SIZE);
+    if (error !== 0) return error;
+    truncatePagecacheRange(this.vm, mapping, offset, end);
+    const behind = Math.floor(end / PAGE_SIZE);
+    for (let pgoff = Math.ceil(offset / PAGE_SIZE); pgoff < behind; pgoff++) blockMap!.setMark(pgoff, UNWRITTEN);
+    error = this.#zeroEdges(mapping, offset, end);
+    if (error === 0 && grows) inode.size = end;
+    return error;
+  }
+
+  /** Takes a range out of the file: what is behind it moves up. @linux fs/ext4/extents.c:ext4_collapse_range */
+  #collapse(inode: Inode, offset: number, end: number): number {
+    if (offset % PAGE_SIZE !== 0 || end % PAGE_SIZE !== 0 || end >= inode.size) return -Errno.EINVAL;
+    const error = this.#prepareShift(inode, offset);
+    if (error !== 0) return error;
+    const first = offset / PAGE_SIZE;
+    const behind = end / PAGE_SIZE;
+    this.#freeBlocks(inode, first, behind);
+    const { blockMap } = inode;
+    for (let at = blockMap!.nextIndex(behind); at >= 0; at = blockMap!.nextIndex(at + 1)) {
+      this.#moveBlock(inode, at, at - (behind - first));
+    }
+    inode.size -= end - offset;
+    return 0;
+  }
+
+  /** Makes a hole in the file: what is behind it moves down. @linux fs/ext4/extents.c:ext4_insert_range */
+  #insert(inode: Inode, offset: number, length: number): number {
+    if (offset % PAGE_SIZE !== 0 || length % PAGE_SIZE !== 0 || offset >= inode.size) return -Errno.EINVAL;
+    if (inode.size + length > MAX_BYTES) return -Errno.EFBIG;
+    const error = this.#prepareShift(inode, offset);
+    if (error !== 0) return error;
+    const moved: number[] = [];
+    const { blockMap } = inode;
+    for (let at = blockMap!.nextIndex(offset / PAGE_SIZE); at >= 0; at = blockMap!.nextIndex(at + 1)) moved.push(at);
+    inode.size += length;
+    for (let i = moved.length - 1; i >= 0; i--) this.#moveBlock(inode, moved[i], moved[i] + length / PAGE_SIZE);
+    return 0;
+  }
+
+  /** Before blocks from `offset` on are renumbered: their data goes to the device, and their pages out of the cache. */
+  #prepareShift(inode: Inode, offset: number): number {
+    const error = this.sync(inode, offset / PAGE_SIZE, Infinity);
+    if (error !== 0) return error;
+    truncatePagecache(this.vm, inode.mapping, offset);
+    return 0;
+  }
+
+  #moveBlock(inode: Inode, from: number, to: number): void {
+    const { blockMap } = inode;
+    const block = blockMap!.get(from);
+    const unwritten = blockMap!.getMark(from, UNWRITTEN);
+    blockMap!.delete(from);
+    blockMap!.set(to, block);
+    if (unwritten) blockMap!.setMark(to, UNWRITTEN);
+  }
+}
+
