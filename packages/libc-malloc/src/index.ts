@@ -11,6 +11,7 @@ export {
 } from './malloc.ts';
 export type { Mallinfo2, Malloc, MallocFactory, MallocOs } from './malloc.ts';
 export { MallocAbort } from './malloc-abort.ts';
+export { posixMemalign, pvalloc, reallocarray, valloc } from './memalign-family.ts';
 export { mallocs, glibc, bump } from './registry.ts';
 export type { MallocName } from './registry.ts';
 export { Glibc } from './glibc/glibc.ts';
