@@ -19,6 +19,9 @@
  *
  * Sizes and addresses are doubles below 2^53. `x & mask` and `x | 0` take such a double modulo 2^32, which is exact for
  * the low bits; nothing here shifts one.
+ *
+ * The files beside this one take the constants out of the module into their own (`const { SIZE } = chunk`): V8 reads an
+ * imported constant anew at each use, and compiles one of the file's own in.
  */
 
 export const SIZE_SZ = 8;
