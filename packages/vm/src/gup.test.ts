@@ -1,5 +1,7 @@
 import {
   Errno,
+  MADV_FREE,
+  MADV_POPULATE_WRITE,
   MAP_ANONYMOUS,
   MAP_PRIVATE,
   MAP_SHARED,
@@ -11,6 +13,7 @@ import {
 import { PF_USER, PF_WRITE } from '@pagelab/hw';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { FOLL_FORCE, FOLL_WRITE, getUserPage, getUserPageFlags, populateRange } from './gup.ts';
+import { doMadvise } from './madvise.ts';
 import { doMlock } from './mlock.ts';
 import { doMmap } from './mmap.ts';
 import { doMprotect } from './mprotect.ts';
@@ -18,7 +21,7 @@ import { dupMm } from './mm-lifetime.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { handlePageFault } from './page-fault.ts';
-import { pageState } from './page-walk.ts';
+import { pageState, smapsOf } from './page-walk.ts';
 import { attachUser, testMm, testVm } from './testing/test-machine.ts';
 import { copyFromUser, copyFromUserPartial, copyToUser, copyToUserPartial } from './uaccess.ts';
 import { validateVm } from './validate.ts';
@@ -68,6 +71,24 @@ describe('populating', () => {
     const addr = map(2, RW, MAP_SHARED);
     expect(populateRange(mm, addr, addr + 2 * PAGE_SIZE)).toBe(0);
     expect(pageState(mm, addr)).toMatchObject({ kind: 'shmem', writable: true, dirty: false });
+  });
+
+  test('to write makes a page dirty that is writable already', () => {
+    const addr = map(1, RW, MAP_SHARED);
+    expect(populateRange(mm, addr, addr + PAGE_SIZE)).toBe(0);
+    const dirty = (): number => smapsOf(mm.vmas.get(addr)!).privateDirty;
+    expect(dirty()).toBe(0);
+    expect(doMadvise(mm, addr, PAGE_SIZE, MADV_POPULATE_WRITE)).toBe(0);
+    expect(pageState(mm, addr).dirty).toBe(false);
+    expect(dirty()).toBe(PAGE_SIZE);
+    // A page that was given up is wanted again.
+    const own = map(1, RW);
+    populateRange(mm, own, own + PAGE_SIZE);
+    doMadvise(mm, own, PAGE_SIZE, MADV_FREE);
+    expect(smapsOf(mm.vmas.get(own)!)).toMatchObject({ lazyFree: PAGE_SIZE, privateDirty: 0 });
+    doMadvise(mm, own, PAGE_SIZE, MADV_POPULATE_WRITE);
+    expect(smapsOf(mm.vmas.get(own)!)).toMatchObject({ lazyFree: 0, privateDirty: PAGE_SIZE });
+    validateVm(vm);
   });
 
   test('with LOCKONFAULT nothing is brought in', () => {

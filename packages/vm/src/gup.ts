@@ -8,10 +8,11 @@ import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_RW } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
-import { PG_ANON, PG_ANON_EXCLUSIVE } from '@pagelab/mm-core';
+import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
 import { isCowMapping } from './copy-page-range.ts';
 import { FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_OOM, handleMmFault } from './page-fault.ts';
+import { setPageDirty } from './page-cache.ts';
 import { findPte } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import {
@@ -25,6 +26,7 @@ import {
   VM_WRITE,
 } from './vma.ts';
 import type { VmArea } from './vma.ts';
+import type { Vm } from './vm.ts';
 
 /** The page is to be written. @linux include/linux/mm_types.h:FOLL_WRITE */
 export const FOLL_WRITE = 0x1;
@@ -131,11 +133,23 @@ function followOrFault(vma: VmArea, addr: VirtAddr, follow: number): Pfn {
     if (entry >= 0) {
       const lo = i32[entry];
       const hi = i32[entry + 1];
-      if ((lo & PTE_MAPS) !== 0 && (!write || mayWriteThrough(vma, lo, hi))) return pfnOf(lo, hi);
+      if ((lo & PTE_MAPS) !== 0 && (!write || mayWriteThrough(vma, lo, hi))) {
+        const pfn = pfnOf(lo, hi);
+        // Whoever asks is going to write past the page tables, which note nothing then.
+        if (write) markWritten(mm.vm, pfn);
+        return pfn;
+      }
     }
     const fault = handleMmFault(vma, addr, write ? FAULT_FLAG_WRITE : 0);
     if ((fault & VM_FAULT_ERROR) !== 0) return (fault & VM_FAULT_OOM) !== 0 ? -Errno.ENOMEM : -Errno.EFAULT;
   }
+}
+
+/** @linux mm/page-writeback.c:folio_mark_dirty */
+function markWritten(vm: Vm, pfn: Pfn): void {
+  const { flags } = vm.frames;
+  if ((flags[pfn] & PG_ANON) !== 0) flags[pfn] |= PG_DIRTY;
+  else setPageDirty(vm, pfn);
 }
 
 /**

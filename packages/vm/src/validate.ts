@@ -20,7 +20,6 @@ import {
 import type { AnonVma } from './anon-vma.ts';
 import type { AddressSpace, VmFile } from './file.ts';
 import { isDataMapping, isExecMapping, isStackMapping } from './limits.ts';
-import { MM_SWAPENTS } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { PGDIR_SIZE, PMD_SIZE, PUD_SIZE, findPte } from './pgtable.ts';
 import { PTE_MAPS, PTE_PROTNONE, PTE_SPECIAL, isGuardMarker, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
