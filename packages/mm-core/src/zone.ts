@@ -13,7 +13,7 @@ import { WMARK_HIGH, ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NON_B
 import { MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_PCPTYPES, MIGRATE_TYPES } from './migratetype.ts';
 import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER } from './page.ts';
 import type { PageFrames } from './page.ts';
-import type { FrameRange, PageAllocator, PageAllocatorFactory } from './page-allocator.ts';
+import type { FrameRange, PageAllocator, PageAllocatorFactory, RunningCpu } from './page-allocator.ts';
 import { NR_PCP_LISTS, PerCpuPages, pcpOrder } from './pcp.ts';
 import { ZONE_STAT, ZONE_STAT_NAMES } from './vmstat.ts';
 import { ZONE_NAMES } from './zone-types.ts';
@@ -103,6 +103,7 @@ export class Zone {
       readonly nrCpus: number;
       readonly nrZones: number;
       readonly pageAllocator: PageAllocatorFactory;
+      readonly smp?: RunningCpu;
       readonly onFallback: (zone: Zone, allocFlags: number) => void;
     },
   ) {
@@ -124,6 +125,7 @@ export class Zone {
       startPfn,
       endPfn,
       blockTypes,
+      smp: options.smp,
       onFallback: (allocFlags) => options.onFallback(this, allocFlags),
     });
   }

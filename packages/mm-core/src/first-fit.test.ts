@@ -1,0 +1,4 @@
+import { pageAllocatorContract } from './contract.ts';
+import { firstFitAllocator } from './first-fit.ts';
+
+pageAllocatorContract(firstFitAllocator);

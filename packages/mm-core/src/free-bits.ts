@@ -1,0 +1,109 @@
+/**
+ * Free frames as bits: bit `f & 31` of word `f >>> 5` is 1 while frame f is free.
+ *
+ * 1 is free and not 0, so that a column of zeroes is a machine without memory: what is never written is never handed out.
+ *
+ * A *run* of order n is 2^n free frames that begin at a multiple of 2^n.
+ */
+import { lowestBit32 } from '@pagelab/lib';
+
+/** log2 of the frames in a word. */
+export const WORD_ORDER = 5;
+
+/**
+ * The runs in a word: bit i of the answer is 1 where a run of `order` begins at bit i.
+ *
+ * @param order 0 to 5
+ */
+export function runsInWord(word: number, order: number): number {
+  let runs = word;
+  if (order === 0) return runs;
+  runs &= (runs >>> 1) & 0x5555_5555;
+  if (order === 1) return runs;
+  runs &= (runs >>> 2) & 0x1111_1111;
+  if (order === 2) return runs;
+  runs &= (runs >>> 4) & 0x0101_0101;
+  if (order === 3) return runs;
+  runs &= (runs >>> 8) & 0x0001_0001;
+  if (order === 4) return runs;
+  return runs & (runs >>> 16) & 1;
+}
+
+/** The order of the largest run in a word, −1 where no frame of it is free. */
+export function largestRun(word: number): number {
+  if (word === 0) return -1;
+  if (word === -1) return 5;
+  let runs = word & (word >>> 1) & 0x5555_5555;
+  if (runs === 0) return 0;
+  runs &= (runs >>> 2) & 0x1111_1111;
+  if (runs === 0) return 1;
+  runs &= (runs >>> 4) & 0x0101_0101;
+  if (runs === 0) return 2;
+  runs &= (runs >>> 8) & 0x0001_0001;
+  return runs === 0 ? 3 : 4;
+}
+
+/** The bits of a run of `order` that begins at `bit`. @param order 0 to 5 */
+export function runMask(order: number, bit: number): number {
+  return order === WORD_ORDER ? -1 : ((1 << (1 << order)) - 1) << bit;
+}
+
+/**
+ * Takes free memory apart into the largest blocks it has, as the buddy system would hold it.
+ *
+ * @param from first word
+ * @param nrWords a power of two; `from` is a multiple of it
+ * @param pfn frame of the first bit
+ * @param visit called for each block, ascending within a word's order only
+ */
+export function forEachRun(
+  words: Int32Array,
+  from: number,
+  nrWords: number,
+  pfn: number,
+  visit: (pfn: number, order: number) => void,
+): void {
+  if (nrWords === 1) {
+    forEachRunInWord(words[from], pfn, visit);
+    return;
+  }
+  let word = from;
+  const end = from + nrWords;
+  const first = words[from];
+  // Most memory is all one or all the other.
+  if (first === -1 || first === 0) while (word < end && words[word] === first) word++;
+  if (word === end) {
+    if (first === -1) visit(pfn, WORD_ORDER + lowestBit32(nrWords));
+    return;
+  }
+  const half = nrWords >>> 1;
+  forEachRun(words, from, half, pfn, visit);
+  forEachRun(words, from + half, half, pfn + half * 32, visit);
+}
+
+function forEachRunInWord(word: number, pfn: number, visit: (pfn: number, order: number) => void): void {
+  let left = word;
+  for (let order = largestRun(word); order >= 0 && left !== 0; order--) {
+    for (let runs = runsInWord(left, order); runs !== 0; runs &= runs - 1) {
+      const bit = lowestBit32(runs);
+      visit(pfn + bit, order);
+      left &= ~runMask(order, bit);
+    }
+  }
+}
+
+/** Sets the bits of `[from, to)`: those frames are free now. The bits between two words are filled a word at a time. */
+export function setFree(words: Int32Array, from: number, to: number): void {
+  if (from >= to) return;
+  const first = from >>> WORD_ORDER;
+  const last = (to - 1) >>> WORD_ORDER;
+  const firstMask = -1 << (from & 31);
+  const lastMask = -1 >>> (-to & 31);
+  if (first === last) {
+    words[first] |= firstMask & lastMask;
+    return;
+  }
+  words[first] |= firstMask;
+  words.fill(-1, first + 1, last);
+  words[last] |= lastMask;
+}

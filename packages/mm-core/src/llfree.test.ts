@@ -1,0 +1,4 @@
+import { pageAllocatorContract } from './contract.ts';
+import { llfreeAllocator } from './llfree.ts';
+
+pageAllocatorContract(llfreeAllocator);
