@@ -181,7 +181,6 @@ export class PageAlloc {
       memorylessFirst: kernel === '6.1',
       pageAllocator: options.pageAllocator ?? buddyAllocator,
       smp,
-      smp,
       onFallback: (zone, allocFlags) => this.#boostWatermark(zone, allocFlags),
     });
     this.frames = booted.frames;
