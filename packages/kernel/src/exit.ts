@@ -60,6 +60,7 @@ export function endTask(task: Task, word: number): void {
   if (task.isDead) return;
   const { kernel, process } = task;
   settleFaults(task);
+  if (kernel.trace.enabled) kernel.trace.emit(kernel.tracepoints.processExit, task.pid, word);
   if (task.state === 'ready') kernel.scheduler.dequeue(task);
   task.state = 'dead';
   task.generator = null;

@@ -77,6 +77,7 @@ export function forkProcess(task: Task, program: Program | null, argv: readonly 
   parent.children.add(process);
   attachHandle(child);
   kernel.tasks.add(child);
+  if (kernel.trace.enabled) kernel.trace.emit(kernel.tracepoints.processFork, task.pid, pid);
   return child;
 }
 
@@ -102,5 +103,6 @@ export function createThread(task: Task, program: Program, argv: readonly string
   process.threads.push(thread);
   attachHandle(thread);
   kernel.tasks.add(thread);
+  if (kernel.trace.enabled) kernel.trace.emit(kernel.tracepoints.processFork, task.pid, pid);
   return thread;
 }

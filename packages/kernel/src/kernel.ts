@@ -15,6 +15,8 @@ import type { KernelPageTables } from './kernel-page-tables.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { TaskTable } from './task-table.ts';
 import type { Task } from './task.ts';
+import { defineTracepoints } from './tracepoints.ts';
+import type { Tracepoints } from './tracepoints.ts';
 
 /** What booting makes. */
 export interface KernelParts {
@@ -51,6 +53,7 @@ export class Kernel implements KernelParts {
   readonly tasks: TaskTable;
   readonly console: Console;
   readonly log: KernelLog;
+  readonly tracepoints: Tracepoints;
 
   /** The task that runs: whose page tables the current CPU has, and whose memory is attached. */
   current: Task | null = null;
@@ -73,6 +76,7 @@ export class Kernel implements KernelParts {
     this.tasks = parts.tasks;
     this.console = parts.console;
     this.log = parts.log;
+    this.tracepoints = defineTracepoints(parts.trace);
   }
 
   /**

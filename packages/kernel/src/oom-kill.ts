@@ -44,6 +44,9 @@ export function outOfMemory(kernel: Kernel, gfp: number, order: number): boolean
   const { process, mm } = chosen;
   reportKill(kernel, process, mm);
   kernel.pages.countEvent(VM_EVENT.OOM_KILL);
+  if (kernel.trace.enabled) {
+    kernel.trace.emit(kernel.tracepoints.markVictim, process.tgid, mm.totalVm, mm.rss[MM_ANONPAGES], process.oomScoreAdj);
+  }
   if (current !== null && current.process === process) {
     for (const thread of process.threads) thread.oomVictim = true;
     kernel.pages.currentIsOomVictim = true;

@@ -86,6 +86,23 @@ describe('waiting', () => {
   });
 });
 
+test('the trace tells of calls, switches, forks, exits and signals', () => {
+  const machine = small(1);
+  const events = ['sys_enter', 'sys_exit', 'sched_switch', 'sched_process_fork', 'sched_process_exit', 'signal_generate', 'signal_deliver'];
+  for (const name of events) expect(machine.trace.enable(name), name).toBe(true);
+  runChecked(machine, (os) => {
+    os.sigaction(10, () => {});
+    os.kill(os.getpid(), 10);
+    os.waitpid(os.fork(() => 3));
+  });
+  const records = [...machine.trace];
+  expect([...new Set(records.map((record) => record.name))].sort()).toEqual([...events].sort());
+  const call = records.findIndex((record) => record.name === 'sys_enter' && record.fields['id'] === Syscall.kill);
+  expect(records[call]!.fields).toMatchObject({ arg1: 10 });
+  expect(records[call + 1]).toMatchObject({ name: 'signal_generate', fields: { sig: 10 } });
+  expect(records[call + 2]).toMatchObject({ name: 'sys_exit', fields: { id: Syscall.kill, ret: 0 } });
+});
+
 describe('the host', () => {
   test('a program that calls itself without end ends with an error; the machine goes on', () => {
     const machine = small(1);

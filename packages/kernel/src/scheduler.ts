@@ -111,6 +111,9 @@ export function switchTo(task: Task): void {
     cpu.loadCr3(pgd);
     kernel.clock.advance(kernel.costs.loadCr3);
   }
+  if (kernel.trace.enabled) {
+    kernel.trace.emit(kernel.tracepoints.schedSwitch, previous === null ? 0 : previous.pid, task.pid, task.cpu);
+  }
   kernel.current = task;
   task.minFltMark = mm.minFlt;
   task.majFltMark = mm.majFlt;

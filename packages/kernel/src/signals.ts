@@ -52,11 +52,13 @@ export function describeSignal(signal: number): string {
  */
 export function sendSignal(process: Process, thread: Task | null, info: SigInfo): number {
   if (process.threads.length === 0) return 0;
+  const { kernel } = process.leader;
+  if (kernel.trace.enabled) kernel.trace.emit(kernel.tracepoints.signalGenerate, info.signo, info.code, process.tgid);
   const action = process.actions.get(info.signo);
   if (action === 'ignore') return 0;
   if (action === undefined && IGNORED_BY_DEFAULT.includes(info.signo)) return 0;
   if (action === undefined && STOPPING.includes(info.signo)) return -Errno.ENOSYS;
-  const { current } = process.leader.kernel;
+  const { current } = kernel;
   const running = current !== null && current.process === process;
   if (action === undefined && !running) {
     endBySignal(process, info.signo, '');
@@ -139,6 +141,7 @@ export function endBySignal(process: Process, signal: number, detail: string): v
 /** @linux arch/x86/kernel/signal.c:handle_signal */
 function runHandler(task: Task, info: SigInfo, handler: SignalHandler): void {
   const { kernel } = task;
+  if (kernel.trace.enabled) kernel.trace.emit(kernel.tracepoints.signalDeliver, info.signo, info.code, task.pid);
   kernel.clock.advance(kernel.costs.signal);
   task.accounting.stime += kernel.costs.signal;
   task.handling.push(info.signo);

@@ -4,7 +4,7 @@ export { FileTable } from './file-table.ts';
 export { flagMask, flagTable, flagValues } from './flag-table.ts';
 export type { FlagRow, FlagTable } from './flag-table.ts';
 export { foldFlags, int32, reg, unsigned, unsignedAbove } from './registers.ts';
-export { dispatch, syscallFlags, syscallHandlers, syscallTable } from './table.ts';
+export { defineSyscallEvents, dispatch, syscallFlags, syscallHandlers, syscallTable } from './table.ts';
 export type { SyscallHandler } from './table.ts';
 export type {
   CapabilitySet,

@@ -3,6 +3,7 @@
  */
 import { Errno, Syscall } from '@pagelab/abi';
 import type { RegisterArg } from '@pagelab/abi';
+import type { TraceRing } from '@pagelab/lib';
 import type { FlagTable } from './flag-table.ts';
 import { int32, reg } from './registers.ts';
 import { sysBrk } from './sys-brk.ts';
@@ -141,7 +142,27 @@ export function dispatch(task: TaskContext, nr: RegisterArg, args: readonly Regi
   const number = int32(reg(nr));
   const handler = number >= 0 && number < syscallTable.length ? syscallTable[number] : undefined;
   if (handler === undefined) return -Errno.ENOSYS;
+  if (task.vm.trace.enabled) return traced(task, number, handler, args);
   return handler(task, reg(args[0]), reg(args[1]), reg(args[2]), reg(args[3]), reg(args[4]), reg(args[5]));
+}
+
+/** As {@link dispatch}, with the events that `strace` would show: number, the first arguments, and what came of it. */
+function traced(task: TaskContext, nr: number, handler: SyscallHandler, args: readonly RegisterArg[]): number {
+  const { trace } = task.vm;
+  const { sysEnter, sysExit } = defineSyscallEvents(trace);
+  const [a0, a1, a2, a3, a4, a5] = [0, 1, 2, 3, 4, 5].map((i) => reg(args[i])) as [number, number, number, number, number, number];
+  trace.emit(sysEnter, nr, a0, a1, a2);
+  const result = handler(task, a0, a1, a2, a3, a4, a5);
+  trace.emit(sysExit, nr, result);
+  return result;
+}
+
+/** Registers the events of system calls, switched off. Again is as good as once. @linux include/trace/events/syscalls.h */
+export function defineSyscallEvents(trace: TraceRing): { readonly sysEnter: number; readonly sysExit: number } {
+  return {
+    sysEnter: trace.define('sys_enter', ['id', 'arg0', 'arg1', 'arg2']),
+    sysExit: trace.define('sys_exit', ['id', 'ret']),
+  };
 }
 
 function buildTable(): (SyscallHandler | undefined)[] {
