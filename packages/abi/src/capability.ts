@@ -7,6 +7,8 @@ export const CAP_DAC_OVERRIDE = 1;
 export const CAP_KILL = 5;
 /** Lock memory beyond RLIMIT_MEMLOCK. */
 export const CAP_IPC_LOCK = 14;
+/** Use shared memory whatever its permissions. */
+export const CAP_IPC_OWNER = 15;
 /** Map addresses below `vm.mmap_min_addr`. */
 export const CAP_SYS_RAWIO = 17;
 /** Reach into other processes. */

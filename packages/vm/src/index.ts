@@ -130,3 +130,6 @@ export { SHMEM_MAX_BYTES, shmemFileSetup, shmemMakeInode } from './shmem.ts';
 export { accessOk, copyFromUser, copyFromUserPartial, copyToUser, copyToUserPartial, userByte } from './uaccess.ts';
 export { validateVm } from './validate.ts';
 export { mmRss, unmapMappingPages, zapPageRange } from './zap.ts';
+export { memfdAddSeals, memfdCreate, memfdGetSeals } from './memfd.ts';
+export { SHMMAX, SHMMNI, ShmNamespace } from './sysv-shm.ts';
+export type { IpcCaller, ShmSegment } from './sysv-shm.ts';
