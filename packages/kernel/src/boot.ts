@@ -6,7 +6,7 @@
 import { DEFAULT_COSTS, PhysicalMemory, Smp, VirtualClock, firmwareMemoryMap } from '@pagelab/hw';
 import type { BufferSource, MemoryRange } from '@pagelab/hw';
 import { TraceRing } from '@pagelab/lib';
-import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc } from '@pagelab/mm-core';
+import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from '@pagelab/mm-core';
 import type { PageAllocHooks } from '@pagelab/mm-core';
 import { Slab, createKernelCaches } from '@pagelab/slab';
 import type { KernelCacheName, KmemCache } from '@pagelab/slab';
@@ -106,6 +106,7 @@ function pageAllocOptions(config: MachineConfig) {
     kernel: config.kernel,
     possibleCpus: config.possibleCpus,
     transparentHugepage: config.commandLine.transparentHugepage !== 'never',
+    pageAllocator: pageAllocators[config.pageAllocator],
   };
 }
 

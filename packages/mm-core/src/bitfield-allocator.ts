@@ -57,7 +57,7 @@ export abstract class BitfieldAllocator implements PageAllocator {
     if (!this.hasSetApart(start, end)) return;
     for (let pfn = start & -PAGEBLOCK_PAGES; pfn < end; pfn += PAGEBLOCK_PAGES) {
       const type = this.blockTypes[pfn >>> PAGEBLOCK_ORDER];
-      if (isSetApart(type) && !this.apart.has(pfn)) this.moveBlock(pfn, MIGRATE_MOVABLE, type);
+      if (isSetApart(type) && !this.apart.has(pfn)) this.movePageblock(pfn, type);
     }
   }
 
@@ -107,13 +107,10 @@ export abstract class BitfieldAllocator implements PageAllocator {
     return pages;
   }
 
-  moveBlock(start: Pfn, _from: number, to: number): number {
-    if (start >= this.endPfn || start < this.startPfn) return 0;
-    this.counted = false;
-    const apart = this.apart.remove(start);
-    if (isSetApart(to)) return this.apart.add(start, to, apart ?? this.detach(start));
-    if (apart !== undefined) this.attach(start, apart);
-    return this.freeInBlock(start);
+  moveBlock(start: Pfn, order: number, _from: number, to: number): number {
+    let pages = 0;
+    for (let block = start; block < start + (1 << order); block += PAGEBLOCK_PAGES) pages += this.movePageblock(block, to);
+    return pages;
   }
 
   forEachFree(visit: (pfn: Pfn, order: number, migratetype: number) => void): void {
@@ -170,10 +167,19 @@ export abstract class BitfieldAllocator implements PageAllocator {
     const part = Math.min(order, PAGEBLOCK_ORDER);
     for (let at = pfn; at < pfn + (1 << order); at += 1 << part) {
       const type = this.blockTypes[at >>> PAGEBLOCK_ORDER];
-      if (isSetApart(type) && !this.apart.has(at)) this.moveBlock(at & -PAGEBLOCK_PAGES, MIGRATE_MOVABLE, type);
+      if (isSetApart(type) && !this.apart.has(at)) this.movePageblock(at & -PAGEBLOCK_PAGES, type);
       if (this.apart.has(at)) this.apart.free(at, part);
       else this.put(at, part);
     }
+  }
+
+  private movePageblock(start: Pfn, to: number): number {
+    if (start >= this.endPfn || start < this.startPfn) return 0;
+    this.counted = false;
+    const apart = this.apart.remove(start);
+    if (isSetApart(to)) return this.apart.add(start, to, apart ?? this.detach(start));
+    if (apart !== undefined) this.attach(start, apart);
+    return this.freeInBlock(start);
   }
 
   /** Whether a pageblock of a range is to be set apart. Four are looked at at once: at boot nearly all are movable. */
