@@ -191,6 +191,20 @@ describe('capabilities', () => {
   });
 });
 
+test('clear_refs forgets what was used', () => {
+  const { os, process, machine } = setup();
+  const area = os.mmap(0x3000_0000, 8 * 4096, RW, PRIVATE_ANON | 0x10);
+  const referenced = (): string => {
+    const text = machine.readFile(`/proc/${process.pid}/smaps`);
+    return /Referenced: +(\d+)/.exec(text.slice(text.indexOf('30000000-')))![1]!;
+  };
+  os.mem.fill(area, 8 * 4096, 1);
+  expect(referenced()).toBe('32');
+  os.writeFile('/proc/self/clear_refs', ' 1\n');
+  expect(referenced()).toBe('0');
+  for (const text of ['0', '6', '-1', 'x', '']) expect(() => os.writeFile('/proc/self/clear_refs', text)).toThrow('EINVAL');
+});
+
 describe('limits', () => {
   test('are read and set', () => {
     const { os, scratch, call } = setup();

@@ -6,6 +6,7 @@
 import { Errno } from '@pagelab/abi';
 import type { Kernel } from '../kernel.ts';
 import type { Task } from '../task.ts';
+import { writeClearRefs } from './clear-refs.ts';
 import { limits } from './limits.ts';
 import { maps, smaps, smapsRollup } from './maps.ts';
 import { readMem, writeMem } from './mem.ts';
@@ -22,6 +23,7 @@ const text =
 
 const FILES: Readonly<Record<string, PidFile>> = {
   cmdline: text(0o444, (task) => (task.process.mm === null ? '' : task.process.argv.map((word) => `${word}\0`).join(''))),
+  clear_refs: (task) => ({ mode: 0o200, write: (written) => writeClearRefs(task.process.mm, written) }),
   comm: text(0o644, (task) => `${task.process.comm}\n`),
   limits: text(0o444, (task) => limits(task.process.limits)),
   maps: text(0o444, (task) => (task.process.mm === null ? '' : maps(task.process.mm))),
