@@ -61,7 +61,11 @@ export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): n
   return changed;
 }
 
-/** Whether a translation made from the old entry could allow what the new one does not. @linux arch/x86/include/asm/tlbflush.h:pte_flags_need_flush */
+/**
+ * Whether a translation made from the old entry could allow what the new one does not.
+ *
+ * @linux arch/x86/include/asm/tlbflush.h:pte_flags_need_flush
+ */
 function needsFlush(oldLo: number, oldHi: number, lo: number, hi: number): boolean {
   if ((oldLo & PTE_PRESENT) === 0) return false;
   const lost = oldLo & ~lo & (PTE_PRESENT | PTE_RW | PTE_DIRTY);

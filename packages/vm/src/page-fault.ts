@@ -10,7 +10,18 @@
  */
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PF_INSTR, PF_PROT, PF_WRITE, PTE_ACCESSED, PTE_DIRTY, PTE_RW, PTE_SOFT_DIRTY_HI, pteHi, pteIndex, pteLo } from '@pagelab/hw';
+import {
+  PF_INSTR,
+  PF_PROT,
+  PF_WRITE,
+  PTE_ACCESSED,
+  PTE_DIRTY,
+  PTE_RW,
+  PTE_SOFT_DIRTY_HI,
+  pteHi,
+  pteIndex,
+  pteLo,
+} from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import {
   GFP_HIGHUSER_MOVABLE,
@@ -61,7 +72,11 @@ export const VM_FAULT_NOPAGE = 0x100;
 /** Any of these, and the fault was not served. */
 export const VM_FAULT_ERROR = VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV;
 
-/** Pages of a file that one read fault maps at most, if they are cached already. @linux mm/memory.c:fault_around_pages */
+/**
+ * Pages of a file that one read fault maps at most, if they are cached already.
+ *
+ * @linux mm/memory.c:fault_around_pages
+ */
 export const FAULT_AROUND_PAGES = 16;
 
 /**
@@ -235,7 +250,11 @@ function takeOver(vma: VmArea, pfn: Pfn): boolean {
   return true;
 }
 
-/** Makes an entry writable in place. No flush: a CPU that still has the old rights faults and looks again. @linux mm/memory.c:wp_page_reuse */
+/**
+ * Makes an entry writable in place. No flush: a CPU that still has the old rights faults and looks again.
+ *
+ * @linux mm/memory.c:wp_page_reuse
+ */
 function reuseEntry(vma: VmArea, entry: number, lo: number, hi: number): void {
   const { vm } = vma.mm;
   const { i32 } = vm.ram;
@@ -256,6 +275,7 @@ function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn): numb
     mm.rss[MM_ANONPAGES]++;
   } else {
     vm.ram.copyFrame(copy, pfn);
+    vm.clock.advance(vm.costs.copyPage);
     const kind = mmCounter(vm.frames.flags[pfn]);
     if (kind !== MM_ANONPAGES) {
       mm.rss[kind]--;
@@ -305,7 +325,8 @@ function faultAround(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
   const vmaOffset = (address - vma.start) / PAGE_SIZE;
   const pgoff = vma.pgoff + vmaOffset;
   const fromPte = Math.max(pteOffset - (pteOffset % FAULT_AROUND_PAGES), pteOffset - Math.min(pteOffset, vmaOffset));
-  const toPte = Math.min(fromPte + FAULT_AROUND_PAGES, 512, pteOffset + (vma.end - vma.start) / PAGE_SIZE - vmaOffset) - 1;
+  const pagesLeft = (vma.end - address) / PAGE_SIZE;
+  const toPte = Math.min(fromPte + FAULT_AROUND_PAGES, 512, pteOffset + pagesLeft) - 1;
   const lastPgoff = Math.min(pgoff + toPte - pteOffset, Math.ceil(size / PAGE_SIZE) - 1);
   let served = 0;
   let table = -1;
@@ -331,7 +352,11 @@ function faultAround(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
   return served;
 }
 
-/** A write to a page of a file in a private mapping that is not there yet: maps a copy. @linux mm/memory.c:do_cow_fault */
+/**
+ * A write to a page of a file in a private mapping that is not there yet: maps a copy.
+ *
+ * @linux mm/memory.c:do_cow_fault
+ */
 function serveFileCow(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
   const { mm } = vma;
   const { vm } = mm;
@@ -344,6 +369,7 @@ function serveFileCow(vma: VmArea, address: VirtAddr, pmdEntry: number): number 
     return faultOf(pfn);
   }
   vm.ram.copyFrame(copy, pfn);
+  vm.clock.advance(vm.costs.copyPage);
   vm.pages.freePage(pfn);
   const entry = allocPteBelow(mm, pmdEntry, address);
   if (entry < 0) {
@@ -371,7 +397,12 @@ function serveFileShared(vma: VmArea, address: VirtAddr, pmdEntry: number): numb
   return fault;
 }
 
-/** Tells the file system that its page at `address`, which is cached, will be stored to. @returns 0 or −errno @linux mm/memory.c:do_page_mkwrite */
+/**
+ * Tells the file system that its page at `address`, which is cached, will be stored to.
+ *
+ * @returns 0 or −errno
+ * @linux mm/memory.c:do_page_mkwrite
+ */
 function announceStore(vma: VmArea, address: VirtAddr): number {
   const { mapping } = vma.file!.inode;
   return mapping.ops.writeNotify ? mapping.ops.pageMkwrite(mapping, linearPageIndex(vma, address)) : 0;
@@ -396,7 +427,10 @@ function finishFault(vma: VmArea, address: VirtAddr, pmdEntry: number, pfn: Pfn,
   return 0;
 }
 
-/** Maps the folio of `nrPages` pages whose page at `address` belongs to `entry`; false, with nothing done, where that cannot be. */
+/**
+ * Maps the folio of `nrPages` pages whose page at `address` belongs to `entry`; false, with nothing done, where that
+ * cannot be.
+ */
 function mapFolio(vma: VmArea, address: VirtAddr, entry: number, nrPages: number, flags: number): boolean {
   const { vm } = vma.mm;
   const { i32 } = vm.ram;

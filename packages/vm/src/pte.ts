@@ -1,10 +1,10 @@
 /**
  * What Linux keeps in the entries of the last level of user page tables.
  *
- * A present entry is hardware's, with one bit of software: *special* entries show a frame that is nobody's page, such as
- * the zero page, and are counted nowhere. An entry of a PROT_NONE mapping keeps its frame but not the present bit: the
- * global bit, which hardware ignores then, tells it from the rest. Everything else that is not zero stands for a page
- * that is elsewhere, or for a promise (a marker), in the form of Linux's swap entries:
+ * A present entry is hardware's, with one bit of software: *special* entries show a frame that is nobody's page, such
+ * as the zero page, and are counted nowhere. An entry of a PROT_NONE mapping keeps its frame but not the present bit:
+ * the global bit, which hardware ignores then, tells it from the rest. Everything else that is not zero stands for a
+ * page that is elsewhere, or for a promise (a marker), in the form of Linux's swap entries:
  *
  * ```
  *  63    59 58                         9 8  7      1 0
@@ -34,7 +34,11 @@ import {
 import { VM_EXEC, VM_READ, VM_SHARED, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
-/** Low word: the page is there, but may not be touched at all. @linux arch/x86/include/asm/pgtable_types.h:_PAGE_PROTNONE */
+/**
+ * Low word: the page is there, but may not be touched at all.
+ *
+ * @linux arch/x86/include/asm/pgtable_types.h:_PAGE_PROTNONE
+ */
 export const PTE_PROTNONE = PTE_GLOBAL;
 /** Low word: shows a frame that has no page to count. @linux arch/x86/include/asm/pgtable_types.h:_PAGE_SPECIAL */
 export const PTE_SPECIAL = 0x200;
@@ -74,7 +78,11 @@ const PROTECTION_LO = Int32Array.from({ length: 16 }, (_, flags) => {
   return (flags & (VM_SHARED | VM_WRITE)) === (VM_SHARED | VM_WRITE) ? shown | PTE_RW : shown;
 });
 
-/** Low word, without a frame, of a new entry of a mapping with these `VM_` flags. @linux mm/pgprot.c:vm_get_page_prot */
+/**
+ * Low word, without a frame, of a new entry of a mapping with these `VM_` flags.
+ *
+ * @linux mm/pgprot.c:vm_get_page_prot
+ */
 export function pageProtLo(vmFlags: number): number {
   return PROTECTION_LO[vmFlags & (VM_READ | VM_WRITE | VM_EXEC | VM_SHARED)];
 }

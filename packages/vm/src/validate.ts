@@ -43,10 +43,10 @@ interface Census {
 }
 
 /**
- * Checks every invariant of virtual memory: sizes and resident sets of each address space, page tables against mappings,
- * map and reference counts of frames, the ways back from frames, interval trees, anon_vmas, what is promised, and that
- * no CPU holds a translation that the page tables would not give it. Nothing may hold pages or be in the middle of a
- * change.
+ * Checks every invariant of virtual memory: sizes and resident sets of each address space, page tables against
+ * mappings, map and reference counts of frames, the ways back from frames, interval trees, anon_vmas, what is promised,
+ * and that no CPU holds a translation that the page tables would not give it. Nothing may hold pages or be in the
+ * middle of a change.
  *
  * @throws KernelBug at the first that does not hold
  */
@@ -67,7 +67,7 @@ export function validateVm(vm: Vm): void {
   validateFrames(vm, census);
   validateFiles(vm, census);
   validateAnonVmas(vm, census);
-  check(vm.committedAs === census.accountedPages, `committed ${vm.committedAs} pages, mappings need ${census.accountedPages}`);
+  checkState(vm.committedAs, census.accountedPages, 'pages committed');
   validateTlbs(vm);
 }
 
@@ -221,7 +221,8 @@ function validateFrames(vm: Vm, census: Census): void {
     }
     const found = pageMappings(vm, pfn).length;
     check(found === mappings, `frame ${pfn}: mapped ${mappings} times, found ${found}`);
-    check(((pageFlags & PG_MLOCKED) !== 0) === census.locked.has(pfn), `frame ${pfn}: mlocked without a locked mapping`);
+    const isLocked = (pageFlags & PG_MLOCKED) !== 0;
+    check(isLocked === census.locked.has(pfn), `frame ${pfn}: mlocked without a locked mapping`);
   }
   checkState(vm.pages.nodeState(NODE_STAT.NR_ANON_MAPPED), anonMapped, 'NR_ANON_MAPPED');
   checkState(vm.pages.nodeState(NODE_STAT.NR_FILE_MAPPED), fileMapped, 'NR_FILE_MAPPED');
@@ -243,7 +244,8 @@ function validateFiles(vm: Vm, census: Census): void {
     pages.validate();
     mmap.validate();
     pages.forEachIn(0, Infinity, (pfn, pgoff) => {
-      check(mappingOf[pfn] === id && index[pfn] === pgoff, `frame ${pfn}: cached at ${pgoff} of ${id}, knows of another`);
+      const knowsIt = mappingOf[pfn] === id && index[pfn] === pgoff;
+      check(knowsIt, `frame ${pfn}: cached at ${pgoff} of ${id}, knows of another`);
       check(refcount[pfn] === mapcount[pfn] + 1, `frame ${pfn}: refcount ${refcount[pfn]}, mapcount ${mapcount[pfn]}`);
       check(!census.tables.has(pfn), `frame ${pfn} is cached and a page table`);
       filePages++;
@@ -262,8 +264,12 @@ function validateFiles(vm: Vm, census: Census): void {
     }
     if (mapping.mmapWritable >= 0) checkState(mapping.mmapWritable, writable, `mapping ${id}: mmapWritable`);
   });
-  for (const [mapping] of census.mappings) check(vm.mappings.get(mapping.id) === mapping, 'a mapping of a file that is gone');
-  for (const [file, users] of census.files) check(file.refcount >= users, `${file.path}: ${file.refcount} references, ${users} VMAs`);
+  for (const [mapping] of census.mappings) {
+    check(vm.mappings.get(mapping.id) === mapping, 'a mapping of a file that is gone');
+  }
+  for (const [file, users] of census.files) {
+    check(file.refcount >= users, `${file.path}: ${file.refcount} references, ${users} VMAs`);
+  }
   checkState(vm.pages.nodeState(NODE_STAT.NR_FILE_PAGES), filePages, 'NR_FILE_PAGES');
   checkState(vm.pages.nodeState(NODE_STAT.NR_SHMEM), shmemPages, 'NR_SHMEM');
 }
@@ -285,7 +291,9 @@ function validateAnonVmas(vm: Vm, census: Census): void {
     checkState(anonVma.numChildren, children.get(anonVma) ?? 0, `${who}: numChildren`);
     checkState(anonVma.refcount, (links > 0 ? 1 : 0) + (descendants.get(anonVma) ?? 0), `${who}: refcount`);
   });
-  for (const [anonVma] of census.chains) check(vm.anonVmas.get(anonVma.id) === anonVma, 'linked to an anon_vma that is gone');
+  for (const [anonVma] of census.chains) {
+    check(vm.anonVmas.get(anonVma.id) === anonVma, 'linked to an anon_vma that is gone');
+  }
 }
 
 /** What a CPU may use without asking is what the page tables say. */

@@ -1,7 +1,8 @@
 /**
  * Virtual memory as one subsystem: what all address spaces share.
  */
-import type { VirtualClock, PhysicalMemory, Pfn, Smp } from '@pagelab/hw';
+import { DEFAULT_COSTS } from '@pagelab/hw';
+import type { CostModel, VirtualClock, PhysicalMemory, Pfn, Smp } from '@pagelab/hw';
 import { IdTable } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
 import type { PageAlloc, PageFrames } from '@pagelab/mm-core';
@@ -77,6 +78,8 @@ export interface VmParts {
   readonly zeroPfn: Pfn;
   /** The kernel's own top-level page table: new address spaces share its upper half. */
   readonly kernelPgd: Pfn;
+  /** What copying a page costs in virtual time; the usual numbers unless told. */
+  readonly costs?: CostModel;
   /** What regular files lie on; a disk in the host's memory by default. */
   readonly disk?: BlockStore;
 }
@@ -93,6 +96,7 @@ export class Vm {
   readonly caches: VmCaches;
   readonly zeroPfn: Pfn;
   readonly kernelPgd: Pfn;
+  readonly costs: CostModel;
 
   /** Live address spaces, anon_vmas and page caches by their ids; id 0 of each stays unused. */
   readonly mms = new IdTable<MmStruct>(1);
@@ -131,6 +135,7 @@ export class Vm {
     this.caches = parts.caches;
     this.zeroPfn = parts.zeroPfn;
     this.kernelPgd = parts.kernelPgd;
+    this.costs = parts.costs ?? DEFAULT_COSTS;
     this.gather = new MmuGather(this);
     this.shmemOps = new ShmemOps(this);
     this.blockFs = new BlockFs(this, parts.disk ?? new MemoryBlockStore(DEFAULT_DISK_BLOCKS));

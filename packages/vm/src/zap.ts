@@ -64,8 +64,8 @@ export function unmapRegion(
 }
 
 /**
- * Takes the pages of [start, end), which lies in `vma`, away; the next touch starts anew. Guard pages stay. Tables stay,
- * but for those that the range covers whole.
+ * Takes the pages of [start, end), which lies in `vma`, away; the next touch starts anew. Guard pages stay. Tables
+ * stay, but for those that the range covers whole.
  *
  * @linux mm/memory.c:zap_page_range_single, with `reclaim_pt` as mm/madvise.c:madvise_dontneed_single_vma has it
  */
