@@ -17,17 +17,25 @@ interface Platform {
   readonly SharedArrayBuffer?: new (bytes: number) => SharedArrayBuffer;
 }
 
+/**
+ * How far columns are moved against one another: the rows of one frame would otherwise share few sets of the processor's
+ * cache when a column is a multiple of 4 KiB, as it is for most sizes of memory.
+ */
+const STAGGER_BYTES = 5 * 64;
+
 /** Hands out columns of zeroes. */
 export class LazyColumns {
   readonly #buffer: ArrayBufferLike | undefined;
+  /** Bytes handed out of the common buffer, or by which the next buffer is staggered. */
   #used = 0;
 
   /**
-   * @param bytes that the columns take in all, 8 more for each
+   * @param bytes that the columns take in all
+   * @param nrColumns how many there are
    * @throws RangeError where the host refuses to reserve so much
    */
-  constructor(bytes: number) {
-    if (bytes <= MOST_BYTES_TOGETHER) this.#buffer = reserve(bytes);
+  constructor(bytes: number, nrColumns: number) {
+    if (bytes <= MOST_BYTES_TOGETHER) this.#buffer = reserve(bytes + nrColumns * (STAGGER_BYTES + 8));
   }
 
   int32(length: number): Int32Array {
@@ -43,9 +51,13 @@ export class LazyColumns {
   }
 
   #take(length: number, width: number): [ArrayBufferLike, number, number] {
-    if (this.#buffer === undefined) return [reserve(length * width), 0, length];
     const offset = this.#used;
-    this.#used = Math.ceil((offset + length * width) / 8) * 8;
+    const bytes = length * width;
+    if (this.#buffer === undefined) {
+      this.#used += STAGGER_BYTES;
+      return [reserve(offset + bytes), offset, length];
+    }
+    this.#used = Math.ceil((offset + bytes) / 8) * 8 + STAGGER_BYTES;
     return [this.#buffer, offset, length];
   }
 }

@@ -162,7 +162,7 @@ export class PageFrames {
   constructor(nrFrames: number) {
     bugOn(!(nrFrames > 0 && nrFrames <= 0x7fff_ffff), 'page frames: more than a pfn of 31 bits can name');
     this.nrFrames = nrFrames;
-    const columns = new LazyColumns(nrFrames * BYTES_PER_FRAME + NR_COLUMNS * 8);
+    const columns = new LazyColumns(nrFrames * BYTES_PER_FRAME, NR_COLUMNS);
     this.flags = columns.uint32(nrFrames);
     this.refcount = columns.int32(nrFrames);
     this.mapcount = columns.int32(nrFrames);
