@@ -95,6 +95,7 @@ export abstract class BitfieldAllocator implements PageAllocator {
 
   /** Costs a pass over the bits of all memory ever used, where something has changed since the last time. */
   nrFreeBlocks(order: number, migratetype: number): number {
+    if (isSetApart(migratetype) && this.apart.nrFreeOfType[migratetype] === 0) return 0;
     if (!this.counted) this.count();
     return this.counts[order * MIGRATE_TYPES + migratetype];
   }

@@ -6,7 +6,7 @@ import { MIGRATE_MOVABLE } from './migratetype.ts';
 import type { BootLayout } from './mm-init.ts';
 import { LOCAL_DISTANCE, MemoryNode, REMOTE_DISTANCE, fallbackOrders } from './node.ts';
 import { PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PageFrames } from './page.ts';
-import type { PageAllocatorFactory, RunningCpu } from './page-allocator.ts';
+import type { PageAllocatorFactory, PageAllocatorRefusal, RunningCpu } from './page-allocator.ts';
 import { Zone } from './zone.ts';
 
 /** What {@link bootZones} makes. */
@@ -36,6 +36,7 @@ export function bootZones(
     readonly pageAllocator: PageAllocatorFactory;
     readonly smp: RunningCpu;
     readonly onFallback: (zone: Zone, allocFlags: number) => void;
+    readonly onRefusal: (refusal: PageAllocatorRefusal) => void;
   },
 ): BootedZones {
   const { maxPfn } = layout;

@@ -58,7 +58,7 @@ class FirstFitAllocator extends BitfieldAllocator {
     const nrChunks = this.endPfn > this.startPfn ? Math.ceil((this.endPfn - this.basePfn) / CHUNK_FRAMES) : 0;
     this.nrChunks = nrChunks;
     const bytes = nrChunks * (CHUNK_WORDS + NR_ROWS) * 4;
-    const columns = bytes > LAZY_BYTES ? new LazyColumns(bytes + 16) : undefined;
+    const columns = bytes > LAZY_BYTES ? new LazyColumns(bytes, 2) : undefined;
     this.bits = columns?.int32(nrChunks * CHUNK_WORDS) ?? new Int32Array(nrChunks * CHUNK_WORDS);
     this.rows = columns?.int32(nrChunks * NR_ROWS) ?? new Int32Array(nrChunks * NR_ROWS);
     this.index = Array.from({ length: NR_PAGE_ORDERS }, () => new FirstSet(nrChunks));

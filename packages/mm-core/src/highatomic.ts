@@ -39,7 +39,7 @@ export function unreserveHighatomicPageblock(pages: PageAlloc, context: AllocCon
     if (zone.nrReservedHighatomic === 0 || (!force && zone.nrReservedHighatomic <= PAGEBLOCK_PAGES)) continue;
     for (let order = 0; order < NR_PAGE_ORDERS; order++) {
       if (zone.allocator.nrFreeBlocks(order, MIGRATE_HIGHATOMIC) === 0) continue;
-      const block = firstOfType(zone, order);
+      const block = firstOfType(pages, zone, order);
       if (block < 0) continue;
       const to = context.migratetype < MIGRATE_PCPTYPES ? context.migratetype : 0;
       const wholeOrder = Math.max(order, PAGEBLOCK_ORDER);
@@ -51,11 +51,12 @@ export function unreserveHighatomicPageblock(pages: PageAlloc, context: AllocCon
   return false;
 }
 
-/** A free block of the reserve of this order, or −1. */
-function firstOfType(zone: Zone, order: number): Pfn {
+/** A free block of the reserve of this order, or −1. What the page allocator says of it is checked. */
+function firstOfType(pages: PageAlloc, zone: Zone, order: number): Pfn {
   let found = -1;
-  zone.allocator.forEachFree((pfn, blockOrder, type) => {
-    if (found < 0 && blockOrder === order && type === MIGRATE_HIGHATOMIC) found = pfn;
+  zone.allocator.forEachFree((pfn, blockOrder) => {
+    if (found >= 0 || blockOrder !== order || pages.blockTypes[pfn >>> PAGEBLOCK_ORDER] !== MIGRATE_HIGHATOMIC) return;
+    if (pfn >= zone.startPfn && pfn + (1 << order) <= zone.endPfn) found = pfn;
   });
   return found;
 }

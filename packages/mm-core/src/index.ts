@@ -147,6 +147,14 @@ export { llfreeAllocator } from './llfree.ts';
 export { firstFitAllocator } from './first-fit.ts';
 export { pageAllocators } from './page-allocators.ts';
 export type { PageAllocatorName } from './page-allocators.ts';
-export type { FrameRange, PageAllocator, PageAllocatorContext, PageAllocatorFactory, RunningCpu } from './page-allocator.ts';
+export { REFUSALS } from './page-allocator.ts';
+export type {
+  FrameRange,
+  PageAllocator,
+  PageAllocatorContext,
+  PageAllocatorFactory,
+  PageAllocatorRefusal,
+  RunningCpu,
+} from './page-allocator.ts';
 export { PageAlloc } from './page-alloc.ts';
 export type { PageAllocHooks, PageAllocOptions } from './page-alloc.ts';

@@ -68,7 +68,7 @@ export class LlfreeLower {
   constructor(nrTrees: number) {
     this.nrAreas = nrTrees * TREE_AREAS;
     const bytes = this.nrAreas * (AREA_WORDS + 1) * 4;
-    const columns = bytes > LAZY_BYTES ? new LazyColumns(bytes + 16) : undefined;
+    const columns = bytes > LAZY_BYTES ? new LazyColumns(bytes, 2) : undefined;
     this.bits = columns?.int32(this.nrAreas * AREA_WORDS) ?? new Int32Array(this.nrAreas * AREA_WORDS);
     this.entries = columns?.int32(this.nrAreas) ?? new Int32Array(this.nrAreas);
     this.bound = new Uint8Array(this.nrAreas);

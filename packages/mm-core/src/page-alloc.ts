@@ -34,7 +34,7 @@ import type { MemoryNode } from './node.ts';
 import { frameOwner } from './owner.ts';
 import { BYTES_PER_FRAME, MAX_PAGE_ORDER, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PG_ANON, PG_HEAD, PG_TAIL, blockOrder, compoundHead } from './page.ts';
 import type { PageFrames } from './page.ts';
-import type { PageAllocatorFactory } from './page-allocator.ts';
+import type { PageAllocatorFactory, PageAllocatorRefusal } from './page-allocator.ts';
 import { freePcppagesBulk, rmqueueBulk } from './pcp-bulk.ts';
 import { pcpAllowedOrder, pcpIndex } from './pcp.ts';
 import { FREE_NEEDS_CARE, badPage, freePagesPrepare, prepNewPage, splitPage, splitTails } from './prep-page.ts';
@@ -63,6 +63,8 @@ export interface PageAllocHooks {
   zoneReclaimablePages?: (zone: Zone) => number;
   /** Reports an allocation that failed. @linux mm/page_alloc.c:warn_alloc */
   warnAlloc?: (gfp: number, order: number) => void;
+  /** Reports that a page allocator gave a wrong answer, which was not acted on. */
+  warnRefusal?: (refusal: PageAllocatorRefusal) => void;
 }
 
 /** What a page allocator is made from. */
@@ -182,6 +184,7 @@ export class PageAlloc {
       pageAllocator: options.pageAllocator ?? buddyAllocator,
       smp,
       onFallback: (zone, allocFlags) => this.#boostWatermark(zone, allocFlags),
+      onRefusal: (refusal) => this.hooks.warnRefusal?.(refusal),
     });
     this.frames = booted.frames;
     this.blockTypes = booted.blockTypes;

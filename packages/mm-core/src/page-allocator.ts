@@ -76,6 +76,29 @@ export interface PageAllocator {
   validate(): void;
 }
 
+/** Why a zone did not believe an answer of its page allocator, and in what words it says so. */
+export const REFUSALS = {
+  notAFrame: 'not a frame number',
+  notOfZone: 'not of this zone',
+  notAligned: 'not aligned',
+  /** Reserved at boot, or no memory. */
+  neverGiven: 'not free: it never was the allocator\'s',
+  handedOut: 'not free: it was handed out and not given back',
+} as const;
+
+/** A wrong answer of a page allocator: it was not acted on. */
+export interface PageAllocatorRefusal {
+  /** Name of the allocator. */
+  readonly allocator: string;
+  readonly nid: number;
+  /** Name of the zone. */
+  readonly zone: string;
+  /** The answer, and the order that was asked for. */
+  readonly pfn: number;
+  readonly order: number;
+  readonly reason: keyof typeof REFUSALS;
+}
+
 /** Makes the page allocator of a zone. */
 export interface PageAllocatorFactory {
   /** As the machine configuration's `pageAllocator` names it. */

@@ -13,7 +13,8 @@ import { WMARK_HIGH, ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NON_B
 import { MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_PCPTYPES, MIGRATE_TYPES } from './migratetype.ts';
 import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER } from './page.ts';
 import type { PageFrames } from './page.ts';
-import type { FrameRange, PageAllocator, PageAllocatorFactory, RunningCpu } from './page-allocator.ts';
+import { REFUSALS } from './page-allocator.ts';
+import type { FrameRange, PageAllocator, PageAllocatorFactory, PageAllocatorRefusal, RunningCpu } from './page-allocator.ts';
 import { NR_PCP_LISTS, PerCpuPages, pcpOrder } from './pcp.ts';
 import { ZONE_STAT, ZONE_STAT_NAMES } from './vmstat.ts';
 import { ZONE_NAMES } from './zone-types.ts';
@@ -85,6 +86,7 @@ export class Zone {
   /** Answers of the page allocator that were refused, and why the last one was. */
   refusals = 0;
   lastRefusal = '';
+  readonly #onRefusal: ((refusal: PageAllocatorRefusal) => void) | undefined;
 
   /** What {@link plenty} compares with. */
   #plentyMark = 0;
@@ -105,6 +107,7 @@ export class Zone {
       readonly pageAllocator: PageAllocatorFactory;
       readonly smp?: RunningCpu;
       readonly onFallback: (zone: Zone, allocFlags: number) => void;
+      readonly onRefusal?: (refusal: PageAllocatorRefusal) => void;
     },
   ) {
     this.nid = shape.nid;
@@ -119,6 +122,7 @@ export class Zone {
     this.#frames = frames;
     this.#blockTypes = blockTypes;
     this.pcp = shape.present === 0 ? [] : Array.from({ length: options.nrCpus }, () => new PerCpuPages());
+    this.#onRefusal = options.onRefusal;
     const { startPfn, endPfn } = this;
     this.allocator = options.pageAllocator.create({
       frames,
@@ -210,7 +214,7 @@ export class Zone {
   /**
    * Takes a block from the page allocator.
    *
-   * @returns its first frame, or −1 where there is none or the allocator's answer cannot be true
+   * @returns its first frame, or −1 where there is none or the allocator's answer cannot be true: see {@link refusals}
    * @linux mm/page_alloc.c:__rmqueue
    */
   take(order: number, migratetype: number, allocFlags: number): Pfn {
@@ -218,16 +222,17 @@ export class Zone {
     if (pfn < 0) return -1;
     const { taken } = this.#frames;
     const pages = 1 << order;
-    if (pfn < this.#firstManaged || pfn + pages > this.#endManaged) return this.#refuse(pfn, order, 'not of this zone');
-    if ((pfn & (pages - 1)) !== 0) return this.#refuse(pfn, order, 'not aligned');
+    if ((pfn | 0) !== pfn) return this.#refuse(pfn, order, 'notAFrame');
+    if (pfn < this.#firstManaged || pfn + pages > this.#endManaged) return this.#refuse(pfn, order, 'notOfZone');
+    if ((pfn & (pages - 1)) !== 0) return this.#refuse(pfn, order, 'notAligned');
     if (order < 5) {
       const bits = ((1 << pages) - 1) << (pfn & 31);
-      if ((taken[pfn >>> 5] & bits) !== 0) return this.#refuse(pfn, order, 'not free');
+      if ((taken[pfn >>> 5] & bits) !== 0) return this.#refuse(pfn, order, this.#whyTaken(pfn, order));
       taken[pfn >>> 5] |= bits;
     } else {
       const end = (pfn + pages) >>> 5;
       for (let word = pfn >>> 5; word < end; word++) {
-        if (taken[word] !== 0) return this.#refuse(pfn, order, 'not free');
+        if (taken[word] !== 0) return this.#refuse(pfn, order, this.#whyTaken(pfn, order));
       }
       taken.fill(-1, pfn >>> 5, end);
     }
@@ -258,8 +263,8 @@ export class Zone {
 
   /** Recounts the free pages that ordinary allocations may not have. */
   countSpecial(): void {
-    this.nrFreeHighatomic = this.allocator.nrFreeOfType(MIGRATE_HIGHATOMIC);
-    this.nrFreeCma = this.allocator.nrFreeOfType(MIGRATE_CMA);
+    this.nrFreeHighatomic = this.#believable(this.allocator.nrFreeOfType(MIGRATE_HIGHATOMIC));
+    this.nrFreeCma = this.#believable(this.allocator.nrFreeOfType(MIGRATE_CMA));
     this.plenty = this.nrFree - this.nrFreeHighatomic - this.nrFreeCma > this.#plentyMark;
   }
 
@@ -277,10 +282,24 @@ export class Zone {
     return pages;
   }
 
-  #refuse(pfn: Pfn, order: number, reason: string): Pfn {
+  /** Notes an answer that is not acted on: what it names stays as it is, whoever has it. */
+  #refuse(pfn: Pfn, order: number, reason: PageAllocatorRefusal['reason']): Pfn {
+    const { name: allocator } = this.allocator;
     this.refusals++;
-    this.lastRefusal = `${this.allocator.name} answered frame ${pfn} for order ${order} in zone ${this.name}: ${reason}`;
+    this.lastRefusal = `${allocator} answered frame ${pfn} for order ${order} in zone ${this.name}: ${REFUSALS[reason]}`;
+    this.#onRefusal?.({ allocator, nid: this.nid, zone: this.name, pfn, order, reason });
     return -1;
+  }
+
+  #whyTaken(pfn: Pfn, order: number): PageAllocatorRefusal['reason'] {
+    const end = pfn + (1 << order);
+    const managed = this.#managedRanges.reduce((pages, range) => pages + Math.max(0, Math.min(end, range.end) - Math.max(pfn, range.start)), 0);
+    return managed === 1 << order ? 'handedOut' : 'neverGiven';
+  }
+
+  /** Of a count that the page allocator told what can be true: watermarks are reckoned with it. */
+  #believable(pages: number): number {
+    return pages > 0 ? Math.min(pages, this.nrFree) : 0;
   }
 
   // ---- watermarks
