@@ -7,9 +7,11 @@ import { KernelBug } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
 import type { PageAlloc } from '@pagelab/mm-core';
 import type { KernelCacheName, KmemCache, Slab } from '@pagelab/slab';
+import { ShmNamespace } from '@pagelab/vm';
 import type { Vm } from '@pagelab/vm';
 import type { MachineConfig } from './config.ts';
 import type { Console } from './console.ts';
+import { Namespace } from './fs/namespace.ts';
 import type { KernelLog } from './kernel-log.ts';
 import type { KernelPageTables } from './kernel-page-tables.ts';
 import type { Scheduler } from './scheduler.ts';
@@ -54,6 +56,10 @@ export class Kernel implements KernelParts {
   readonly console: Console;
   readonly log: KernelLog;
   readonly tracepoints: Tracepoints;
+  /** The tree of names. */
+  readonly names: Namespace;
+  /** System V segments. */
+  readonly shm: ShmNamespace;
 
   /** The task that runs: whose page tables the current CPU has, and whose memory is attached. */
   current: Task | null = null;
@@ -77,6 +83,8 @@ export class Kernel implements KernelParts {
     this.console = parts.console;
     this.log = parts.log;
     this.tracepoints = defineTracepoints(parts.trace);
+    this.names = new Namespace(this);
+    this.shm = new ShmNamespace(parts.vm);
   }
 
   /**

@@ -1,54 +1,21 @@
 /**
- * Open files: text that the kernel writes when it is read, the console, and files of virtual memory's.
+ * From a path to an open file: of the tree of names, of `/proc` and `/sys`, or the console.
  *
  * @linux fs/open.c, fs/seq_file.c
  */
 import { CAP_DAC_OVERRIDE, Errno, O_ACCMODE, O_CREAT, O_DIRECTORY, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_WRONLY } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import { decodeUtf8, encodeUtf8 } from '@pagelab/syscalls';
-import type { OpenFile, TaskContext } from '@pagelab/syscalls';
+import type { FileNames, FileStatus, OpenFile, TaskContext } from '@pagelab/syscalls';
 import type { VmFile } from '@pagelab/vm';
+import { BaseFile } from './fs/base-file.ts';
+import { DirectoryFile } from './fs/namespace.ts';
+import { RegularFile } from './fs/regular-file.ts';
+import { pipeStatus, procStatus } from './fs/status.ts';
 import type { Kernel } from './kernel.ts';
 import { lookUp } from './proc/lookup.ts';
 import type { ProcFile } from './proc/proc-file.ts';
 import type { Task } from './task.ts';
-
-/** What all open files share: a reference count, and the object that stands for them. */
-abstract class BaseFile implements OpenFile {
-  readonly flags: number;
-  readonly path: string;
-  position = 0;
-  readonly vmFile: VmFile | null = null;
-  readonly mmapError: number = -Errno.ENODEV;
-  readonly seekable: boolean = true;
-  protected readonly kernel: Kernel;
-  private readonly object: number;
-  private refcount = 1;
-
-  constructor(kernel: Kernel, path: string, flags: number, object: number) {
-    this.kernel = kernel;
-    this.path = path;
-    this.flags = flags;
-    this.object = object;
-  }
-
-  abstract read(task: TaskContext | null, position: number, length: number): Uint8Array | number;
-  abstract write(task: TaskContext | null, position: number, bytes: Uint8Array): number;
-
-  size(): number {
-    return -Errno.EINVAL;
-  }
-
-  get(): this {
-    this.refcount += 1;
-    return this;
-  }
-
-  put(): void {
-    this.refcount -= 1;
-    if (this.refcount === 0) this.kernel.caches.filp.free(this.object);
-  }
-}
 
 /** A file of `/proc` or `/sys`: what it says is made up when its start is read. */
 class TextFile extends BaseFile {
@@ -81,16 +48,9 @@ class TextFile extends BaseFile {
     if (file.firstWriteOnly && position > 0) return bytes.length;
     return file.write(decodeUtf8(bytes), task as Task | null);
   }
-}
 
-/** A directory: there to be opened, not to be read. */
-class DirectoryFile extends BaseFile {
-  override read(): number {
-    return -Errno.EISDIR;
-  }
-
-  override write(): number {
-    return -Errno.EBADF;
+  override status(): FileStatus {
+    return procStatus(this.file.mode, false);
   }
 }
 
@@ -105,6 +65,10 @@ class ConsoleFile extends BaseFile {
     this.kernel.console.write(decodeUtf8(bytes));
     return bytes.length;
   }
+
+  override status(): FileStatus {
+    return pipeStatus(1);
+  }
 }
 
 const CONSOLES: readonly string[] = ['/dev/console', '/dev/tty', '/dev/ttyS0', '/dev/stdout', '/dev/stderr'];
@@ -116,18 +80,24 @@ export function openConsole(kernel: Kernel): OpenFile | number {
 }
 
 /**
- * Opens a file.
+ * Opens a file, or makes it.
  *
  * @param task who asks; `null` is the machine itself, which may all
- * @returns it with a reference, or -errno: ENOENT, EACCES, EISDIR, ENOTDIR, EEXIST, ESRCH, ENOMEM
+ * @returns it with a reference, or -errno
  */
-export function openPath(kernel: Kernel, task: Task | null, path: string, flags: number, _mode: number): OpenFile | number {
+export function openPath(kernel: Kernel, task: Task | null, path: string, flags: number, mode: number): OpenFile | number {
   const name = normalize(path);
+  if (!isMadeUp(name)) return kernel.names.open(task, path, flags, mode);
   const object = kernel.caches.filp.alloc(GFP_KERNEL);
   if (object === 0) return -Errno.ENFILE;
   const file = openName(kernel, task, name, flags, object);
   if (typeof file === 'number') kernel.caches.filp.free(object);
   return file;
+}
+
+/** Whether a path leads to what the kernel makes up. */
+function isMadeUp(name: string): boolean {
+  return /^\/(proc|sys)(\/|$)/.test(name) || name === '/dev/kmsg' || CONSOLES.includes(name);
 }
 
 function openName(kernel: Kernel, task: Task | null, name: string, flags: number, object: number): OpenFile | number {
@@ -137,7 +107,7 @@ function openName(kernel: Kernel, task: Task | null, name: string, flags: number
   if (flags & O_CREAT && flags & O_EXCL) return -Errno.EEXIST;
   const access = flags & O_ACCMODE;
   if (found === 'directory') {
-    return access !== O_RDONLY ? -Errno.EISDIR : new DirectoryFile(kernel, name, flags, object);
+    return access !== O_RDONLY ? -Errno.EISDIR : new DirectoryFile(kernel, name, flags, object, procStatus(0o555, true));
   }
   if (flags & O_DIRECTORY) return -Errno.ENOTDIR;
   if (!(flags & O_PATH) && !permitted(task, found.mode, access)) return -Errno.EACCES;
@@ -150,9 +120,41 @@ function permitted(task: Task | null, mode: number, access: number): boolean {
   return (access === O_WRONLY || (mode & 0o400) !== 0) && (access === O_RDONLY || (mode & 0o200) !== 0);
 }
 
-/** Files of virtual memory's come with `memfd_create`. */
-export function openVmFile(_kernel: Kernel, _file: VmFile, _flags: number): OpenFile | number {
-  return -Errno.ENOSYS;
+/** An open file for one of virtual memory's, whose reference passes. */
+export function openVmFile(kernel: Kernel, file: VmFile, flags: number): OpenFile {
+  return new RegularFile(kernel, file, flags);
+}
+
+/** The names that a task may use: the tree, and what the kernel makes up as far as that can be looked at. */
+export function namesOf(kernel: Kernel, task: Task): FileNames {
+  const { names } = kernel;
+  const told = (path: string): FileStatus | number => {
+    const name = normalize(path);
+    if (!isMadeUp(name)) return names.status(task, path);
+    if (CONSOLES.includes(name)) return pipeStatus(1);
+    const found = lookUp(kernel, task, name);
+    if (typeof found === 'number') return found;
+    return found === 'directory' ? procStatus(0o555, true) : procStatus(found.mode, false);
+  };
+  const refuse = (path: string): boolean => isMadeUp(normalize(path));
+  return {
+    unlink: (path) => (refuse(path) ? -Errno.EPERM : names.unlink(task, path)),
+    mkdir: (path, mode) => (refuse(path) ? -Errno.EPERM : names.mkdir(task, path, mode)),
+    rmdir: (path) => (refuse(path) ? -Errno.EPERM : names.rmdir(task, path)),
+    link: (from, to) => (refuse(from) || refuse(to) ? -Errno.EXDEV : names.link(task, from, to)),
+    rename: (from, to) => (refuse(from) || refuse(to) ? -Errno.EXDEV : names.rename(task, from, to)),
+    truncate: (path, size) => (refuse(path) ? -Errno.EACCES : names.truncate(task, path, size)),
+    access: (path, wanted) => {
+      if (!refuse(path)) return names.access(task, path, wanted);
+      const status = told(path);
+      if (typeof status === 'number') return status;
+      return task.capable(CAP_DAC_OVERRIDE) || ((status.mode >> 6) & wanted) === wanted ? 0 : -Errno.EACCES;
+    },
+    status: told,
+    syncAll: () => {
+      names.syncAll();
+    },
+  };
 }
 
 /** A path without empty parts, `.` and `..`. */

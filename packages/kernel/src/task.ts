@@ -7,15 +7,16 @@ import { RUSAGE_CHILDREN, RUSAGE_THREAD } from '@pagelab/abi';
 import type { Os, Program, ProgramGenerator, ResourceUsage, SigInfo, VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn, UserMemoryPort } from '@pagelab/hw';
-import type { Credentials, FileTable, OpenFile, ResourceLimits, SignalAction, TaskContext, WaitOutcome } from '@pagelab/syscalls';
-import type { MmStruct, Vm, VmFile } from '@pagelab/vm';
+import type { Credentials, FileNames, FileTable, OpenFile, ResourceLimits, SignalAction, TaskContext, WaitOutcome } from '@pagelab/syscalls';
+import type { MmStruct, ShmNamespace, Vm, VmFile } from '@pagelab/vm';
 import { hasCapability } from './credentials.ts';
 import { exitGroup, exitThread } from './exit.ts';
 import type { TaskExit } from './exit.ts';
 import type { Kernel } from './kernel.ts';
 import { newAccounting } from './process.ts';
 import type { Accounting, Process } from './process.ts';
-import { openPath, openVmFile } from './open.ts';
+import { openPipe } from './fs/pipe.ts';
+import { namesOf, openPath, openVmFile } from './open.ts';
 import { killProcesses, killThread } from './kill.ts';
 import { yieldCpu } from './scheduler.ts';
 import { usageOf } from './usage.ts';
@@ -175,6 +176,18 @@ export class Task implements TaskContext {
 
   openVmFile(file: VmFile, flags: number): OpenFile | number {
     return openVmFile(this.kernel, file, flags);
+  }
+
+  openPipe(flags: number): readonly [OpenFile, OpenFile] | number {
+    return openPipe(this.kernel, flags);
+  }
+
+  get names(): FileNames {
+    return namesOf(this.kernel, this);
+  }
+
+  get shm(): ShmNamespace {
+    return this.kernel.shm;
   }
 
   findTask(pid: number): TaskContext | undefined {

@@ -10,6 +10,8 @@ import type { OpenFile } from './task-context.ts';
 /** Descriptors of a process, shared by its threads, copied by `fork`. */
 export class FileTable {
   private readonly files = new IdTable<OpenFile>(0);
+  /** Descriptors that another program does not get. */
+  private readonly closeOnExec = new Set<number>();
 
   /** Descriptors in use. */
   get size(): number {
@@ -29,9 +31,29 @@ export class FileTable {
     return -Errno.EMFILE;
   }
 
+  /** As {@link install}, under the lowest free number from `first` on. @linux fs/file.c:f_dupfd */
+  installFrom(file: OpenFile, first: number, limit: number): number {
+    let fd = first;
+    while (this.files.has(fd)) fd++;
+    if (limit >= 0 && fd >= limit) return -Errno.EMFILE;
+    this.files.set(fd, file);
+    return fd;
+  }
+
+  /** Whether the descriptor stays here when another program is run. */
+  isCloseOnExec(fd: number): boolean {
+    return this.closeOnExec.has(fd);
+  }
+
+  setCloseOnExec(fd: number, close: boolean): void {
+    if (close) this.closeOnExec.add(fd);
+    else this.closeOnExec.delete(fd);
+  }
+
   /** Takes a descriptor away, and its reference. @returns 0, or -EBADF */
   close(fd: number): number {
     if (this.get(fd) === undefined) return -Errno.EBADF;
+    this.closeOnExec.delete(fd);
     this.files.free(fd).put();
     return 0;
   }
@@ -42,6 +64,7 @@ export class FileTable {
     this.files.forEach((file, fd) => {
       copy.files.set(fd, file.get());
     });
+    for (const fd of this.closeOnExec) copy.closeOnExec.add(fd);
     return copy;
   }
 

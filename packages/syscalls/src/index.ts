@@ -9,6 +9,8 @@ export type { SyscallHandler } from './table.ts';
 export type {
   CapabilitySet,
   Credentials,
+  FileNames,
+  FileStatus,
   OpenFile,
   ResourceLimits,
   SignalAction,

@@ -6,6 +6,9 @@ import {
   O_CREAT,
   O_DIRECTORY,
   O_EXCL,
+  O_LARGEFILE,
+  O_NOFOLLOW,
+  O_NONBLOCK,
   O_PATH,
   O_RDONLY,
   O_RDWR,
@@ -19,44 +22,42 @@ import {
 import { flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { OpenFile, TaskContext } from './task-context.ts';
-import { MAX_RW_COUNT, accessOk, getPath, getUser, putUserPartial } from './user-access.ts';
+import { MAX_RW_COUNT, accessOk, getPath, getUserPartial, putUserPartial } from './user-access.ts';
 import { decodeUtf8 } from './utf8.ts';
 
 export const OPEN_FLAGS = flagTable(
   'open',
   'flags',
   'bits',
-  { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_DIRECTORY, O_PATH, O_APPEND },
-  { O_CLOEXEC, O_TRUNC },
+  { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_TRUNC, O_APPEND, O_NONBLOCK, O_DIRECTORY, O_PATH, O_CLOEXEC },
+  { O_NOFOLLOW, O_LARGEFILE },
 );
 
+/** No file reaches that far. */
+const MAX_POSITION = 2 ** 63;
 /** The most bytes one round of a transfer holds in the kernel. */
 const ROUND_BYTES = 65_536;
 
-/** Opens a file of `/proc` or `/sys`, or the console. @returns a descriptor, or -errno @linux fs/open.c:open */
+/** Opens or makes a file. @returns a descriptor, or -errno @linux fs/open.c:open */
 export function sysOpen(task: TaskContext, path: number, flags: number, mode: number): number {
   const name = getPath(task, path);
   if (typeof name === 'number') return name;
-  const file = task.open(decodeUtf8(name), int32(flags), int32(mode));
-  return typeof file === 'number' ? file : installFile(task, file);
+  const bits = int32(flags);
+  const file = task.open(decodeUtf8(name), bits, int32(mode));
+  return typeof file === 'number' ? file : installFile(task, file, (bits & O_CLOEXEC) !== 0);
 }
 
 /** Takes an open file, with its reference, under a descriptor. @returns it, or -EMFILE */
-export function installFile(task: TaskContext, file: OpenFile): number {
+export function installFile(task: TaskContext, file: OpenFile, closeOnExec = false): number {
   const fd = task.files.install(file, task.rlimit(RLIMIT_NOFILE));
   if (fd < 0) file.put();
+  else task.files.setCloseOnExec(fd, closeOnExec);
   return fd;
 }
 
 /** @returns 0 or -EBADF @linux fs/open.c:close */
 export function sysClose(task: TaskContext, fd: number): number {
   return task.files.close(int32(fd));
-}
-
-/** A second descriptor of an open file. @returns it, or -errno: EBADF, EMFILE @linux fs/file.c:dup */
-export function sysDup(task: TaskContext, fd: number): number {
-  const file = task.files.get(int32(fd));
-  return file === undefined ? -Errno.EBADF : installFile(task, file.get());
 }
 
 /** Reads from the file's position on. @returns bytes, or -errno: EBADF, EFAULT @linux fs/read_write.c:read */
@@ -81,8 +82,9 @@ export function sysPread64(task: TaskContext, fd: number, buffer: number, count:
 export function sysWrite(task: TaskContext, fd: number, buffer: number, count: number): number {
   const file = writable(task, fd);
   if (typeof file === 'number') return file;
-  const moved = transferOut(task, file, buffer, count, file.flags & O_APPEND ? Math.max(0, file.size()) : file.position);
-  if (moved > 0) file.position += moved;
+  const position = file.flags & O_APPEND ? Math.max(0, file.size()) : file.position;
+  const moved = transferOut(task, file, buffer, count, position);
+  if (moved > 0) file.position = position + moved;
   return moved;
 }
 
@@ -132,7 +134,9 @@ function writable(task: TaskContext, fd: number): OpenFile | number {
 
 function transferIn(task: TaskContext, file: OpenFile, buffer: number, count: number, position: number): number {
   if (!accessOk(buffer, count)) return -Errno.EFAULT;
+  if (file.vmFile !== null && position + count >= MAX_POSITION) return -Errno.EINVAL;
   const wanted = Math.min(count, MAX_RW_COUNT);
+  if (file.readToUser !== undefined) return file.readToUser(task, position, buffer, wanted);
   let moved = 0;
   while (moved < wanted) {
     const bytes = file.read(task, position + moved, Math.min(wanted - moved, ROUND_BYTES));
@@ -141,23 +145,28 @@ function transferIn(task: TaskContext, file: OpenFile, buffer: number, count: nu
     const stored = putUserPartial(task, buffer + moved, bytes);
     moved += stored;
     if (stored < bytes.length) return moved > 0 ? moved : -Errno.EFAULT;
+    // More of a pipe may be there only later: what there is will do.
+    if (!file.seekable) break;
   }
   return moved;
 }
 
 function transferOut(task: TaskContext, file: OpenFile, buffer: number, count: number, position: number): number {
   if (!accessOk(buffer, count)) return -Errno.EFAULT;
+  if (file.vmFile !== null && position + count >= MAX_POSITION) return -Errno.EINVAL;
   const wanted = Math.min(count, MAX_RW_COUNT);
+  if (file.writeFromUser !== undefined) return file.writeFromUser(task, position, buffer, wanted);
   // A write of nothing reaches the file, too: some refuse it.
   if (wanted === 0) return file.write(task, position, new Uint8Array(0));
   let moved = 0;
   while (moved < wanted) {
-    const bytes = getUser(task, buffer + moved, Math.min(wanted - moved, ROUND_BYTES));
-    if (typeof bytes === 'number') return moved > 0 ? moved : bytes;
+    const round = Math.min(wanted - moved, ROUND_BYTES);
+    const bytes = getUserPartial(task, buffer + moved, round);
+    if (bytes.length === 0) return moved > 0 ? moved : -Errno.EFAULT;
     const taken = file.write(task, position + moved, bytes);
     if (taken < 0) return moved > 0 ? moved : taken;
     moved += taken;
-    if (taken < bytes.length) break;
+    if (taken < round) break;
   }
   return moved;
 }

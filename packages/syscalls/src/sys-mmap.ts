@@ -91,7 +91,12 @@ export function sysMmap(
   if (open === undefined) return -Errno.EBADF;
   if (bits & MAP_HUGETLB) return -Errno.EINVAL;
   if (open.flags & O_PATH) return -Errno.EBADF;
-  if (open.vmFile === null) return cannotMap(open, length, int32(prot), bits);
+  if (open.vmFile === null) {
+    const error = cannotMap(open, length, int32(prot), bits);
+    if (open.mapsZero !== true || error !== open.mmapError) return error;
+    if (bits & MAP_GROWSDOWN) return -Errno.EINVAL;
+    return doMmap(task.mm, { file: null, addr, length, prot: int32(prot), flags: bits | MAP_ANONYMOUS, pgoff: 0 });
+  }
   return doMmap(task.mm, { file: open.vmFile, addr, length, prot: int32(prot), flags: bits, pgoff });
 }
 

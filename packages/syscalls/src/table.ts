@@ -9,10 +9,10 @@ import { int32, reg } from './registers.ts';
 import { sysBrk } from './sys-brk.ts';
 import { sysCapget, sysCapset } from './sys-capset.ts';
 import { sysExit, sysExitGroup } from './sys-exit.ts';
+import { FCNTL_COMMANDS, sysDup, sysDup2, sysDup3, sysFcntl } from './sys-dup.ts';
 import {
   OPEN_FLAGS,
   sysClose,
-  sysDup,
   sysLseek,
   sysOpen,
   sysPread64,
@@ -24,6 +24,7 @@ import { GETRUSAGE_WHO, sysGetrusage } from './sys-getrusage.ts';
 import { sysGetgid, sysGetpid, sysGetppid, sysGettid, sysGetuid } from './sys-ids.ts';
 import { sysKill, sysTgkill, sysTkill } from './sys-kill.ts';
 import { MADVISE_ADVICE, sysMadvise } from './sys-madvise.ts';
+import { MEMFD_CREATE_FLAGS, sysMemfdCreate } from './sys-memfd-create.ts';
 import { sysMincore } from './sys-mincore.ts';
 import {
   MLOCK2_FLAGS,
@@ -39,12 +40,17 @@ import { MPROTECT_PROT, sysMprotect } from './sys-mprotect.ts';
 import { MREMAP_FLAGS, sysMremap } from './sys-mremap.ts';
 import { MSYNC_FLAGS, sysMsync } from './sys-msync.ts';
 import { sysMunmap } from './sys-munmap.ts';
+import { sysAccess, sysCreat, sysLink, sysMkdir, sysOpenat, sysRename, sysRmdir, sysUnlink, sysUnlinkat } from './sys-names.ts';
+import { PIPE2_FLAGS, sysPipe, sysPipe2 } from './sys-pipe.ts';
 import { sysProcessVmReadv, sysProcessVmWritev } from './sys-process-vm.ts';
 import { sysGetrlimit, sysPrlimit64, sysSetrlimit } from './sys-rlimit.ts';
 import { sysGetcpu, sysSchedYield } from './sys-sched.ts';
+import { SHMAT_FLAGS, SHMCTL_COMMANDS, SHMGET_FLAGS, sysShmat, sysShmctl, sysShmdt, sysShmget } from './sys-shm.ts';
 import { sysRtSigaction } from './sys-sigaction.ts';
+import { sysFstat, sysNewfstatat, sysStat } from './sys-stat.ts';
 import { sysSysinfo } from './sys-sysinfo.ts';
 import { sysClockGettime, sysGettimeofday, sysTime } from './sys-time.ts';
+import { FALLOCATE_MODE, sysFallocate, sysFsync, sysFtruncate, sysSync, sysTruncate } from './sys-truncate.ts';
 import { WAIT4_OPTIONS, sysWait4 } from './sys-wait4.ts';
 import type { TaskContext } from './task-context.ts';
 
@@ -65,6 +71,9 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   write: sysWrite,
   open: sysOpen,
   close: sysClose,
+  stat: sysStat,
+  fstat: sysFstat,
+  lstat: sysStat,
   lseek: sysLseek,
   mmap: sysMmap,
   mprotect: sysMprotect,
@@ -73,16 +82,34 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   rt_sigaction: sysRtSigaction,
   pread64: sysPread64,
   pwrite64: sysPwrite64,
+  access: sysAccess,
+  pipe: sysPipe,
   sched_yield: sysSchedYield,
   mremap: sysMremap,
   msync: sysMsync,
   mincore: sysMincore,
   madvise: sysMadvise,
+  shmget: sysShmget,
+  shmat: sysShmat,
+  shmctl: sysShmctl,
   dup: sysDup,
+  dup2: sysDup2,
   getpid: sysGetpid,
   exit: sysExit,
   wait4: sysWait4,
   kill: sysKill,
+  shmdt: sysShmdt,
+  fcntl: sysFcntl,
+  fsync: sysFsync,
+  fdatasync: sysFsync,
+  truncate: sysTruncate,
+  ftruncate: sysFtruncate,
+  rename: sysRename,
+  mkdir: sysMkdir,
+  rmdir: sysRmdir,
+  creat: sysCreat,
+  link: sysLink,
+  unlink: sysUnlink,
   gettimeofday: sysGettimeofday,
   getrlimit: sysGetrlimit,
   getrusage: sysGetrusage,
@@ -99,16 +126,24 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   mlockall: sysMlockall,
   munlockall: sysMunlockall,
   setrlimit: sysSetrlimit,
+  sync: sysSync,
   gettid: sysGettid,
   tkill: sysTkill,
   time: sysTime,
   clock_gettime: sysClockGettime,
   exit_group: sysExitGroup,
   tgkill: sysTgkill,
+  openat: sysOpenat,
+  newfstatat: sysNewfstatat,
+  unlinkat: sysUnlinkat,
+  fallocate: sysFallocate,
+  dup3: sysDup3,
+  pipe2: sysPipe2,
   prlimit64: sysPrlimit64,
   getcpu: sysGetcpu,
   process_vm_readv: sysProcessVmReadv,
   process_vm_writev: sysProcessVmWritev,
+  memfd_create: sysMemfdCreate,
   mlock2: sysMlock2,
 };
 
@@ -126,6 +161,13 @@ export const syscallFlags: readonly FlagTable[] = [
   MLOCK2_FLAGS,
   MLOCKALL_FLAGS,
   OPEN_FLAGS,
+  FCNTL_COMMANDS,
+  FALLOCATE_MODE,
+  PIPE2_FLAGS,
+  MEMFD_CREATE_FLAGS,
+  SHMGET_FLAGS,
+  SHMAT_FLAGS,
+  SHMCTL_COMMANDS,
   WAIT4_OPTIONS,
   GETRUSAGE_WHO,
 ];

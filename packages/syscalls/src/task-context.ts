@@ -2,7 +2,7 @@
  * What a system call acts for: a task, as far as the calls need to know it. The process layer implements it.
  */
 import type { ResourceUsage } from '@pagelab/abi';
-import type { MmLimits, MmStruct, Vm, VmFile } from '@pagelab/vm';
+import type { MmLimits, MmStruct, ShmNamespace, Vm, VmFile } from '@pagelab/vm';
 import type { FileTable } from './file-table.ts';
 
 /** A set of capabilities, bit by bit: capabilities 0 to 31, and 32 on. */
@@ -37,10 +37,30 @@ export interface WaitOutcome {
 /** What a task does with a signal, as far as a number can tell. */
 export type SignalAction = 'default' | 'ignore' | 'handler';
 
+/** What `stat` tells of a file. @linux include/linux/stat.h:kstat */
+export interface FileStatus {
+  readonly dev: readonly [major: number, minor: number];
+  readonly ino: number;
+  readonly nlink: number;
+  /** Type and permissions. */
+  readonly mode: number;
+  /** Of a device: which one. */
+  readonly rdev: readonly [major: number, minor: number];
+  /** In bytes. */
+  readonly size: number;
+  readonly blockBytes: number;
+  /** Blocks of 512 bytes. */
+  readonly blocks: number;
+  /** Virtual times in nanoseconds. */
+  readonly atime: number;
+  readonly mtime: number;
+  readonly ctime: number;
+}
+
 /** An open file. Counted: each descriptor is one reference. @linux include/linux/fs.h:file */
 export interface OpenFile {
-  /** O_ flags it was opened with. */
-  readonly flags: number;
+  /** O_ flags it was opened with; F_SETFL changes some. */
+  flags: number;
   /** As `/proc/PID/maps` and error messages show it. */
   readonly path: string;
   /** The next byte that `read` or `write` acts on. */
@@ -57,8 +77,34 @@ export interface OpenFile {
   read(task: TaskContext, position: number, length: number): Uint8Array | number;
   /** Takes bytes at `position`; returns how many it took, or -errno. */
   write(task: TaskContext, position: number, bytes: Uint8Array): number;
+  /** As {@link read}, straight into the task's memory. @returns bytes, or -errno */
+  readToUser?(task: TaskContext, position: number, addr: number, length: number): number;
+  /** As {@link write}, straight from the task's memory. @returns bytes, or -errno */
+  writeFromUser?(task: TaskContext, position: number, addr: number, length: number): number;
+  /** Sets its length, where it has one to set. @returns 0 or -errno */
+  truncate?(size: number): number;
+  /** Brings it to its device. @returns 0; -EINVAL where that means nothing; -EIO */
+  sync(): number;
+  status(): FileStatus;
+  /** Mapping it gives fresh memory: `/dev/zero`. */
+  readonly mapsZero?: boolean;
   get(): OpenFile;
   put(): void;
+}
+
+/** The tree of names, as a task may use it. Paths are taken from `/`; each returns 0 or -errno. @linux fs/namei.c */
+export interface FileNames {
+  unlink(path: string): number;
+  mkdir(path: string, mode: number): number;
+  rmdir(path: string): number;
+  link(from: string, to: string): number;
+  rename(from: string, to: string): number;
+  truncate(path: string, size: number): number;
+  /** Whether a file may be read (4), written (2), executed (1); 0 for whether it is there. */
+  access(path: string, wanted: number): number;
+  status(path: string): FileStatus | number;
+  /** Brings all files to their devices. */
+  syncAll(): void;
 }
 
 /** The task that makes a system call. */
@@ -97,6 +143,11 @@ export interface TaskContext extends MmLimits {
   open(path: string, flags: number, mode: number): OpenFile | number;
   /** An open file for a file of virtual memory's, such as `memfd_create` makes; or -errno. */
   openVmFile(file: VmFile, flags: number): OpenFile | number;
+  /** The two ends of a new pipe, a reference each; or -errno. */
+  openPipe(flags: number): readonly [reader: OpenFile, writer: OpenFile] | number;
+  readonly names: FileNames;
+  /** The machine's System V segments. */
+  readonly shm: ShmNamespace;
   /** The task of that number, where there is one. */
   findTask(pid: number): TaskContext | undefined;
   /** Lets another task run, where one can. */

@@ -1,5 +1,5 @@
 import { Errno, TASK_SIZE } from '@pagelab/abi';
-import { copyFromUser, copyToUser, copyToUserPartial } from '@pagelab/vm';
+import { copyFromUser, copyFromUserPartial, copyToUser, copyToUserPartial } from '@pagelab/vm';
 import type { TaskContext } from './task-context.ts';
 
 /** The most bytes one `read` or `write` moves. @linux include/linux/fs.h:MAX_RW_COUNT */
@@ -28,17 +28,30 @@ export function getUser(task: TaskContext, addr: number, length: number): Uint8A
   return typeof bytes === 'number' ? -Errno.EFAULT : bytes;
 }
 
+/** Loads as many bytes of the task as can be loaded. */
+export function getUserPartial(task: TaskContext, addr: number, length: number): Uint8Array {
+  const bytes = new Uint8Array(length);
+  const done = copyFromUserPartial(task.mm, addr, bytes);
+  return done === length ? bytes : bytes.subarray(0, done);
+}
+
 /** A zero-terminated path of the task. @returns its bytes without the zero, or -errno: EFAULT, ENAMETOOLONG, ENOENT */
 export function getPath(task: TaskContext, addr: number): Uint8Array | number {
+  const bytes = getString(task, addr, PATH_MAX);
+  return typeof bytes !== 'number' && bytes.length === 0 ? -Errno.ENOENT : bytes;
+}
+
+/** A zero-terminated string of at most `maxBytes`, its zero included. @returns its bytes without the zero, or -errno: EFAULT, ENAMETOOLONG */
+export function getString(task: TaskContext, addr: number, maxBytes: number): Uint8Array | number {
   const parts: number[] = [];
   let at = addr;
-  while (parts.length < PATH_MAX) {
-    const room = Math.min(PATH_MAX - parts.length, 4096 - (((at % 4096) + 4096) % 4096));
+  while (parts.length < maxBytes) {
+    const room = Math.min(maxBytes - parts.length, 4096 - (((at % 4096) + 4096) % 4096));
     const bytes = getUser(task, at, room);
     if (typeof bytes === 'number') return bytes;
     const zero = bytes.indexOf(0);
     for (const byte of zero < 0 ? bytes : bytes.subarray(0, zero)) parts.push(byte);
-    if (zero >= 0) return parts.length === 0 ? -Errno.ENOENT : Uint8Array.from(parts);
+    if (zero >= 0) return Uint8Array.from(parts);
     at += room;
   }
   return -Errno.ENAMETOOLONG;

@@ -1,0 +1,425 @@
+/**
+ * The tree of names: walking it, and changing it.
+ *
+ * `/` and what is below it lie on the disk; `/dev/shm` is shared memory. What `/proc`, `/sys` and parts of `/dev` hold is
+ * made up elsewhere: here they are empty directories. Everybody works in `/`.
+ *
+ * @linux fs/namei.c
+ */
+import {
+  CAP_DAC_OVERRIDE,
+  Errno,
+  O_ACCMODE,
+  O_CREAT,
+  O_DIRECTORY,
+  O_EXCL,
+  O_PATH,
+  O_RDONLY,
+  O_RDWR,
+  O_TRUNC,
+  O_WRONLY,
+  S_IFREG,
+} from '@pagelab/abi';
+import { GFP_KERNEL } from '@pagelab/mm-core';
+import { encodeUtf8 } from '@pagelab/syscalls';
+import type { FileStatus, OpenFile, TaskContext } from '@pagelab/syscalls';
+import { allocFile, inodePut, inodeUnlink, shmemMakeInode } from '@pagelab/vm';
+import type { Inode } from '@pagelab/vm';
+import type { Kernel } from '../kernel.ts';
+import { BaseFile } from './base-file.ts';
+import { DeviceFile } from './device-file.ts';
+import { Dentry } from './node.ts';
+import type { DeviceName, DirectoryNode, FileSystem, FsNode } from './node.ts';
+import { RegularFile } from './regular-file.ts';
+import { nodeStatus } from './status.ts';
+
+/** Bytes of the longest name. @linux include/uapi/linux/limits.h:NAME_MAX */
+const NAME_MAX = 255;
+/** Permissions that new files do not get. */
+const UMASK = 0o022;
+const MAY_EXEC = 1;
+const MAY_WRITE = 2;
+const MAY_READ = 4;
+
+const DEVICES: readonly (readonly [DeviceName, minor: number])[] = [['null', 3], ['zero', 5], ['full', 7]];
+const MEM_MAJOR = 1;
+
+/** Where a path leads: the directory of its last name, and what that name is there. */
+interface Place {
+  readonly directory: Dentry;
+  /** `''` for the root itself. */
+  readonly name: string;
+  readonly found: Dentry | undefined;
+  /** The path ends in a slash: it can only mean a directory. */
+  readonly wantsDirectory: boolean;
+}
+
+/** An open directory: there to be opened, not to be read. */
+export class DirectoryFile extends BaseFile {
+  private readonly told: FileStatus;
+
+  constructor(kernel: Kernel, path: string, flags: number, object: number, told: FileStatus) {
+    super(kernel, path, flags, object);
+    this.told = told;
+  }
+
+  override read(): number {
+    return -Errno.EISDIR;
+  }
+
+  override write(): number {
+    return -Errno.EBADF;
+  }
+
+  override sync(): number {
+    return 0;
+  }
+
+  override status(): FileStatus {
+    return this.told;
+  }
+}
+
+/** A file opened with O_PATH: it only names. */
+class PathFile extends BaseFile {
+  private readonly node: FsNode;
+
+  constructor(kernel: Kernel, path: string, flags: number, object: number, node: FsNode) {
+    super(kernel, path, flags, object);
+    this.node = node;
+  }
+
+  override read(): number {
+    return -Errno.EBADF;
+  }
+
+  override write(): number {
+    return -Errno.EBADF;
+  }
+
+  override status(): FileStatus {
+    return nodeStatus(this.node);
+  }
+}
+
+export class Namespace {
+  readonly root: Dentry;
+  readonly #kernel: Kernel;
+
+  constructor(kernel: Kernel) {
+    this.#kernel = kernel;
+    const { vm } = kernel;
+    const disk: FileSystem = {
+      name: vm.blockFs.name,
+      dev: [0xfe, 0],
+      makeFile: (mode, nlink) => vm.blockFs.makeFile(mode, nlink),
+    };
+    const memory: FileSystem = {
+      name: 'tmpfs',
+      dev: [0, 0x15],
+      makeFile: (mode, nlink) => shmemMakeInode(vm, 0, S_IFREG | mode, nlink, false, null),
+    };
+    this.root = new Dentry('', null, this.#directory(disk, 0o755), 0);
+    for (const name of ['bin', 'home', 'proc', 'sys']) this.#add(this.root, name, this.#directory(disk, 0o755));
+    this.#add(this.root, 'tmp', this.#directory(disk, 0o1777));
+    const dev = this.#add(this.root, 'dev', this.#directory(memory, 0o755));
+    this.#add(dev, 'shm', this.#directory(memory, 0o1777));
+    for (const [device, minor] of DEVICES) {
+      this.#add(dev, device, { kind: 'device', ino: vm.nextIno++, mode: 0o666, device, rdev: [MEM_MAJOR, minor] });
+    }
+  }
+
+  /**
+   * Opens a file.
+   *
+   * @param task who asks; `null` is the machine itself, which may all
+   * @returns it with a reference, or -errno
+   * @linux fs/namei.c:path_openat
+   */
+  open(task: TaskContext | null, path: string, flags: number, mode: number): OpenFile | number {
+    const isPath = (flags & O_PATH) !== 0;
+    const creates = (flags & O_CREAT) !== 0 && !isPath;
+    if (creates && (flags & O_DIRECTORY) !== 0) return -Errno.EINVAL;
+    const place = this.#walk(task, path);
+    if (typeof place === 'number') return place;
+    const { found } = place;
+    if (found === undefined) return creates ? this.#create(task, place, flags, mode) : -Errno.ENOENT;
+    if (creates && (flags & O_EXCL) !== 0) return -Errno.EEXIST;
+    const { node } = found;
+    const access = flags & O_ACCMODE;
+    if (node.kind === 'directory') {
+      if (!isPath && (creates || access !== O_RDONLY)) return -Errno.EISDIR;
+    } else if (place.wantsDirectory || (flags & O_DIRECTORY) !== 0) {
+      return -Errno.ENOTDIR;
+    }
+    if (isPath) return this.#openOther((object) => new PathFile(this.#kernel, found.path, O_PATH, object, node));
+    let wanted = access === O_RDONLY ? MAY_READ : access === O_WRONLY ? MAY_WRITE : MAY_READ | MAY_WRITE;
+    if ((flags & O_TRUNC) !== 0 && node.kind === 'file') wanted |= MAY_WRITE;
+    if (!permits(task, node, wanted)) return -Errno.EACCES;
+    return this.#openNode(found, flags);
+  }
+
+  /** Takes a name of a file away. @returns 0 or -errno @linux fs/namei.c:do_unlinkat */
+  unlink(task: TaskContext | null, path: string): number {
+    const place = this.#walk(task, path);
+    if (typeof place === 'number') return place;
+    const { found, directory } = place;
+    if (found === undefined) return -Errno.ENOENT;
+    if (found.node.kind === 'directory') return -Errno.EISDIR;
+    if (place.wantsDirectory) return -Errno.ENOTDIR;
+    if (!permits(task, directory.node, MAY_WRITE | MAY_EXEC)) return -Errno.EACCES;
+    this.#remove(found);
+    return 0;
+  }
+
+  /** Makes a directory. @returns 0 or -errno @linux fs/namei.c:do_mkdirat */
+  mkdir(task: TaskContext | null, path: string, mode: number): number {
+    const place = this.#walk(task, path);
+    if (typeof place === 'number') return place;
+    const { found, directory, name } = place;
+    if (found !== undefined) return -Errno.EEXIST;
+    if (!permits(task, directory.node, MAY_WRITE | MAY_EXEC)) return -Errno.EACCES;
+    const { fs } = directory.node as DirectoryNode;
+    return this.#link(directory, name, this.#directory(fs, mode & 0o1777 & ~UMASK));
+  }
+
+  /** Takes an empty directory away. @returns 0 or -errno @linux fs/namei.c:do_rmdir */
+  rmdir(task: TaskContext | null, path: string): number {
+    const last = path.split('/').filter((part) => part !== '').at(-1);
+    if (last === '.') return -Errno.EINVAL;
+    if (last === '..') return -Errno.ENOTEMPTY;
+    const place = this.#walk(task, path);
+    if (typeof place === 'number') return place;
+    const { found, directory, name } = place;
+    if (name === '') return -Errno.EBUSY;
+    if (found === undefined) return -Errno.ENOENT;
+    if (found.node.kind !== 'directory') return -Errno.ENOTDIR;
+    if (!permits(task, directory.node, MAY_WRITE | MAY_EXEC)) return -Errno.EACCES;
+    if (found.node.fs !== (directory.node as DirectoryNode).fs) return -Errno.EBUSY;
+    if (found.node.entries.size > 0) return -Errno.ENOTEMPTY;
+    this.#remove(found);
+    return 0;
+  }
+
+  /** Gives a file a second name. @returns 0 or -errno @linux fs/namei.c:do_linkat */
+  link(task: TaskContext | null, from: string, to: string): number {
+    const source = this.#walk(task, from);
+    if (typeof source === 'number') return source;
+    if (source.found === undefined) return -Errno.ENOENT;
+    const { node } = source.found;
+    if (source.wantsDirectory && node.kind !== 'directory') return -Errno.ENOTDIR;
+    const place = this.#walk(task, to);
+    if (typeof place === 'number') return place;
+    if (place.found !== undefined) return -Errno.EEXIST;
+    if (place.wantsDirectory) return -Errno.ENOENT;
+    if (node.kind !== 'file') return -Errno.EPERM;
+    if (node.fs !== (place.directory.node as DirectoryNode).fs) return -Errno.EXDEV;
+    if (!permits(task, place.directory.node, MAY_WRITE | MAY_EXEC)) return -Errno.EACCES;
+    const error = this.#link(place.directory, place.name, node);
+    if (error === 0) node.inode.nlink++;
+    return error;
+  }
+
+  /** Gives what has one name another, in place of what had that. @returns 0 or -errno @linux fs/namei.c:do_renameat2 */
+  rename(task: TaskContext | null, from: string, to: string): number {
+    const source = this.#walk(task, from);
+    if (typeof source === 'number') return source;
+    const target = this.#walk(task, to);
+    if (typeof target === 'number') return target;
+    if (source.name === '' || target.name === '') return -Errno.EBUSY;
+    const { found: moved } = source;
+    if (moved === undefined) return -Errno.ENOENT;
+    const isDirectory = moved.node.kind === 'directory';
+    if (!isDirectory && (source.wantsDirectory || target.wantsDirectory)) return -Errno.ENOTDIR;
+    for (let above: Dentry | null = target.directory; above !== null; above = above.parent) {
+      if (above === moved) return -Errno.EINVAL;
+    }
+    const here = source.directory.node as DirectoryNode;
+    const there = target.directory.node as DirectoryNode;
+    if (here.fs !== there.fs) return -Errno.EXDEV;
+    if (isDirectory && moved.node.kind === 'directory' && moved.node.fs !== here.fs) return -Errno.EBUSY;
+    if (!permits(task, here, MAY_WRITE | MAY_EXEC) || !permits(task, there, MAY_WRITE | MAY_EXEC)) return -Errno.EACCES;
+    const replaced = target.found;
+    if (replaced !== undefined) {
+      if (replaced === moved || sameFile(replaced.node, moved.node)) return 0;
+      if (replaced.node.kind === 'directory') {
+        if (!isDirectory) return -Errno.EISDIR;
+        if (replaced.node.entries.size > 0) return -Errno.ENOTEMPTY;
+      } else if (isDirectory) {
+        return -Errno.ENOTDIR;
+      }
+      this.#remove(replaced);
+    }
+    here.entries.delete(moved.name);
+    moved.name = target.name;
+    moved.parent = target.directory;
+    there.entries.set(moved.name, moved);
+    here.mtime = there.mtime = this.#kernel.clock.now;
+    return 0;
+  }
+
+  /** What `stat` tells of a name; or -errno. @linux fs/stat.c:vfs_statx */
+  status(task: TaskContext | null, path: string): FileStatus | number {
+    const found = this.#existing(task, path);
+    return typeof found === 'number' ? found : nodeStatus(found.node);
+  }
+
+  /** Sets the length of a file by its name. @returns 0 or -errno @linux fs/open.c:vfs_truncate */
+  truncate(task: TaskContext | null, path: string, size: number): number {
+    if (size < 0) return -Errno.EINVAL;
+    const found = this.#existing(task, path);
+    if (typeof found === 'number') return found;
+    const { node } = found;
+    if (node.kind === 'directory') return -Errno.EISDIR;
+    if (node.kind !== 'file') return -Errno.EINVAL;
+    if (!permits(task, node, MAY_WRITE)) return -Errno.EACCES;
+    return node.inode.mapping.ops.truncate(node.inode, size);
+  }
+
+  /** Whether a name may be used so: MAY_… as `access` has them; 0 for whether it is there. @returns 0 or -errno */
+  access(task: TaskContext | null, path: string, wanted: number): number {
+    const found = this.#existing(task, path);
+    if (typeof found === 'number') return found;
+    return permits(task, found.node, wanted) ? 0 : -Errno.EACCES;
+  }
+
+  /** Brings all files to their devices. */
+  syncAll(): void {
+    this.#kernel.vm.mappings.forEach(({ inode, ops }) => {
+      ops.sync(inode, 0, Infinity);
+    });
+  }
+
+  /** Every regular file that has a name, and how many it has. */
+  files(): Map<Inode, number> {
+    const names = new Map<Inode, number>();
+    const visit = ({ node }: Dentry): void => {
+      if (node.kind === 'file') names.set(node.inode, (names.get(node.inode) ?? 0) + 1);
+      else if (node.kind === 'directory') for (const child of node.entries.values()) visit(child);
+    };
+    visit(this.root);
+    return names;
+  }
+
+  #existing(task: TaskContext | null, path: string): Dentry | number {
+    const place = this.#walk(task, path);
+    if (typeof place === 'number') return place;
+    if (place.found === undefined) return -Errno.ENOENT;
+    return place.wantsDirectory && place.found.node.kind !== 'directory' ? -Errno.ENOTDIR : place.found;
+  }
+
+  /** @linux fs/namei.c:link_path_walk */
+  #walk(task: TaskContext | null, path: string): Place | number {
+    if (path === '') return -Errno.ENOENT;
+    const parts = path.split('/').filter((part) => part !== '' && part !== '.');
+    const wantsDirectory = path.endsWith('/') || path.endsWith('/.') || path === '.';
+    let at = this.root;
+    for (const [i, part] of parts.entries()) {
+      const { node } = at;
+      if (node.kind !== 'directory') return -Errno.ENOTDIR;
+      if (!permits(task, node, MAY_EXEC)) return -Errno.EACCES;
+      const isLast = i === parts.length - 1;
+      if (part === '..') {
+        at = at.parent ?? at;
+        continue;
+      }
+      if (encodeUtf8(part).length > NAME_MAX) return -Errno.ENAMETOOLONG;
+      const found = node.entries.get(part);
+      if (isLast) return { directory: at, name: part, found, wantsDirectory };
+      if (found === undefined) return -Errno.ENOENT;
+      at = found;
+    }
+    return { directory: at.parent ?? at, name: at.name, found: at, wantsDirectory: true };
+  }
+
+  /** @linux fs/namei.c:lookup_open */
+  #create(task: TaskContext | null, place: Place, flags: number, mode: number): OpenFile | number {
+    const { directory, name, wantsDirectory } = place;
+    if (wantsDirectory) return -Errno.EISDIR;
+    if (!permits(task, directory.node, MAY_WRITE | MAY_EXEC)) return -Errno.EACCES;
+    const { fs } = directory.node as DirectoryNode;
+    const inode = fs.makeFile(mode & 0o7777 & ~UMASK, 1);
+    if (typeof inode === 'number') return inode;
+    const error = this.#link(directory, name, { kind: 'file', inode, fs });
+    const dentry = (directory.node as DirectoryNode).entries.get(name);
+    const file = error === 0 ? this.#openNode(dentry!, flags & ~O_TRUNC) : error;
+    if (typeof file === 'number') {
+      if (error === 0) this.#remove(dentry!);
+      else inode.nlink = 0;
+    }
+    // The name holds it now.
+    inodePut(inode);
+    return file;
+  }
+
+  #openNode(dentry: Dentry, flags: number): OpenFile | number {
+    const kernel = this.#kernel;
+    const { node } = dentry;
+    if (node.kind === 'directory') {
+      return this.#openOther((object) => new DirectoryFile(kernel, dentry.path, flags, object, nodeStatus(node)));
+    }
+    if (node.kind === 'device') {
+      return this.#openOther((object) => new DeviceFile(kernel, dentry.path, flags, object, node));
+    }
+    if ((flags & O_TRUNC) !== 0) {
+      const error = node.inode.mapping.ops.truncate(node.inode, 0);
+      if (error !== 0) return error;
+    }
+    const access = flags & O_ACCMODE;
+    const mode = { readable: access === O_RDONLY || access === O_RDWR, writable: access === O_WRONLY || access === O_RDWR };
+    const vmFile = allocFile(kernel.vm, node.inode, dentry, mode);
+    if (vmFile === null) return -Errno.ENFILE;
+    return new RegularFile(kernel, vmFile, flags & ~(O_CREAT | O_EXCL | O_TRUNC), node.fs.dev);
+  }
+
+  #openOther(make: (object: number) => OpenFile): OpenFile | number {
+    const object = this.#kernel.caches.filp.alloc(GFP_KERNEL);
+    return object === 0 ? -Errno.ENFILE : make(object);
+  }
+
+  #directory(fs: FileSystem, mode: number): DirectoryNode {
+    const { vm, clock } = this.#kernel;
+    return { kind: 'directory', ino: vm.nextIno++, mode, fs, entries: new Map(), mtime: clock.now };
+  }
+
+  #link(directory: Dentry, name: string, node: FsNode): number {
+    const object = this.#kernel.caches.dentry.alloc(GFP_KERNEL);
+    if (object === 0) return -Errno.ENOMEM;
+    this.#put(directory, new Dentry(name, directory, node, object));
+    return 0;
+  }
+
+  /** At boot, when there is memory. */
+  #add(directory: Dentry, name: string, node: FsNode): Dentry {
+    const dentry = new Dentry(name, directory, node, this.#kernel.caches.dentry.alloc(GFP_KERNEL));
+    this.#put(directory, dentry);
+    return dentry;
+  }
+
+  #put(directory: Dentry, dentry: Dentry): void {
+    const node = directory.node as DirectoryNode;
+    node.entries.set(dentry.name, dentry);
+    node.mtime = this.#kernel.clock.now;
+  }
+
+  /** @linux fs/dcache.c:d_delete */
+  #remove(dentry: Dentry): void {
+    const directory = dentry.parent!.node as DirectoryNode;
+    directory.entries.delete(dentry.name);
+    directory.mtime = this.#kernel.clock.now;
+    dentry.isGone = true;
+    this.#kernel.caches.dentry.free(dentry.object);
+    if (dentry.node.kind === 'file') inodeUnlink(dentry.node.inode);
+  }
+}
+
+function sameFile(a: FsNode, b: FsNode): boolean {
+  return a.kind === 'file' && b.kind === 'file' && a.inode === b.inode;
+}
+
+/** Whether the owner's bits allow it: all files are root's, and everybody is root. @linux fs/namei.c:generic_permission */
+function permits(task: TaskContext | null, node: FsNode, wanted: number): boolean {
+  if (task === null || task.capable(CAP_DAC_OVERRIDE)) return true;
+  const mode = node.kind === 'file' ? node.inode.mode : node.mode;
+  return ((mode >> 6) & wanted) === wanted;
+}

@@ -1,0 +1,86 @@
+/**
+ * Names and what they lead to.
+ *
+ * A *dentry* is a name in a directory. It leads to a *node*: a directory, a device, or a regular file, whose inode virtual
+ * memory knows. Several dentries may lead to one regular file. A directory belongs to a file system, which makes the files
+ * in it.
+ *
+ * @linux include/linux/dcache.h, include/linux/fs.h
+ */
+import type { Inode, PathSource } from '@pagelab/vm';
+
+/** What makes the regular files of a part of the tree. @linux include/linux/fs.h:super_block */
+export interface FileSystem {
+  /** As `/proc/mounts` names it. */
+  readonly name: string;
+  /** Major and minor device number. */
+  readonly dev: readonly [major: number, minor: number];
+  /** Makes an empty file with one user. @returns its inode, or -ENOMEM */
+  makeFile(mode: number, nlink: number): Inode | number;
+}
+
+/** @linux include/linux/fs.h:S_ISREG */
+export interface FileNode {
+  readonly kind: 'file';
+  readonly inode: Inode;
+  readonly fs: FileSystem;
+}
+
+/** @linux include/linux/fs.h:S_ISDIR */
+export interface DirectoryNode {
+  readonly kind: 'directory';
+  readonly ino: number;
+  /** Permissions. */
+  mode: number;
+  readonly fs: FileSystem;
+  /** What is in it, in the order of making. */
+  readonly entries: Map<string, Dentry>;
+  /** Virtual time of the last change, in nanoseconds. */
+  mtime: number;
+}
+
+/** What a character device does. */
+export type DeviceName = 'null' | 'zero' | 'full';
+
+/** @linux include/linux/fs.h:S_ISCHR */
+export interface DeviceNode {
+  readonly kind: 'device';
+  readonly ino: number;
+  readonly mode: number;
+  readonly device: DeviceName;
+  readonly rdev: readonly [major: number, minor: number];
+}
+
+export type FsNode = FileNode | DirectoryNode | DeviceNode;
+
+/** @linux include/linux/dcache.h:dentry */
+export class Dentry implements PathSource {
+  name: string;
+  /** `null` for the root. */
+  parent: Dentry | null;
+  readonly node: FsNode;
+  /** Address of its object in the `dentry` cache. */
+  readonly object: number;
+  /** Whether it was taken out of its directory. */
+  isGone = false;
+
+  constructor(name: string, parent: Dentry | null, node: FsNode, object: number) {
+    this.name = name;
+    this.parent = parent;
+    this.node = node;
+    this.object = object;
+  }
+
+  /** From the root on, with ` (deleted)` for a name that is no more. @linux fs/d_path.c:d_path */
+  get path(): string {
+    const path = this.#plainPath();
+    return this.isGone ? `${path} (deleted)` : path;
+  }
+
+  #plainPath(): string {
+    const { parent } = this;
+    if (parent === null) return '/';
+    const above = parent.#plainPath();
+    return above === '/' ? `/${this.name}` : `${above}/${this.name}`;
+  }
+}

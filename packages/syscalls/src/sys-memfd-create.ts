@@ -1,0 +1,48 @@
+import {
+  Errno,
+  MFD_ALLOW_SEALING,
+  MFD_CLOEXEC,
+  MFD_EXEC,
+  MFD_HUGETLB,
+  MFD_NOEXEC_SEAL,
+  O_RDWR,
+} from '@pagelab/abi';
+import { memfdCreate } from '@pagelab/vm';
+import { flagMask, flagTable } from './flag-table.ts';
+import { int32 } from './registers.ts';
+import { installFile } from './sys-file.ts';
+import type { TaskContext } from './task-context.ts';
+import { getString } from './user-access.ts';
+import { decodeUtf8 } from './utf8.ts';
+
+/** A file may be run unless it is said that it may not: MFD_EXEC is the default. */
+export const MEMFD_CREATE_FLAGS = flagTable(
+  'memfd_create',
+  'flags',
+  'bits',
+  { MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL },
+  { MFD_EXEC },
+);
+
+const MEMFD_MASK = flagMask(MEMFD_CREATE_FLAGS);
+/** Bytes of the longest name, its zero included. @linux mm/memfd.c:MFD_NAME_MAX_LEN */
+const NAME_BYTES = 250;
+
+/**
+ * Makes a file of shared memory that has no name in any directory. There are no files of huge pages.
+ *
+ * @returns a descriptor, or -errno: EINVAL, EFAULT, ENOMEM, EMFILE; ENOSYS with MFD_HUGETLB
+ * @linux mm/memfd.c:memfd_create
+ */
+export function sysMemfdCreate(task: TaskContext, name: number, flags: number): number {
+  const bits = int32(flags);
+  if (bits & MFD_HUGETLB) return -Errno.ENOSYS;
+  if (bits & ~MEMFD_MASK) return -Errno.EINVAL;
+  if (bits & MFD_EXEC && bits & MFD_NOEXEC_SEAL) return -Errno.EINVAL;
+  const text = getString(task, name, NAME_BYTES);
+  if (typeof text === 'number') return text === -Errno.ENAMETOOLONG ? -Errno.EINVAL : text;
+  const made = memfdCreate(task.vm, decodeUtf8(text), bits);
+  if (typeof made === 'number') return made;
+  const file = task.openVmFile(made, O_RDWR);
+  return typeof file === 'number' ? file : installFile(task, file, (bits & MFD_CLOEXEC) !== 0);
+}

@@ -1,0 +1,73 @@
+import { Errno } from '@pagelab/abi';
+import { int32 } from './registers.ts';
+import { checkDirFd } from './sys-names.ts';
+import type { FileStatus, TaskContext } from './task-context.ts';
+import { getPath, putUser } from './user-access.ts';
+import { encodeWords } from './user-struct.ts';
+import { decodeUtf8 } from './utf8.ts';
+
+const AT_SYMLINK_NOFOLLOW = 0x100;
+const AT_NO_AUTOMOUNT = 0x800;
+const AT_EMPTY_PATH = 0x1000;
+const NS_PER_SECOND = 1e9;
+
+/** Tells what a name leads to. @returns 0, or -errno @linux fs/stat.c:newstat */
+export function sysStat(task: TaskContext, path: number, buffer: number): number {
+  const name = getPath(task, path);
+  if (typeof name === 'number') return name;
+  return store(task, buffer, task.names.status(decodeUtf8(name)));
+}
+
+/** Tells of an open file. @returns 0, or -errno: EBADF, EFAULT @linux fs/stat.c:newfstat */
+export function sysFstat(task: TaskContext, fd: number, buffer: number): number {
+  const file = task.files.get(int32(fd));
+  return file === undefined ? -Errno.EBADF : store(task, buffer, file.status());
+}
+
+/** Tells of a name or, with an empty one and AT_EMPTY_PATH, of an open file. @linux fs/stat.c:newfstatat */
+export function sysNewfstatat(task: TaskContext, dirFd: number, path: number, buffer: number, flags: number): number {
+  const bits = int32(flags);
+  if (bits & ~(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH)) return -Errno.EINVAL;
+  const name = getPath(task, path);
+  if (name === -Errno.ENOENT && bits & AT_EMPTY_PATH) return sysFstat(task, dirFd, buffer);
+  if (typeof name === 'number') return name;
+  const text = decodeUtf8(name);
+  return checkDirFd(task, dirFd, text) || store(task, buffer, task.names.status(text));
+}
+
+function store(task: TaskContext, buffer: number, status: FileStatus | number): number {
+  return typeof status === 'number' ? status : putUser(task, buffer, encodeStat(status));
+}
+
+/** A `struct stat`. @linux arch/x86/include/uapi/asm/stat.h:stat */
+function encodeStat(status: FileStatus): Uint8Array {
+  const { ino, nlink, mode, size, blockBytes, blocks } = status;
+  const words = [
+    deviceNumber(status.dev),
+    ino,
+    nlink,
+    // The owner's and the group's numbers: 0.
+    mode,
+    0,
+    deviceNumber(status.rdev),
+    size,
+    blockBytes,
+    blocks,
+    ...timespec(status.atime),
+    ...timespec(status.mtime),
+    ...timespec(status.ctime),
+    0,
+    0,
+    0,
+  ];
+  return encodeWords(words);
+}
+
+/** @linux include/linux/kdev_t.h:new_encode_dev */
+function deviceNumber([major, minor]: readonly [number, number]): number {
+  return (minor & 0xff) + major * 256 + (minor >> 8) * 2 ** 20;
+}
+
+function timespec(ns: number): [number, number] {
+  return [Math.floor(ns / NS_PER_SECOND), Math.floor(ns % NS_PER_SECOND)];
+}
