@@ -62,6 +62,7 @@ export type { MapsLine } from './maps.ts';
 export { doMincore, mincoreToUser } from './mincore.ts';
 export { doMlock, doMlockall, doMunlock, doMunlockall } from './mlock.ts';
 export { dupMm, mmAlloc, mmput } from './mm-lifetime.ts';
+export { canDoMlock } from './limits.ts';
 export { doMmap } from './mmap.ts';
 export type { MmapRequest } from './mmap.ts';
 export { doMprotect } from './mprotect.ts';
