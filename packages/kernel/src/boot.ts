@@ -7,7 +7,7 @@ import { DEFAULT_COSTS, PhysicalMemory, Smp, VirtualClock, firmwareMemoryMap } f
 import type { BufferSource, MemoryRange } from '@pagelab/hw';
 import { TraceRing } from '@pagelab/lib';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from '@pagelab/mm-core';
-import type { PageAllocHooks } from '@pagelab/mm-core';
+import type { PageAllocHooks, PageAllocatorFactory } from '@pagelab/mm-core';
 import { Slab, createKernelCaches } from '@pagelab/slab';
 import type { KernelCacheName, KmemCache } from '@pagelab/slab';
 import { DEFAULT_VM_SYSCTL, Vm } from '@pagelab/vm';
@@ -23,6 +23,7 @@ import { createMachine } from './machine.ts';
 import type { Machine } from './machine.ts';
 import { outOfMemory } from './oom-kill.ts';
 import { applySysctl } from './proc/sysctl.ts';
+import { warnRefusal } from './refusal.ts';
 import { Scheduler } from './scheduler.ts';
 import { TaskTable } from './task-table.ts';
 
@@ -36,6 +37,8 @@ export interface BootOptions {
    * keeps a `BufferPool`.
    */
   readonly buffers?: BufferSource;
+  /** A page allocator of one's own, in place of the one that the configuration names. */
+  readonly pageAllocator?: PageAllocatorFactory;
 }
 
 /**
@@ -58,8 +61,9 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   // CPUs, with page-table walker and TLB.
   const smp = new Smp(ram, config.cpus);
   // Page frames, nodes, zones, and all free memory into the page allocator.
-  const hooks: PageAllocHooks = {};
-  const pages = new PageAlloc({ ram, smp, clock, trace, costs, hooks, ...pageAllocOptions(config) });
+  const log = new KernelLog(clock);
+  const hooks: PageAllocHooks = { warnRefusal: (refusal) => warnRefusal(log, refusal) };
+  const pages = new PageAlloc({ ram, smp, clock, trace, costs, hooks, ...pageAllocOptions(config, options) });
   // The slab allocator, and the caches of the kernel's objects.
   const slab = new Slab({ pages, ram, smp, trace, slubOptions: slubOptions(config) });
   const caches = createKernelCaches(slab);
@@ -78,7 +82,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
     scheduler: new Scheduler(config.cpus, config.seed),
     tasks: new TaskTable(),
     console: new Console(),
-    log: new KernelLog(clock),
+    log,
   });
   hooks.outOfMemory = (gfp, order) => outOfMemory(kernel, gfp, order);
   // What the configuration sets in /proc/sys.
@@ -101,12 +105,12 @@ function setupMemoryMap(config: MachineConfig): MemoryRange[] {
   });
 }
 
-function pageAllocOptions(config: MachineConfig) {
+function pageAllocOptions(config: MachineConfig, options: BootOptions) {
   return {
     kernel: config.kernel,
     possibleCpus: config.possibleCpus,
     transparentHugepage: config.commandLine.transparentHugepage !== 'never',
-    pageAllocator: pageAllocators[config.pageAllocator],
+    pageAllocator: options.pageAllocator ?? pageAllocators[config.pageAllocator],
   };
 }
 

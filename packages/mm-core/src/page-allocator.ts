@@ -97,6 +97,8 @@ export interface PageAllocatorRefusal {
   readonly pfn: number;
   readonly order: number;
   readonly reason: keyof typeof REFUSALS;
+  /** How many wrong answers there were in this zone, with this one. */
+  readonly times: number;
 }
 
 /** Makes the page allocator of a zone. */

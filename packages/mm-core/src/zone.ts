@@ -287,7 +287,7 @@ export class Zone {
     const { name: allocator } = this.allocator;
     this.refusals++;
     this.lastRefusal = `${allocator} answered frame ${pfn} for order ${order} in zone ${this.name}: ${REFUSALS[reason]}`;
-    this.#onRefusal?.({ allocator, nid: this.nid, zone: this.name, pfn, order, reason });
+    this.#onRefusal?.({ allocator, nid: this.nid, zone: this.name, pfn, order, reason, times: this.refusals });
     return -1;
   }
 
