@@ -22,7 +22,6 @@ interface Platform {
  * cache when a column is a multiple of 4 KiB, as it is for most sizes of memory.
  */
 const STAGGER_BYTES = 5 * 64;
-const MOST_COLUMNS = 16;
 
 /** Hands out columns of zeroes. */
 export class LazyColumns {
@@ -31,11 +30,12 @@ export class LazyColumns {
   #used = 0;
 
   /**
-   * @param bytes that the columns take in all; there may be up to 16
+   * @param bytes that the columns take in all
+   * @param nrColumns how many there are
    * @throws RangeError where the host refuses to reserve so much
    */
-  constructor(bytes: number) {
-    if (bytes <= MOST_BYTES_TOGETHER) this.#buffer = reserve(bytes + MOST_COLUMNS * (STAGGER_BYTES + 8));
+  constructor(bytes: number, nrColumns: number) {
+    if (bytes <= MOST_BYTES_TOGETHER) this.#buffer = reserve(bytes + nrColumns * (STAGGER_BYTES + 8));
   }
 
   int32(length: number): Int32Array {

@@ -128,6 +128,7 @@ export const PAGE_FLAGS_CHECK_AT_FREE =
 
 /** Bytes the columns take for a frame, and the bit that says whether the page allocator has it. */
 export const BYTES_PER_FRAME = 36.125;
+const NR_COLUMNS = 9;
 
 /** The state of every frame, as columns indexed by pfn. */
 export class PageFrames {
@@ -161,7 +162,7 @@ export class PageFrames {
   constructor(nrFrames: number) {
     bugOn(!(nrFrames > 0 && nrFrames <= 0x7fff_ffff), 'page frames: more than a pfn of 31 bits can name');
     this.nrFrames = nrFrames;
-    const columns = new LazyColumns(nrFrames * BYTES_PER_FRAME);
+    const columns = new LazyColumns(nrFrames * BYTES_PER_FRAME, NR_COLUMNS);
     this.flags = columns.uint32(nrFrames);
     this.refcount = columns.int32(nrFrames);
     this.mapcount = columns.int32(nrFrames);
