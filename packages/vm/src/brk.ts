@@ -90,7 +90,7 @@ export function doBrkFlags(
   range.anonVma = null;
   range.source = null;
   if (below === undefined || !expandOnly(below, addr, addr + length, range)) {
-    const vma = vmaReserve(mm) === 0 ? vmAreaAlloc(mm, addr, addr + length, flags, addr / PAGE_SIZE) : null;
+    const vma = vmaReserve(mm, 1) === 0 ? vmAreaAlloc(mm, addr, addr + length, flags, addr / PAGE_SIZE) : null;
     if (vma === null) {
       vmUnacctMemory(vm, nrPages);
       return -Errno.ENOMEM;

@@ -171,7 +171,7 @@ function mapKernelPages(mm: MmStruct): number {
 
 /** Makes a mapping of the kernel's own at a free place. @linux mm/vma.c:_install_special_mapping */
 function mapSpecial(mm: MmStruct, start: VirtAddr, nrPages: number, flags: number, name: string): number {
-  if (vmaReserve(mm) !== 0) return -Errno.ENOMEM;
+  if (vmaReserve(mm, 1) !== 0) return -Errno.ENOMEM;
   const vma = vmAreaAlloc(mm, start, start + nrPages * PAGE_SIZE, flags, name === '' ? start / PAGE_SIZE : 0);
   if (vma === null) return -Errno.ENOMEM;
   vma.name = name;

@@ -22,8 +22,8 @@ export function installGuards(vma: VmArea, start: VirtAddr, end: VirtAddr): numb
   const { mm } = vma;
   const { i32 } = mm.vm.ram;
   vma.flags |= VM_MAYBE_GUARD;
-  // With an anon_vma, `fork` copies the entries.
-  if (anonVmaPrepare(vma) !== 0) return -Errno.ENOMEM;
+  // Anonymous memory with page tables has an anon_vma.
+  if (vma.file === null && anonVmaPrepare(vma) !== 0) return -Errno.ENOMEM;
   zapPageRange(vma, start, end);
   for (let addr = start; addr < end; addr += PAGE_SIZE) {
     const entry = allocPte(mm, addr);

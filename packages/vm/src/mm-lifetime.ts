@@ -16,10 +16,10 @@ import {
   freeMapleNodes,
   linkFileVma,
   removeVma,
-  reserveMapleNodes,
   vmAreaDup,
   vmaLink,
   vmaPages,
+  vmaReserve,
 } from './vma-tree.ts';
 import { VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_NOHUGEPAGE, VM_WIPEONFORK } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -93,7 +93,7 @@ export function dupMm(oldMm: MmStruct, limits: MmLimits): MmStruct | number {
 
 /** @linux mm/mmap.c:dup_mmap */
 function dupMmap(mm: MmStruct, oldMm: MmStruct): number {
-  if (!reserveMapleNodes(mm, oldMm.mapCount)) return -Errno.ENOMEM;
+  if (vmaReserve(mm, oldMm.mapCount) !== 0) return -Errno.ENOMEM;
   const { vmas } = oldMm;
   for (let position = vmas.locate(-Infinity); position >= 0; position = vmas.after(position)) {
     const vma = vmas.valueAt(position)!;

@@ -86,10 +86,12 @@ export class MmStruct {
   object: VirtAddr = 0;
   /** Objects of the `maple_node` cache that stand for the nodes of `vmas`. */
   readonly mapleNodes: VirtAddr[] = [];
-  /** VMAs on their way out during `munmap`; empty between calls. Kept, as the next two, so that a call makes no object. */
+  /** VMAs on their way out during `munmap`; empty between calls. Kept, as the next three, so that a call makes no object. */
   readonly detached: VmArea[] = [];
+  /** The one VMA on its way out, where there is one. */
+  readonly single: VmArea[] = [];
   /** Stands for the part of a VMA that is cut off at an end. */
-  readonly trimmed: VmArea[] = [];
+  trimmed: VmArea | null = null;
   /** What the range being mapped or changed is compared by. */
   readonly mergeRange: MergeRange = { flags: 0, droppable: false, pgoff: 0, file: null, anonVma: null, source: null };
 

@@ -305,7 +305,7 @@ function newVma(
   pgoff: number,
   isZeroShared: boolean,
 ): VmArea | null {
-  if (vmaReserve(mm) !== 0) return null;
+  if (vmaReserve(mm, 1) !== 0) return null;
   const vma = vmAreaAlloc(mm, start, end, flags, pgoff);
   if (vma === null) return null;
   vma.droppable = droppable;

@@ -331,7 +331,7 @@ function copyVma(remap: Remap): VmArea | null {
     if (vmaStart >= merged.start && vmaStart < merged.end) remap.vma = merged;
     return merged;
   }
-  const copy = vmaReserve(mm) === 0 ? vmAreaDup(vma, mm) : null;
+  const copy = vmaReserve(mm, 1) === 0 ? vmAreaDup(vma, mm) : null;
   if (copy === null) return null;
   copy.start = newAddr;
   copy.end = newAddr + newLength;

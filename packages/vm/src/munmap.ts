@@ -53,8 +53,7 @@ export function unmapFrom(mm: MmStruct, first: VmArea, start: VirtAddr, end: Vir
     trimHead(first, end);
     return 0;
   } else if (first.end === end) {
-    mm.detached.push(first);
-    unmapGathered(mm, true);
+    unmapWhole(first);
     return 0;
   }
   const err = gatherVmas(mm, first, start, end);
@@ -140,6 +139,24 @@ export function unmapGathered(mm: MmStruct, uncharge: boolean): void {
   if (uncharge && accounted !== 0) vmUnacctMemory(mm.vm, accounted);
 }
 
+/** Removes one mapping. */
+function unmapWhole(vma: VmArea): void {
+  const { mm, start, end, flags } = vma;
+  const { vmas, single } = mm;
+  const nrPages = vmaPages(vma);
+  updateHiwaterVm(mm);
+  if ((flags & VM_LOCKED) !== 0) mm.lockedVm -= nrPages;
+  vmStatAccount(mm, flags, -nrPages);
+  const position = vmas.locate(start);
+  const prev = vmas.valueAt(vmas.before(position));
+  const next = vmas.valueAt(vmas.after(position));
+  vmaUnlink(vma);
+  single[0] = vma;
+  unmapRegion(mm, single, start, end, prev === undefined ? 0 : prev.end, next === undefined ? NO_CEILING : next.start);
+  removeVma(vma);
+  if ((flags & VM_ACCOUNT) !== 0) vmUnacctMemory(mm.vm, nrPages);
+}
+
 /**
  * Cuts off what `vma`, with `next` above it, has from `start` on, without making a mapping of it first: the commonest
  * unmapping, and it cannot fail.
@@ -148,7 +165,7 @@ function trimTail(vma: VmArea, start: VirtAddr, next: VmArea | undefined): void 
   const { mm } = vma;
   const part = partOf(vma, start, vma.end);
   vmaResize(vma, vma.start, start, vma.pgoff);
-  unmapRegion(mm, mm.trimmed, part.start, part.end, start, next === undefined ? NO_CEILING : next.start);
+  unmapRegion(mm, mm.single, part.start, part.end, start, next === undefined ? NO_CEILING : next.start);
   accountTrimmed(part);
 }
 
@@ -158,7 +175,7 @@ function trimHead(vma: VmArea, end: VirtAddr): void {
   const prev = vmaPrev(vma);
   const part = partOf(vma, vma.start, end);
   vmaResize(vma, end, vma.end, vma.pgoff + (end - vma.start) / PAGE_SIZE);
-  unmapRegion(mm, mm.trimmed, part.start, end, prev === undefined ? 0 : prev.end, end);
+  unmapRegion(mm, mm.single, part.start, end, prev === undefined ? 0 : prev.end, end);
   accountTrimmed(part);
 }
 
@@ -174,11 +191,10 @@ function accountTrimmed(part: VmArea): void {
   part.anonVma = null;
 }
 
-/** Makes `mm.trimmed` stand for a part of a mapping. */
+/** Makes `mm.trimmed` stand for a part of a mapping, and `mm.single` hold it. */
 function partOf(vma: VmArea, start: VirtAddr, end: VirtAddr): VmArea {
   const { mm } = vma;
-  if (mm.trimmed.length === 0) mm.trimmed.push(new VmArea(mm, 0, 0, 0, 0));
-  const part = mm.trimmed[0];
+  const part = (mm.trimmed ??= new VmArea(mm, 0, 0, 0, 0));
   part.start = start;
   part.end = end;
   part.flags = vma.flags;
@@ -186,5 +202,6 @@ function partOf(vma: VmArea, start: VirtAddr, end: VirtAddr): VmArea {
   part.file = vma.file;
   part.anonVma = vma.anonVma;
   part.droppable = vma.droppable;
+  mm.single[0] = part;
   return part;
 }

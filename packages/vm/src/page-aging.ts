@@ -11,8 +11,8 @@ import type { VmArea } from './vma.ts';
 import { zapPageRange } from './zap.ts';
 
 /**
- * MADV_FREE: private pages of [start, end) that nobody else maps may be dropped when memory is short, unless they are
- * stored to before. Clears what would tell an older store from a newer one.
+ * MADV_FREE: private pages of [start, end) may be dropped when memory is short, unless they are stored to before. Clears
+ * what would tell an older store from a newer one; not on a page that is known to be dirty to others, too.
  *
  * @linux mm/madvise.c:madvise_free_pte_range
  */
@@ -30,7 +30,7 @@ export function markLazyFree(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
       const pfn = pfnOf(lo, i32[entry + 1]);
-      if ((flags[pfn] & PG_ANON) === 0 || mapcount[pfn] !== 1) continue;
+      if ((flags[pfn] & PG_ANON) === 0 || ((flags[pfn] & PG_DIRTY) !== 0 && mapcount[pfn] !== 1)) continue;
       flags[pfn] &= ~(PG_DIRTY | PG_REFERENCED | PG_SWAPBACKED);
       i32[entry] = lo & ~(PTE_ACCESSED | PTE_DIRTY);
       touched = true;

@@ -12,8 +12,8 @@ import { anonVmaClone } from './anon-vma.ts';
 import type { AnonVma } from './anon-vma.ts';
 import type { VmFile } from './file.ts';
 import type { MmStruct } from './mm-struct.ts';
-import { splitVma } from './vma-split.ts';
-import { removeVma, vmaPages, vmaResize, vmaUnlink } from './vma-tree.ts';
+import { splitMiddle, splitVma } from './vma-split.ts';
+import { removeVma, vmaPages, vmaResize, vmaUnlink, vmaUnlinkPair } from './vma-tree.ts';
 import { VM_IGNORE_MERGE, VM_SPECIAL, VM_STICKY } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
@@ -176,8 +176,7 @@ function mergeExistingRange(vma: VmArea, start: VirtAddr, end: VirtAddr, range: 
 function joinThree(prev: VmArea, vma: VmArea, next: VmArea): VmArea | number {
   if (dupAnonVma(prev, next.anonVma !== null ? next : vma) !== 0) return -Errno.ENOMEM;
   const end = next.end;
-  vmaUnlink(vma);
-  vmaUnlink(next);
+  vmaUnlinkPair(vma, next);
   vmaResize(prev, prev.start, end, prev.pgoff);
   prev.flags |= (vma.flags | next.flags) & VM_STICKY;
   removeVma(vma);
@@ -220,8 +219,8 @@ function giveToNext(vma: VmArea, start: VirtAddr, next: VmArea): VmArea | number
  * Makes [start, end), a part of `vma`, a mapping of its own with the flags `flags`, or part of a neighbour that has them
  * already.
  *
- * @returns the mapping that holds the range, its flags set; -ENOMEM for lack of memory or beyond `max_map_count` (a split may have
- *   been made by then, which nothing but the list of mappings shows)
+ * @returns the mapping that holds the range, its flags set; -ENOMEM with nothing changed, for lack of memory or beyond
+ *   `max_map_count`
  * @linux mm/vma.c:vma_modify
  */
 export function vmaModify(vma: VmArea, start: VirtAddr, end: VirtAddr, flags: number): VmArea | number {
@@ -235,14 +234,10 @@ export function vmaModify(vma: VmArea, start: VirtAddr, end: VirtAddr, flags: nu
   const merged = mergeExistingRange(vma, start, end, range);
   // A neighbour that it became part of has these flags, and may have sticky ones beside them.
   if (merged !== 0) return merged;
-  if (vma.start < start) {
-    const err = splitVma(vma, start, true);
-    if (err !== 0) return err;
-  }
-  if (vma.end > end) {
-    const err = splitVma(vma, end, false);
-    if (err !== 0) return err;
-  }
+  let err = 0;
+  if (vma.start < start) err = vma.end > end ? splitMiddle(vma, start, end) : splitVma(vma, start, true);
+  else if (vma.end > end) err = splitVma(vma, end, false);
+  if (err !== 0) return err;
   vma.flags = flags;
   return vma;
 }

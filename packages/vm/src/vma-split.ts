@@ -5,7 +5,7 @@ import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { anonVmaClone } from './anon-vma.ts';
 import { fileGet } from './open-file.ts';
-import { linkFileVma, unlinkFileVma, vmAreaDup, vmAreaFree, vmaLink, vmaReserve, vmaResize } from './vma-tree.ts';
+import { linkFileVma, removeVma, vmAreaDup, vmaLink, vmaReserve, vmaResize } from './vma-tree.ts';
 import type { VmArea } from './vma.ts';
 
 /**
@@ -17,29 +17,31 @@ import type { VmArea } from './vma.ts';
  */
 export function splitVmaUnlimited(vma: VmArea, addr: VirtAddr, newBelow: boolean): number {
   const { mm } = vma;
-  if (vmaReserve(mm) !== 0) return -Errno.ENOMEM;
-  const fresh = vmAreaDup(vma, mm);
+  if (vmaReserve(mm, 1) !== 0) return -Errno.ENOMEM;
+  const fresh = newBelow ? splitOff(vma, vma.start, addr) : splitOff(vma, addr, vma.end);
   if (fresh === null) return -Errno.ENOMEM;
-  const pgoff = vma.pgoff + (addr - vma.start) / PAGE_SIZE;
-  if (newBelow) {
-    fresh.end = addr;
-  } else {
-    fresh.start = addr;
-    fresh.pgoff = pgoff;
-  }
+  if (newBelow) vmaResize(vma, addr, vma.end, vma.pgoff + (addr - vma.start) / PAGE_SIZE);
+  else vmaResize(vma, vma.start, addr, vma.pgoff);
+  vmaLink(fresh);
+  return 0;
+}
+
+/** Makes a mapping for the part [start, end) of `vma`, which is not in the tree yet; `null` without memory. */
+function splitOff(vma: VmArea, start: VirtAddr, end: VirtAddr): VmArea | null {
+  const fresh = vmAreaDup(vma, vma.mm);
+  if (fresh === null) return null;
+  fresh.start = start;
+  fresh.end = end;
+  fresh.pgoff = vma.pgoff + (start - vma.start) / PAGE_SIZE;
   if (vma.file !== null) linkFileVma(fresh, fileGet(vma.file));
   if (vma.anonVmaChain.length !== 0) {
     fresh.anonVma = vma.anonVma;
     if (anonVmaClone(fresh, vma) !== 0) {
-      if (fresh.file !== null) unlinkFileVma(fresh);
-      vmAreaFree(fresh);
-      return -Errno.ENOMEM;
+      removeVma(fresh);
+      return null;
     }
   }
-  if (newBelow) vmaResize(vma, addr, vma.end, pgoff);
-  else vmaResize(vma, vma.start, addr, vma.pgoff);
-  vmaLink(fresh);
-  return 0;
+  return fresh;
 }
 
 /** As {@link splitVmaUnlimited}, but -ENOMEM too when the address space has `max_map_count` mappings. @linux mm/vma.c:split_vma */
@@ -47,4 +49,25 @@ export function splitVma(vma: VmArea, addr: VirtAddr, newBelow: boolean): number
   const { mm } = vma;
   if (mm.mapCount >= mm.vm.sysctl.maxMapCount) return -Errno.ENOMEM;
   return splitVmaUnlimited(vma, addr, newBelow);
+}
+
+/**
+ * Cuts [start, end) out of `vma`, which reaches beyond it on both sides: `vma` stays the middle part.
+ *
+ * @returns 0; -ENOMEM with nothing changed, for lack of memory or where there would be more than `max_map_count` mappings
+ */
+export function splitMiddle(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
+  const { mm } = vma;
+  if (mm.mapCount + 1 >= mm.vm.sysctl.maxMapCount || vmaReserve(mm, 2) !== 0) return -Errno.ENOMEM;
+  const below = splitOff(vma, vma.start, start);
+  if (below === null) return -Errno.ENOMEM;
+  const above = splitOff(vma, end, vma.end);
+  if (above === null) {
+    removeVma(below);
+    return -Errno.ENOMEM;
+  }
+  vmaResize(vma, start, end, vma.pgoff + (start - vma.start) / PAGE_SIZE);
+  vmaLink(below);
+  vmaLink(above);
+  return 0;
 }

@@ -133,14 +133,17 @@ export function unlinkFileVma(vma: VmArea): void {
 }
 
 /**
- * Makes sure that the tree has room for one mapping more.
+ * Makes sure that the tree has room for `nrVmas` mappings more.
  *
  * @returns 0 or -ENOMEM
  * @linux mm/vma.h:vma_iter_prealloc
  */
-export function vmaReserve(mm: MmStruct): number {
-  if (mm.mapCount < mm.mapleNodes.length * VMAS_PER_MAPLE_NODE || addMapleNode(mm)) return 0;
-  return -Errno.ENOMEM;
+export function vmaReserve(mm: MmStruct, nrVmas: number): number {
+  const wanted = mm.mapCount + nrVmas;
+  while (wanted > mm.mapleNodes.length * VMAS_PER_MAPLE_NODE) {
+    if (!addMapleNode(mm)) return -Errno.ENOMEM;
+  }
+  return 0;
 }
 
 /** Puts a VMA into the tree, after {@link vmaReserve}. @linux mm/vma.c:vma_link */
@@ -154,7 +157,18 @@ export function vmaLink(vma: VmArea): void {
 export function vmaUnlink(vma: VmArea): void {
   const { mm } = vma;
   mm.vmas.remove(vma.start);
-  mm.mapCount--;
+  unlinked(mm, 1);
+}
+
+/** Takes two neighbours out of the tree. */
+export function vmaUnlinkPair(low: VmArea, high: VmArea): void {
+  const { mm } = low;
+  mm.vmas.removeRange(low.start, high.end);
+  unlinked(mm, 2);
+}
+
+function unlinked(mm: MmStruct, nrVmas: number): void {
+  mm.mapCount -= nrVmas;
   // One node more than needed stays, so that a mapping that comes and goes does not take one with it each time.
   if (mm.mapCount < (mm.mapleNodes.length - 2) * VMAS_PER_MAPLE_NODE) dropMapleNode(mm);
 }
@@ -173,14 +187,6 @@ export function vmaResize(vma: VmArea, start: VirtAddr, end: VirtAddr, pgoff: nu
   vma.end = end;
   vma.pgoff = pgoff;
   if (linked) vmaIntervalInsert(vma);
-}
-
-/** Makes sure of nodes for `nrVmas` mappings in an empty address space. @returns whether there is memory for them */
-export function reserveMapleNodes(mm: MmStruct, nrVmas: number): boolean {
-  while (mm.mapleNodes.length * VMAS_PER_MAPLE_NODE < nrVmas) {
-    if (!addMapleNode(mm)) return false;
-  }
-  return true;
 }
 
 /** Frees the tree's nodes, when the last mapping is gone. */
