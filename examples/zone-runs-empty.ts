@@ -17,7 +17,7 @@ const AT_MOST = 256 * MIB;
 export default function zoneRunsEmpty(os: Os): void {
   const area = os.mmap(0, AT_MOST, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
   const report = (taken: number): void => {
-    const zones = [...zonesFree(os)].map(([zone, pages]) => `${zone} ${((pages * PAGE_SIZE) / MIB).toFixed(1)}`);
+    const zones = [...zonesFree(os)].map(([zone, pages]) => `${zone} ${Math.round((pages * PAGE_SIZE) / MIB)}`);
     os.print(`${String(taken / MIB).padStart(4)} MiB taken, free MiB: ${zones.join(', ')}`);
   };
   const free = (): number => [...zonesFree(os).values()].reduce((sum, pages) => sum + pages * PAGE_SIZE, 0);
