@@ -31,6 +31,7 @@ import { doMmap } from './mmap.ts';
 import { doMprotect } from './mprotect.ts';
 import { doMremap } from './mremap.ts';
 import { vmMunmap } from './munmap.ts';
+import { inodePut } from './open-file.ts';
 import { FAULT_OK, FAULT_OOM, handlePageFault } from './page-fault.ts';
 import { KernelBuffer, fileWrite } from './filemap.ts';
 import { shmemFallocate } from './shmem.ts';
@@ -136,8 +137,15 @@ function step(vm: Vm, mms: MmStruct[], mm: MmStruct, addr: number, length: numbe
       if (inodes.length === 0) return 0;
       const inode = inodes[prng.below(inodes.length)];
       const at = prng.below(6) * PAGE_SIZE;
-      if (prng.below(2) === 0) return shmemFallocate(vm, inode, FALLOC_FL_KEEP_SIZE, at, 3 * PAGE_SIZE);
-      return Math.min(0, fileWrite(vm, inode, at, Math.min(5000, Math.max(0, inode.size - at)), new KernelBuffer(new Uint8Array(5000))));
+      // Whoever uses a file holds it.
+      inode.refcount++;
+      const length = Math.min(5000, Math.max(0, inode.size - at));
+      const result =
+        prng.below(2) === 0
+          ? shmemFallocate(vm, inode, FALLOC_FL_KEEP_SIZE, at, 3 * PAGE_SIZE)
+          : fileWrite(vm, inode, at, length, new KernelBuffer(new Uint8Array(length)));
+      inodePut(inode);
+      return Math.min(0, result);
     }
     default:
       for (let page = addr; page < addr + length; page += PAGE_SIZE) {
