@@ -12,7 +12,9 @@ export interface Work {
   run(): void;
 }
 
-const WARMUP_MS = 50;
+const WARMUP_MS = 400;
+/** Works whose calls are long are compiled by their number, not by their time. */
+const WARMUP_CALLS = 25;
 const ROUND_MS = 60;
 
 export function median(values: readonly number[]): number {
@@ -25,7 +27,7 @@ export function median(values: readonly number[]): number {
 export async function measure(works: readonly Work[], rounds: number): Promise<number[]> {
   const samples = works.map((): number[] => []);
   for (let round = 0; round < rounds; round++) {
-    const bench = new Bench({ time: ROUND_MS, iterations: 3, warmup: round === 0, warmupTime: WARMUP_MS, warmupIterations: 3 });
+    const bench = new Bench({ time: ROUND_MS, iterations: 3, warmup: round === 0, warmupTime: WARMUP_MS, warmupIterations: WARMUP_CALLS });
     works.forEach((work, i) => {
       bench.add(String(i), () => work.run(), work.before === undefined ? {} : { beforeEach: work.before });
     });
