@@ -41,7 +41,6 @@ const UNWRITTEN = XA_MARK_0;
 /** 2^32 − 1 blocks. @linux fs/ext4/super.c:ext4_max_size */
 const MAX_BYTES = (2 ** 32 - 1) * PAGE_SIZE;
 const SECTORS_PER_BLOCK = 8;
-const MAX_FOLIO_BYTES = PAGE_SIZE << MAX_FOLIO_ORDER;
 /** Pages of the largest read-ahead window: 8 MiB, as the virtual disk has it whose behaviour was recorded. */
 const RA_PAGES = 2048;
 
@@ -50,6 +49,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
   readonly swapBacked = false;
   readonly writeNotify = true;
   readonly maxBytes = MAX_BYTES;
+  readonly maxStep = PAGE_SIZE << MAX_FOLIO_ORDER;
   readonly dev = 'fe:00';
   readonly vm: Vm;
   readonly store: BlockStore;
@@ -58,6 +58,8 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
   readonly #freed: number[] = [];
   /** Blocks from here on were never used. Block 0 is the file system's own. */
   #nextBlock = 1;
+  /** Pages that got their block in the step of a write that is under way. */
+  readonly #newBlocks = new Set<number>();
 
   constructor(vm: Vm, store: BlockStore) {
     this.vm = vm;
@@ -148,37 +150,58 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     const { inode, pages } = mapping;
     const first = Math.floor(pos / PAGE_SIZE);
     if (!pages.has(first)) {
-      const run = Math.min(length, MAX_FOLIO_BYTES - (pos % MAX_FOLIO_BYTES));
-      const order = run < 2 * PAGE_SIZE ? 0 : Math.floor(Math.log2(run / PAGE_SIZE));
+      const order = length < 2 * PAGE_SIZE ? 0 : Math.floor(Math.log2(length / PAGE_SIZE));
       const error = addFolioUpTo(vm, mapping, first, order);
       if (error !== 0) return error;
     }
     const order = folioOrder(vm, pages.get(first));
     const allowed = Math.min(length, (folioStart(first, order) + (1 << order)) * PAGE_SIZE - pos);
     const last = Math.floor((pos + allowed - 1) / PAGE_SIZE);
+    this.#newBlocks.clear();
     let error = 0;
-    for (let pgoff = first; pgoff <= last && error === 0; pgoff++) error = this.#reserve(inode, pgoff);
+    for (let pgoff = first; pgoff <= last && error === 0; pgoff++) {
+      if (!inode.blockMap!.has(pgoff)) this.#newBlocks.add(pgoff);
+      error = this.#reserve(inode, pgoff);
+    }
     // What the call does not overwrite of its first and last page has to be there.
     if (error === 0 && (pos % PAGE_SIZE !== 0 || allowed < PAGE_SIZE)) error = this.#makeUptodate(mapping, first);
     if (error === 0 && (pos + allowed) % PAGE_SIZE !== 0) error = this.#makeUptodate(mapping, last);
     if (error === 0) return allowed;
-    this.writeEnd(mapping, pos, allowed, 0);
+    this.#dropBeyondEnd(mapping, first, last);
     return error;
   }
 
-  /** @linux fs/ext4/inode.c:ext4_da_write_end */
-  writeEnd(mapping: AddressSpace, pos: number, length: number, copied: number): void {
+  /**
+   * A page whose block is new is zero where nothing was stored to it, and dirty even so.
+   *
+   * @linux fs/ext4/inode.c:ext4_da_write_end, ext4_da_do_write_end
+   */
+  writeEnd(mapping: AddressSpace, pos: number, length: number, copied: number): number {
     const { vm } = this;
+    const { flags } = vm.frames;
     const { inode, pages } = mapping;
-    if (copied < length) this.#dropUnwritten(mapping, pos, length, copied);
-    if (copied === 0) return;
-    const oldSize = inode.size;
     const first = Math.floor(pos / PAGE_SIZE);
-    const last = Math.floor((pos + copied - 1) / PAGE_SIZE);
-    for (let pgoff = first; pgoff <= last; pgoff++) vm.frames.flags[pages.get(pgoff)] |= PG_UPTODATE;
-    if (pos + copied > oldSize) inode.size = pos + copied;
+    const last = Math.floor((pos + length - 1) / PAGE_SIZE);
+    let taken = copied;
+    if (copied < length) {
+      for (let pgoff = first; pgoff <= last; pgoff++) {
+        if ((flags[pages.get(pgoff)] & PG_UPTODATE) === 0) taken = 0;
+      }
+    }
+    for (let pgoff = first; pgoff <= last; pgoff++) {
+      const pfn = pages.get(pgoff);
+      if (taken === length) {
+        flags[pfn] |= PG_UPTODATE;
+      } else if ((flags[pfn] & PG_UPTODATE) === 0 && this.#newBlocks.has(pgoff)) {
+        vm.ram.zeroFrame(pfn);
+        flags[pfn] |= PG_UPTODATE;
+      }
+    }
+    if (taken > 0 || this.#newBlocks.size > 0) setPageDirty(vm, pages.get(first));
+    const oldSize = inode.size;
+    if (pos + taken > oldSize) inode.size = pos + taken;
     if (pos > oldSize) this.#clearTail(mapping, oldSize, pos);
-    setPageDirty(vm, pages.get(first));
+    return taken;
   }
 
   /** @linux fs/ext4/inode.c:ext4_setattr */
@@ -347,28 +370,19 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     }
   }
 
-  /** After a write that got no further than `copied` bytes: pages made for the rest go again. */
-  #dropUnwritten(mapping: AddressSpace, pos: number, length: number, copied: number): void {
+  /** After a write for which there was no room: what was made for it behind the end of the file goes again. @linux fs/ext4/truncate.h:ext4_truncate_failed_write */
+  #dropBeyondEnd(mapping: AddressSpace, first: number, last: number): void {
     const { vm } = this;
     const { inode, pages } = mapping;
-    const { flags } = vm.frames;
-    const firstPgoff = Math.floor(pos / PAGE_SIZE);
-    const keep = copied === 0 ? firstPgoff : Math.floor((pos + copied - 1) / PAGE_SIZE) + 1;
-    const last = Math.floor((pos + length - 1) / PAGE_SIZE);
-    const lastCopied = keep - 1;
-    if (copied > 0 && (flags[pages.get(lastCopied)] & PG_UPTODATE) === 0) {
-      // The rest of the last page that was reached had nothing in it.
-      const host = vm.ram.frameWord(pages.get(lastCopied)) * 4;
-      vm.ram.u8.fill(0, host + ((pos + copied - 1) % PAGE_SIZE) + 1, host + PAGE_SIZE);
-    }
-    for (let pgoff = keep; pgoff <= last; pgoff++) {
+    for (let pgoff = first; pgoff <= last; pgoff++) {
+      if (pgoff * PAGE_SIZE < inode.size) continue;
       const pfn = pages.get(pgoff);
-      if (pfn >= 0 && (flags[pfn] & PG_UPTODATE) === 0) {
+      if (pfn >= 0 && (vm.frames.flags[pfn] & PG_UPTODATE) === 0) {
         const order = folioOrder(vm, pfn);
         if (order > 0) dissolveFolio(vm, mapping, folioStart(pgoff, order), order);
         removeFromPageCache(vm, mapping, pgoff);
       }
-      if (pgoff * PAGE_SIZE >= inode.size && !pages.has(pgoff)) this.#freeBlocks(inode, pgoff, pgoff + 1);
+      if (!pages.has(pgoff)) this.#freeBlocks(inode, pgoff, pgoff + 1);
     }
   }
 

@@ -36,6 +36,8 @@ export interface AddressSpaceOps {
   readonly writeNotify: boolean;
   /** Bytes that a file can have at most. */
   readonly maxBytes: number;
+  /** Bytes that one step of a write takes at most: a power of 2. @linux include/linux/pagemap.h:mapping_max_folio_size */
+  readonly maxStep: number;
   /** Device number, as `/proc/PID/maps` shows it. */
   readonly dev: string;
   /**
@@ -69,11 +71,13 @@ export interface AddressSpaceOps {
    */
   writeBegin(mapping: AddressSpace, pos: number, length: number): number;
   /**
-   * Ends a step: of the `length` bytes that {@link writeBegin} allowed, `copied` were stored. The file grows to their end.
+   * Ends a step: of the `length` bytes that {@link writeBegin} allowed, `copied` were stored. The file grows to their end,
+   * and to `pos` where there are none.
    *
+   * @returns how many count: `copied`, or 0 where so few are of no use
    * @linux include/linux/fs.h:address_space_operations.write_end
    */
-  writeEnd(mapping: AddressSpace, pos: number, length: number, copied: number): void;
+  writeEnd(mapping: AddressSpace, pos: number, length: number, copied: number): number;
   /** Sets the length of a file, in bytes. @returns 0, or −errno: −EPERM for a seal, −EFBIG, −ENOMEM @linux fs/attr.c:notify_change */
   truncate(inode: Inode, newSize: number): number;
   /** `fallocate`, with arguments that make sense for some file system. @returns 0, or −errno: −EOPNOTSUPP, −EPERM, −ENOSPC, … */

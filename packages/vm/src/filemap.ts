@@ -5,10 +5,13 @@
  */
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
+import { PTE_ACCESSED, PTE_PRESENT } from '@pagelab/hw';
 import { FILE_HOLE } from './file.ts';
 import type { AddressSpace, Inode, VmFile } from './file.ts';
 import type { MmStruct } from './mm-struct.ts';
-import { copyFromUserPartial, copyToUserPartial } from './uaccess.ts';
+import { findPte } from './pgtable.ts';
+import { pfnOf } from './pte.ts';
+import { copyToUserPartial, userByte } from './uaccess.ts';
 import type { Vm } from './vm.ts';
 
 /** What is read goes there. */
@@ -19,8 +22,12 @@ export interface ByteSink {
 
 /** What is written comes from there. */
 export interface ByteSource {
-  /** Fills `bytes` with what follows. @returns how many it could fill */
+  /** Fills `bytes` with what follows, as far as it is at hand. @returns how many it could fill */
   take(bytes: Uint8Array): number;
+  /** Gives the last `length` bytes back: they were not used. */
+  revert(length: number): void;
+  /** Makes sure that what follows is at hand, up to `length` bytes. @returns whether the first byte of it can be had */
+  faultIn(length: number): boolean;
 }
 
 /** A program's memory, from an address on. @linux include/linux/uio.h:iov_iter */
@@ -39,10 +46,38 @@ export class UserBuffer implements ByteSink, ByteSource {
     return done;
   }
 
+  /** Takes what is there without a page fault. @linux lib/iov_iter.c:copy_folio_from_iter_atomic */
   take(bytes: Uint8Array): number {
-    const done = copyFromUserPartial(this.#mm, this.#addr, bytes);
+    const { ram, taskSize } = { ram: this.#mm.vm.ram, taskSize: this.#mm.taskSize };
+    let done = 0;
+    while (done < bytes.length && this.#addr + done < taskSize) {
+      const addr = this.#addr + done;
+      const entry = findPte(this.#mm, addr);
+      const lo = entry < 0 ? 0 : ram.i32[entry];
+      if ((lo & PTE_PRESENT) === 0) break;
+      const inPage = addr % PAGE_SIZE;
+      const run = Math.min(PAGE_SIZE - inPage, bytes.length - done);
+      const host = ram.frameWord(pfnOf(lo, ram.i32[entry + 1])) * 4 + inPage;
+      bytes.set(ram.u8.subarray(host, host + run), done);
+      ram.i32[entry] = lo | PTE_ACCESSED;
+      done += run;
+    }
     this.#addr += done;
     return done;
+  }
+
+  revert(length: number): void {
+    this.#addr -= length;
+  }
+
+  /** @linux lib/iov_iter.c:fault_in_iov_iter_readable */
+  faultIn(length: number): boolean {
+    const end = this.#addr + length;
+    if (userByte(this.#mm, this.#addr, 0) < 0) return false;
+    for (let page = this.#addr - (this.#addr % PAGE_SIZE) + PAGE_SIZE; page < end; page += PAGE_SIZE) {
+      if (userByte(this.#mm, page, 0) < 0) break;
+    }
+    return true;
   }
 }
 
@@ -65,6 +100,14 @@ export class KernelBuffer implements ByteSink, ByteSource {
     bytes.set(this.bytes.subarray(this.#at, this.#at + bytes.length));
     this.#at += bytes.length;
     return bytes.length;
+  }
+
+  revert(length: number): void {
+    this.#at -= length;
+  }
+
+  faultIn(): boolean {
+    return true;
   }
 }
 
@@ -125,23 +168,44 @@ export function fileWrite(vm: Vm, inode: Inode, pos: number, length: number, fro
   if (length === 0) return 0;
   if (pos >= ops.maxBytes) return -Errno.EFBIG;
   const wanted = Math.min(length, ops.maxBytes - pos);
+  let chunk = ops.maxStep;
   let done = 0;
+  let error = 0;
   while (done < wanted) {
-    const step = ops.writeBegin(mapping, pos + done, wanted - done);
-    if (step < 0) return done > 0 ? done : step;
-    const copied = storeToCache(vm, mapping, pos + done, step, from);
-    ops.writeEnd(mapping, pos + done, step, copied);
-    done += copied;
-    if (copied < step) return done > 0 ? done : -Errno.EFAULT;
+    let bytes = wanted - done;
+    for (;;) {
+      const at = pos + done;
+      const step = ops.writeBegin(mapping, at, Math.min(chunk - (at % chunk), bytes));
+      if (step < 0) {
+        error = step;
+        break;
+      }
+      // With pages of the file held, nothing may be faulted in that could be a page of the file.
+      const copied = storeToCache(vm, mapping, at, step, from);
+      const taken = ops.writeEnd(mapping, at, step, copied);
+      if (taken < copied) from.revert(copied - taken);
+      if (taken > 0) {
+        done += taken;
+        break;
+      }
+      if (chunk > PAGE_SIZE) chunk /= 2;
+      if (copied > 0) {
+        bytes = copied;
+        continue;
+      }
+      if (!from.faultIn(step)) error = -Errno.EFAULT;
+      break;
+    }
+    if (error !== 0) break;
   }
   inode.mtime = vm.clock.now;
   inode.ctime = inode.mtime;
-  return done;
+  return done > 0 ? done : error;
 }
 
 /** Copies `length` bytes into pages that are cached, page by page; returns how many could be had. */
 function storeToCache(vm: Vm, mapping: AddressSpace, pos: number, length: number, from: ByteSource): number {
-  const { ram, pages } = vm;
+  const { ram } = vm;
   let done = 0;
   while (done < length) {
     const at = pos + done;
@@ -149,10 +213,7 @@ function storeToCache(vm: Vm, mapping: AddressSpace, pos: number, length: number
     const run = Math.min(PAGE_SIZE - inPage, length - done);
     const pfn = mapping.pages.get((at - inPage) / PAGE_SIZE);
     const host = ram.frameWord(pfn) * 4 + inPage;
-    // The copy may fault, and what serves the fault may want memory: the page must stay.
-    pages.getPage(pfn);
     const copied = from.take(ram.u8.subarray(host, host + run));
-    pages.freePage(pfn);
     done += copied;
     if (copied < run) break;
   }

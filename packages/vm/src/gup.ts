@@ -11,7 +11,7 @@ import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
 import { isCowMapping } from './copy-page-range.ts';
-import { FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_OOM, handleMmFault } from './page-fault.ts';
+import { FAULT_FLAG_RESTARTED, FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_OOM, handleMmFault } from './page-fault.ts';
 import { setPageDirty } from './page-cache.ts';
 import { findPte } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
@@ -34,6 +34,8 @@ export const FOLL_WRITE = 0x1;
  * Rights that the mapping has not now, but may have, do: a private page is copied, not written where it is read-only.
  */
 export const FOLL_FORCE = 0x8;
+/** A fault that had to wait is made anew, and counted as one that did not. @linux mm/internal.h:FOLL_UNLOCKABLE */
+const FOLL_UNLOCKABLE = 0x4_0000;
 
 /**
  * Brings in every page of [start, end), as `mlock` and MAP_POPULATE want them: private writable mappings get pages of
@@ -66,7 +68,7 @@ export function populateVmaRange(vma: VmArea, start: VirtAddr, end: VirtAddr): n
   if ((flags & VM_LOCKONFAULT) !== 0) return 0;
   let follow = (flags & (VM_WRITE | VM_SHARED)) === VM_WRITE ? FOLL_WRITE : 0;
   if ((flags & VM_ACCESS_FLAGS) !== 0) follow |= FOLL_FORCE;
-  return faultInRange(vma, start, end, follow);
+  return faultInRange(vma, start, end, follow | FOLL_UNLOCKABLE);
 }
 
 /**
@@ -128,6 +130,7 @@ function followOrFault(vma: VmArea, addr: VirtAddr, follow: number): Pfn {
   const { mm } = vma;
   const { i32 } = mm.vm.ram;
   const write = (follow & FOLL_WRITE) !== 0;
+  const faultFlags = (write ? FAULT_FLAG_WRITE : 0) | ((follow & FOLL_UNLOCKABLE) !== 0 ? FAULT_FLAG_RESTARTED : 0);
   for (;;) {
     const entry = findPte(mm, addr);
     if (entry >= 0) {
@@ -140,7 +143,7 @@ function followOrFault(vma: VmArea, addr: VirtAddr, follow: number): Pfn {
         return pfn;
       }
     }
-    const fault = handleMmFault(vma, addr, write ? FAULT_FLAG_WRITE : 0);
+    const fault = handleMmFault(vma, addr, faultFlags);
     if ((fault & VM_FAULT_ERROR) !== 0) return (fault & VM_FAULT_OOM) !== 0 ? -Errno.ENOMEM : -Errno.EFAULT;
   }
 }

@@ -35,6 +35,7 @@ import {
   __GFP_ZERO,
 } from '@pagelab/mm-core';
 import { anonVmaPrepare } from './anon-vma.ts';
+import type { AddressSpace } from './file.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { allocPmd, allocPteBelow, tableBelow } from './pgtable.ts';
@@ -43,6 +44,7 @@ import { PTE_MAPS, PTE_SPECIAL, pageProtHi, pageProtLo, pfnOf, vmaProtLo } from 
 import { addFileRmap, addNewAnonRmap, linearPageIndex, mmCounter, removeRmap } from './rmap.ts';
 import { expandStack } from './stack.ts';
 import { VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_MAYSHARE, VM_SHARED, VM_WRITE } from './vma.ts';
+import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
 
 /** The access can be tried again. */
@@ -61,6 +63,8 @@ export const FAULT_FLAG_WRITE = 0x1;
 export const FAULT_FLAG_USER = 0x40;
 export const FAULT_FLAG_REMOTE = 0x80;
 export const FAULT_FLAG_INSTRUCTION = 0x100;
+/** The caller starts over by itself after a wait: its second fault, which does not wait, is the one that counts. */
+export const FAULT_FLAG_RESTARTED = 0x1000;
 
 /** What {@link handleMmFault} answers, combined. @linux include/linux/mm_types.h:vm_fault_reason */
 export const VM_FAULT_OOM = 0x1;
@@ -133,7 +137,7 @@ export function handleMmFault(vma: VmArea, address: VirtAddr, flags: number): nu
   const { vm } = mm;
   vm.faultWaited = false;
   let fault = servePage(vma, address, flags);
-  if (vm.faultWaited) fault |= VM_FAULT_MAJOR;
+  if (vm.faultWaited && (flags & FAULT_FLAG_RESTARTED) === 0) fault |= VM_FAULT_MAJOR;
   // The event counts failed faults, too; the address space's own counts do not.
   vm.pages.events[VM_EVENT.PGFAULT]++;
   vm.lastFaultMajor = (fault & VM_FAULT_MAJOR) !== 0;
@@ -338,6 +342,8 @@ function faultAround(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
     const pfn = mapping.pages.get(at);
     if ((flags[pfn] & (PG_UPTODATE | PG_LOCKED | PG_READAHEAD)) !== PG_UPTODATE) continue;
     if (table < 0) {
+      // Linux 6.18 gives up where it has no page table yet and the first folio that it finds is the file's last.
+      if (vm.ram.i32[pmdEntry] === 0 && isLastFolio(vm, mapping, at, pfn)) return 0;
       const entry = allocPteBelow(mm, pmdEntry, address);
       if (entry < 0) return VM_FAULT_OOM;
       table = entry - pteOffset * 2;
@@ -350,6 +356,12 @@ function faultAround(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
     if (at === pgoff) served = VM_FAULT_NOPAGE;
   }
   return served;
+}
+
+/** Whether a page's folio is the last one of a file on a device. */
+function isLastFolio(vm: Vm, { inode, ops }: AddressSpace, pgoff: number, pfn: Pfn): boolean {
+  const size = 1 << folioOrder(vm, pfn);
+  return !ops.swapBacked && Math.ceil(inode.size / PAGE_SIZE) - 1 < pgoff - (pgoff % size) + size;
 }
 
 /**

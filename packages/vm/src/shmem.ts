@@ -47,6 +47,7 @@ export class ShmemOps implements AddressSpaceOps {
   readonly swapBacked = true;
   readonly writeNotify = false;
   readonly maxBytes = SHMEM_MAX_BYTES;
+  readonly maxStep = PAGE_SIZE;
   readonly dev = '00:01';
   readonly #vm: Vm;
 
@@ -87,10 +88,11 @@ export class ShmemOps implements AddressSpaceOps {
   }
 
   /** @linux mm/shmem.c:shmem_write_end */
-  writeEnd(mapping: AddressSpace, pos: number, _length: number, copied: number): void {
+  writeEnd(mapping: AddressSpace, pos: number, _length: number, copied: number): number {
     const { inode } = mapping;
     if (pos + copied > inode.size) inode.size = pos + copied;
     this.#vm.frames.flags[mapping.pages.get(Math.floor(pos / PAGE_SIZE))] |= PG_DIRTY;
+    return copied;
   }
 
   truncate(inode: Inode, newSize: number): number {
