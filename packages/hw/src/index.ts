@@ -67,6 +67,24 @@ export type { UserMemoryPort } from './user-memory.ts';
 export type { UserMemoryHandlers } from './user-access.ts';
 export { structLayout } from './struct-view.ts';
 export type { StructLayout } from './struct-view.ts';
+export { DmaEngine, DMA_OK, DMA_ERROR_MASK, DMA_ERROR_BUS } from './dma.ts';
+export type { DmaMaskBits, DmaSegment, DmaStats } from './dma.ts';
+export { BlockDevice, REQ_OP_READ, REQ_OP_WRITE, REQ_OP_FLUSH, REQ_OP_DISCARD } from './block-device.ts';
+export type { BlockDeviceOptions, DiskOpStats } from './block-device.ts';
+export type { DiskFault } from './fault-injector.ts';
+export { SECTOR_SIZE, MemoryBacking, FileBacking } from './disk-backing.ts';
+export type { DiskBacking, HostFile } from './disk-backing.ts';
+export {
+  DISK_HDD,
+  DISK_LAPTOP_HDD,
+  DISK_SSD,
+  DISK_NVME,
+  DISK_RAM,
+  DISK_MODELS,
+  diskModel,
+  positioningNs,
+} from './disk-model.ts';
+export type { DiskModel } from './disk-model.ts';
 export { VirtualClock } from './clock.ts';
 export { DEFAULT_COSTS } from './cost-model.ts';
 export type { CostModel } from './cost-model.ts';
