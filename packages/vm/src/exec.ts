@@ -81,7 +81,26 @@ const VDSO_PAGES = 2;
 export interface LayoutOptions {
   /** Mappings are placed upwards from a third of the range, as before Linux 2.6. */
   readonly legacy?: boolean;
+  /** Draws whole numbers: stack, mapping area and, where asked for, heap are displaced by them. */
+  readonly random?: LayoutRandom;
 }
+
+/** Where the chance in a layout comes from. */
+export interface LayoutRandom {
+  /** A whole number from 0 to `bound - 1`; `bound` is a power of 2 up to 2^28. */
+  below(bound: number): number;
+  /** Whether the heap is displaced as well. */
+  readonly heap: boolean;
+}
+
+/** Pages that the stack's top may lie lower: 16 GiB. @linux arch/x86/include/asm/elf.h:__STACK_RND_MASK */
+const STACK_RANDOM_PAGES = 2 ** 22;
+/** Bytes that the stack pointer may lie lower than that. @linux arch/x86/kernel/process.c:arch_align_stack */
+const STACK_ALIGN_BYTES = 8192;
+/** Pages that the mapping area may be displaced by: 1 TiB. @linux arch/x86/Kconfig:ARCH_MMAP_RND_BITS */
+const MMAP_RANDOM_PAGES = 2 ** 28;
+/** Pages that the heap may begin behind the program: 1 GiB. @linux arch/x86/kernel/process.c:arch_randomize_brk */
+const HEAP_RANDOM_PAGES = 2 ** 18;
 
 /**
  * Lays out a program in an empty address space.
@@ -90,18 +109,29 @@ export interface LayoutOptions {
  * @linux fs/binfmt_elf.c:load_elf_binary
  */
 export function execLayout(mm: MmStruct, image: ProgramImage = DEFAULT_PROGRAM, options: LayoutOptions = {}): number {
+  const { random } = options;
+  const displaced = (random?.below(MMAP_RANDOM_PAGES) ?? 0) * PAGE_SIZE;
+  const stackRoom = random === undefined ? 0 : (STACK_RANDOM_PAGES - 1) * PAGE_SIZE;
   mm.legacyLayout = options.legacy ?? false;
-  mm.mmapLegacyBase = mmapLegacyBase(mm, 0);
-  mm.mmapBase = mm.legacyLayout ? mm.mmapLegacyBase : mmapBase(mm, 0);
-  return setupStack(mm) || loadSegments(mm, image) || mapKernelPages(mm);
+  mm.mmapLegacyBase = mmapLegacyBase(mm, displaced);
+  mm.mmapBase = mm.legacyLayout ? mm.mmapLegacyBase : mmapBase(mm, displaced, stackRoom);
+  const err = setupStack(mm, random) || loadSegments(mm, image) || mapKernelPages(mm);
+  if (err === 0 && random?.heap === true) randomizeHeap(mm, random);
+  return err;
+}
+
+/** Leaves a page, and some more, between the program and its heap. @linux arch/x86/kernel/process.c:arch_randomize_brk */
+function randomizeHeap(mm: MmStruct, random: LayoutRandom): void {
+  mm.startBrk += (1 + random.below(HEAP_RANDOM_PAGES)) * PAGE_SIZE;
+  mm.brk = mm.startBrk;
 }
 
 /** @linux fs/exec.c:setup_arg_pages */
-function setupStack(mm: MmStruct): number {
-  const end = mm.taskSize;
+function setupStack(mm: MmStruct, random: LayoutRandom | undefined): number {
+  const end = mm.taskSize - (random?.below(STACK_RANDOM_PAGES) ?? 0) * PAGE_SIZE;
   const start = end - STACK_PAGES * PAGE_SIZE;
   const flags = VM_DATA_DEFAULT_FLAGS | VM_GROWSDOWN | VM_ACCOUNT;
-  mm.startStack = end - STACK_ARGUMENT_BYTES;
+  mm.startStack = end - STACK_ARGUMENT_BYTES - Math.ceil((random?.below(STACK_ALIGN_BYTES) ?? 0) / 16) * 16;
   if (vmEnoughMemory(mm.vm, mm, STACK_PAGES) !== 0) return -Errno.ENOMEM;
   const err = mapSpecial(mm, start, STACK_PAGES, flags, '');
   if (err !== 0) vmUnacctMemory(mm.vm, STACK_PAGES);

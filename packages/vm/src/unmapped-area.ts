@@ -40,12 +40,14 @@ export function roundHintToMin(mm: MmStruct, hint: VirtAddr): VirtAddr {
  * Where the mapping area ends, in the layout that goes downwards: below the stack with all it may grow to, and at least
  * 128 MiB below the top.
  *
+ * @param randomBytes how much lower it is
+ * @param stackRandomBytes how much lower the stack itself may begin
  * @linux arch/x86/mm/mmap.c:mmap_base
  */
-export function mmapBase(mm: MmStruct, randomBytes: number): VirtAddr {
+export function mmapBase(mm: MmStruct, randomBytes: number, stackRandomBytes = 0): VirtAddr {
   const { taskSize } = mm;
   const stack = mm.limits.rlimit(RLIMIT_STACK);
-  const pad = mm.vm.sysctl.stackGuardGap * PAGE_SIZE;
+  const pad = mm.vm.sysctl.stackGuardGap * PAGE_SIZE + stackRandomBytes;
   const wanted = stack < 0 ? Infinity : stack + pad;
   const gap = Math.min(Math.max(wanted, MIN_STACK_HOLE), Math.floor(taskSize / 6) * 5);
   return pageAlign(taskSize - gap - randomBytes);

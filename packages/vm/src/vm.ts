@@ -34,9 +34,13 @@ export interface VmSysctl {
   userReserveKbytes: number;
   /** Pages kept free between a stack and what is below it. */
   stackGuardGap: number;
+  /** `kernel.randomize_va_space`: 0 programs lie at fixed places; 1 stack and mapping area do not; 2 nor does the heap. */
+  randomizeVaSpace: number;
+  /** 1: new programs have the legacy layout, whatever their personality. */
+  legacyVaLayout: number;
 }
 
-/** Linux's values. */
+/** Linux's values, but for a layout that repeats. */
 export const DEFAULT_VM_SYSCTL: Readonly<VmSysctl> = {
   overcommitMemory: 0,
   overcommitRatio: 50,
@@ -46,6 +50,8 @@ export const DEFAULT_VM_SYSCTL: Readonly<VmSysctl> = {
   adminReserveKbytes: 8192,
   userReserveKbytes: 131_072,
   stackGuardGap: 256,
+  randomizeVaSpace: 0,
+  legacyVaLayout: 0,
 };
 
 /** 16 GiB. */
