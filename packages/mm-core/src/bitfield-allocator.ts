@@ -136,6 +136,8 @@ export abstract class BitfieldAllocator implements PageAllocator {
   protected abstract hasOrdinary(order: number): boolean;
   /** Visits the free blocks outside of {@link untouched}, the largest that there are. */
   protected abstract forEachOrdinary(visit: (pfn: Pfn, order: number) => void): void;
+  /** Counts what that visits, in row `order * MIGRATE_TYPES + type`. */
+  protected abstract countOrdinary(counts: Int32Array): void;
   /** Gives the pageblock at `start` away. */
   protected abstract detach(start: Pfn): BlockFrames;
   /** Takes it back. */
@@ -199,7 +201,8 @@ export abstract class BitfieldAllocator implements PageAllocator {
   private count(): void {
     const { counts } = this;
     counts.fill(0);
-    this.forEachFree((_, order, type) => counts[order * MIGRATE_TYPES + type]++);
+    this.countOrdinary(counts);
+    this.apart.forEachFree((_, order, type) => counts[order * MIGRATE_TYPES + type]++);
     for (const { start, end } of this.untouched()) counts[MAX_PAGE_ORDER * MIGRATE_TYPES + MIGRATE_MOVABLE] += (end - start) >>> MAX_PAGE_ORDER;
     this.counted = true;
   }

@@ -17,9 +17,9 @@ import { bugOn, lowestBit32, popcount32 } from '@pagelab/lib';
 import type { Pfn } from '@pagelab/hw';
 import { BitfieldAllocator } from './bitfield-allocator.ts';
 import { FirstSet } from './first-fit-index.ts';
-import { WORD_ORDER, forEachRun, largestRun, runMask, runsInWord, setFree } from './free-bits.ts';
+import { WORD_ORDER, countRuns, fillWords, forEachRun, largestRun, runMask, runsInWord, setFree } from './free-bits.ts';
 import { LazyColumns } from './lazy-column.ts';
-import { MIGRATE_MOVABLE } from './migratetype.ts';
+import { MIGRATE_MOVABLE, MIGRATE_TYPES } from './migratetype.ts';
 import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER } from './page.ts';
 import type { FrameRange, PageAllocatorContext, PageAllocatorFactory } from './page-allocator.ts';
 import { PristineRanges } from './pristine.ts';
@@ -114,7 +114,7 @@ class FirstFitAllocator extends BitfieldAllocator {
     const words = order - WORD_ORDER;
     const bit = lowestBit32(runsInWord(rows[chunk * NR_ROWS + WORD_ORDER], words));
     const word = chunk * CHUNK_WORDS + bit;
-    bits.fill(0, word, word + (1 << words));
+    fillWords(bits, 0, word, word + (1 << words));
     this.wordsTaken(chunk, runMask(words, bit));
     return this.basePfn + word * 32;
   }
@@ -134,7 +134,7 @@ class FirstFitAllocator extends BitfieldAllocator {
     }
     const end = word + (1 << (order - WORD_ORDER));
     for (let w = word; w < end; w++) if (bits[w] !== 0) doubleFree(pfn);
-    bits.fill(-1, word, end);
+    fillWords(bits, -1, word, end);
     this.wordsFreed(frame >>> CHUNK_ORDER, runMask(order - WORD_ORDER, word & (CHUNK_WORDS - 1)));
   }
 
@@ -145,6 +145,12 @@ class FirstFitAllocator extends BitfieldAllocator {
   protected forEachOrdinary(visit: (pfn: Pfn, order: number) => void): void {
     for (let chunk = this.index[0].next(0); chunk >= 0; chunk = this.index[0].next(chunk + 1)) {
       forEachRun(this.bits, chunk * CHUNK_WORDS, CHUNK_WORDS, this.basePfn + chunk * CHUNK_FRAMES, visit);
+    }
+  }
+
+  protected countOrdinary(counts: Int32Array): void {
+    for (let chunk = this.index[0].next(0); chunk >= 0; chunk = this.index[0].next(chunk + 1)) {
+      countRuns(this.bits, chunk * CHUNK_WORDS, CHUNK_WORDS, counts, MIGRATE_MOVABLE, MIGRATE_TYPES);
     }
   }
 

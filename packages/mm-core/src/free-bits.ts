@@ -5,7 +5,7 @@
  *
  * A *run* of order n is 2^n free frames that begin at a multiple of 2^n.
  */
-import { lowestBit32 } from '@pagelab/lib';
+import { lowestBit32, popcount32 } from '@pagelab/lib';
 
 /** log2 of the frames in a word. */
 export const WORD_ORDER = 5;
@@ -90,6 +90,39 @@ function forEachRunInWord(word: number, pfn: number, visit: (pfn: number, order:
       left &= ~runMask(order, bit);
     }
   }
+}
+
+/**
+ * Counts the blocks that {@link forEachRun} visits: each run holds two of the order below, and what is left over of those are
+ * blocks.
+ *
+ * @param from first word
+ * @param nrWords a power of two up to 32; `from` is a multiple of it
+ * @param counts where to add, `stride` apart for each order, from `at` on
+ */
+export function countRuns(words: Int32Array, from: number, nrWords: number, counts: Int32Array, at: number, stride: number): void {
+  let full = 0;
+  for (let i = 0; i < nrWords; i++) {
+    const word = words[from + i];
+    if (word === -1) full |= 1 << i;
+    else if (word !== 0) countInWord(word, WORD_ORDER - 1, counts, at, stride);
+  }
+  if (full !== 0) countInWord(full, lowestBit32(nrWords), counts, at + WORD_ORDER * stride, stride);
+}
+
+/** Counts the runs of a word that are not part of a larger one, up to order `most`. */
+function countInWord(word: number, most: number, counts: Int32Array, at: number, stride: number): void {
+  let blocks = popcount32(word);
+  for (let order = 0; order <= most && blocks > 0; order++) {
+    const larger = order === most ? 0 : popcount32(runsInWord(word, order + 1));
+    counts[at + order * stride] += blocks - 2 * larger;
+    blocks = larger;
+  }
+}
+
+/** Sets some words: with a few of them a loop takes a third of the time of `fill`. */
+export function fillWords(words: Int32Array, value: number, from: number, end: number): void {
+  for (let word = from; word < end; word++) words[word] = value;
 }
 
 /** Sets the bits of `[from, to)`: those frames are free now. The bits between two words are filled a word at a time. */

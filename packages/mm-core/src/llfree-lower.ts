@@ -17,9 +17,10 @@
  *     bits set === free, unless huge; free === 0 where huge or apart
  */
 import { bugOn, lowestBit32, popcount32 } from '@pagelab/lib';
-import { WORD_ORDER, forEachRun, runMask, runsInWord, setFree } from './free-bits.ts';
+import { WORD_ORDER, countRuns, fillWords, forEachRun, runMask, runsInWord, setFree } from './free-bits.ts';
 import { LazyColumns } from './lazy-column.ts';
-import { PAGEBLOCK_ORDER } from './page.ts';
+import { MIGRATE_TYPES } from './migratetype.ts';
+import { MAX_PAGE_ORDER, PAGEBLOCK_ORDER } from './page.ts';
 
 /** log2 of the frames in an area: areas are pageblocks. */
 export const AREA_ORDER = PAGEBLOCK_ORDER;
@@ -30,7 +31,7 @@ export const AREA_WORDS = AREA_FRAMES >>> WORD_ORDER;
 /** Areas of a tree: 16 MiB, so that the DMA zone is one and a small machine has several. */
 export const TREE_AREAS = 8;
 /** log2 of the frames in a tree. */
-export const TREE_ORDER = 12;
+export const TREE_ORDER = AREA_ORDER + 3;
 /** Frames of a tree. */
 export const TREE_FRAMES = 1 << TREE_ORDER;
 
@@ -63,6 +64,8 @@ export class LlfreeLower {
    * Of each area the largest order that may be free in it: searches that failed are not repeated until a frame comes back.
    */
   private readonly bound: Uint8Array;
+  /** The same of each tree. */
+  private readonly treeBound: Uint8Array;
 
   /** Makes the columns, all of which say that nothing is there. */
   constructor(nrTrees: number) {
@@ -72,6 +75,7 @@ export class LlfreeLower {
     this.bits = columns?.int32(this.nrAreas * AREA_WORDS) ?? new Int32Array(this.nrAreas * AREA_WORDS);
     this.entries = columns?.int32(this.nrAreas) ?? new Int32Array(this.nrAreas);
     this.bound = new Uint8Array(this.nrAreas);
+    this.treeBound = new Uint8Array(nrTrees);
     this.wholeAreas = new Uint8Array(nrTrees);
   }
 
@@ -83,6 +87,7 @@ export class LlfreeLower {
     this.bits.fill(-1, area * AREA_WORDS, (area + TREE_AREAS) * AREA_WORDS);
     this.entries.fill(WHOLE, area, area + TREE_AREAS);
     this.bound.fill(AREA_ORDER, area, area + TREE_AREAS);
+    this.treeBound[tree] = MAX_PAGE_ORDER;
     this.wholeAreas[tree] = TREE_AREAS;
     this.nrWholeAreas += TREE_AREAS;
   }
@@ -95,7 +100,7 @@ export class LlfreeLower {
     setFree(this.bits, from, to);
     const pages = to - from;
     this.entries[area] = entry + pages + (pages << SIZE_SHIFT);
-    this.bound[area] = AREA_ORDER;
+    this.unbind(area);
     if (this.entries[area] === WHOLE) this.countWhole(area, 1);
   }
 
@@ -122,37 +127,35 @@ export class LlfreeLower {
   /** Whether a block of `order` is free in a tree. */
   hasFree(tree: number, order: number): boolean {
     const first = tree * TREE_AREAS;
-    if (order >= AREA_ORDER && this.wholeAreas[tree] < 1 << (order - AREA_ORDER)) return false;
+    if (order > this.treeBound[tree]) return false;
     for (let area = first; area < first + TREE_AREAS; area++) {
       if (order > AREA_ORDER ? this.isPair(area) : this.find(area, order, 0) >= 0) return true;
     }
+    this.treeBound[tree] = order - 1;
     return false;
   }
 
   // ---- taking and giving back
 
   /**
-   * Takes a block out of a tree: from the area of `near`, then from areas already broken into, then from whole ones, so
-   * that these last.
+   * Takes a block out of a tree. Areas already broken into come first, that of `near` before all; whole ones last longer so.
    *
    * @param near a frame of the tree: the search begins at its word
-   * @returns its first frame, −1 where the tree has no such block
+   * @returns the block's first frame, −1 where the tree has no such block
    */
   take(tree: number, order: number, near: number): number {
     const first = tree * TREE_AREAS;
     const start = near >>> AREA_ORDER;
     if (order >= AREA_ORDER) return this.takeAreas(first, order, start);
-    const word = (near >>> WORD_ORDER) & (AREA_WORDS - 1);
-    let frame = this.takeIn(start, order, word);
-    if (frame >= 0) return frame;
-    for (let i = 1; i < TREE_AREAS; i++) {
+    let word = (near >>> WORD_ORDER) & (AREA_WORDS - 1);
+    for (let i = 0; i < TREE_AREAS; i++, word = 0) {
       const area = first + ((start + i) & (TREE_AREAS - 1));
       if (this.entries[area] === WHOLE) continue;
-      frame = this.takeIn(area, order, 0);
+      const frame = this.takeIn(area, order, word);
       if (frame >= 0) return frame;
     }
     if (this.wholeAreas[tree] === 0) return -1;
-    for (let i = 1; ; i++) {
+    for (let i = 0; ; i++) {
       const area = first + ((start + i) & (TREE_AREAS - 1));
       if (this.entries[area] === WHOLE) return this.takeIn(area, order, 0);
     }
@@ -180,11 +183,11 @@ export class LlfreeLower {
     } else {
       const end = word + (1 << (order - WORD_ORDER));
       for (let w = word; w < end; w++) if (bits[w] !== 0) doubleFree(frame);
-      bits.fill(-1, word, end);
+      fillWords(bits, -1, word, end);
     }
     const entry = entries[area] + (1 << order);
     entries[area] = entry;
-    this.bound[area] = AREA_ORDER;
+    this.unbind(area);
     if (entry === WHOLE) this.countWhole(area, 1);
   }
 
@@ -207,7 +210,7 @@ export class LlfreeLower {
     this.bits.set(words, area * AREA_WORDS);
     const free = words.reduce((bits, word) => bits + popcount32(word), 0);
     this.entries[area] = (size << SIZE_SHIFT) | free;
-    this.bound[area] = AREA_ORDER;
+    this.unbind(area);
     if (this.isWhole(area)) this.countWhole(area, 1);
   }
 
@@ -221,6 +224,17 @@ export class LlfreeLower {
     }
     for (let area = evenArea; area < evenArea + 2; area++) {
       if (this.freeIn(area) > 0) forEachRun(this.bits, area * AREA_WORDS, AREA_WORDS, area * AREA_FRAMES, visit);
+    }
+  }
+
+  /** Counts what {@link forEachFree} visits, in row `order * MIGRATE_TYPES + type`. @param types of the areas, from the first */
+  countFree(evenArea: number, types: Uint8Array, counts: Int32Array): void {
+    if (this.isPair(evenArea)) {
+      counts[(AREA_ORDER + 1) * MIGRATE_TYPES + types[evenArea]]++;
+      return;
+    }
+    for (let area = evenArea; area < evenArea + 2; area++) {
+      if (this.freeIn(area) > 0) countRuns(this.bits, area * AREA_WORDS, AREA_WORDS, counts, types[area], MIGRATE_TYPES);
     }
   }
 
@@ -238,6 +252,10 @@ export class LlfreeLower {
       for (let order = this.bound[area] + 1; order <= AREA_ORDER; order++) {
         bugOn(this.search(area, order, 0) >= 0, `llfree: area ${area} has a free block that searches pass over`);
       }
+      bugOn(this.isPair(area) && this.treeBound[tree] < MAX_PAGE_ORDER, `llfree: tree ${tree} has a free block that searches pass over`);
+      for (let order = this.treeBound[tree] + 1; order <= AREA_ORDER; order++) {
+        bugOn(this.search(area, order, 0) >= 0, `llfree: tree ${tree} has a free block that searches pass over`);
+      }
     }
     bugOn(whole !== this.wholeAreas[tree], `llfree: tree ${tree} has ${whole} whole areas, but ${this.wholeAreas[tree]} counted`);
   }
@@ -251,7 +269,7 @@ export class LlfreeLower {
     const { bits, entries } = this;
     const word = frame >>> WORD_ORDER;
     if (order <= WORD_ORDER) bits[word] &= ~runMask(order, frame & 31);
-    else bits.fill(0, word, word + (1 << (order - WORD_ORDER)));
+    else fillWords(bits, 0, word, word + (1 << (order - WORD_ORDER)));
     if (entries[area] === WHOLE) {
       this.broken = area;
       this.countWhole(area, -1);
@@ -294,7 +312,7 @@ export class LlfreeLower {
       this.bits.fill(-1, area * AREA_WORDS, (area + 1) * AREA_WORDS);
     }
     this.entries[area] = WHOLE;
-    this.bound[area] = AREA_ORDER;
+    this.unbind(area);
     this.countWhole(area, 1);
   }
 
@@ -333,8 +351,14 @@ export class LlfreeLower {
     return -1;
   }
 
+  /** Something came back to an area: whatever is free in it now, nothing is ruled out. */
+  private unbind(area: number): void {
+    this.bound[area] = AREA_ORDER;
+    this.treeBound[area >>> (TREE_ORDER - AREA_ORDER)] = MAX_PAGE_ORDER;
+  }
+
   private countWhole(area: number, areas: number): void {
-    this.wholeAreas[Math.floor(area / TREE_AREAS)] += areas;
+    this.wholeAreas[area >>> (TREE_ORDER - AREA_ORDER)] += areas;
     this.nrWholeAreas += areas;
   }
 

@@ -21,6 +21,7 @@
 import { bugOn } from '@pagelab/lib';
 import { AREA_ORDER, LlfreeLower, TREE_AREAS, TREE_FRAMES, TREE_ORDER } from './llfree-lower.ts';
 import { MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE } from './migratetype.ts';
+import { MAX_PAGE_ORDER } from './page.ts';
 import { PristineRanges } from './pristine.ts';
 import type { BlockFrames } from './set-apart.ts';
 
@@ -78,6 +79,13 @@ export class LlfreeUpper {
   private readonly free: Int32Array;
   private readonly state: Uint8Array;
   private readonly used: Int32Array;
+  /** What is in `free` by kind, so that nobody looks for what is not there; and touched trees nothing of which is in use. */
+  private readonly freeOfKind = new Float64Array(NR_KINDS);
+  private nrUnused = 0;
+  /** By kind: the tree that was last stolen from. */
+  private readonly stolenFrom = new Int32Array(NR_KINDS);
+  /** The largest order that may be free: searches that failed are not repeated until something comes back. */
+  private bound = MAX_PAGE_ORDER;
   /** Reservations, by CPU and kind: the tree or −1, its free frames, and where the next search begins. */
   private readonly slotTree: Int32Array;
   private readonly slotFree: Int32Array;
@@ -106,16 +114,18 @@ export class LlfreeUpper {
   addTrees(from: number, to: number): void {
     this.pristine.add(from, to);
     this.nrFree += (to - from) * TREE_FRAMES;
+    this.bound = MAX_PAGE_ORDER;
   }
 
   /** Gives it frames of one area of a tree that is not all there. */
   addFrames(from: number, to: number): void {
     const tree = from >>> TREE_ORDER;
     bugOn(this.pristine.has(tree), 'llfree: memory given twice');
-    if (this.state[tree] === UNTOUCHED) this.state[tree] = MIGRATE_MOVABLE + 1;
+    this.enter(tree);
     this.lower.addFrames(from, to);
-    this.free[tree] += to - from;
+    this.addFree(tree, to - from);
     this.nrFree += to - from;
+    this.bound = MAX_PAGE_ORDER;
   }
 
   // ---- taking
@@ -138,7 +148,8 @@ export class LlfreeUpper {
         if (frame >= 0) return this.taken(slot, frame, pages);
       }
     }
-    if (this.nrFree < pages || (order >= AREA_ORDER && this.lower.nrWholeAreas + this.pristine.count === 0)) return -1;
+    if (this.nrFree < pages || order > this.bound) return -1;
+    if (order >= AREA_ORDER && this.lower.nrWholeAreas + this.pristine.count === 0) return -1;
     let frame = this.takeFromNext(slot, kind, order);
     if (frame >= 0) return frame;
     if (this.dissolveOthers(slot, kind)) frame = this.takeFromNext(slot, kind, order);
@@ -147,6 +158,7 @@ export class LlfreeUpper {
       frame = this.takeFromNext(slot, kind, order);
       if (frame < 0) frame = this.takeFromOtherKind(slot, kind, order, mayMix);
     }
+    if (frame < 0 && mayMix) this.bound = order - 1;
     return frame;
   }
 
@@ -156,14 +168,16 @@ export class LlfreeUpper {
     const pages = 1 << order;
     this.lower.put(frame, order);
     this.nrFree += pages;
+    this.bound = MAX_PAGE_ORDER;
     this.used[tree] -= pages;
+    if (this.used[tree] === 0) this.nrUnused++;
     const state = this.state[tree];
     const slot = cpu * NR_KINDS + (state & KIND_MASK) - 1;
     if (this.slotTree[slot] === tree) {
       this.slotFree[slot] += pages;
       return;
     }
-    this.free[tree] += pages;
+    this.addFree(tree, pages);
     if (this.freedTree[cpu] !== tree) {
       this.freedTree[cpu] = tree;
       this.freedTimes[cpu] = 1;
@@ -177,18 +191,11 @@ export class LlfreeUpper {
 
   /** Whether a block of `order` is free. Costs a step for each tree where only small blocks are left. */
   hasFree(order: number): boolean {
-    if (this.nrFree < 1 << order) return false;
+    if (this.nrFree < 1 << order || order > this.bound) return false;
     if (this.pristine.count > 0 || order === 0) return true;
-    if (this.lower.nrWholeAreas > 0) {
-      if (order <= AREA_ORDER) return true;
-    } else if (order >= AREA_ORDER) return false;
-    for (let slot = 0; slot < this.slotTree.length; slot++) {
-      const tree = this.slotTree[slot];
-      if (tree >= 0 && this.slotFree[slot] >= 1 << order && this.lower.hasFree(tree, order)) return true;
-    }
-    for (let tree = 0; tree < this.nrTrees; tree++) {
-      if (this.free[tree] >= 1 << order && this.lower.hasFree(tree, order)) return true;
-    }
+    if (order <= AREA_ORDER && this.lower.nrWholeAreas > 0) return true;
+    if ((order < AREA_ORDER || this.lower.nrWholeAreas > 1) && this.search(order)) return true;
+    this.bound = order - 1;
     return false;
   }
 
@@ -207,8 +214,8 @@ export class LlfreeUpper {
     this.dissolveTree(tree);
     const free = this.lower.freeIn(area);
     const size = this.lower.sizeOf(area);
-    this.used[tree] -= size - free;
-    this.free[tree] -= free;
+    this.addUsed(tree, free - size);
+    this.addFree(tree, -free);
     this.nrFree -= free;
     return { words: this.lower.detach(area), size };
   }
@@ -217,25 +224,29 @@ export class LlfreeUpper {
   attach(area: number, { words, size }: BlockFrames): void {
     const tree = Math.floor(area / TREE_AREAS);
     this.dissolveTree(tree);
-    if (this.state[tree] === UNTOUCHED) this.state[tree] = MIGRATE_MOVABLE + 1;
+    this.enter(tree);
     this.lower.attach(area, words, size);
     const free = this.lower.freeIn(area);
-    this.used[tree] += size - free;
-    this.free[tree] += free;
+    this.addUsed(tree, size - free);
+    this.addFree(tree, free);
     this.nrFree += free;
+    this.bound = MAX_PAGE_ORDER;
   }
 
   // ---- looking at all of it
 
   /** Visits the free blocks of trees that are not pristine, the largest that there are. */
   forEachFree(visit: (frame: number, order: number) => void): void {
-    for (let tree = 0; tree < this.nrTrees; tree++) {
-      if (this.state[tree] === UNTOUCHED) {
-        tree = Math.max(tree, this.pristine.skip(tree) - 1);
-        continue;
-      }
+    this.forEachTouched((tree) => {
       for (let area = tree * TREE_AREAS; area < (tree + 1) * TREE_AREAS; area += 2) this.lower.forEachFree(area, visit);
-    }
+    });
+  }
+
+  /** Counts what that visits; see {@link LlfreeLower.countFree}. */
+  countFree(types: Uint8Array, counts: Int32Array): void {
+    this.forEachTouched((tree) => {
+      for (let area = tree * TREE_AREAS; area < (tree + 1) * TREE_AREAS; area += 2) this.lower.countFree(area, types, counts);
+    });
   }
 
   /** Recomputes what is counted. @throws KernelBug for the first count that is wrong */
@@ -251,12 +262,9 @@ export class LlfreeUpper {
     }
     let sum = this.pristine.count * TREE_FRAMES;
     let whole = 0;
-    for (let tree = 0; tree < this.nrTrees; tree++) {
-      if (this.state[tree] === UNTOUCHED) {
-        bugOn((this.free[tree] | this.used[tree]) !== 0, `llfree: tree ${tree} was used without being touched`);
-        tree = Math.max(tree, this.pristine.skip(tree) - 1);
-        continue;
-      }
+    let unused = 0;
+    const freeOfKind = new Float64Array(NR_KINDS);
+    this.forEachTouched((tree) => {
       const reserved = reservedFree.get(tree);
       bugOn(((this.state[tree] & RESERVED) !== 0) !== (reserved !== undefined), `llfree: nobody reserved tree ${tree}`);
       lower.validate(tree);
@@ -271,6 +279,13 @@ export class LlfreeUpper {
       bugOn(used !== this.used[tree], `llfree: tree ${tree} has ${used} frames in use, but ${this.used[tree]} counted`);
       sum += free;
       whole += lower.wholeAreas[tree];
+      unused += used === 0 ? 1 : 0;
+      freeOfKind[this.kindOfTree(tree)] += this.free[tree];
+    });
+    bugOn(unused !== this.nrUnused, `llfree: ${unused} unused trees, but ${this.nrUnused} counted`);
+    bugOn(freeOfKind.some((free, kind) => free !== this.freeOfKind[kind]), 'llfree: free frames of a kind miscounted');
+    for (let order = this.bound + 1; order <= MAX_PAGE_ORDER; order++) {
+      bugOn(this.search(order), `llfree: a block of order ${order} is free that searches pass over`);
     }
     bugOn(sum !== this.nrFree, `llfree: ${sum} free frames, but ${this.nrFree} counted`);
     bugOn(whole !== lower.nrWholeAreas, `llfree: ${whole} whole areas, but ${lower.nrWholeAreas} counted`);
@@ -282,6 +297,7 @@ export class LlfreeUpper {
   private reserve(slot: number, tree: number, near: number): void {
     const before = this.slotTree[slot];
     if (before >= 0) this.dissolve(slot);
+    this.freeOfKind[this.kindOfTree(tree)] -= this.free[tree];
     this.state[tree] = ((slot % NR_KINDS) + 1) | RESERVED;
     this.slotTree[slot] = tree;
     this.slotFree[slot] = this.free[tree];
@@ -291,7 +307,7 @@ export class LlfreeUpper {
 
   private dissolve(slot: number): void {
     const tree = this.slotTree[slot];
-    this.free[tree] += this.slotFree[slot];
+    this.addFree(tree, this.slotFree[slot]);
     this.state[tree] &= ~RESERVED;
     this.slotTree[slot] = -1;
     this.slotFree[slot] = 0;
@@ -317,15 +333,16 @@ export class LlfreeUpper {
   /** Adds what other CPUs gave back to a reservation. */
   private collect(slot: number): void {
     const tree = this.slotTree[slot];
-    this.slotFree[slot] += this.free[tree];
-    this.free[tree] = 0;
+    const free = this.free[tree];
+    this.slotFree[slot] += free;
+    this.addFree(tree, -free);
   }
 
   private taken(slot: number, frame: number, pages: number): number {
     this.slotFree[slot] -= pages;
     this.slotNear[slot] = frame;
     this.nrFree -= pages;
-    this.used[this.slotTree[slot]] += pages;
+    this.addUsed(this.slotTree[slot], pages);
     return frame;
   }
 
@@ -334,6 +351,7 @@ export class LlfreeUpper {
   /** Takes a block from another tree of the kind, or from one all of which is free, and reserves the tree. */
   private takeFromNext(slot: number, kind: number, order: number): number {
     const pages = 1 << order;
+    if (this.freeOfKind[kind] < pages && this.nrUnused + this.pristine.count === 0) return -1;
     const { nrTrees, free, state, used } = this;
     const wanted = kind + 1;
     const start = this.slotNear[slot] >>> TREE_ORDER;
@@ -367,24 +385,24 @@ export class LlfreeUpper {
   private takeFromOtherKind(slot: number, kind: number, order: number, mayMix: boolean): number {
     const pages = 1 << order;
     const { nrTrees, free, state } = this;
-    const start = this.slotNear[slot] >>> TREE_ORDER;
     for (let k = kind * 3; k < kind * 3 + 3; k++) {
       const other = FALLBACKS[k];
+      if (this.freeOfKind[other] < pages) continue;
       // Whole areas mix with nothing: neither those taken nor those of a tree that has only such.
       if (!mayMix && kind !== KIND_HUGE && other !== KIND_HUGE) continue;
       for (let i = 0; i < nrTrees; i++) {
-        const tree = (start + i) % nrTrees;
+        const tree = (this.stolenFrom[other] + i) % nrTrees;
         if (state[tree] !== other + 1 || free[tree] < pages || !this.suits(tree, order)) continue;
         // What was handed out stays, so only where the new kind can be the most of it; whole areas never mix.
         if (POLICY[kind * NR_KINDS + other] === DEMOTE && (other === KIND_HUGE || free[tree] >= this.used[tree])) {
           this.onDemote(tree, other, kind);
           return this.takeFrom(slot, tree, order);
         }
-        const frame = this.lower.take(tree, order, tree * TREE_FRAMES);
-        this.free[tree] -= pages;
-        this.used[tree] += pages;
+        this.stolenFrom[other] = tree;
+        this.addFree(tree, -pages);
+        this.addUsed(tree, pages);
         this.nrFree -= pages;
-        return frame;
+        return this.lower.take(tree, order, tree * TREE_FRAMES);
       }
     }
     return -1;
@@ -413,12 +431,50 @@ export class LlfreeUpper {
     return (this.state[tree] & KIND_MASK) - 1;
   }
 
+  private forEachTouched(visit: (tree: number) => void): void {
+    for (let tree = 0; tree < this.nrTrees; tree++) {
+      if (this.state[tree] === UNTOUCHED) tree = Math.max(tree, this.pristine.skip(tree) - 1);
+      else visit(tree);
+    }
+  }
+
+  /** Looks for a block of `order` in trees that are not pristine. */
+  private search(order: number): boolean {
+    for (let slot = 0; slot < this.slotTree.length; slot++) {
+      const tree = this.slotTree[slot];
+      if (tree >= 0 && this.slotFree[slot] >= 1 << order && this.lower.hasFree(tree, order)) return true;
+    }
+    for (let tree = 0; tree < this.nrTrees; tree++) {
+      if (this.free[tree] >= 1 << order && this.lower.hasFree(tree, order)) return true;
+    }
+    return false;
+  }
+
   /** Makes a pristine tree an ordinary one. */
   private touch(tree: number): void {
     if (!this.pristine.remove(tree)) return;
     this.lower.addTree(tree);
+    this.enter(tree);
+    this.addFree(tree, TREE_FRAMES);
+  }
+
+  /** Gives a tree its first kind. */
+  private enter(tree: number): void {
+    if (this.state[tree] !== UNTOUCHED) return;
     this.state[tree] = MIGRATE_MOVABLE + 1;
-    this.free[tree] = TREE_FRAMES;
+    this.nrUnused++;
+  }
+
+  private addFree(tree: number, pages: number): void {
+    this.free[tree] += pages;
+    this.freeOfKind[(this.state[tree] & KIND_MASK) - 1] += pages;
+  }
+
+  private addUsed(tree: number, pages: number): void {
+    const before = this.used[tree];
+    this.used[tree] = before + pages;
+    if (before === 0) this.nrUnused--;
+    if (before + pages === 0) this.nrUnused++;
   }
 }
 

@@ -88,6 +88,10 @@ class LlfreeAllocator extends BitfieldAllocator {
     this.upper.forEachFree((frame, order) => visit(this.basePfn + frame, order));
   }
 
+  protected countOrdinary(counts: Int32Array): void {
+    this.upper.countFree(this.blockTypes.subarray(this.basePfn >>> AREA_ORDER), counts);
+  }
+
   protected detach(start: Pfn): BlockFrames {
     return this.upper.detach(this.areaOf(start));
   }
