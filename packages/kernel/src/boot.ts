@@ -3,8 +3,8 @@
  *
  * @linux init/main.c:start_kernel
  */
-import { DEFAULT_COSTS, PhysicalMemory, Smp, VirtualClock, firmwareMemoryMap } from '@pagelab/hw';
-import type { BufferSource, MemoryRange } from '@pagelab/hw';
+import { DEFAULT_COSTS, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
+import type { BufferSource } from '@pagelab/hw';
 import { TraceRing } from '@pagelab/lib';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from '@pagelab/mm-core';
 import type { PageAllocHooks, PageAllocatorFactory } from '@pagelab/mm-core';
@@ -21,6 +21,7 @@ import { mapKernel } from './kernel-page-tables.ts';
 import { Kernel } from './kernel.ts';
 import { createMachine } from './machine.ts';
 import type { Machine } from './machine.ts';
+import { movablePages, nodeTable, setupMemoryMap, zoneLayout } from './memory-shape.ts';
 import { outOfMemory } from './oom-kill.ts';
 import { applySysctl } from './proc/sysctl.ts';
 import { warnRefusal } from './refusal.ts';
@@ -57,13 +58,19 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   const trace = new TraceRing(TRACE_RECORDS, clock);
   const costs = DEFAULT_COSTS;
   // The memory map, as the firmware gives it.
-  const ram = new PhysicalMemory(setupMemoryMap(config), options);
+  const map = setupMemoryMap(config);
+  const ram = usable('memoryMap', () => new PhysicalMemory(map, options));
   // CPUs, with page-table walker and TLB.
   const smp = new Smp(ram, config.cpus);
   // Page frames, nodes, zones, and all free memory into the page allocator.
   const log = new KernelLog(clock);
   const hooks: PageAllocHooks = { warnRefusal: (refusal) => warnRefusal(log, refusal) };
-  const pages = new PageAlloc({ ram, smp, clock, trace, costs, hooks, ...pageAllocOptions(config, options) });
+  const shape = { layout: zoneLayout(config), ...nodeTable(config, map), ...movablePages(config, map) };
+  const pages = usable(
+    'numa',
+    () => new PageAlloc({ ram, smp, clock, trace, costs, hooks, ...shape, ...pageAllocOptions(config, options) }),
+  );
+  logNodes(log, pages);
   // The slab allocator, and the caches of the kernel's objects.
   const slab = new Slab({ pages, ram, smp, trace, slubOptions: slubOptions(config) });
   const caches = createKernelCaches(slab);
@@ -94,15 +101,19 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   return kernel;
 }
 
-/** @linux arch/x86/kernel/e820.c:e820__memory_setup */
-function setupMemoryMap(config: MachineConfig): MemoryRange[] {
-  const map: MemoryRange[] = config.memoryMap ?? firmwareMemoryMap(config.board, config.memory);
-  const { mem } = config.commandLine;
-  if (mem === undefined) return map;
-  return map.flatMap((range) => {
-    if (range.type !== 'usable' || range.end <= mem) return [range];
-    return range.start < mem ? [{ ...range, end: mem }] : [];
-  });
+/** Makes a part, where a value that it cannot be made from is the configuration's. */
+function usable<T>(key: string, make: () => T): T {
+  try {
+    return make();
+  } catch (error) {
+    if (error instanceof RangeError) throw new ConfigError(`${key}: ${error.message}`);
+    throw error;
+  }
+}
+
+/** What the kernel says of nodes when it lists their zones. @linux mm/page_alloc.c:build_zonelists */
+function logNodes(log: KernelLog, pages: PageAlloc): void {
+  for (const { nid, fallbackOrder } of pages.nodes) log.print(`Fallback order for Node ${nid}: ${fallbackOrder.join(' ')} `);
 }
 
 function pageAllocOptions(config: MachineConfig, options: BootOptions) {

@@ -5,10 +5,37 @@
  */
 import { parseSize } from './size.ts';
 
+/** An amount of memory: bytes, or a share of all there is. */
+export type MemoryAmount = { readonly bytes: number } | { readonly percent: number };
+
+/** What `numa=` asks for. @linux arch/x86/mm/numa.c:numa_setup */
+export type NumaWord =
+  | { readonly kind: 'off' }
+  /** So many nodes of about the same size, out of memory that has none. */
+  | { readonly kind: 'fake-nodes'; readonly nodes: number }
+  /** As many nodes of this size as there is memory for. */
+  | { readonly kind: 'fake-size'; readonly bytes: number };
+
+/** A range that `memmap=` takes out of memory, in bytes; one without a start is a limit, as `mem=` is. */
+export interface ReservedRange {
+  readonly start: number;
+  readonly bytes: number;
+}
+
 /** What the command line asks for; `undefined` where it is silent. */
 export interface CommandLine {
   /** `mem=`: memory above this address is not used, in bytes. */
   readonly mem?: number;
+  /** `memmap=SIZE$START`, any number of times. */
+  readonly memmap?: readonly ReservedRange[];
+  /** `kernelcore=`: memory that is not to be ZONE_MOVABLE; `mirror` asks for memory that no machine here has. */
+  readonly kernelcore?: MemoryAmount | 'mirror';
+  /** `movablecore=`: memory that is to be ZONE_MOVABLE. */
+  readonly movablecore?: MemoryAmount;
+  /** `numa=` */
+  readonly numa?: NumaWord;
+  /** `vmalloc=`: address space for vmalloc on 32 bits, in bytes. */
+  readonly vmalloc?: number;
   /** `slab_nomerge`: caches of the same shape are not merged. */
   readonly slabNomerge?: boolean;
   /** `slub_max_order=` */
@@ -24,11 +51,41 @@ export interface CommandLine {
 interface Word {
   readonly name: string;
   readonly takes: string;
-  /** Reads the text behind `=`; `undefined` where it is wrong. */
-  read(text: string): CommandLine | undefined;
+  /** Reads the text behind `=`; `undefined` where it is wrong. `before` is what the words so far asked for. */
+  read(text: string, before: CommandLine): CommandLine | undefined;
 }
 
+/** Nodes that fit a machine here. */
+const MAX_NODES = 64;
+
 const number = (text: string): number | undefined => (/^\d+$/.test(text) ? Number(text) : undefined);
+
+/** @linux mm/mm_init.c:cmdline_parse_core */
+function amount(text: string): MemoryAmount | undefined {
+  const share = /^(\d+)%$/.exec(text);
+  if (share !== null) return Number(share[1]) <= 100 ? { percent: Number(share[1]) } : undefined;
+  const bytes = parseSize(text);
+  return bytes === undefined ? undefined : { bytes };
+}
+
+function numaWord(text: string): NumaWord | undefined {
+  if (text === 'off') return { kind: 'off' };
+  const fake = /^fake=(\d+[kmgt]?)$/i.exec(text)?.[1];
+  if (fake === undefined) return undefined;
+  const value = parseSize(fake);
+  if (value === undefined || value === 0) return undefined;
+  if (/[kmgt]$/i.test(fake)) return { kind: 'fake-size', bytes: value };
+  return value <= MAX_NODES ? { kind: 'fake-nodes', nodes: value } : undefined;
+}
+
+/** @linux arch/x86/kernel/e820.c:parse_memmap_one */
+function memmapWord(text: string): ReservedRange | undefined {
+  const match = /^(\w+)[$#!](\w+)$/.exec(text);
+  if (match === null) return undefined;
+  const bytes = parseSize(match[1]);
+  const start = parseSize(/^0x[0-9a-f]+$/i.test(match[2]!) ? Number(match[2]) : match[2]);
+  return bytes === undefined || start === undefined || bytes === 0 ? undefined : { start, bytes };
+}
 
 /** Words that are acted on. */
 const WORDS: readonly Word[] = [
@@ -38,6 +95,46 @@ const WORDS: readonly Word[] = [
     read: (text) => {
       const mem = parseSize(text);
       return mem === undefined ? undefined : { mem };
+    },
+  },
+  {
+    name: 'memmap',
+    takes: 'ranges to reserve, such as 128M$512M',
+    read: (text, before) => {
+      const ranges = text.split(',').map(memmapWord);
+      return ranges.includes(undefined) ? undefined : { memmap: [...(before.memmap ?? []), ...(ranges as ReservedRange[])] };
+    },
+  },
+  {
+    name: 'kernelcore',
+    takes: 'a size, a percentage, or mirror',
+    read: (text) => {
+      const kernelcore = text === 'mirror' ? text : amount(text);
+      return kernelcore === undefined ? undefined : { kernelcore };
+    },
+  },
+  {
+    name: 'movablecore',
+    takes: 'a size or a percentage',
+    read: (text) => {
+      const movablecore = amount(text);
+      return movablecore === undefined ? undefined : { movablecore };
+    },
+  },
+  {
+    name: 'numa',
+    takes: 'off, fake=NODES (1 to 64) or fake=SIZE',
+    read: (text) => {
+      const numa = numaWord(text);
+      return numa === undefined ? undefined : { numa };
+    },
+  },
+  {
+    name: 'vmalloc',
+    takes: 'a size, such as 256M',
+    read: (text) => {
+      const vmalloc = parseSize(text);
+      return vmalloc === undefined ? undefined : { vmalloc };
     },
   },
   { name: 'slab_nomerge', takes: 'no value', read: (text) => (text === '' ? { slabNomerge: true } : undefined) },
@@ -64,13 +161,13 @@ const WORDS: readonly Word[] = [
   },
   {
     name: 'transparent_hugepage',
-    takes: 'never',
-    read: (text) => (text === 'never' ? { transparentHugepage: 'never' } : undefined),
+    takes: 'always, madvise or never',
+    read: (text) => (text === 'always' || text === 'madvise' || text === 'never' ? { transparentHugepage: text } : undefined),
   },
 ];
 
 /** Words of Linux's that this kernel does not act on yet. */
-const NOT_YET: readonly string[] = ['kernelcore', 'movablecore', 'cma', 'numa', 'vmalloc', 'hugepages', 'hugepagesz'];
+const NOT_YET: readonly string[] = ['cma', 'hugepages', 'hugepagesz'];
 
 /** Why a command line cannot be used, or what it asks for. */
 export function parseCommandLine(text: string): CommandLine | { readonly error: string } {
@@ -84,10 +181,7 @@ export function parseCommandLine(text: string): CommandLine | { readonly error: 
     if (known === undefined) {
       return { error: `unknown word "${name}"; known: ${[...WORDS.map((each) => each.name), ...NOT_YET].join(', ')}` };
     }
-    if (name === 'transparent_hugepage' && (value === 'always' || value === 'madvise')) {
-      return { error: `"transparent_hugepage=${value}" is not supported yet` };
-    }
-    const read = known.read(value);
+    const read = known.read(value, result);
     if (read === undefined) return { error: `"${name}" takes ${known.takes}, not "${value}"` };
     result = { ...result, ...read };
   }

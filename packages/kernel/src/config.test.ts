@@ -35,20 +35,50 @@ test('an error names the key and what it takes', () => {
 });
 
 test('what is not there yet is refused, not ignored', () => {
-  expect(message({ memory: '1G', arch: 'x86-pae' })).toBe('arch: "x86-pae" is not supported yet; it takes "x86-64"');
   expect(message({ memory: '1G', swap: [{ size: '1G' }] })).toContain('swap: a swap area is not supported yet');
   expect(message({ memory: '1G', slab: 'slob' })).toContain('slab: "slob" is not supported yet');
   expect(message({ memory: '1G', tlb: 'modelled' })).toContain('tlb: "modelled" is not supported yet');
-  expect(message({ memory: '2G', numa: [{ memory: '1G', cpus: [0] }, { memory: '1G', cpus: [] }] })).toContain('numa: several');
 });
 
 test('the command line takes the words of the kernel', () => {
   const parsed = parseMachineConfig({ memory: '1G', cmdline: 'mem=512M slab_nomerge  slub_max_order=1 slub_debug' });
   expect(parsed.commandLine).toEqual({ mem: 2 ** 29, slabNomerge: true, slubMaxOrder: 1, slubDebug: 'FZPU' });
-  expect(message({ memory: '1G', cmdline: 'quiet' })).toContain('cmdline: unknown word "quiet"; known: mem, slab_nomerge');
+  expect(message({ memory: '1G', cmdline: 'quiet' })).toContain('cmdline: unknown word "quiet"; known: mem, memmap, kernelcore');
   expect(message({ memory: '1G', cmdline: 'mem=x' })).toBe('cmdline: "mem" takes a size, such as 512M, not "x"');
-  expect(message({ memory: '1G', cmdline: 'movablecore=512M' })).toBe('cmdline: "movablecore" is not supported yet');
-  expect(message({ memory: '1G', cmdline: 'transparent_hugepage=always' })).toContain('not supported yet');
+  expect(message({ memory: '1G', cmdline: 'cma=64M' })).toBe('cmdline: "cma" is not supported yet');
+});
+
+test('the command line shapes memory', () => {
+  const words = (cmdline: string) => parseMachineConfig({ memory: '1G', cmdline }).commandLine;
+  expect(words('kernelcore=512M movablecore=25%')).toEqual({ kernelcore: { bytes: 2 ** 29 }, movablecore: { percent: 25 } });
+  expect(words('kernelcore=mirror numa=off vmalloc=256M')).toEqual({ kernelcore: 'mirror', numa: { kind: 'off' }, vmalloc: 2 ** 28 });
+  expect(words('numa=fake=4').numa).toEqual({ kind: 'fake-nodes', nodes: 4 });
+  expect(words('numa=fake=256M').numa).toEqual({ kind: 'fake-size', bytes: 2 ** 28 });
+  expect(words('memmap=128M$512M memmap=1M#0x30000000').memmap).toEqual([
+    { start: 2 ** 29, bytes: 2 ** 27 },
+    { start: 0x30000000, bytes: 2 ** 20 },
+  ]);
+  expect(words('transparent_hugepage=madvise')).toEqual({ transparentHugepage: 'madvise' });
+  for (const cmdline of ['kernelcore=x', 'movablecore=101%', 'numa=fake=0', 'numa=fake=65', 'numa=on', 'memmap=1M', 'vmalloc=', 'transparent_hugepage=on']) {
+    expect(message({ memory: '1G', cmdline })).toContain(`cmdline: "${cmdline.split('=')[0]}" takes `);
+  }
+});
+
+test('nodes fit the machine', () => {
+  const nodes = (numa: unknown, rest = {}): string => message({ memory: '2G', cpus: 2, numa, ...rest });
+  const two = [{ memory: '1G', cpus: [0] }, { memory: '1G', cpus: [1] }];
+  expect(nodes(two)).toBe('');
+  expect(nodes(two, { distances: [[10, 30], [20, 10]] })).toBe('');
+  expect(nodes([{ memory: '2G', cpus: [0, 1] }, { memory: 0, cpus: [] }])).toBe('');
+  expect(nodes([{ memory: '1G', cpus: [0, 1] }])).toContain('the nodes have 1G, the machine 2G');
+  expect(nodes([{ memory: '1G', cpus: [0] }, { memory: '1G', cpus: [] }])).toContain('CPU 1 is in none');
+  expect(nodes([{ memory: '1G', cpus: [0, 1] }, { memory: '1G', cpus: [1] }])).toContain('CPU 1 is in 2');
+  expect(nodes([{ memory: '1G', cpus: [0, 1] }, { memory: '1G', cpus: [2] }])).toContain('there is no CPU 2');
+  expect(nodes(two, { arch: 'x86-pae' })).toContain('a machine of "x86-pae" has one node');
+  expect(nodes(two, { distances: [[10, 20]] })).toContain('distances: takes');
+  expect(nodes(two, { distances: [[10, 20], [20]] })).toContain('row 1 has 1 entries');
+  expect(nodes(two, { distances: [[10, 10], [20, 10]] })).toContain('10 from node 0 to node 1 is none');
+  expect(message({ memory: '2G', distances: [[10]] })).toContain('there is no numa');
 });
 
 test('sizes', () => {

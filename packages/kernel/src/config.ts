@@ -4,7 +4,7 @@
 import { z } from 'zod';
 import { parseCommandLine } from './cmdline.ts';
 import type { CommandLine } from './cmdline.ts';
-import { parseSize } from './size.ts';
+import { formatSize, parseSize } from './size.ts';
 
 const KIB = 2 ** 10;
 const MIB = 2 ** 20;
@@ -18,15 +18,15 @@ export class ConfigError extends Error {
 
 /** What each key takes, for error messages and documentation. */
 export const CONFIG_KEYS: Readonly<Record<string, string>> = {
-  arch: '"x86-64"',
+  arch: '"x86-64", "x86-pae" or "x86-32"',
   kernel: '"6.18", "6.12" or "6.1"',
   board: '"pc" or "q35"',
   memory: 'a size from "64M" to "1T", in multiples of 4 KiB',
   memoryMap: 'a list of ranges { start, end, type }, ascending, type "usable" or "reserved"',
   cpus: 'a whole number from 1 to 64',
   possibleCpus: 'a whole number from cpus to 64',
-  numa: 'a list of nodes { memory, cpus }',
-  distances: 'a square table of distances',
+  numa: 'a list of nodes { memory, cpus }: their memory comes to that of the machine, each CPU is in one of them',
+  distances: 'a square table, a row for each node of numa: 10 to itself, 11 to 255 to others',
   cmdline: "the kernel's own words, separated by blanks",
   sysctl: 'an object of sysctl names and values, such as { "vm.overcommit_memory": 2 }',
   swap: 'a list of areas { size, priority }',
@@ -59,7 +59,11 @@ const schema = z.strictObject({
   memoryMap: z.array(range).optional(),
   cpus: z.int().min(1).max(64).default(1),
   possibleCpus: z.int().min(1).max(64).optional(),
-  numa: z.array(z.strictObject({ memory: size, cpus: z.array(z.int().min(0).max(63)) })).optional(),
+  numa: z
+    .array(z.strictObject({ memory: size.refine((bytes) => bytes % (4 * KIB) === 0), cpus: z.array(z.int().min(0).max(63)) }))
+    .min(1)
+    .max(64)
+    .optional(),
   distances: z.array(z.array(z.int().min(10).max(255))).optional(),
   cmdline: z.string().default(''),
   sysctl: z.record(z.string(), z.union([z.number(), z.string()])).default({}),
@@ -84,9 +88,6 @@ export interface MachineConfig extends Readonly<Omit<z.output<typeof schema>, 'p
 
 /** A configuration and what this kernel cannot do of it. */
 const NOT_YET: readonly { readonly key: string; readonly asked: (config: z.output<typeof schema>) => string | undefined }[] = [
-  { key: 'arch', asked: (config) => (config.arch === 'x86-64' ? undefined : `"${config.arch}"`) },
-  { key: 'numa', asked: (config) => (config.numa === undefined || config.numa.length === 1 ? undefined : 'several nodes') },
-  { key: 'distances', asked: (config) => (config.distances === undefined ? undefined : 'a distance table') },
   { key: 'swap', asked: (config) => (config.swap.length === 0 ? undefined : 'a swap area') },
   { key: 'slab', asked: (config) => (config.slab === 'slub' ? undefined : `"${config.slab}"`) },
   { key: 'tlb', asked: (config) => (config.tlb === 'functional' ? undefined : `"${config.tlb}"`) },
@@ -109,11 +110,45 @@ export function parseMachineConfig(json: unknown): MachineConfig {
     const what = asked(config);
     if (what !== undefined) throw new ConfigError(`${key}: ${what} is not supported yet; it takes ${CONFIG_KEYS[key]}`);
   }
+  checkNodes(config);
   const possibleCpus = config.possibleCpus ?? config.cpus;
   if (possibleCpus < config.cpus) throw new ConfigError(`possibleCpus: takes ${CONFIG_KEYS['possibleCpus']}, not ${possibleCpus}`);
   const commandLine = parseCommandLine(config.cmdline);
   if ('error' in commandLine) throw new ConfigError(`cmdline: ${commandLine.error}`);
+  if (config.numa !== undefined && commandLine.numa !== undefined && commandLine.numa.kind !== 'off') {
+    throw new ConfigError('cmdline: "numa" takes off where the machine has nodes; only memory without nodes is cut into fake ones');
+  }
   return Object.freeze({ ...config, possibleCpus, commandLine });
+}
+
+/** What the schema cannot say of nodes. */
+function checkNodes(config: z.output<typeof schema>): void {
+  const wrong = (key: string, why: string): never => {
+    throw new ConfigError(`${key}: takes ${CONFIG_KEYS[key]}; ${why}`);
+  };
+  const { numa, distances, cpus } = config;
+  if (numa === undefined) {
+    if (distances !== undefined) wrong('distances', 'there is no numa');
+    return;
+  }
+  if (config.arch !== 'x86-64' && numa.length > 1) wrong('numa', `a machine of "${config.arch}" has one node`);
+  const bytes = numa.reduce((sum, { memory }) => sum + memory, 0);
+  if (bytes !== config.memory) wrong('numa', `the nodes have ${formatSize(bytes)}, the machine ${formatSize(config.memory)}`);
+  const homes = numa.flatMap((node) => node.cpus);
+  for (let cpu = 0; cpu < cpus; cpu++) {
+    const times = homes.filter((home) => home === cpu).length;
+    if (times !== 1) wrong('numa', `CPU ${cpu} is in ${times === 0 ? 'none' : `${times}`}`);
+  }
+  const unknown = homes.find((cpu) => cpu >= cpus);
+  if (unknown !== undefined) wrong('numa', `there is no CPU ${unknown}`);
+  if (distances === undefined) return;
+  if (distances.length !== numa.length) wrong('distances', `there are ${numa.length} nodes and ${distances.length} rows`);
+  distances.forEach((row, from) => {
+    if (row.length !== numa.length) wrong('distances', `row ${from} has ${row.length} entries`);
+    row.forEach((distance, to) => {
+      if ((distance === 10) !== (from === to)) wrong('distances', `${distance} from node ${from} to node ${to} is none`);
+    });
+  });
 }
 
 function explain(error: z.ZodError, json: Record<string, unknown>): string {

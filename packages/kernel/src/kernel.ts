@@ -20,6 +20,9 @@ import type { Task } from './task.ts';
 import { defineTracepoints } from './tracepoints.ts';
 import type { Tracepoints } from './tracepoints.ts';
 
+/** For every mapping, for those that ask for it, for none. */
+export type TransparentHugepage = 'always' | 'madvise' | 'never';
+
 /** What booting makes. */
 export interface KernelParts {
   readonly config: MachineConfig;
@@ -61,6 +64,11 @@ export class Kernel implements KernelParts {
   /** System V segments. */
   readonly shm: ShmNamespace;
 
+  /**
+   * What huge pages are used for. Machines with little memory begin without.
+   * @linux mm/huge_memory.c:transparent_hugepage_flags
+   */
+  transparentHugepage: TransparentHugepage;
   /** The task that runs: whose page tables the current CPU has, and whose memory is attached. */
   current: Task | null = null;
   /** Why the machine has stopped: a bug of the emulator, or a limit of the host. Every use of it throws this again. */
@@ -82,6 +90,8 @@ export class Kernel implements KernelParts {
     this.tasks = parts.tasks;
     this.console = parts.console;
     this.log = parts.log;
+    const { transparentHugepage = 'always' } = parts.config.commandLine;
+    this.transparentHugepage = parts.pages.sysctl.transparentHugepage ? transparentHugepage : 'never';
     this.tracepoints = defineTracepoints(parts.trace);
     this.names = new Namespace(this);
     this.shm = new ShmNamespace(parts.vm);

@@ -6,6 +6,7 @@ import type { Os, Program } from '@pagelab/abi';
 import type { TraceRing } from '@pagelab/lib';
 import { decodeUtf8, encodeUtf8 } from '@pagelab/syscalls';
 import type { OpenFile, TaskContext } from '@pagelab/syscalls';
+import { ConfigError } from './config.ts';
 import type { MachineConfig } from './config.ts';
 import { startProcess } from './exec.ts';
 import type { ProgramImage, StartOptions } from './exec.ts';
@@ -126,6 +127,9 @@ export function createMachine(kernel: Kernel): Machine {
 
   const start = (program: Program | null, options: StartOptions): Task =>
     inKernel((running) => {
+      if (config.arch !== 'x86-64') {
+        throw new ConfigError(`arch: a machine of "${config.arch}" boots and shows its memory, but runs no programs yet; "x86-64" does`);
+      }
       const task = startProcess(running, program, options);
       if (typeof task === 'number') throw new SyscallError('execve', task);
       return task;

@@ -4,6 +4,7 @@
 import { Errno } from '@pagelab/abi';
 import type { Kernel } from '../kernel.ts';
 import type { Task } from '../task.ts';
+import { lookUpSys, sysFiles } from '../sys/lookup.ts';
 import { buddyinfo, pagetypeinfo } from './buddyinfo.ts';
 import { kmsg } from './kmsg.ts';
 import { iomem } from './iomem.ts';
@@ -32,10 +33,9 @@ const FILES: Readonly<Record<string, (kernel: Kernel) => ProcFile>> = {
   '/proc/version': (kernel) => text(0o444, () => version(kernel)),
   '/proc/uptime': (kernel) => text(0o444, () => uptime(kernel)),
   '/dev/kmsg': (kernel) => text(0o644, () => kmsg(kernel)),
-  '/sys/kernel/mm/transparent_hugepage/enabled': () => text(0o644, () => 'always madvise [never]\n'),
 };
 
-const DIRECTORIES: readonly string[] = ['/', '/proc', '/proc/sys', '/proc/sys/vm', '/sys', '/sys/kernel', '/sys/kernel/mm', '/dev'];
+const DIRECTORIES: readonly string[] = ['/', '/proc', '/proc/sys', '/proc/sys/vm', '/dev'];
 
 const SYSCTL = '/proc/sys/';
 
@@ -44,6 +44,7 @@ export function lookUp(kernel: Kernel, task: Task | null, path: string): ProcFil
   const made = FILES[path];
   if (made !== undefined && Object.hasOwn(FILES, path)) return made(kernel);
   if (DIRECTORIES.includes(path)) return 'directory';
+  if (path === '/sys' || path.startsWith('/sys/')) return lookUpSys(kernel, path);
   if (path.startsWith(SYSCTL)) return sysctlFile(kernel, path.slice(SYSCTL.length)) ?? -Errno.ENOENT;
   const match = /^\/proc\/(\d+|self|thread-self)(?:\/(.*))?$/.exec(path);
   if (match === null) return -Errno.ENOENT;
@@ -65,6 +66,7 @@ export function lookUp(kernel: Kernel, task: Task | null, path: string): ProcFil
 export function listFiles(kernel: Kernel): string[] {
   const paths = Object.keys(FILES).filter((path) => !path.startsWith('/dev'));
   for (const name of SYSCTL_NAMES) paths.push(SYSCTL + name);
+  paths.push(...sysFiles(kernel).keys());
   for (const task of kernel.tasks.values()) {
     if (task !== task.process.leader) continue;
     for (const name of PID_FILES) paths.push(`/proc/${task.pid}/${name}`);

@@ -1,11 +1,16 @@
-import { NODE_STAT, WMARK_LOW, ZONE_STAT, totalreservePages } from '@pagelab/mm-core';
+import { NODE_STAT, WMARK_LOW, ZONE_HIGHMEM, ZONE_NORMAL, ZONE_STAT, totalreservePages } from '@pagelab/mm-core';
 import { vmCommitLimit } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
+import { zoneLayout } from '../memory-shape.ts';
 import { kbLine, pagesToKb } from './proc-file.ts';
 
 /** Address space that vmalloc has, in KiB. @linux arch/x86/include/asm/pgtable_64_types.h:VMALLOC_SIZE_TB_L4 */
 const VMALLOC_KIB = 34_359_738_367;
-const HUGE_PAGE_KIB = 2048;
+/** Of a kernel with 32 bits: where its half begins, and vmalloc's part of it ends, with and without PAE; and the gap before. */
+const PAGE_OFFSET_32 = 0xc000_0000;
+const VMALLOC_END_PAE = 0xfeff_e000;
+const VMALLOC_END_32 = 0xfebf_e000;
+const VMALLOC_OFFSET = 8 * 2 ** 20;
 
 /** `/proc/meminfo`. @linux fs/proc/meminfo.c:meminfo_proc_show */
 export function meminfo(kernel: Kernel): string {
@@ -16,6 +21,7 @@ export function meminfo(kernel: Kernel): string {
   const reclaimable = node(NODE_STAT.NR_SLAB_RECLAIMABLE);
   const unreclaimable = node(NODE_STAT.NR_SLAB_UNRECLAIMABLE);
   const shmem = node(NODE_STAT.NR_SHMEM);
+  const { arch } = kernel.config;
   const rows: (readonly [name: string, kib: number])[] = [
     ['MemTotal', pagesToKb(pages.totalramPages)],
     ['MemFree', pagesToKb(pages.nrFreePages())],
@@ -31,6 +37,7 @@ export function meminfo(kernel: Kernel): string {
     ['Inactive(file)', inactiveFile],
     ['Unevictable', node(NODE_STAT.NR_UNEVICTABLE)],
     ['Mlocked', pagesToKb(pages.zoneState(ZONE_STAT.NR_MLOCK))],
+    ...highLow(kernel),
     ['SwapTotal', pagesToKb(vm.totalSwapPages)],
     ['SwapFree', pagesToKb(vm.totalSwapPages)],
     ['Zswap', 0],
@@ -52,7 +59,7 @@ export function meminfo(kernel: Kernel): string {
     ['WritebackTmp', 0],
     ['CommitLimit', pagesToKb(vmCommitLimit(vm))],
     ['Committed_AS', pagesToKb(vm.committedAs)],
-    ['VmallocTotal', VMALLOC_KIB],
+    ['VmallocTotal', arch === 'x86-64' ? VMALLOC_KIB : vmalloc32Kib(kernel)],
     ['VmallocUsed', pages.nodeState(NODE_STAT.NR_KERNEL_STACK_KB)],
     ['VmallocChunk', 0],
     ['Percpu', 0],
@@ -70,11 +77,39 @@ export function meminfo(kernel: Kernel): string {
   for (const name of ['HugePages_Total', 'HugePages_Free', 'HugePages_Rsvd', 'HugePages_Surp']) {
     text += `${`${name}:`.padEnd(16)}${'0'.padStart(8)}\n`;
   }
-  text += kbLine('Hugepagesize', HUGE_PAGE_KIB, 16, 8) + kbLine('Hugetlb', 0, 16, 8);
+  const largePage = arch === 'x86-32' ? '4M' : '2M';
+  text += kbLine('Hugepagesize', arch === 'x86-32' ? 4096 : 2048, 16, 8) + kbLine('Hugetlb', 0, 16, 8);
   text += kbLine('DirectMap4k', 0, 16, 8);
+  if (arch !== 'x86-64') return text + kbLine(`DirectMap${largePage}`, pagesToKb(lowEndPfn(kernel)), 16, 8);
   text += kbLine('DirectMap2M', pageTables.directMap2M / 1024, 16, 8);
   text += kbLine('DirectMap1G', pageTables.directMap1G / 1024, 16, 8);
   return text;
+}
+
+/** One past the last frame that a kernel of 32 bits has a permanent address for. @linux arch/x86/mm/init_32.c:max_low_pfn */
+function lowEndPfn({ config, pages }: Kernel): number {
+  const { kinds, limits } = zoneLayout(config);
+  return Math.min(limits[kinds.indexOf(ZONE_NORMAL)]!, pages.layout.maxPfn);
+}
+
+/** @linux arch/x86/include/asm/pgtable_32_areas.h:VMALLOC_START */
+function vmalloc32Kib(kernel: Kernel): number {
+  const end = kernel.config.arch === 'x86-pae' ? VMALLOC_END_PAE : VMALLOC_END_32;
+  return (end - PAGE_OFFSET_32 - VMALLOC_OFFSET) / 1024 - pagesToKb(lowEndPfn(kernel));
+}
+
+/** Memory above and below the limit of permanent addresses, where there is one. */
+function highLow({ config, pages }: Kernel): (readonly [name: string, kib: number])[] {
+  if (config.arch === 'x86-64') return [];
+  const high = pages.zones.filter(({ kind }) => kind === ZONE_HIGHMEM);
+  const managed = high.reduce((sum, zone) => sum + zone.managed, 0);
+  const free = high.reduce((sum, zone) => sum + zone.nrFree, 0);
+  return [
+    ['HighTotal', pagesToKb(managed)],
+    ['HighFree', pagesToKb(free)],
+    ['LowTotal', pagesToKb(pages.totalramPages - managed)],
+    ['LowFree', pagesToKb(pages.nrFreePages() - free)],
+  ];
 }
 
 /** What the LRU lists hold, in KiB. */
@@ -94,21 +129,34 @@ function lruPages(kernel: Kernel): {
   return { lru, activeAnon, inactiveAnon, activeFile, inactiveFile };
 }
 
-/**
- * Pages that new programs could have without swapping: what is free beyond the reserves, and most of what can be
- * reclaimed, as half of it, up to the low watermarks, is left alone.
- *
- * @linux mm/show_mem.c:si_mem_available
- */
+/** Pages that new programs could have without swapping. @linux mm/show_mem.c:si_mem_available */
 export function availablePages(kernel: Kernel): number {
   const { pages } = kernel;
   let low = 0;
   for (const zone of pages.zones) if (zone.present > 0) low += zone.wmarkPages(WMARK_LOW);
-  let available = pages.nrFreePages() - totalreservePages(pages.zones);
-  const files = pages.nodeState(NODE_STAT.NR_ACTIVE_FILE) + pages.nodeState(NODE_STAT.NR_INACTIVE_FILE);
-  available += files - Math.floor(Math.min(files / 2, low));
-  const slab = pages.nodeState(NODE_STAT.NR_SLAB_RECLAIMABLE) + pages.nodeState(NODE_STAT.NR_KERNEL_MISC_RECLAIMABLE);
-  available += slab - Math.floor(Math.min(slab / 2, low));
-  return Math.max(0, available);
+  return availableFrom({
+    free: pages.nrFreePages(),
+    totalReserve: totalreservePages(pages.zones),
+    low,
+    files: pages.nodeState(NODE_STAT.NR_ACTIVE_FILE) + pages.nodeState(NODE_STAT.NR_INACTIVE_FILE),
+    reclaimable: pages.nodeState(NODE_STAT.NR_SLAB_RECLAIMABLE) + pages.nodeState(NODE_STAT.NR_KERNEL_MISC_RECLAIMABLE),
+  });
 }
 
+/**
+ * What is free beyond the reserves, and most of what can be reclaimed: half of it, up to the low watermarks, is left alone.
+ *
+ * @param figures in pages; `low` is the sum of the low watermarks, boosts included
+ * @linux mm/show_mem.c:si_mem_available
+ */
+export function availableFrom(figures: {
+  readonly free: number;
+  readonly totalReserve: number;
+  readonly low: number;
+  readonly files: number;
+  readonly reclaimable: number;
+}): number {
+  const { free, totalReserve, low, files, reclaimable } = figures;
+  const most = (pages: number): number => pages - Math.min(Math.floor(pages / 2), low);
+  return Math.max(0, free - totalReserve + most(files) + most(reclaimable));
+}

@@ -5,6 +5,7 @@
  */
 import { NODE_STAT_NAMES, VM_EVENT, VM_EVENT_NAMES, ZONE_STAT_NAMES } from '@pagelab/mm-core';
 import type { KernelVersion } from '@pagelab/mm-core';
+import type { MachineConfig } from '../config.ts';
 
 /** A counter: its name, and its index, or −1 for one that is always 0. */
 export interface StatName {
@@ -51,17 +52,30 @@ function select(release: KernelVersion, names: readonly string[]): StatName[] {
   return rows;
 }
 
+/** Counters that kernels of 32 bits are built without: they know no nodes, and have other zones. */
+const NOT_32_BIT = /^(numa_|pgpromote_|zone_reclaim_|\w+_(dma32|device)$|thp_split_pud$)/;
+
+function selectFor(release: KernelVersion, arch: MachineConfig['arch'], names: readonly string[]): StatName[] {
+  const rows = select(release, names);
+  return arch === 'x86-64' ? rows : rows.filter(({ name }) => !NOT_32_BIT.test(name));
+}
+
 /** Counters of a zone, in order. */
-export function zoneStats(release: KernelVersion): StatName[] {
-  return select(release, ZONE_STAT_NAMES);
+export function zoneStats(release: KernelVersion, arch: MachineConfig['arch']): StatName[] {
+  return selectFor(release, arch, ZONE_STAT_NAMES);
 }
 
 /** Counters of a node. */
-export function nodeStats(release: KernelVersion): StatName[] {
-  return select(release, NODE_STAT_NAMES);
+export function nodeStats(release: KernelVersion, arch: MachineConfig['arch']): StatName[] {
+  return selectFor(release, arch, NODE_STAT_NAMES);
 }
 
-/** Events of machines without high memory. */
-export function vmEvents(release: KernelVersion): StatName[] {
-  return select(release, VM_EVENT_NAMES.slice(0, VM_EVENT.PGALLOC_HIGH));
+/** Events. Those of high memory stand behind those of ZONE_NORMAL, where there can be any. */
+export function vmEvents(release: KernelVersion, arch: MachineConfig['arch']): StatName[] {
+  const rows = selectFor(release, arch, VM_EVENT_NAMES.slice(0, VM_EVENT.PGALLOC_HIGH));
+  if (arch === 'x86-64') return rows;
+  return rows.flatMap((row) => {
+    const high = row.name.replace(/_normal$/, '_high');
+    return high === row.name ? [row] : [row, { name: high, item: VM_EVENT_NAMES.indexOf(high) }];
+  });
 }

@@ -13,8 +13,8 @@ import type { ProcFile } from './proc-file.ts';
 interface Setting {
   /** The value, as it is shown. */
   readonly get: (kernel: Kernel) => string;
-  /** Numbers it takes; 1 where it does not say. */
-  readonly count?: number;
+  /** Numbers it takes at most; 1 where it does not say. */
+  readonly count?: (kernel: Kernel) => number;
   /** Sets it: 0 or -errno. Without, it cannot be written. */
   readonly set?: (kernel: Kernel, values: readonly number[], task: Task | null) => number;
 }
@@ -69,7 +69,8 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
     set: (kernel, [value]) => kernel.pages.sysctl.setWatermarkBoostFactor(value!),
   },
   'vm/lowmem_reserve_ratio': {
-    count: 5,
+    // One for each kind of zone that the architecture has.
+    count: (kernel) => kernel.pages.sysctl.lowmemReserveRatio.length,
     get: (kernel) => kernel.pages.sysctl.lowmemReserveRatio.join('\t'),
     set: (kernel, values) => kernel.pages.sysctl.setLowmemReserveRatio(values),
   },
@@ -87,6 +88,8 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'vm/vfs_cache_pressure': fixed('100'),
   'vm/extfrag_threshold': fixed('500'),
   'vm/legacy_va_layout': fixed('0'),
+  'vm/numa_zonelist_order': fixed('Node'),
+  'vm/zone_reclaim_mode': fixed('0'),
   'kernel/pid_max': fixed(String(PID_MAX)),
   'kernel/randomize_va_space': fixed('0'),
 };
@@ -106,7 +109,7 @@ export function sysctlFile(kernel: Kernel, name: string): ProcFile | undefined {
     read: () => `${setting.get(kernel)}\n`,
     write: (text, task) => {
       if (text === '') return 0;
-      const { values, length } = parseNumbers(text, setting.count ?? 1);
+      const { values, length } = parseNumbers(text, setting.count?.(kernel) ?? 1);
       if (values.length === 0) return -Errno.EINVAL;
       const result = set(kernel, values, task);
       return result < 0 ? result : length;

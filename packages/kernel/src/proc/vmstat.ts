@@ -9,8 +9,8 @@ export function vmstat(kernel: Kernel): string {
   const line = (name: string, value: number): void => {
     text += `${name} ${value}\n`;
   };
-  for (const { name, item } of zoneStats(release)) line(name, item < 0 ? 0 : pages.zoneState(item));
-  for (const { name, item } of nodeStats(release)) line(name, item < 0 ? 0 : pages.nodeState(item));
+  for (const { name, item } of zoneStats(release, config.arch)) line(name, item < 0 ? 0 : pages.zoneState(item));
+  for (const { name, item } of nodeStats(release, config.arch)) line(name, item < 0 ? 0 : pages.nodeState(item));
   // Nothing is ever written back, so nothing is limited.
   line('nr_dirty_threshold', 0);
   line('nr_dirty_background_threshold', 0);
@@ -18,7 +18,7 @@ export function vmstat(kernel: Kernel): string {
     line('nr_memmap_pages', 0);
     line('nr_memmap_boot_pages', Math.ceil(pages.memmapBytes().linux / 4096));
   }
-  for (const { name, item } of vmEvents(release)) line(name, item < 0 ? 0 : pages.events[item]!);
+  for (const { name, item } of vmEvents(release, config.arch)) line(name, item < 0 ? 0 : pages.events[item]!);
   line('nr_unstable', 0);
   return text;
 }

@@ -24,7 +24,7 @@ export function zoneinfo(kernel: Kernel): string {
 
 function perNode(kernel: Kernel, node: MemoryNode): string {
   let text = '  per-node stats\n';
-  for (const { name, item } of nodeStats(kernel.config.kernel)) {
+  for (const { name, item } of nodeStats(kernel.config.kernel, kernel.config.arch)) {
     text += `${INDENT}${name.padEnd(12)} ${item < 0 ? 0 : node.vmStat[item]}\n`;
   }
   return text;
@@ -45,7 +45,7 @@ function perZone(kernel: Kernel, zone: Zone): string {
     `        cma      ${zone.cmaPages}\n` +
     `        protection: (${[...zone.lowmemReserve].join(', ')})\n`;
   if (zone.present === 0) return text;
-  for (const { name, item } of zoneStats(kernel.config.kernel)) {
+  for (const { name, item } of zoneStats(kernel.config.kernel, kernel.config.arch)) {
     text += `${INDENT}${name.padEnd(12)} ${item < 0 ? 0 : zone.state(item)}\n`;
   }
   text += '  pagesets\n';

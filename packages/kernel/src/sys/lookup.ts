@@ -1,0 +1,39 @@
+/**
+ * From a path below `/sys` to the file the kernel makes up for it.
+ */
+import { Errno } from '@pagelab/abi';
+import type { Kernel } from '../kernel.ts';
+import type { ProcFile } from '../proc/proc-file.ts';
+import { listText, nodeFiles } from './node.ts';
+import { slabFiles } from './slab.ts';
+import { thpEnabled } from './thp.ts';
+
+const THP = '/sys/kernel/mm/transparent_hugepage/';
+const CPUS = '/sys/devices/system/cpu/';
+/** Directories that are there even where they are empty. */
+const DIRECTORIES: readonly string[] = ['/sys', '/sys/kernel', '/sys/kernel/mm'];
+
+/** Every file there is now, by path. */
+export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
+  const files = new Map<string, ProcFile>();
+  const text = (path: string, read: () => string): void => void files.set(path, { mode: 0o444, read });
+  files.set(`${THP}enabled`, thpEnabled(kernel));
+  text(`${THP}hpage_pmd_size`, () => `${kernel.config.arch === 'x86-32' ? 2 ** 22 : 2 ** 21}\n`);
+  const upTo = (count: number): string => `${listText(Array.from({ length: count }, (_, cpu) => cpu))}\n`;
+  text(`${CPUS}online`, () => upTo(kernel.config.cpus));
+  text(`${CPUS}present`, () => upTo(kernel.config.cpus));
+  text(`${CPUS}possible`, () => upTo(kernel.config.possibleCpus));
+  for (const [path, read] of nodeFiles(kernel)) text(path, read);
+  for (const [path, read] of slabFiles(kernel)) text(path, read);
+  return files;
+}
+
+/** The file of a path, `'directory'`, or -ENOENT. */
+export function lookUpSys(kernel: Kernel, path: string): ProcFile | 'directory' | number {
+  const files = sysFiles(kernel);
+  const file = files.get(path);
+  if (file !== undefined) return file;
+  const inside = `${path}/`;
+  if (DIRECTORIES.includes(path) || [...files.keys()].some((name) => name.startsWith(inside))) return 'directory';
+  return -Errno.ENOENT;
+}
