@@ -89,12 +89,13 @@ export function anonVmaPrepare(vma: VmArea): number {
  */
 export function findMergeableAnonVma(vma: VmArea): AnonVma | null {
   const { vmas } = vma.mm;
-  const next = vmas.next(vma.start);
+  const position = vmas.locate(vma.start);
+  const next = vmas.valueAt(vmas.after(position));
   if (next !== undefined) {
     const anonVma = reusableAnonVma(next, vma, next);
     if (anonVma !== null) return anonVma;
   }
-  const prev = vmas.prev(vma.start);
+  const prev = vmas.valueAt(vmas.before(position));
   return prev === undefined ? null : reusableAnonVma(prev, prev, vma);
 }
 

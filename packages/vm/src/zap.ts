@@ -2,7 +2,7 @@
  * Takes pages out of page tables: for `munmap` and `exit`, for `madvise(MADV_DONTNEED)`, for truncation.
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY } from '@pagelab/hw';
+import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY, pteIndex } from '@pagelab/hw';
 import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED } from '@pagelab/mm-core';
 import type { AddressSpace } from './file.ts';
 import { detachTable, freePgtables } from './free-pgtables.ts';
@@ -10,7 +10,7 @@ import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { MmuGather } from './mmu-gather.ts';
 import { setPageDirty } from './page-cache.ts';
-import { PteTableWalk } from './pgtable.ts';
+import { PMD_SIZE, PteTableWalk, findPmd, nextBoundary, tableBelow } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { removeRmap } from './rmap.ts';
 import type { Vm } from './vm.ts';
@@ -109,12 +109,32 @@ export function unmapMappingPages(
 function zapRange(gather: MmuGather, vma: VmArea, start: VirtAddr, end: VirtAddr, zapFlags: number): void {
   if (start >= end) return;
   const { mm } = vma;
+  if (end <= nextBoundary(start, PMD_SIZE)) {
+    // Most ranges are short: one table, and no walk to set up.
+    const pmdEntry = findPmd(mm, start);
+    const table = pmdEntry < 0 ? -1 : tableBelow(mm.vm.ram, pmdEntry);
+    if (table < 0) return;
+    const entry = table + pteIndex(start) * 2;
+    zapTable(gather, vma, pmdEntry, entry, (end - start) / PAGE_SIZE, start, zapFlags);
+    return;
+  }
   const walk = new PteTableWalk(mm, start, end);
-  while (walk.next()) {
-    const left = zapPteRange(gather, vma, walk.entry, walk.count, walk.addr, zapFlags);
-    if ((zapFlags & ZAP_RECLAIM_PT) !== 0 && walk.count === 512 && left === 0) {
-      detachTable(gather, mm, walk.pmdEntry, walk.addr);
-    }
+  while (walk.next()) zapTable(gather, vma, walk.pmdEntry, walk.entry, walk.count, walk.addr, zapFlags);
+}
+
+/** Clears entries of one table, and frees it where that is asked for and it is left empty. */
+function zapTable(
+  gather: MmuGather,
+  vma: VmArea,
+  pmdEntry: number,
+  entry: number,
+  count: number,
+  addr: VirtAddr,
+  zapFlags: number,
+): void {
+  const left = zapPteRange(gather, vma, entry, count, addr, zapFlags);
+  if ((zapFlags & ZAP_RECLAIM_PT) !== 0 && count === 512 && left === 0) {
+    detachTable(gather, vma.mm, pmdEntry, addr);
   }
 }
 
