@@ -21,6 +21,7 @@ import {
 import { PF_USER, PF_WRITE } from '@pagelab/hw';
 import { Prng } from '@pagelab/lib';
 import { OWNER_ANON, OWNER_PAGE_TABLE, OWNER_SHMEM } from '@pagelab/mm-core';
+import type { KmemCache } from '@pagelab/slab';
 import { expect, test } from 'vitest';
 import type { Inode } from './file.ts';
 import { doMadvise } from './madvise.ts';
@@ -57,9 +58,9 @@ function failAllocations(vm: Vm, prng: Prng, kill: () => void): (oneIn: number) 
   const { pages, caches } = vm;
   const allocPage = pages.allocPage.bind(pages);
   pages.allocPage = (gfp) => (fails() ? -12 : allocPage(gfp));
-  for (const cache of new Set(Object.values(caches))) {
+  for (const cache of new Set(Object.values(caches as unknown as Record<string, KmemCache>))) {
     const alloc = cache.alloc.bind(cache);
-    cache.alloc = (gfp: number) => (fails() ? 0 : alloc(gfp));
+    cache.alloc = (gfp) => (fails() ? 0 : alloc(gfp));
   }
   return (oneIn) => {
     odds = oneIn;
