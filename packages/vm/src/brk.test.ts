@@ -25,9 +25,10 @@ function brk(pages: number): number {
 
 /** The heap's mappings, in pages from its start. */
 function list(): string[] {
+  const page = (addr: number): number => (addr - heap) / PAGE_SIZE;
   return mapsLines(space.mm)
     .filter(({ start }) => start >= heap && start < heap + 2 ** 24)
-    .map(({ start, end, perms, name }) => `${(start - heap) / PAGE_SIZE}..${(end - heap) / PAGE_SIZE} ${perms} ${name}`.trim());
+    .map(({ start, end, perms, name }) => `${page(start)}..${page(end)} ${perms} ${name}`.trim());
 }
 
 test('grows and shrinks by whole pages, and remembers the exact break', () => {
@@ -45,7 +46,7 @@ test('grows and shrinks by whole pages, and remembers the exact break', () => {
 
 test('pages given back come again as zero', () => {
   brk(2);
-  const { memory } = { memory: space.memory() };
+  const memory = space.memory();
   memory.fill(heap, 2 * PAGE_SIZE, 7);
   brk(1);
   expect(space.mm.rss[MM_ANONPAGES]).toBe(1);

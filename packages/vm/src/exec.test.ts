@@ -1,4 +1,5 @@
-import { PAGE_SIZE, RLIMIT_STACK } from '@pagelab/abi';
+import { PAGE_SIZE, RLIMIT_STACK, TASK_SIZE } from '@pagelab/abi';
+import { Prng } from '@pagelab/lib';
 import { expect, test } from 'vitest';
 import { doMprotect } from './mprotect.ts';
 import { mmput } from './mm-lifetime.ts';
@@ -36,7 +37,8 @@ test('a program lies where Linux puts one without address randomisation', () => 
     'rd wr mr mw me gd ac',
   ]);
   const { startBrk, brk, stackVm, execVm, dataVm } = mm;
-  expect({ startBrk, brk, stackVm, execVm, dataVm }).toEqual({ startBrk: 0x41_0000, brk: 0x41_0000, stackVm: 33, execVm: 10, dataVm: 5 });
+  expect([startBrk, brk]).toEqual([0x41_0000, 0x41_0000]);
+  expect({ stackVm, execVm, dataVm }).toEqual({ stackVm: 33, execVm: 10, dataVm: 5 });
   expect(mm.mmapBase).toBe(0x7fff_f7ff_f000);
   validateVm(vm);
 });
@@ -55,11 +57,31 @@ test('of a stack that is cut up, the part with the first stack pointer keeps the
   expect(names).toEqual(['7ffffffde000-7ffffffdf000 r--p 00000000', '7ffffffdf000-7ffffffff000 rw-p 00000000 [stack]']);
 });
 
+test('address-space randomisation moves stack, mapping area and heap, the same way for the same seed', () => {
+  const layout = (seed: number): number[] => {
+    const prng = new Prng(seed);
+    const { mm, vm } = new TestSpace({ layout: { random: { below: (n) => prng.below(n), heap: true } } });
+    validateVm(vm);
+    return [mm.startStack, mm.mmapBase, mm.startBrk, mapsLines(mm)[0].start];
+  };
+  const [stack, base, heap, text] = layout(1);
+  expect(layout(1)).toEqual([stack, base, heap, text]);
+  expect(text).toBe(0x40_0000);
+  expect(stack).toBeGreaterThan(TASK_SIZE - 2 ** 34 - 4 * PAGE_SIZE);
+  expect(base).toBeLessThan(TASK_SIZE - 2 ** 34);
+  expect(base).toBeGreaterThan(TASK_SIZE - 2 ** 41);
+  expect(heap - 0x41_0000).toBeLessThan(2 ** 30 + PAGE_SIZE);
+  const other = layout(2);
+  expect([other[0] === stack, other[1] === base, other[2] === heap]).toEqual([false, false, false]);
+});
+
 test('nothing is left behind', () => {
   const { mm, vm } = new TestSpace();
   const { caches } = vm;
   mmput(mm);
   expect(vm.committedAs).toBe(0);
-  for (const cache of Object.values(caches)) expect(cache.activeObjects, cache.name).toBe(0);
+  const { vmArea, mapleNode, anonVma, anonVmaChain, file, shmemInode } = caches;
+  const used = [vmArea, caches.mm, mapleNode, anonVma, anonVmaChain, file, shmemInode].map((cache) => cache.activeObjects);
+  expect(used).toEqual([0, 0, 0, 0, 0, 0, 0]);
   validateVm(vm);
 });

@@ -68,6 +68,7 @@ export type { MmapRequest } from './mmap.ts';
 export { doMprotect } from './mprotect.ts';
 export { doMremap } from './mremap.ts';
 export { doMsync } from './msync.ts';
+export { doRemapFilePages } from './remap-file-pages.ts';
 export { vmMunmap } from './munmap.ts';
 export {
   OVERCOMMIT_ALWAYS,

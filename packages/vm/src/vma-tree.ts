@@ -15,8 +15,8 @@ import { VM_GROWSDOWN, VM_MAYWRITE, VM_SHARED, VmArea } from './vma.ts';
 
 /** Mappings a maple node has room for: 16 slots, of which a mapping and the hole beside it take two. */
 const VMAS_PER_MAPLE_NODE = 8;
-/** More than one call needs at a time. */
-const MAX_SPARE_VM_AREAS = 64;
+/** What a fork of a large program may take, and its end give back. */
+const MAX_SPARE_VM_AREAS = 1024;
 
 /** Returns the first mapping that ends above `addr`, whether it holds `addr` or lies above. @linux mm/mmap.c:find_vma */
 export function findVma(mm: MmStruct, addr: VirtAddr): VmArea | undefined {
