@@ -28,7 +28,18 @@ import { GFP_KERNEL, PG_UPTODATE, VM_EVENT } from '@pagelab/mm-core';
 import type { BlockStore } from './block-store.ts';
 import type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
 import { MAX_FOLIO_ORDER, addFolio, addFolioUpTo, dissolveFolio, folioStart } from './folio.ts';
-import { PG_READAHEAD, TAG_DIRTY, clearPageDirty, folioOrder, makeInode, removeFromPageCache, setPageDirty } from './page-cache.ts';
+import {
+  PG_READAHEAD,
+  TAG_BUFFER_DIRTY,
+  TAG_DIRTY,
+  clearPageDirty,
+  folioOrder,
+  makeInode,
+  markPageAccessed,
+  removeFromPageCache,
+  setPageDirty,
+  setRangeDirty,
+} from './page-cache.ts';
 import { pageMkclean } from './page-mkclean.ts';
 import { asyncMmapReadahead, forcePageCacheRa, pageCacheAsyncRa, pageCacheSyncRa, syncMmapReadahead } from './readahead.ts';
 import type { ReadAheadHost } from './readahead.ts';
@@ -197,7 +208,8 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
         flags[pfn] |= PG_UPTODATE;
       }
     }
-    if (taken > 0 || this.#newBlocks.size > 0) setPageDirty(vm, pages.get(first));
+    if (taken > 0) setRangeDirty(vm, mapping, first, Math.floor((pos + taken - 1) / PAGE_SIZE));
+    else for (const pgoff of this.#newBlocks) setRangeDirty(vm, mapping, pgoff, pgoff);
     const oldSize = inode.size;
     if (pos + taken > oldSize) inode.size = pos + taken;
     if (pos > oldSize) this.#clearTail(mapping, oldSize, pos);
@@ -396,25 +408,33 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     if (pfn < 0) return;
     const host = vm.ram.frameWord(pfn) * 4;
     vm.ram.u8.fill(0, host + inPage, host + Math.min(PAGE_SIZE, inPage + to - from));
-    setPageDirty(vm, pfn);
+    setRangeDirty(vm, mapping, pgoff, pgoff);
   }
 
-  /** Clears bytes [from, to), which lie in one page, of the file; a hole is zero already. @returns 0, −EIO, −ENOMEM @linux fs/ext4/inode.c:ext4_block_zero_page_range */
+  /**
+   * Clears bytes [from, to), which lie in one page, of the file. A hole is zero already; its page is cached nevertheless, not
+   * up to date.
+   *
+   * @returns 0, −EIO, −ENOMEM
+   * @linux fs/ext4/inode.c:ext4_block_zero_page_range
+   */
   #zeroBytes(mapping: AddressSpace, from: number, to: number): number {
     const { vm } = this;
-    const { inode, pages } = mapping;
+    const { pages } = mapping;
+    const { blockMap } = mapping.inode;
+    if (from >= to) return 0;
     const pgoff = Math.floor(from / PAGE_SIZE);
-    if (from >= to || !inode.blockMap!.has(pgoff)) return 0;
     if (!pages.has(pgoff)) {
       const error = addFolio(vm, mapping, pgoff, 0);
       if (error !== 0) return error;
     }
+    markPageAccessed(vm, mapping, pgoff);
+    if (!pages.getMark(pgoff, TAG_BUFFER_DIRTY) && (!blockMap!.has(pgoff) || blockMap!.getMark(pgoff, UNWRITTEN))) return 0;
     const error = this.#makeUptodate(mapping, pgoff);
     if (error !== 0) return error;
-    const pfn = pages.get(pgoff);
-    const host = vm.ram.frameWord(pfn) * 4 - pgoff * PAGE_SIZE;
+    const host = vm.ram.frameWord(pages.get(pgoff)) * 4 - pgoff * PAGE_SIZE;
     vm.ram.u8.fill(0, host + from, host + to);
-    setPageDirty(vm, pfn);
+    setRangeDirty(vm, mapping, pgoff, pgoff);
     return 0;
   }
 

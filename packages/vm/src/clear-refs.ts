@@ -4,8 +4,9 @@
  * @linux fs/proc/task_mmu.c:clear_refs_write
  */
 import { PTE_ACCESSED } from '@pagelab/hw';
-import { PG_REFERENCED } from '@pagelab/mm-core';
+import { PG_ANON, PG_REFERENCED } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
+import { folioOrder } from './page-cache.ts';
 import { PteTableWalk } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { VM_PFNMAP, VM_SOFTDIRTY } from './vma.ts';
@@ -50,7 +51,10 @@ function clearYoung(mm: MmStruct, walk: PteTableWalk): void {
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
       i32[entry] = lo & ~PTE_ACCESSED;
-      flags[pfnOf(lo, i32[entry + 1])] &= ~PG_REFERENCED;
+      const pfn = pfnOf(lo, i32[entry + 1]);
+      const order = (flags[pfn] & PG_ANON) === 0 ? folioOrder(mm.vm, pfn) : 0;
+      const head = pfn - (order === 0 ? 0 : mm.vm.frames.index[pfn] % (1 << order));
+      for (let page = head; page < head + (1 << order); page++) flags[page] &= ~PG_REFERENCED;
     }
   }
 }

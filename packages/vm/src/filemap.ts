@@ -6,9 +6,11 @@
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_ACCESSED, PTE_PRESENT } from '@pagelab/hw';
+import type { Pfn } from '@pagelab/hw';
 import { FILE_HOLE } from './file.ts';
 import type { AddressSpace, Inode, VmFile } from './file.ts';
 import type { MmStruct } from './mm-struct.ts';
+import { folioOrder, markPageAccessed } from './page-cache.ts';
 import { findPte } from './pgtable.ts';
 import { pfnOf } from './pte.ts';
 import { copyToUserPartial, userByte } from './uaccess.ts';
@@ -125,6 +127,7 @@ export function fileRead(vm: Vm, file: VmFile, pos: number, length: number, to: 
   const { mapping } = inode;
   const { ram, pages } = vm;
   const endPgoff = Math.ceil((pos + length) / PAGE_SIZE);
+  const lastPos = file.readAhead === null ? -1 : file.readAhead.prevPos;
   let done = 0;
   let error = 0;
   while (done < length && pos + done < inode.size) {
@@ -143,6 +146,9 @@ export function fileRead(vm: Vm, file: VmFile, pos: number, length: number, to: 
       const host = ram.frameWord(pfn) * 4 + inPage;
       copied = to.put(ram.u8.subarray(host, host + run));
       pages.freePage(pfn);
+      // Reading on in a folio is no new use of it, within a call or between two.
+      const continues = mapping.ops.swapBacked ? inPage > 0 : done === 0 ? inFolio(vm, pfn, pgoff, lastPos) : !startsFolio(vm, pfn, pgoff);
+      if (!continues) markPageAccessed(vm, mapping, pgoff);
     }
     done += copied;
     if (copied < run) {
@@ -153,6 +159,18 @@ export function fileRead(vm: Vm, file: VmFile, pos: number, length: number, to: 
   if (file.readAhead !== null) file.readAhead.prevPos = pos + done;
   inode.atime = vm.clock.now;
   return done > 0 ? done : error;
+}
+
+/** Whether a page is the first of its folio. */
+function startsFolio(vm: Vm, pfn: Pfn, pgoff: number): boolean {
+  return pgoff % (1 << folioOrder(vm, pfn)) === 0;
+}
+
+/** Whether the last byte before `lastPos` is in the folio of a page. @linux mm/filemap.c:pos_same_folio */
+function inFolio(vm: Vm, pfn: Pfn, pgoff: number, lastPos: number): boolean {
+  if (lastPos <= 0) return false;
+  const bytes = PAGE_SIZE << folioOrder(vm, pfn);
+  return Math.floor((lastPos - 1) / bytes) === Math.floor((pgoff * PAGE_SIZE) / bytes);
 }
 
 /**

@@ -11,7 +11,7 @@ import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
 import { isCowMapping } from './copy-page-range.ts';
-import { FAULT_FLAG_RESTARTED, FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_OOM, handleMmFault } from './page-fault.ts';
+import { FAULT_FLAG_ALLOW_RETRY, FAULT_FLAG_RESTARTED, FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_OOM, handleMmFault } from './page-fault.ts';
 import { setPageDirty } from './page-cache.ts';
 import { findPte } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
@@ -34,8 +34,10 @@ export const FOLL_WRITE = 0x1;
  * Rights that the mapping has not now, but may have, do: a private page is copied, not written where it is read-only.
  */
 export const FOLL_FORCE = 0x8;
-/** A fault that had to wait is made anew, and counted as one that did not. @linux mm/internal.h:FOLL_UNLOCKABLE */
+/** A fault that had to wait is made anew. @linux mm/internal.h:FOLL_UNLOCKABLE */
 const FOLL_UNLOCKABLE = 0x4_0000;
+/** The same, but the caller begins where it was: it counts as one that did not wait. */
+const FOLL_RESTART = 0x8_0000;
 
 /**
  * Brings in every page of [start, end), as `mlock` and MAP_POPULATE want them: private writable mappings get pages of
@@ -68,7 +70,7 @@ export function populateVmaRange(vma: VmArea, start: VirtAddr, end: VirtAddr): n
   if ((flags & VM_LOCKONFAULT) !== 0) return 0;
   let follow = (flags & (VM_WRITE | VM_SHARED)) === VM_WRITE ? FOLL_WRITE : 0;
   if ((flags & VM_ACCESS_FLAGS) !== 0) follow |= FOLL_FORCE;
-  return faultInRange(vma, start, end, follow | FOLL_UNLOCKABLE);
+  return faultInRange(vma, start, end, follow | FOLL_UNLOCKABLE | FOLL_RESTART);
 }
 
 /**
@@ -79,7 +81,7 @@ export function populateVmaRange(vma: VmArea, start: VirtAddr, end: VirtAddr): n
  * @linux mm/gup.c:faultin_page_range
  */
 export function faultInPages(vma: VmArea, start: VirtAddr, end: VirtAddr, write: boolean): number {
-  const follow = write ? FOLL_WRITE : 0;
+  const follow = (write ? FOLL_WRITE : 0) | FOLL_UNLOCKABLE;
   if (!mayFollow(vma, follow)) return -Errno.EINVAL;
   return faultInRange(vma, start, end, follow);
 }
@@ -100,7 +102,7 @@ function faultInRange(vma: VmArea, start: VirtAddr, end: VirtAddr, follow: numbe
  * @linux mm/gup.c:get_user_pages
  */
 export function getUserPage(mm: MmStruct, addr: VirtAddr, write: boolean): Pfn {
-  return getUserPageFlags(mm, addr, write ? FOLL_WRITE : 0);
+  return getUserPageFlags(mm, addr, (write ? FOLL_WRITE : 0) | FOLL_UNLOCKABLE);
 }
 
 /** As {@link getUserPage}, with `FOLL_…` flags. */
@@ -130,7 +132,10 @@ function followOrFault(vma: VmArea, addr: VirtAddr, follow: number): Pfn {
   const { mm } = vma;
   const { i32 } = mm.vm.ram;
   const write = (follow & FOLL_WRITE) !== 0;
-  const faultFlags = (write ? FAULT_FLAG_WRITE : 0) | ((follow & FOLL_UNLOCKABLE) !== 0 ? FAULT_FLAG_RESTARTED : 0);
+  const faultFlags =
+    (write ? FAULT_FLAG_WRITE : 0) |
+    ((follow & FOLL_UNLOCKABLE) !== 0 ? FAULT_FLAG_ALLOW_RETRY : 0) |
+    ((follow & FOLL_RESTART) !== 0 ? FAULT_FLAG_RESTARTED : 0);
   for (;;) {
     const entry = findPte(mm, addr);
     if (entry >= 0) {

@@ -58,14 +58,14 @@ export function memfdAddSeals(file: VmFile, seals: number): number {
   if ((seals & ~ALL_SEALS) !== 0) return -Errno.EINVAL;
   if (!knowsSeals(file)) return -Errno.EINVAL;
   if ((inode.seals & F_SEAL_SEAL) !== 0) return -Errno.EPERM;
-  if ((seals & F_SEAL_WRITE) !== 0 && (inode.seals & F_SEAL_WRITE) === 0) {
-    const error = denyWritable(inode.mapping);
-    if (error !== 0) return error;
-  }
   let added = seals;
   // What can be run and never be made not to must not change either.
   if ((seals & F_SEAL_EXEC) !== 0 && (inode.mode & EXEC_MODE) !== 0) {
     added |= F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE;
+  }
+  if ((added & F_SEAL_WRITE) !== 0 && (inode.seals & F_SEAL_WRITE) === 0) {
+    const error = denyWritable(inode.mapping);
+    if (error !== 0) return error;
   }
   inode.seals |= added;
   return 0;

@@ -8,18 +8,23 @@
  *
  *     PG_DIRTY of a page of a file on a device === its entry in `pages` carries TAG_DIRTY
  *     NR_FILE_DIRTY                            === pages for which that is so
+ *     TAG_BUFFER_DIRTY                         → TAG_DIRTY: this page is why its folio is dirty
  *
  * @linux mm/filemap.c
  */
 import { Errno, F_SEAL_SEAL } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
-import { IntervalTree, XA_MARK_0, XArrayInt } from '@pagelab/lib';
+import { IntervalTree, XA_MARK_0, XA_MARK_1, XArrayInt } from '@pagelab/lib';
 import {
   GFP_KERNEL,
   NODE_STAT,
+  PG_ACTIVE,
   PG_DIRTY,
+  PG_MLOCKED,
   PG_RECLAIM,
+  PG_REFERENCED,
   PG_SWAPBACKED,
+  PG_UNEVICTABLE,
 } from '@pagelab/mm-core';
 import type { AddressSpace, AddressSpaceOps, Inode } from './file.ts';
 import type { Vm } from './vm.ts';
@@ -30,6 +35,8 @@ const NODE_ENTRIES = 64;
 
 /** The mark of dirty pages in `AddressSpace.pages`. @linux include/linux/fs.h:PAGECACHE_TAG_DIRTY */
 export const TAG_DIRTY = XA_MARK_0;
+/** The mark of those among them that were stored to themselves. @linux include/linux/buffer_head.h:BH_Dirty */
+export const TAG_BUFFER_DIRTY = XA_MARK_1;
 /** Another name for the bit: a page with it was read ahead, and using it starts reading the next window. */
 export const PG_READAHEAD = PG_RECLAIM;
 
@@ -105,7 +112,7 @@ export function removeFromPageCache(vm: Vm, mapping: AddressSpace, pgoff: number
   shrinkNodes(vm, mapping, pgoff);
   frames.mapping[pfn] = 0;
   frames.private[pfn] = 0;
-  frames.flags[pfn] &= ~(PG_DIRTY | PG_READAHEAD);
+  frames.flags[pfn] &= ~(PG_DIRTY | PG_READAHEAD | PG_ACTIVE | PG_REFERENCED);
   vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, -1);
   if ((frames.flags[pfn] & PG_SWAPBACKED) !== 0) vm.pages.modNodeState(pfn, NODE_STAT.NR_SHMEM, -1);
   vm.pages.freePage(pfn);
@@ -118,29 +125,65 @@ export function folioOrder(vm: Vm, pfn: Pfn): number {
 }
 
 /**
- * Notes that the contents of a page, and so of its folio, are newer than what the device has. Shared memory has no
+ * Notes that a mapping stored to a page: its folio, all of it, is newer than what the device has. Shared memory has no
  * device: its pages only keep the flag.
  *
- * @linux mm/page-writeback.c:folio_mark_dirty
+ * @linux mm/page-writeback.c:folio_mark_dirty, fs/buffer.c:block_dirty_folio
  */
 export function setPageDirty(vm: Vm, pfn: Pfn): void {
-  const { frames } = vm;
-  const { flags } = frames;
-  if ((flags[pfn] & PG_DIRTY) !== 0) return;
+  const { flags, mapping: mappingOf, private: orders, index } = vm.frames;
   if ((flags[pfn] & PG_SWAPBACKED) !== 0) {
     flags[pfn] |= PG_DIRTY;
     return;
   }
-  const mapping = vm.mappings.get(frames.mapping[pfn]);
+  const mapping = vm.mappings.get(mappingOf[pfn]);
   if (mapping === undefined) return;
-  const size = 1 << frames.private[pfn];
-  const first = frames.index[pfn] - (frames.index[pfn] % size);
-  for (let pgoff = first; pgoff < first + size; pgoff++) {
-    const page = mapping.pages.get(pgoff);
+  const size = 1 << orders[pfn];
+  const first = index[pfn] - (index[pfn] % size);
+  setRangeDirty(vm, mapping, first, first + size - 1);
+}
+
+/**
+ * Notes that pages `first` to `last`, which lie in one folio, were stored to; the folio is dirty as a whole.
+ *
+ * @linux fs/buffer.c:block_commit_write
+ */
+export function setRangeDirty(vm: Vm, mapping: AddressSpace, first: number, last: number): void {
+  const { pages } = mapping;
+  const { flags } = vm.frames;
+  for (let pgoff = first; pgoff <= last; pgoff++) pages.setMark(pgoff, TAG_BUFFER_DIRTY);
+  const order = vm.frames.private[pages.get(first)];
+  const head = first - (first % (1 << order));
+  for (let pgoff = head; pgoff < head + (1 << order); pgoff++) {
+    const page = pages.get(pgoff);
     if (page < 0 || (flags[page] & PG_DIRTY) !== 0) continue;
     flags[page] |= PG_DIRTY;
-    mapping.pages.setMark(pgoff, TAG_DIRTY);
+    pages.setMark(pgoff, TAG_DIRTY);
     vm.pages.modNodeState(page, NODE_STAT.NR_FILE_DIRTY, 1);
+  }
+}
+
+/**
+ * Notes that a page was used other than through page tables: once makes it referenced, twice active.
+ *
+ * @linux mm/swap.c:folio_mark_accessed
+ */
+export function markPageAccessed(vm: Vm, mapping: AddressSpace, pgoff: number): void {
+  const { flags } = vm.frames;
+  const pfn = mapping.pages.get(pgoff);
+  const before = flags[pfn];
+  let clear = 0;
+  let set = PG_REFERENCED;
+  if ((before & PG_REFERENCED) !== 0) {
+    if ((before & (PG_ACTIVE | PG_MLOCKED | PG_UNEVICTABLE)) !== 0) return;
+    clear = PG_REFERENCED;
+    set = PG_ACTIVE;
+  }
+  const size = 1 << folioOrder(vm, pfn);
+  const head = pgoff - (pgoff % size);
+  for (let at = head; at < head + size; at++) {
+    const page = mapping.pages.get(at);
+    if (page >= 0) flags[page] = (flags[page] & ~clear) | set;
   }
 }
 
@@ -148,6 +191,7 @@ export function setPageDirty(vm: Vm, pfn: Pfn): void {
 export function clearPageDirty(vm: Vm, mapping: AddressSpace, pgoff: number, pfn: Pfn): void {
   if (!mapping.pages.getMark(pgoff, TAG_DIRTY)) return;
   mapping.pages.clearMark(pgoff, TAG_DIRTY);
+  mapping.pages.clearMark(pgoff, TAG_BUFFER_DIRTY);
   vm.frames.flags[pfn] &= ~PG_DIRTY;
   vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_DIRTY, -1);
 }

@@ -63,6 +63,8 @@ export const FAULT_FLAG_WRITE = 0x1;
 export const FAULT_FLAG_USER = 0x40;
 export const FAULT_FLAG_REMOTE = 0x80;
 export const FAULT_FLAG_INSTRUCTION = 0x100;
+/** A fault that has to wait starts over: what it waited for may have brought in more. @linux include/linux/mm_types.h:FAULT_FLAG_ALLOW_RETRY */
+export const FAULT_FLAG_ALLOW_RETRY = 0x4;
 /** The caller starts over by itself after a wait: its second fault, which does not wait, is the one that counts. */
 export const FAULT_FLAG_RESTARTED = 0x1000;
 
@@ -106,7 +108,7 @@ export function handlePageFault(mm: MmStruct, address: VirtAddr, errorCode: numb
   }
   if (!accessAllowed(vma.flags, errorCode)) return FAULT_ACCERR;
 
-  let flags = FAULT_FLAG_USER;
+  let flags = FAULT_FLAG_USER | FAULT_FLAG_ALLOW_RETRY;
   if ((errorCode & PF_WRITE) !== 0) flags |= FAULT_FLAG_WRITE;
   if ((errorCode & PF_INSTR) !== 0) flags |= FAULT_FLAG_INSTRUCTION;
   const fault = handleMmFault(vma, page, flags);
@@ -176,7 +178,7 @@ function servePage(vma: VmArea, address: VirtAddr, flags: number): number {
 /** @linux mm/memory.c:do_pte_missing */
 function serveMissing(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: number): number {
   if (vma.file === null) return serveAnonymous(vma, address, flags, pmdEntry);
-  if ((flags & FAULT_FLAG_WRITE) === 0) return serveFileRead(vma, address, pmdEntry);
+  if ((flags & FAULT_FLAG_WRITE) === 0) return serveFileRead(vma, address, flags, pmdEntry);
   if ((vma.flags & VM_SHARED) === 0) return serveFileCow(vma, address, pmdEntry);
   return serveFileShared(vma, address, pmdEntry);
 }
@@ -297,13 +299,13 @@ function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn): numb
 }
 
 /** A read of a page of a file: maps it and what is cached around it. @linux mm/memory.c:do_read_fault */
-function serveFileRead(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
+function serveFileRead(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: number): number {
   const around = faultAround(vma, address, pmdEntry);
   if (around !== 0) return around;
   const pfn = fetchPage(vma, address);
   if (pfn < 0) return faultOf(pfn);
-  if (vma.mm.vm.faultWaited) {
-    // A fault that had to wait starts over: by now the page's neighbours are cached, too.
+  if (vma.mm.vm.faultWaited && (flags & FAULT_FLAG_ALLOW_RETRY) !== 0) {
+    // By now the page's neighbours are cached, too.
     const again = faultAround(vma, address, pmdEntry);
     if (again !== 0) {
       vma.mm.vm.pages.freePage(pfn);

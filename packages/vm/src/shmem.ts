@@ -26,7 +26,7 @@ import type { MmStruct } from './mm-struct.ts';
 import { allocFile, inodePut } from './open-file.ts';
 import type { PathSource } from './open-file.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
-import { addToPageCache, makeInode, removeFromPageCache } from './page-cache.ts';
+import { addToPageCache, makeInode, markPageAccessed, removeFromPageCache } from './page-cache.ts';
 import type { Vm } from './vm.ts';
 import { VM_NORESERVE } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -81,9 +81,11 @@ export class ShmemOps implements AddressSpaceOps {
     const run = Math.min(length, PAGE_SIZE - (pos % PAGE_SIZE));
     if ((inode.seals & WRITE_SEALS) !== 0) return -Errno.EPERM;
     if ((inode.seals & F_SEAL_GROW) !== 0 && pos + run > inode.size) return -Errno.EPERM;
-    const pfn = shmemGetPage(vm, mapping, Math.floor(pos / PAGE_SIZE));
+    const pgoff = Math.floor(pos / PAGE_SIZE);
+    const pfn = shmemGetPage(vm, mapping, pgoff);
     if (pfn < 0) return pfn;
     vm.pages.freePage(pfn);
+    markPageAccessed(vm, mapping, pgoff);
     return run;
   }
 

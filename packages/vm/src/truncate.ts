@@ -7,10 +7,9 @@
  * @linux mm/truncate.c
  */
 import { PAGE_SIZE } from '@pagelab/hw';
-import { PG_DIRTY } from '@pagelab/mm-core';
 import type { AddressSpace } from './file.ts';
 import { folioStart, splitFolio } from './folio.ts';
-import { folioOrder, removeFromPageCache } from './page-cache.ts';
+import { TAG_BUFFER_DIRTY, clearPageDirty, folioOrder, removeFromPageCache } from './page-cache.ts';
 import type { Vm } from './vm.ts';
 import { unmapMappingPages } from './zap.ts';
 
@@ -98,11 +97,17 @@ function truncatePartial(
     return true;
   }
   clearFolioBytes(vm, mapping, head, from, to);
+  const { pages } = mapping;
+  for (let at = Math.ceil(from / PAGE_SIZE); at < Math.floor(to / PAGE_SIZE); at++) pages.clearMark(head + at, TAG_BUFFER_DIRTY);
   if (order === 0) return true;
-  if ((vm.frames.flags[mapping.pages.get(head)] & PG_DIRTY) !== 0) {
-    unmapMappingPages(vm, mapping, head, head + (1 << order) - 1, 'file');
+  const behind = head + (1 << order);
+  const dirty = pages.findMarked(head, TAG_BUFFER_DIRTY);
+  if (dirty >= 0 && dirty < behind) {
+    unmapMappingPages(vm, mapping, head, behind - 1, 'file');
     return false;
   }
+  // What made it dirty is gone.
+  for (let pgoff = head; pgoff < behind; pgoff++) clearPageDirty(vm, mapping, pgoff, pages.get(pgoff));
   splitFolio(vm, mapping, head, order, head + Math.floor(from / PAGE_SIZE));
   if (to < size) {
     const at = head + Math.floor(to / PAGE_SIZE);

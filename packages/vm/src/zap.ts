@@ -3,17 +3,19 @@
  */
 import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY, pteIndex } from '@pagelab/hw';
-import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED } from '@pagelab/mm-core';
+import type { Pfn } from '@pagelab/hw';
+import { PG_ANON, PG_SWAPBACKED } from '@pagelab/mm-core';
 import type { AddressSpace } from './file.ts';
 import { detachTable, freePgtables } from './free-pgtables.ts';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { MmuGather } from './mmu-gather.ts';
-import { setPageDirty } from './page-cache.ts';
+import { folioOrder, markPageAccessed, setPageDirty } from './page-cache.ts';
 import { PMD_SIZE, PteTableWalk, findPmd, nextBoundary, tableBelow } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { removeRmap } from './rmap.ts';
 import type { Vm } from './vm.ts';
+import { VM_RAND_READ, VM_SEQ_READ } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /** Markers go with the pages. Without it guard pages stay. @linux include/linux/mm.h:ZAP_FLAG_DROP_MARKER */
@@ -138,6 +140,17 @@ function zapTable(
   }
 }
 
+/** Passes what an entry tells of the use of a page of a file on to the page. `previousPfn` is that of the entry before. */
+function noteUse(vma: VmArea, pfn: Pfn, lo: number, previousPfn: Pfn): void {
+  const { vm } = vma.mm;
+  if ((lo & PTE_DIRTY) !== 0) setPageDirty(vm, pfn);
+  if ((lo & PTE_ACCESSED) === 0 || (vma.flags & (VM_SEQ_READ | VM_RAND_READ)) !== 0) return;
+  const index = vm.frames.index[pfn];
+  // The entries of one folio in a row are one use of it.
+  if (pfn === previousPfn + 1 && index % (1 << folioOrder(vm, pfn)) !== 0) return;
+  markPageAccessed(vm, vma.file!.inode.mapping, index);
+}
+
 /**
  * Clears `count` entries in a row, those of `firstAddr` and up, and hands their pages to the gatherer.
  *
@@ -160,6 +173,7 @@ function zapPteRange(
   let anon = 0;
   let shmem = 0;
   let file = 0;
+  let lastFilePfn = -1;
   let firstCleared = -1;
   let lastCleared = -1;
   for (let i = 0; i < count; i++) {
@@ -186,8 +200,8 @@ function zapPteRange(
         }
         anon++;
       } else {
-        if ((lo & PTE_DIRTY) !== 0 && (pageFlags & PG_DIRTY) === 0) setPageDirty(vm, pfn);
-        if ((lo & PTE_ACCESSED) !== 0) flags[pfn] |= PG_REFERENCED;
+        noteUse(vma, pfn, lo, lastFilePfn);
+        lastFilePfn = pfn;
         if ((pageFlags & PG_SWAPBACKED) !== 0) shmem++;
         else file++;
       }
