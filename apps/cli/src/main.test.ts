@@ -134,6 +134,17 @@ describe('pagelab verify', () => {
   });
 });
 
+describe('pagelab bench', () => {
+  it('measures both sides of a row', () => {
+    const { stdout, status } = runCli('bench', 'mm-kmalloc', '--rounds', '1', '--json');
+    const { rows } = JSON.parse(stdout) as { rows: { name: string; ours: number; theirs: number; met: boolean | null }[] };
+    expect(rows).toEqual([expect.objectContaining({ name: 'mm-kmalloc', target: 'at most 8 ×' })]);
+    expect(rows[0]!.ours).toBeGreaterThan(0);
+    expect(rows[0]!.theirs).toBeGreaterThan(0);
+    expect(status).toBe(0);
+  });
+});
+
 describe('usage', () => {
   it('ends with status 2 where it is wrong, 0 where help was asked for', () => {
     expect(runCli('levitate').status).toBe(2);

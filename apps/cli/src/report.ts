@@ -4,6 +4,7 @@
 import type { Os } from '@pagelab/abi';
 import type { Machine, MachineStats } from '@pagelab/kernel';
 import Table from 'cli-table3';
+import { PLAIN } from './plain-table.ts';
 
 /** A process's own sizes, in KiB, from its `/proc/PID/status`. */
 export interface ProcessSizes {
@@ -64,13 +65,6 @@ export function formatTime(ns: number): string {
   return ns >= 1e6 ? `${(ns / 1e6).toFixed(2)} ms` : `${(ns / 1e3).toFixed(1)} µs`;
 }
 
-const PLAIN = {
-  chars: {
-    top: '', 'top-mid': '', 'top-left': '', 'top-right': '', bottom: '', 'bottom-mid': '', 'bottom-left': '', 'bottom-right': '',
-    left: '  ', 'left-mid': '', mid: '', 'mid-mid': '', right: '', 'right-mid': '', middle: '  ',
-  },
-  style: { head: [], border: [], 'padding-left': 0, 'padding-right': 0 },
-};
 
 function ownersTable({ before, end, after }: MemoryReport): string {
   const columns = end === null ? [before, after] : [before, end.stats, after];

@@ -3,6 +3,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { Worker } from 'node:worker_threads';
 import { gunzipSync } from 'node:zlib';
 import {
   MADV_DONTNEED, MADV_NOHUGEPAGE, MAP_ANONYMOUS, MAP_PRIVATE, PAGE_SIZE, PROT_READ, PROT_WRITE,
@@ -44,7 +45,7 @@ interface Row {
   readonly against: string;
   readonly limit: number;
   /** Measures both sides; the second is `null` where it is the host's, by the row's name. */
-  readonly measure: (rounds: number) => Promise<[number, number | null]>;
+  readonly measure: (rounds: number) => Promise<RowTimes>;
 }
 
 const MIB = 1 << 20;
@@ -365,13 +366,33 @@ function describeRatio(ours: number, theirs: number, limit: number): string {
   return limit < 1 ? `${(theirs / ours).toFixed(1)} × faster` : `${(ours / theirs).toFixed(2)} ×`;
 }
 
+/** Nanoseconds an operation of a row's work and of what it is compared with; `null` where that is the host's. */
+export type RowTimes = [ours: number, theirs: number | null];
+
+/** Measures one row, here. */
+export async function measureRow(name: string, rounds: number): Promise<RowTimes> {
+  const row = ROWS.find((candidate) => candidate.name === name);
+  if (!row) throw new RangeError(`no row '${name}'`);
+  return row.measure(rounds);
+}
+
+/** Measures one row in a thread of its own. */
+function measureApart(name: string, rounds: number): Promise<RowTimes> {
+  return new Promise((resolve, reject) => {
+    const worker = new Worker(new URL('./row-worker.js', import.meta.url), { workerData: { name, rounds } });
+    worker.once('message', resolve);
+    worker.once('error', reject);
+    worker.once('exit', (code) => reject(new Error(`the thread of row '${name}' ended with code ${code}`)));
+  });
+}
+
 /** Measures the rows of a suite, one after the other. */
 export async function* measureRows({ suite, native, rounds }: MeasureOptions): AsyncGenerator<RowResult> {
   const names = new Set(rowNames(suite));
   const rows = ROWS.filter(({ name }) => names.has(name));
   const host = native && rows.some(({ name }) => name in NATIVE_NAMES) ? measureNative(recordedTrace()) : new Map<string, number>();
-  for (const { name, work, against, limit, measure: measureRow } of rows) {
-    const [ours, other] = await measureRow(rounds);
+  for (const { name, work, against, limit } of rows) {
+    const [ours, other] = await measureApart(name, rounds);
     const theirs = other ?? host.get(NATIVE_NAMES[name] ?? '') ?? null;
     yield {
       name, work, against, ours, theirs,

@@ -6,6 +6,7 @@ import Table from 'cli-table3';
 import { measureRows, rowNames } from '../bench/rows.ts';
 import type { RowResult } from '../bench/rows.ts';
 import { UsageError } from '../errors.ts';
+import { PLAIN } from '../plain-table.ts';
 import { Progress } from '../progress.ts';
 
 interface BenchOptions {
@@ -43,7 +44,11 @@ async function bench(suite: string | undefined, options: BenchOptions): Promise<
     console.log(JSON.stringify({ rounds, rows: results }, null, 2));
     return;
   }
-  const table = new Table({ head: ['work', 'against', 'pagelab', 'other', 'ratio', 'target', ''], style: { head: [], border: [] } });
+  const table = new Table({
+    ...PLAIN,
+    head: ['work', 'against', 'pagelab', 'other', 'ratio', 'target', ''],
+    colAligns: ['left', 'left', 'right', 'right', 'right', 'right', 'left'],
+  });
   for (const result of results) table.push(formatRow(result));
   console.log(table.toString());
   const measured = results.filter((result) => result.met !== null);

@@ -1,0 +1,82 @@
+/**
+ * From a recording to the machine it was made on.
+ */
+import type { MachineConfigInput } from '@pagelab/kernel';
+import { firmwareMemoryMap } from '@pagelab/kernel/layout';
+import type { MemoryRange } from '@pagelab/kernel/layout';
+import { parseList } from './proc-text.ts';
+import type { Recording } from './recording.ts';
+
+const ARCHITECTURES: Readonly<Record<string, 'x86-64' | 'x86-pae' | 'x86-32'>> = {
+  x86_64: 'x86-64',
+  'i386 (PAE)': 'x86-pae',
+  i386: 'x86-32',
+};
+
+/** Words of the command line that shape memory; the others do not change what is compared. */
+const WORDS = /^(mem|memmap|kernelcore|movablecore|numa|vmalloc|transparent_hugepage|slab_nomerge|slub_\w+)(=|$)/;
+const MOST_CPUS = 64;
+
+/** The architecture of a recording's machine; `undefined` where there is none like it here. */
+export function architectureOf(recording: Recording): 'x86-64' | 'x86-pae' | 'x86-32' | undefined {
+  return Object.hasOwn(ARCHITECTURES, recording.config.arch) ? ARCHITECTURES[recording.config.arch] : undefined;
+}
+
+/** The kernel whose rules a release follows: the newest known that is not newer. */
+export function kernelOf(recording: Recording): '6.1' | '6.12' | '6.18' {
+  const [, major, minor] = /^(\d+)\.(\d+)/.exec(recording.config.kernel) ?? [];
+  const release = Number(major) * 1000 + Number(minor);
+  // What changed between 6.1 and 6.12 did so from 6.5 to 6.8.
+  if (release >= 6018) return '6.18';
+  return release >= 6008 ? '6.12' : '6.1';
+}
+
+/** CPUs there could be, as the kernel says. */
+export function possibleCpusOf({ config, text }: Recording): number {
+  const said = /nr_cpu_ids:(\d+)/.exec(text('dmesg.txt'))?.[1] ?? /maxcpus=(\d+)/.exec(config.qemu ?? '')?.[1];
+  return Math.min(MOST_CPUS, Math.max(config.cpus, Number(said ?? config.cpus)));
+}
+
+/** The firmware's memory map as the kernel printed it. */
+function e820Of(recording: Recording): MemoryRange[] {
+  const ranges = [...recording.text('dmesg.txt').matchAll(/BIOS-e820: \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] (\w+)/g)];
+  return ranges.map(([, start, end, type]) => ({
+    start: parseInt(start!, 16),
+    end: parseInt(end!, 16) + 1,
+    type: type === 'usable' ? 'usable' : 'reserved',
+  }));
+}
+
+/** The configuration of the machine that a recording was made on. */
+export function machineOf(recording: Recording): MachineConfigInput {
+  const { config } = recording;
+  const board = /-machine q35/.test(config.qemu ?? '') ? 'q35' : 'pc';
+  const memory = config.memory_mib * 2 ** 20;
+  const nodes = [...config.numa].sort((a, b) => a.node - b.node);
+  const distances = nodes.map((_, from) => nodes.map((__, to) => (from === to ? 10 : 20)));
+  for (const [a, b, distance] of config.numa_distances) {
+    distances[a]![b] = distance;
+    distances[b]![a] = distance;
+  }
+  const e820 = e820Of(recording);
+  const usable = (map: readonly MemoryRange[]): string => JSON.stringify(map.filter(({ type }) => type === 'usable'));
+  // Disks, memory to be plugged in later and other firmware make another map than the board's own.
+  const own = config.qemu !== undefined && (e820.length === 0 || usable(e820) === usable(firmwareMemoryMap(board, memory)));
+  return {
+    arch: architectureOf(recording) ?? 'x86-64',
+    kernel: kernelOf(recording),
+    board,
+    memory,
+    cpus: config.cpus,
+    possibleCpus: possibleCpusOf(recording),
+    cmdline: config.cmdline
+      .split(/\s+/)
+      .map((word) => word.replace(/^slab_(debug|max_order|min_objects)\b/, 'slub_$1'))
+      .filter((word) => WORDS.test(word))
+      .join(' '),
+    ...(own ? {} : { memoryMap: e820.map(({ start, end, type }) => ({ start, end, type })) }),
+    ...(nodes.length === 0
+      ? {}
+      : { numa: nodes.map(({ memory_mib: mib, cpus }) => ({ memory: mib * 2 ** 20, cpus: parseList(cpus) })), distances }),
+  };
+}
