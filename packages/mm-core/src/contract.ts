@@ -6,13 +6,16 @@
  */
 import { describe, expect, it } from 'vitest';
 import { Prng } from '@pagelab/lib';
-import { MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_TYPES } from './migratetype.ts';
+import { ALLOC_CMA, ALLOC_HIGHATOMIC } from './alloc-flags.ts';
+import { MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_TYPES } from './migratetype.ts';
 import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PageFrames } from './page.ts';
 import type { FrameRange, PageAllocator, PageAllocatorFactory } from './page-allocator.ts';
 import { Zone } from './zone.ts';
 import { ZONE_NORMAL } from './zone-types.ts';
 
 const SEED = 0x5eed;
+/** The types that need no leave. */
+const ORDINARY_TYPES = (1 << MIGRATE_PCPTYPES) - 1;
 
 /** A zone over `ranges`, which the allocator under test serves. */
 function makeZone(factory: PageAllocatorFactory, ranges: readonly FrameRange[]): Zone {
@@ -156,6 +159,77 @@ export function pageAllocatorContract(factory: PageAllocatorFactory): void {
         zone.validate();
         expect(zone.allocator.nrFree).toBe(zone.managed);
         expect(Array.from({ length: NR_PAGE_ORDERS }, (_, order) => zone.nrFreeBlocks(order))).toEqual(before);
+      }
+    });
+
+    it('hands out what is set apart only to those who may have it', () => {
+      for (const [type, flags] of [[MIGRATE_HIGHATOMIC, ALLOC_HIGHATOMIC], [MIGRATE_CMA, ALLOC_CMA], [MIGRATE_ISOLATE, 0]] as const) {
+        const zone = makeZone(factory, aligned);
+        // So that the zone counts what is free of these types.
+        if (type === MIGRATE_HIGHATOMIC) zone.nrReservedHighatomic = PAGEBLOCK_PAGES;
+        if (type === MIGRATE_CMA) zone.cmaPages = PAGEBLOCK_PAGES;
+        const first = zone.take(0, MIGRATE_MOVABLE, 0);
+        const block = 1024 + 5 * PAGEBLOCK_PAGES;
+        const isInside = (pfn: number): boolean => pfn >= block && pfn < block + PAGEBLOCK_PAGES;
+        expect(zone.setBlockType(block, type)).toBe(PAGEBLOCK_PAGES);
+        expect(zone.allocator.nrFreeOfType(type)).toBe(PAGEBLOCK_PAGES);
+        expect(zone.allocator.nrFreeBlocks(PAGEBLOCK_ORDER, type)).toBe(1);
+        zone.validate();
+        const pages = exhaust(zone, 0);
+        expect(pages.some(isInside)).toBe(false);
+        expect(pages.length).toBe(zone.managed - PAGEBLOCK_PAGES - 1);
+        expect(zone.allocator.hasFree(0, ORDINARY_TYPES)).toBe(false);
+        expect(zone.allocator.hasFree(PAGEBLOCK_ORDER, 1 << type)).toBe(true);
+        if (flags !== 0) {
+          const pfn = zone.take(3, MIGRATE_MOVABLE, flags);
+          expect(isInside(pfn)).toBe(true);
+          zone.validate();
+          give(zone, pfn, 3);
+        }
+        // What comes back to a pageblock has its type.
+        for (const pfn of pages) give(zone, pfn, 0);
+        expect(zone.allocator.nrFreeOfType(type)).toBe(PAGEBLOCK_PAGES);
+        expect(zone.setBlockType(block, MIGRATE_MOVABLE)).toBe(PAGEBLOCK_PAGES);
+        zone.validate();
+        give(zone, first, 0);
+        expect(exhaust(zone, 0).length).toBe(zone.managed);
+        expect(zone.refusals).toBe(0);
+      }
+    });
+
+    it('survives pageblocks that are isolated and come back at random', () => {
+      for (const ranges of [aligned, ragged]) {
+        const prng = new Prng(SEED + 1);
+        const zone = makeZone(factory, ranges);
+        const isolated = new Set<number>();
+        const held: { pfn: number; order: number }[] = [];
+        const firstBlock = Math.ceil(zone.startPfn / PAGEBLOCK_PAGES);
+        const nrBlocks = Math.floor(zone.endPfn / PAGEBLOCK_PAGES) - firstBlock;
+        for (let step = 0; step < 6000; step++) {
+          const act = prng.below(20);
+          if (act === 0) {
+            const block = firstBlock + prng.below(nrBlocks);
+            const back = isolated.delete(block);
+            if (!back) isolated.add(block);
+            zone.setBlockType(block * PAGEBLOCK_PAGES, back ? MIGRATE_MOVABLE : MIGRATE_ISOLATE);
+          } else if (held.length > 0 && act >= (step % 2000 < 1200 ? 13 : 8)) {
+            const [block] = held.splice(prng.below(held.length), 1);
+            if (block !== undefined) give(zone, block.pfn, block.order);
+          } else {
+            const order = Math.min(prng.below(PAGEBLOCK_ORDER + 1), prng.below(PAGEBLOCK_ORDER + 1));
+            const pfn = zone.take(order, prng.below(MIGRATE_PCPTYPES), 0);
+            if (pfn < 0) continue;
+            expect(isolated.has(Math.floor(pfn / PAGEBLOCK_PAGES))).toBe(false);
+            held.push({ pfn, order });
+          }
+          if (step % 300 === 0) zone.validate();
+        }
+        for (const block of isolated) zone.setBlockType(block * PAGEBLOCK_PAGES, MIGRATE_MOVABLE);
+        for (const { pfn, order } of held) give(zone, pfn, order);
+        zone.validate();
+        expect(zone.allocator.nrFree).toBe(zone.managed);
+        expect(zone.refusals).toBe(0);
+        expect(exhaust(zone, 0).length).toBe(zone.managed);
       }
     });
 
