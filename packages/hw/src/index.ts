@@ -67,6 +67,27 @@ export type { UserMemoryPort } from './user-memory.ts';
 export type { UserMemoryHandlers } from './user-access.ts';
 export { structLayout } from './struct-view.ts';
 export type { StructLayout } from './struct-view.ts';
+export {
+  TLB_DATA,
+  TLB_INSTRUCTION,
+  TLB_4K,
+  TLB_2M,
+  TLB_1G,
+  WALK_GLOBAL,
+  WALK_FAULT,
+  INVPCID_TYPE_INDIV_ADDR,
+  INVPCID_TYPE_SINGLE_CTXT,
+  INVPCID_TYPE_ALL_INCL_GLOBAL,
+  INVPCID_TYPE_ALL_NON_GLOBAL,
+  tlbModelStats,
+} from './tlb-model.ts';
+export type { TlbModel, TlbModelFactory, TlbModelStats, TlbSideStats } from './tlb-model.ts';
+export type { TlbReplacement } from './tlb-array.ts';
+export { TLB_NEHALEM, TLB_SKYLAKE, TLB_GOLDEN_COVE, TLB_ZEN3, TLB_GEOMETRIES } from './tlb-geometry.ts';
+export type { TlbArrayGeometry, TlbGeometry } from './tlb-geometry.ts';
+export { SetAssociativeTlb, TLB_SPECS, tlbModelFactory } from './modelled-tlb.ts';
+export type { SetAssociativeTlbOptions } from './modelled-tlb.ts';
+export { FullyAssociativeTlb } from './fully-associative-tlb.ts';
 export { DmaEngine, DMA_OK, DMA_ERROR_MASK, DMA_ERROR_BUS } from './dma.ts';
 export type { DmaMaskBits, DmaSegment, DmaStats } from './dma.ts';
 export { BlockDevice, REQ_OP_READ, REQ_OP_WRITE, REQ_OP_FLUSH, REQ_OP_DISCARD } from './block-device.ts';
