@@ -212,7 +212,8 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     else for (const pgoff of this.#newBlocks) setRangeDirty(vm, mapping, pgoff, pgoff);
     const oldSize = inode.size;
     if (pos + taken > oldSize) inode.size = pos + taken;
-    if (pos > oldSize) this.#clearTail(mapping, oldSize, pos);
+    // Mappings may have stored behind the old end of the file.
+    if (pos > oldSize) this.#zeroBytes(mapping, oldSize, Math.min(pos, Math.ceil(oldSize / PAGE_SIZE) * PAGE_SIZE));
     return taken;
   }
 
@@ -322,14 +323,20 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     claim(owned.size === this.#nextBlock - 1, `${this.#nextBlock - 1 - owned.size} blocks are lost`);
   }
 
-  /** Reads a cached page from its block. @returns 0 or −EIO */
+  /** Makes a cached page up to date. What was stored to it counts, whether or not the rest had been read. @returns 0 or −EIO */
   #fill(mapping: AddressSpace, pgoff: number, pfn: Pfn): number {
-    const { frames, ram } = this.vm;
+    const error = mapping.pages.getMark(pgoff, TAG_BUFFER_DIRTY) ? 0 : this.#read(mapping, pgoff, pfn);
+    if (error === 0) this.vm.frames.flags[pfn] |= PG_UPTODATE;
+    return error;
+  }
+
+  /** Reads a cached page from its block. @returns 0 or −EIO */
+  #read(mapping: AddressSpace, pgoff: number, pfn: Pfn): number {
+    const { ram } = this.vm;
     const { blockMap } = mapping.inode;
     const block = blockMap!.get(pgoff);
-    if (block < 0 || blockMap!.getMark(pgoff, UNWRITTEN)) ram.zeroFrame(pfn);
-    else if (this.store.read(block, ram.u8, ram.frameWord(pfn) * 4) !== 0) return -Errno.EIO;
-    frames.flags[pfn] |= PG_UPTODATE;
+    if (block >= 0 && !blockMap!.getMark(pgoff, UNWRITTEN)) return this.store.read(block, ram.u8, ram.frameWord(pfn) * 4);
+    ram.zeroFrame(pfn);
     return 0;
   }
 
@@ -398,22 +405,9 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     }
   }
 
-  /** Clears what mappings stored behind the old end of the file, up to `to` or the end of that page. */
-  #clearTail(mapping: AddressSpace, from: number, to: number): void {
-    const { vm } = this;
-    const inPage = from % PAGE_SIZE;
-    if (inPage === 0) return;
-    const pgoff = (from - inPage) / PAGE_SIZE;
-    const pfn = mapping.pages.get(pgoff);
-    if (pfn < 0) return;
-    const host = vm.ram.frameWord(pfn) * 4;
-    vm.ram.u8.fill(0, host + inPage, host + Math.min(PAGE_SIZE, inPage + to - from));
-    setRangeDirty(vm, mapping, pgoff, pgoff);
-  }
-
   /**
-   * Clears bytes [from, to), which lie in one page, of the file. A hole is zero already; its page is cached nevertheless, not
-   * up to date.
+   * Clears bytes [from, to), which lie in one page, of the file. A page that was not cached is not up to date afterwards,
+   * though it holds what it should; that of a hole, which is zero already, holds nothing.
    *
    * @returns 0, −EIO, −ENOMEM
    * @linux fs/ext4/inode.c:ext4_block_zero_page_range
@@ -430,9 +424,11 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     }
     markPageAccessed(vm, mapping, pgoff);
     if (!pages.getMark(pgoff, TAG_BUFFER_DIRTY) && (!blockMap!.has(pgoff) || blockMap!.getMark(pgoff, UNWRITTEN))) return 0;
-    const error = this.#makeUptodate(mapping, pgoff);
+    const pfn = pages.get(pgoff);
+    const isHeld = pages.getMark(pgoff, TAG_BUFFER_DIRTY) || (vm.frames.flags[pfn] & PG_UPTODATE) !== 0;
+    const error = isHeld ? 0 : this.#read(mapping, pgoff, pfn);
     if (error !== 0) return error;
-    const host = vm.ram.frameWord(pages.get(pgoff)) * 4 - pgoff * PAGE_SIZE;
+    const host = vm.ram.frameWord(pfn) * 4 - pgoff * PAGE_SIZE;
     vm.ram.u8.fill(0, host + from, host + to);
     setRangeDirty(vm, mapping, pgoff, pgoff);
     return 0;
