@@ -2,8 +2,10 @@
  * The `pagelab` command.
  */
 import { readFileSync } from 'node:fs';
+import { ConfigError } from '@pagelab/kernel';
 import { Command, CommanderError } from 'commander';
 import { addBench } from './commands/bench.ts';
+import { addBoot } from './commands/boot.ts';
 import { addMaps } from './commands/maps.ts';
 import { addReplay } from './commands/replay.ts';
 import { addRun } from './commands/run.ts';
@@ -20,7 +22,7 @@ async function main(argv: readonly string[]): Promise<void> {
     .version(version)
     .showHelpAfterError('(pagelab --help lists the commands)')
     .exitOverride();
-  for (const add of [addRun, addReplay, addVerify, addMaps, addBench]) add(program);
+  for (const add of [addBoot, addRun, addReplay, addVerify, addMaps, addBench]) add(program);
   for (const command of program.commands) command.exitOverride();
   try {
     await program.parseAsync(argv);
@@ -31,6 +33,9 @@ async function main(argv: readonly string[]): Promise<void> {
     } else if (error instanceof CommandFailure) {
       console.error(`pagelab: ${error.message}`);
       process.exitCode = error.exitCode;
+    } else if (error instanceof ConfigError) {
+      console.error(`pagelab: ${error.message}`);
+      process.exitCode = WRONG_USAGE;
     } else if ((error as Error).name === 'HostMemoryError') {
       console.error(`pagelab: ${(error as Error).message}; give --machine less memory`);
       process.exitCode = 1;

@@ -2,7 +2,7 @@
  * What follows from a machine's shape alone: zones, watermarks, slab layouts. For whoever compares a machine with what a
  * real one reported of itself, and so has to put in some of what that one had.
  */
-import { PageAllocSysctl, totalreservePages } from '@pagelab/mm-core';
+import { PageAllocSysctl } from '@pagelab/mm-core';
 import type { Zone } from '@pagelab/mm-core';
 import { bootKernel } from './boot.ts';
 import type { MachineConfig } from './config.ts';
@@ -22,6 +22,9 @@ export {
   calculateSizes,
 } from '@pagelab/slab';
 export type { ObjectShape, SlabGeometry, SlabMachine } from '@pagelab/slab';
+
+export { firmwareMemoryMap } from '@pagelab/hw';
+export type { MemoryRange } from '@pagelab/hw';
 
 /** A zone, and how many pages of it the page allocator has. */
 export interface ManagedPages {
@@ -45,8 +48,6 @@ export interface MachineShape {
   startOver(): void;
   /** Sets the watermarks that `min_free_kbytes` of `kib` gives, without `min_free_kbytes` having been written. */
   setWatermarks(kib: number): void;
-  /** Pages that nobody can have: reserves and high watermarks, boosts aside. */
-  totalReservePages(): number;
 }
 
 /** Boots a machine for its shape. @throws ConfigError where the configuration cannot be used */
@@ -68,7 +69,9 @@ export function bootShape(config: MachineConfig): MachineShape {
         zone.watermark.fill(0);
         zone.setWatermarkBoost(0);
       }
-      pages.sysctl.init({}, config.commandLine.transparentHugepage !== 'never');
+      const { transparentHugepage = 'always' } = config.commandLine;
+      pages.sysctl.init({}, transparentHugepage !== 'never');
+      kernel.transparentHugepage = pages.sysctl.transparentHugepage ? transparentHugepage : 'never';
     },
     setWatermarks(kib) {
       const layout = zoneLayout(config);
@@ -80,7 +83,6 @@ export function bootShape(config: MachineConfig): MachineShape {
       });
       sysctl.setMinFreeKbytes(kib);
     },
-    totalReservePages: () => totalreservePages(pages.zones),
   };
 }
 

@@ -1,7 +1,8 @@
 /**
- * `pagelab verify CASES…`: conformance cases against this machine.
+ * `pagelab verify CASES…`: conformance cases against this machine, and recorded boots against machines of their shape.
  */
 import { readFileSync, statSync } from 'node:fs';
+import { basename } from 'node:path';
 import { gunzipSync } from 'node:zlib';
 import { boot, BufferPool } from '@pagelab/kernel';
 import type { MachineConfig } from '@pagelab/kernel';
@@ -13,6 +14,9 @@ import type { CaseResult } from '../conformance/run-case.ts';
 import { CommandFailure, UsageError } from '../errors.ts';
 import { loadMachineConfig } from '../machine-option.ts';
 import { Progress } from '../progress.ts';
+import { isRecording, readRecording } from '../recordings/recording.ts';
+import type { Recording } from '../recordings/recording.ts';
+import { verifyBoot, whyNotComparable } from '../recordings/verify-boot.ts';
 
 export interface VerifyOptions {
   readonly machine?: string;
@@ -24,10 +28,8 @@ export interface VerifyOptions {
 export function readCases(file: string): ConformanceCase[] {
   let bytes: Buffer;
   try {
-    if (statSync(file).isDirectory()) throw new UsageError(`${file} is a directory: give .json or .json.gz files of cases`);
     bytes = readFileSync(file);
   } catch (error) {
-    if (error instanceof UsageError) throw error;
     throw new UsageError(`cannot read ${file}: ${(error as Error).message}`);
   }
   try {
@@ -70,28 +72,69 @@ export function countByArea(results: readonly CaseResult[]): Map<string, { passe
   return areas;
 }
 
-function verify(files: readonly string[], options: VerifyOptions): void {
-  const config = loadMachineConfig(options.machine);
-  let pattern: RegExp | undefined;
+/** A directory that is passed over, and why. */
+interface Skipped {
+  readonly id: string;
+  readonly why: string;
+}
+
+/** What there is to verify: cases, and recordings of real kernels. */
+interface Inputs {
+  readonly cases: readonly ConformanceCase[];
+  readonly boots: readonly Recording[];
+  readonly skipped: readonly Skipped[];
+}
+
+function readInputs(paths: readonly string[]): Inputs {
+  const boots: Recording[] = [];
+  const skipped: Skipped[] = [];
+  for (const directory of paths.filter(isDirectory)) {
+    const recording = isRecording(directory) ? readRecording(directory) : null;
+    const why = recording === null ? 'no recording: it has no config.json' : whyNotComparable(recording);
+    if (recording !== null && why === null) boots.push(recording);
+    else skipped.push({ id: recording?.id ?? basename(directory), why: why! });
+  }
+  return { cases: paths.filter((path) => !isDirectory(path)).flatMap(readCases), boots, skipped };
+}
+
+function isDirectory(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+}
+
+function compilePattern(text: string | undefined): RegExp | undefined {
   try {
-    pattern = options.only === undefined ? undefined : new RegExp(options.only);
+    return text === undefined ? undefined : new RegExp(text);
   } catch (error) {
     throw new UsageError(`--only takes a regular expression: ${(error as Error).message}`);
   }
-  const cases = files
-    .flatMap(readCases)
-    .filter((testCase) => !pattern || pattern.test(testCase.id) || pattern.test(testCase.area));
-  const runnable = cases.filter((testCase) => meetsNeeds(testCase, config.kernel));
+}
 
-  const progress = new Progress('cases', runnable.length);
+function verify(paths: readonly string[], options: VerifyOptions): void {
+  const config = loadMachineConfig(options.machine);
+  const pattern = compilePattern(options.only);
+  const selected = ({ id, area }: { readonly id: string; readonly area: string }): boolean =>
+    pattern === undefined || pattern.test(id) || pattern.test(area);
+  const inputs = readInputs(paths);
+  const cases = inputs.cases.filter(selected);
+  const runnable = cases.filter((testCase) => meetsNeeds(testCase, config.kernel));
+  const { boots, skipped } = inputs;
+
+  const progress = new Progress(boots.length > 0 ? 'cases and recordings' : 'cases', runnable.length + boots.length);
   const results: CaseResult[] = [];
-  for (const result of verifyCases(runnable, config)) {
+  const take = (result: CaseResult): void => {
     results.push(result);
+    if (result.failure === null || options.json) return;
+    progress.clear();
+    console.log(`FAIL ${result.area} ${result.id}: ${result.failure}`);
+  };
+  for (const { id, why } of options.json ? [] : skipped) console.log(`SKIP ${id}: ${why}`);
+  for (const result of verifyCases(runnable, config)) {
     progress.advance();
-    if (result.failure !== null && !options.json) {
-      progress.clear();
-      console.log(`FAIL ${result.area} ${result.id}: ${result.failure}`);
-    }
+    take(result);
+  }
+  for (const recording of boots) {
+    verifyBoot(recording).filter(selected).forEach(take);
+    progress.advance();
   }
   progress.clear();
 
@@ -99,12 +142,13 @@ function verify(files: readonly string[], options: VerifyOptions): void {
   const areas = countByArea(results);
   if (options.json) {
     console.log(JSON.stringify({
-      passed: results.length - failed, failed, skipped: cases.length - runnable.length, areas: Object.fromEntries(areas),
+      passed: results.length - failed, failed, skipped: cases.length - runnable.length + skipped.length, areas: Object.fromEntries(areas),
       failures: results.filter((result) => result.failure !== null),
     }, null, 2));
   } else {
     for (const [area, count] of areas) console.log(`${area}: ${count.passed} passed, ${count.failed} failed`);
     if (runnable.length < cases.length) console.log(`${cases.length - runnable.length} skipped: they need a later kernel than ${config.kernel}`);
+    if (skipped.length > 0) console.log(`${skipped.length} ${skipped.length === 1 ? 'directory' : 'directories'} skipped`);
     console.log(`${results.length - failed} passed, ${failed} failed`);
   }
   if (failed > 0) process.exitCode = 1;
@@ -113,10 +157,10 @@ function verify(files: readonly string[], options: VerifyOptions): void {
 export function addVerify(program: Command): void {
   program
     .command('verify')
-    .description('run conformance cases, each on a machine of its own')
-    .argument('<cases...>', 'case files, .json or .json.gz')
-    .option('--machine <file|preset>', 'the machine to run them on')
-    .option('--only <regex>', 'only cases whose id or area matches')
+    .description('run conformance cases, each on a machine of its own, and compare recorded boots with machines of their shape')
+    .argument('<cases...>', 'case files, .json or .json.gz; directories of recorded boots')
+    .option('--machine <file|preset>', 'the machine to run cases on; a recording brings its own')
+    .option('--only <regex>', 'only cases and checks whose id or area matches')
     .option('--json', 'results as JSON')
     .action(verify);
 }

@@ -53,7 +53,7 @@ export function machineOf(recording: Recording): MachineConfigInput {
   const board = /-machine q35/.test(config.qemu ?? '') ? 'q35' : 'pc';
   const memory = config.memory_mib * 2 ** 20;
   const nodes = [...config.numa].sort((a, b) => a.node - b.node);
-  const distances = nodes.map((_, from) => nodes.map((__, to) => (from === to ? 10 : 20)));
+  const distances: number[][] = nodes.map((_, from) => nodes.map((__, to) => (from === to ? 10 : 20)));
   for (const [a, b, distance] of config.numa_distances) {
     distances[a]![b] = distance;
     distances[b]![a] = distance;

@@ -1,0 +1,50 @@
+/**
+ * `/proc/meminfo`: what of it follows from other figures.
+ */
+import { availableFrom } from '@pagelab/kernel/layout';
+import type { MachineShape } from '@pagelab/kernel/layout';
+import type { Checks } from './check.ts';
+import { checkLines } from './check-shape.ts';
+import { parseNumbers } from './proc-text.ts';
+import type { ZoneRow } from './proc-text.ts';
+import type { Recording } from './recording.ts';
+
+const PAGE_KIB = 4;
+
+/** Checks the sums and limits. The machine has the recorded managed pages. */
+export function checkMeminfo(checks: Checks, recording: Recording, shape: MachineShape, recorded: readonly ZoneRow[]): void {
+  const area = 'meminfo';
+  const text = recording.text('meminfo.txt');
+  const figures = parseNumbers(text);
+  const kib = (name: string): number => figures.get(name) ?? 0;
+  const ownText = shape.machine.readFile('/proc/meminfo');
+  const own = parseNumbers(ownText);
+  // A machine that was not initialised to the end counts pages that no zone has yet.
+  if (recording.config.kind === 'boot') checks.equal(area, 'MemTotal', kib('MemTotal'), own.get('MemTotal'));
+
+  const settings = parseNumbers(recording.text('sysctl-vm.txt'));
+  const hugetlb = kib('HugePages_Total') * kib('Hugepagesize');
+  const ratio = settings.get('overcommit_ratio') ?? 50;
+  const limit = Math.floor((((kib('MemTotal') - hugetlb) / PAGE_KIB) * ratio) / 100) * PAGE_KIB + kib('SwapTotal');
+  const plain = hugetlb === 0 && kib('SwapTotal') === 0 && ratio === 50 && recording.config.kind === 'boot';
+  checks.equal(area, 'CommitLimit', kib('CommitLimit'), plain ? own.get('CommitLimit') : limit);
+
+  const available = availableFrom({
+    free: kib('MemFree') / PAGE_KIB,
+    totalReserve: recorded.reduce((pages, zone) => pages + reserveOf(zone), 0),
+    low: recorded.reduce((pages, { values }) => pages + (values['low'] ?? 0) + (values['boost'] ?? 0), 0),
+    files: (kib('Active(file)') + kib('Inactive(file)')) / PAGE_KIB,
+    reclaimable: kib('KReclaimable') / PAGE_KIB,
+  });
+  checks.equal(area, 'MemAvailable', kib('MemAvailable'), available * PAGE_KIB);
+  checks.equal(area, 'Active', kib('Active'), kib('Active(anon)') + kib('Active(file)'));
+  checks.equal(area, 'Inactive', kib('Inactive'), kib('Inactive(anon)') + kib('Inactive(file)'));
+  checks.equal(area, 'Slab', kib('Slab'), kib('SReclaimable') + kib('SUnreclaim'));
+  if (recording.config.kind === 'boot') checkLines(checks, 'meminfo', text, ownText);
+}
+
+/** Pages of a zone that user programs cannot hope for. */
+function reserveOf({ protection, values }: ZoneRow): number {
+  const kept = Math.max(0, ...[...protection.matchAll(/\d+/g)].map(Number));
+  return Math.min(values['managed'] ?? 0, kept + (values['high'] ?? 0));
+}

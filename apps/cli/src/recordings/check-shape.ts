@@ -1,0 +1,98 @@
+/**
+ * Nodes and zones: what follows from the memory map and the command line alone.
+ */
+import type { MachineShape } from '@pagelab/kernel/layout';
+import type { Checks } from './check.ts';
+import { formOf, parseZoneinfo, settingText } from './proc-text.ts';
+import type { ZoneRow } from './proc-text.ts';
+import type { Recording } from './recording.ts';
+
+const NODES = '/sys/devices/system/node/';
+
+/** `N0.DMA32` */
+export function zoneName({ node, zone }: { readonly node: number; readonly zone: string }): string {
+  return `N${node}.${zone}`;
+}
+
+/** Where each zone begins, what it spans and what of it is there. */
+export function checkZones(checks: Checks, recorded: readonly ZoneRow[], computed: readonly ZoneRow[], state = ''): void {
+  const area = 'zones';
+  checks.equal(area, `${state}zones`, recorded.map(zoneName).join(' '), computed.map(zoneName).join(' '));
+  for (const row of recorded) {
+    const own = computed.find((zone) => zoneName(zone) === zoneName(row));
+    for (const value of ['spanned', 'present', 'start_pfn']) {
+      if (row.values[value] === undefined && own?.values[value] === undefined) continue;
+      checks.equal(area, `${state}${zoneName(row)}.${value}`, row.values[value], own?.values[value]);
+    }
+  }
+}
+
+/** The lines of a file, numbers aside. */
+export function checkLines(checks: Checks, file: string, recorded: string, computed: string): void {
+  const want = recorded.split('\n').map(formOf);
+  const got = computed.split('\n').map(formOf);
+  const at = want.findIndex((line, i) => line !== got[i]);
+  const differs = at >= 0 || want.length !== got.length;
+  const line = at >= 0 ? at : want.length;
+  checks.add('lines', file, differs ? `line ${line + 1}: recorded '${want[line] ?? ''}', computed '${got[line] ?? ''}'` : null);
+}
+
+/** The first MiB is always reserved; what else boot takes is known for the stock kernel on a plain machine. */
+export function checkManaged(checks: Checks, recording: Recording, recorded: readonly ZoneRow[], booted: readonly ZoneRow[]): void {
+  const area = 'managed';
+  const dma = (rows: readonly ZoneRow[]): number | undefined => rows[0]?.values['managed'];
+  if (recording.config.kind === 'boot') checks.equal(area, `${zoneName(recorded[0]!)}.managed`, dma(recorded), dma(booted));
+  if (!isPlain(recording)) return;
+  const reserved = (rows: readonly ZoneRow[]): number =>
+    rows.reduce((pages, { values }) => pages + values['present']! - values['managed']!, 0);
+  const off = Math.abs(reserved(recorded) - reserved(booted));
+  const exact = recording.config.memory_mib <= 4096 && !/q35|maxcpus/.test(recording.config.qemu!);
+  const failure = off <= (exact ? 0 : 10) ? null : `recorded ${reserved(recorded)} pages, computed ${reserved(booted)}${exact ? '' : ', 10 more or fewer are as good'}`;
+  checks.add(area, 'present - managed', failure);
+}
+
+/** Whether the formula for what boot takes was fitted to machines of this kind. */
+function isPlain({ config }: Recording): boolean {
+  if (config.kind !== 'boot' || config.qemu === undefined || !config.kernel.startsWith('6.1.') || config.arch !== 'x86_64') return false;
+  const words = config.cmdline.split(/\s+/).filter((word) => !/^(console|panic|init_on_alloc|mmrec|nokaslr)(=|$)/.test(word));
+  return words.length === 0 && config.numa.length === 0 && !/maxmem=|-drive|-device/.test(config.qemu);
+}
+
+/** Fallback order and start of movable memory, as the kernel said when it booted; and what each node says of itself. */
+export function checkNodes(checks: Checks, recording: Recording, shape: MachineShape, computed: readonly ZoneRow[]): void {
+  const log = recording.text('dmesg.txt');
+  for (const [, node, order] of log.matchAll(/Fallback order for Node (\d+): ([\d ]+)/g)) {
+    checks.equal('fallback order', `node ${node}`, order!.trim(), shape.fallbackOrders[Number(node)]?.join(' '));
+  }
+  const starts = new Map([...log.matchAll(/ {2}Node (\d+): 0x([0-9a-f]+)$/gm)].map(([, node, start]) => [Number(node), parseInt(start!, 16) / 4096]));
+  for (const row of computed) {
+    if (row.zone !== 'Movable') continue;
+    const own = row.values['present']! > 0 ? row.values['start_pfn'] : undefined;
+    const said = starts.get(row.node);
+    // Of most nodes the kernel says nothing, and there is nothing.
+    if (said !== undefined || own !== undefined) checks.equal('movable start', `node ${row.node}`, said, own);
+  }
+  const nodes = recording.text('nodes.txt');
+  if (nodes === '') return;
+  const [summary, ...sections] = nodes.split(/^== /m);
+  for (const name of ['has_cpu', 'has_memory', 'has_normal_memory', 'online']) {
+    const said = settingText(summary!, name);
+    if (said !== undefined) checks.equal('nodes', name, said, shape.machine.readFile(`${NODES}${name}`).trim());
+  }
+  for (const section of sections) {
+    const name = /^\w+/.exec(section)![0];
+    for (const file of ['cpulist', 'distance']) {
+      checks.equal('nodes', `${name}/${file}`, settingText(section, file), shape.machine.readFile(`${NODES}${name}/${file}`).trim());
+    }
+    const parts = section.split(/^-- (?:meminfo|numastat)\n/m);
+    checkLines(checks, `${name}/meminfo`, parts[1] ?? '', shape.machine.readFile(`${NODES}${name}/meminfo`));
+    checkLines(checks, `${name}/numastat`, parts[2] ?? '', shape.machine.readFile(`${NODES}${name}/numastat`));
+    const total = /MemTotal: +(\d+)/.exec(parts[1] ?? '')?.[1];
+    checks.equal('nodes', `${name} MemTotal`, total, /MemTotal: +(\d+)/.exec(shape.machine.readFile(`${NODES}${name}/meminfo`))?.[1]);
+  }
+}
+
+/** The machine's own zones, as it shows them. */
+export function ownZones(shape: MachineShape): ZoneRow[] {
+  return parseZoneinfo(shape.machine.readFile('/proc/zoneinfo'));
+}

@@ -1,0 +1,186 @@
+/**
+ * How much memory is kept free, and for whom: as booted, and after each of the recorded writes to `/proc/sys/vm`.
+ */
+import type { MachineShape } from '@pagelab/kernel/layout';
+import type { Checks } from './check.ts';
+import { checkZones, ownZones, zoneName } from './check-shape.ts';
+import { managedAtBoot } from './late-pages.ts';
+import { parseZoneinfo, settingText } from './proc-text.ts';
+import type { ZoneRow } from './proc-text.ts';
+import type { Recording } from './recording.ts';
+
+const WATERMARKS = ['min', 'low', 'high', 'promo'];
+const SYSCTL = '/proc/sys/vm/';
+const THP = '/sys/kernel/mm/transparent_hugepage/enabled';
+
+/** A write, and the file that shows what it did. */
+interface Step {
+  readonly file: string;
+  readonly write: (set: (name: string, value: string | number) => void) => void;
+}
+
+function checkMarks(checks: Checks, state: string, recorded: readonly ZoneRow[], computed: readonly ZoneRow[]): void {
+  for (const row of recorded) {
+    const own = computed.find((zone) => zoneName(zone) === zoneName(row));
+    for (const mark of WATERMARKS) {
+      if (row.values[mark] !== undefined) checks.equal('watermarks', `${state}: ${zoneName(row)}.${mark}`, row.values[mark], own?.values[mark]);
+    }
+  }
+}
+
+function checkProtection(checks: Checks, state: string, recorded: readonly ZoneRow[], computed: readonly ZoneRow[]): void {
+  for (const row of recorded) {
+    const own = computed.find((zone) => zoneName(zone) === zoneName(row));
+    checks.equal('protection', `${state}: ${zoneName(row)}`, row.protection, own?.protection);
+  }
+}
+
+/** Sizes of the per-CPU lists. `high` of kernels that find it for themselves is not compared. */
+function checkPagesets(checks: Checks, state: string, recorded: readonly ZoneRow[], computed: readonly ZoneRow[], highMoves: boolean): void {
+  for (const row of recorded) {
+    const own = computed.find((zone) => zoneName(zone) === zoneName(row));
+    for (const { cpu, values } of row.pagesets) {
+      const pageset = own?.pagesets.find((each) => each.cpu === cpu);
+      for (const [name, value] of Object.entries(values)) {
+        if (name === 'threshold' || (name === 'high' && highMoves)) continue;
+        checks.equal('per-CPU lists', `${state}: ${zoneName(row)}.cpu${cpu}.${name}`, value, pageset?.values[name]);
+      }
+    }
+  }
+}
+
+function checkThresholds(checks: Checks, state: string, recorded: readonly ZoneRow[], computed: readonly ZoneRow[]): void {
+  for (const row of recorded) {
+    const own = computed.find((zone) => zoneName(zone) === zoneName(row));
+    for (const { cpu, values } of row.pagesets) {
+      const pageset = own?.pagesets.find((each) => each.cpu === cpu);
+      checks.equal('stats threshold', `${state}: ${zoneName(row)}.cpu${cpu}`, values['threshold'], pageset?.values['threshold']);
+    }
+  }
+}
+
+/**
+ * Checks what holds when boot is over, and leaves the machine with the recorded managed pages.
+ *
+ * Boot works these figures out before it gives its last pages back. Whether the initial file system was among them by then
+ * is chance, so that either will do.
+ *
+ * @returns whether `min_free_kbytes` came out as recorded
+ */
+export function checkAsBooted(checks: Checks, recording: Recording, shape: MachineShape, recorded: readonly ZoneRow[]): boolean {
+  const settings = recording.text('sysctl-vm.txt');
+  const minFree = Number(settingText(settings, 'min_free_kbytes'));
+  const last = recorded.map(({ node, zone, values }) => ({ node, zone, pages: values['managed'] ?? 0 }));
+  const early = [managedAtBoot(recording, recorded, false), managedAtBoot(recording, recorded, true)];
+  const own = (): number => Number(shape.machine.readFile(`${SYSCTL}min_free_kbytes`));
+
+  shape.setManaged(early[0]!);
+  shape.startOver();
+  checkProtection(checks, 'as booted', recorded, ownZones(shape));
+  const first = own();
+  if (first !== minFree) {
+    shape.setManaged(early[1]!);
+    shape.startOver();
+  }
+  const found = own() === minFree;
+  checks.equal('min_free_kbytes', 'as booted', minFree, found ? minFree : first);
+  if (recording.config.kind === 'boot') {
+    checks.equal('settings', 'transparent_hugepage', settingText(recording.text('thp.txt'), 'enabled'), shape.machine.readFile(THP).trim());
+  }
+  for (const name of ['lowmem_reserve_ratio', 'percpu_pagelist_high_fraction', 'watermark_boost_factor', 'watermark_scale_factor']) {
+    const said = settingText(settings, name)?.replaceAll(/\s+/g, ' ');
+    if (said !== undefined) checks.equal('settings', name, said, shape.machine.readFile(`${SYSCTL}${name}`).trim().replaceAll(/\s+/g, ' '));
+  }
+
+  const marks = (rows: readonly ZoneRow[], names: readonly string[]): string =>
+    rows.map(({ values }) => names.map((mark) => values[mark]).join()).join(' ');
+  const candidates = early.map((managed) => {
+    shape.setManaged(managed);
+    shape.setWatermarks(minFree);
+    return ownZones(shape);
+  });
+  // Kernels show `promo` since 6.12.
+  const names = WATERMARKS.filter((mark) => recorded[0]?.values[mark] !== undefined);
+  const best = candidates.find((rows) => marks(rows, names) === marks(recorded, names));
+  checkMarks(checks, 'as booted', recorded, best ?? candidates[0]!);
+
+  shape.setManaged(last);
+  checkThresholds(checks, 'as booted', recorded, ownZones(shape));
+  return found;
+}
+
+/** Checks the per-CPU lists of a machine that runs: they follow from its watermarks as they are. */
+export function checkRunning(checks: Checks, recording: Recording, shape: MachineShape, recorded: readonly ZoneRow[]): void {
+  shape.setWatermarks(Number(settingText(recording.text('sysctl-vm.txt'), 'min_free_kbytes')));
+  checkPagesets(checks, 'as found', recorded, ownZones(shape), true);
+}
+
+/**
+ * Makes the recorded writes one after another and checks what each did.
+ *
+ * @param minFreeFollows whether the machine has come to the recorded `min_free_kbytes` by itself; without, it is written
+ */
+export function checkResponses(checks: Checks, recording: Recording, shape: MachineShape, base: readonly ZoneRow[], minFreeFollows: boolean): void {
+  const settings = recording.text('sysctl-vm.txt');
+  const responses = recording.text('sysctl-responses.txt');
+  if (responses === '') return;
+  const said = (name: string): number | undefined => {
+    const text = new RegExp(`^${name}.*= (\\d+)`, 'm').exec(responses)?.[1];
+    return text === undefined ? undefined : Number(text);
+  };
+  const ratio = settingText(settings, 'lowmem_reserve_ratio') ?? '';
+  const otherRatio = /^4-lowmemratio lowmem_reserve_ratio = ([\d ]+)/m.exec(responses)?.[1] ?? ratio;
+  const minFree = Number(settingText(settings, 'min_free_kbytes'));
+  const set = (name: string, value: string | number): void => shape.machine.writeFile(`${SYSCTL}${name}`, `${value}`);
+  const hugePages = (mode: string, after: number | undefined): void => {
+    if (minFreeFollows) shape.machine.writeFile(THP, mode);
+    else set('min_free_kbytes', after!);
+  };
+  const never = said('5-thp-never');
+  const always = said('6-thp-always');
+  const steps: readonly Step[] = [
+    { file: '1-rewrite-wsf10', write: () => set('watermark_scale_factor', 10) },
+    { file: '2-wsf200', write: () => set('watermark_scale_factor', 200) },
+    {
+      file: '3-pcphighfraction8',
+      write: () => {
+        set('watermark_scale_factor', 10);
+        set('percpu_pagelist_high_fraction', 8);
+      },
+    },
+    {
+      file: '4-lowmemratio',
+      write: () => {
+        set('percpu_pagelist_high_fraction', 0);
+        set('lowmem_reserve_ratio', otherRatio);
+      },
+    },
+    {
+      file: '5-thp-never',
+      write: () => {
+        set('lowmem_reserve_ratio', ratio);
+        hugePages('never', never);
+      },
+    },
+    { file: '6-thp-always', write: () => hugePages('always', always) },
+    { file: '7-minfree-doubled', write: () => set('min_free_kbytes', minFree * 2) },
+    { file: '8-minfree-halved', write: () => set('min_free_kbytes', Math.floor(minFree / 2)) },
+  ];
+  if (!minFreeFollows) set('min_free_kbytes', minFree);
+  set('lowmem_reserve_ratio', ratio);
+  const highMoves = !recording.config.kernel.startsWith('6.1.');
+  for (const { file, write } of steps) {
+    const recorded = parseZoneinfo(recording.text(`sysctl-${file}.zones.txt`));
+    write(set);
+    const computed = ownZones(shape);
+    if (said(file) !== undefined && /^[5-8]/.test(file)) {
+      checks.equal('min_free_kbytes', file, said(file), Number(shape.machine.readFile(`${SYSCTL}min_free_kbytes`)));
+    }
+    checkZones(checks, recorded, base, `${file}: `);
+    recorded.forEach((row, i) => checks.equal('managed', `${file}: ${zoneName(row)}`, row.values['managed'], base[i]?.values['managed']));
+    checkMarks(checks, file, recorded, computed);
+    checkProtection(checks, file, recorded, computed);
+    checkPagesets(checks, file, recorded, computed, highMoves);
+    checkThresholds(checks, file, recorded, computed);
+  }
+}

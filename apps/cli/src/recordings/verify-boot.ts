@@ -1,0 +1,53 @@
+/**
+ * A recorded boot against a machine of the same shape: each value that follows from that shape is a check.
+ */
+import { ConfigError, parseMachineConfig } from '@pagelab/kernel';
+import { bootShape } from '@pagelab/kernel/layout';
+import type { MachineShape } from '@pagelab/kernel/layout';
+import type { CaseResult } from '../conformance/run-case.ts';
+import { Checks } from './check.ts';
+import { checkMeminfo } from './check-meminfo.ts';
+import { checkLines, checkManaged, checkNodes, checkZones, ownZones } from './check-shape.ts';
+import { checkSlabs } from './check-slab.ts';
+import { checkAsBooted, checkResponses, checkRunning } from './check-watermarks.ts';
+import { parseZoneinfo } from './proc-text.ts';
+import { architectureOf, machineOf } from './recorded-machine.ts';
+import type { Recording } from './recording.ts';
+
+/** Why a recording is not one of a boot that can be compared; `null` where it is. */
+export function whyNotComparable(recording: Recording): string | null {
+  if (recording.config.kind === 'load') return 'a recording of a load, not of a boot';
+  if (architectureOf(recording) === undefined) return `a recording of a machine of ${recording.config.arch}, not of x86`;
+  return null;
+}
+
+/** Boots the machine that a recording was made on and compares it. */
+export function verifyBoot(recording: Recording): CaseResult[] {
+  const checks = new Checks(recording.id);
+  const zoneinfo = recording.text('zoneinfo.txt');
+  const recorded = parseZoneinfo(zoneinfo);
+  if (recorded.length === 0) {
+    checks.add('zones', 'zoneinfo.txt', 'no zones in it');
+    return checks.results;
+  }
+  let shape: MachineShape;
+  try {
+    shape = bootShape(parseMachineConfig(machineOf(recording)));
+  } catch (error) {
+    if (!(error instanceof ConfigError)) throw error;
+    checks.add('boot', 'the machine', `recorded as booted, here: ${error.message}`);
+    return checks.results;
+  }
+  const booted = ownZones(shape);
+  checkZones(checks, recorded, booted);
+  checkManaged(checks, recording, recorded, booted);
+  checkLines(checks, 'zoneinfo', zoneinfo, shape.machine.readFile('/proc/zoneinfo'));
+  const minFreeFollows = checkAsBooted(checks, recording, shape, recorded);
+  checkNodes(checks, recording, shape, booted);
+  checkMeminfo(checks, recording, shape, recorded);
+  if (recording.config.kind === 'host') checkRunning(checks, recording, shape, recorded);
+  checkResponses(checks, recording, shape, recorded, minFreeFollows);
+  checkSlabs(checks, recording);
+  shape.machine.dispose();
+  return checks.results;
+}
