@@ -93,10 +93,12 @@ const LIES: readonly (readonly [string, PageAllocatorRefusal['reason'], (liar: L
   ['nothing', 'notAFrame', () => () => undefined as unknown as number],
 ];
 
-/** The highest frame on a per-CPU list. */
+/** A frame on a per-CPU list, whose neighbours all are the page allocator's or were. */
 function onList(zone: Zone): number {
-  const lists = zone.pcp.flatMap((pcp) => pcp.lists);
-  return Math.max(...lists.flatMap((list) => Array.from({ length: list.count }, (_, i) => list.at(i))));
+  const pages = zone.pcp.flatMap(({ lists }) => lists.flatMap((list) => Array.from({ length: list.count }, (_, i) => list.at(i))));
+  const found = pages.find((pfn) => zone.managedRanges.some(({ start, end }) => around(pfn, 4) >= start && around(pfn, 4) + 16 <= end));
+  if (found === undefined) throw new Error('no such frame is on the per-CPU lists');
+  return found;
 }
 
 function freeBlock(zone: Zone, order: number): number {
