@@ -15,6 +15,8 @@ export const CAP_SYS_RAWIO = 17;
 export const CAP_SYS_PTRACE = 19;
 export const CAP_SYS_ADMIN = 21;
 /** Raise hard limits, lower `oom_score_adj`. */
+/** May change priorities, and advise about others' memory. */
+export const CAP_SYS_NICE = 23;
 export const CAP_SYS_RESOURCE = 24;
 /** The highest capability. */
 export const CAP_LAST_CAP = 40;

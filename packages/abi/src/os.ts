@@ -73,7 +73,7 @@ export interface SigInfo {
   readonly code: number;
   /** The address that faulted; 0 for signals without one. */
   readonly addr: VirtAddr;
-  /** The sender of a signal sent by `kill`; 0 otherwise. */
+  /** The sender of a signal sent by `kill`, or the child of a SIGCHLD; 0 otherwise. */
   readonly pid: number;
 }
 
@@ -85,6 +85,23 @@ export type SignalHandler = (info: SigInfo) => void;
 
 /** What `sigaction` sets: the default action, none, or a handler. */
 export type SignalDisposition = 'default' | 'ignore' | SignalHandler;
+
+/** How a handler is called, beside `sigaction`'s disposition. */
+export interface SignalOptions {
+  /** SA_ bits; SA_RESTART always holds. */
+  readonly flags?: number;
+  /** Signals held back while the handler runs, beside its own. */
+  readonly mask?: readonly number[];
+}
+
+/** A stack for handlers, as `sigaltstack` takes and tells it. */
+export interface SignalStack {
+  readonly sp: VirtAddr;
+  /** In bytes. */
+  readonly size: number;
+  /** SS_ bits. */
+  readonly flags: number;
+}
 
 /** Resource usage, as `getrusage` tells. */
 export interface ResourceUsage {
@@ -166,6 +183,17 @@ export interface Os {
    * @returns the child's process id
    */
   fork(child: Program, ...argv: string[]): number;
+  /**
+   * Makes a child that runs `child` in this very address space, and waits until it ends or runs another program.
+   *
+   * @returns the child's process id
+   */
+  vfork(child: Program, ...argv: string[]): number;
+  /**
+   * Runs another program in this one's place, in a new address space. This handle is of no use afterwards: it returns
+   * only where it fails, by throwing. Errors: ENOMEM.
+   */
+  execve(program: Program, ...argv: string[]): never;
   /** Makes a thread that runs `body` in this address space; returns its thread id. */
   thread(body: Program, ...argv: string[]): number;
   /**
@@ -177,7 +205,18 @@ export interface Os {
   exit(status: number): never;
   kill(pid: number, signal: number): void;
   /** Sets what `signal` does; returns what it did before. */
-  sigaction(signal: number, disposition: SignalDisposition): SignalDisposition;
+  sigaction(signal: number, disposition: SignalDisposition, options?: SignalOptions): SignalDisposition;
+  /** Changes which signals are held back (SIG_BLOCK, SIG_UNBLOCK, SIG_SETMASK); returns those that were. */
+  sigprocmask(how: number, signals: readonly number[]): number[];
+  /** Sets the stack for handlers with SA_ONSTACK, where one is given; returns the one before. Errors: EINVAL, ENOMEM, EPERM. */
+  sigaltstack(stack?: SignalStack): SignalStack;
+  /**
+   * The stack pointer, which a program moves where it wants the kernel to know how much of its stack it uses: a signal's
+   * frame is then pushed below it. Returns the one before.
+   */
+  stackPointer(to?: VirtAddr): VirtAddr;
+  /** Sets the execution domain, ADDR_ bits; returns the one before. It is acted on by the next `execve`. */
+  personality(persona: number): number;
   getpid(): number;
   getppid(): number;
   gettid(): number;

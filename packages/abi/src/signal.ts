@@ -43,6 +43,41 @@ export const BUS_MCEERR_AR = 4;
 export const SI_USER = 0;
 /** Sent by the kernel: a general-protection fault, for one. */
 export const SI_KERNEL = 0x80;
+/** Sent by `tgkill` or `tkill`. */
+export const SI_TKILL = -6;
+/** SIGCHLD: the child exited. */
+export const CLD_EXITED = 1;
+/** SIGCHLD: a signal ended the child. */
+export const CLD_KILLED = 2;
+
+/** No SIGCHLD for a child that is stopped: none ever is. */
+export const SA_NOCLDSTOP = 0x1;
+/** Of SIGCHLD: children are not to become zombies. */
+export const SA_NOCLDWAIT = 0x2;
+export const SA_SIGINFO = 0x4;
+export const SA_RESTORER = 0x0400_0000;
+/** The handler runs on the alternate stack. */
+export const SA_ONSTACK = 0x0800_0000;
+/** A call that the handler interrupts goes on afterwards. */
+export const SA_RESTART = 0x1000_0000;
+/** The signal is not held back while its handler runs. */
+export const SA_NODEFER = 0x4000_0000;
+/** The handler is for one time: the default action is back before it runs. */
+export const SA_RESETHAND = 0x8000_0000 | 0;
+
+/** What `sigprocmask` does with its set: adds it to those held back, takes it out of them, or puts it in their place. */
+export const SIG_BLOCK = 0;
+export const SIG_UNBLOCK = 1;
+export const SIG_SETMASK = 2;
+
+/** Of `sigaltstack`: the task runs on it now. */
+export const SS_ONSTACK = 1;
+/** There is none. */
+export const SS_DISABLE = 2;
+/** It is switched off while a handler runs on it. */
+export const SS_AUTODISARM = 0x8000_0000 | 0;
+/** The smallest alternate stack, in bytes. */
+export const MINSIGSTKSZ = 2048;
 
 const names: Record<number, string> = {
   1: 'SIGHUP', 2: 'SIGINT', 3: 'SIGQUIT', 4: 'SIGILL', 5: 'SIGTRAP', 6: 'SIGABRT', 7: 'SIGBUS', 8: 'SIGFPE',
@@ -59,6 +94,8 @@ export function signalName(signal: number): string {
 export function signalCodeName(signal: number, code: number): string {
   if (code === SI_KERNEL) return 'SI_KERNEL';
   if (code === SI_USER) return 'SI_USER';
+  if (code === SI_TKILL) return 'SI_TKILL';
+  if (signal === SIGCHLD) return code === CLD_EXITED ? 'CLD_EXITED' : code === CLD_KILLED ? 'CLD_KILLED' : String(code);
   if (signal === SIGSEGV) return code === SEGV_MAPERR ? 'SEGV_MAPERR' : code === SEGV_ACCERR ? 'SEGV_ACCERR' : String(code);
   if (signal === SIGBUS) {
     if (code === BUS_ADRALN) return 'BUS_ADRALN';

@@ -10,6 +10,13 @@ export function rootCredentials(): Credentials {
   return { uid: 0, gid: 0, effective: FULL, permitted: FULL, inheritable: EMPTY };
 }
 
+/** What another program begins with: root has every capability again. @linux security/commoncap.c:cap_bprm_creds_from_file */
+export function credentialsForExec(credentials: Credentials): void {
+  if (credentials.uid !== 0) return;
+  credentials.permitted = FULL;
+  credentials.effective = FULL;
+}
+
 /** A copy for a child. @linux kernel/cred.c:prepare_creds */
 export function copyCredentials(from: Credentials): Credentials {
   return { ...from };

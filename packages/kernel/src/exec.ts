@@ -1,21 +1,26 @@
 /**
- * The first program of a process: an address space of its own, laid out as a small static program.
+ * Programs: an address space of their own, laid out as a small static program's. The first of a process, and those that
+ * take its place.
  *
  * @linux fs/exec.c
  */
-import { Errno, PAGE_SIZE, PROT_EXEC, PROT_READ, PROT_WRITE } from '@pagelab/abi';
+import { ADDR_COMPAT_LAYOUT, ADDR_NO_RANDOMIZE, Errno, PAGE_SIZE, PROT_EXEC, PROT_READ, PROT_WRITE } from '@pagelab/abi';
 import type { Program, VirtAddr } from '@pagelab/abi';
 import { FileTable } from '@pagelab/syscalls';
 import { execLayout, mmAlloc, mmput } from '@pagelab/vm';
-import type { MmLimits, ProgramImage as LoadedImage } from '@pagelab/vm';
-import { rootCredentials, hasCapability } from './credentials.ts';
+import type { LayoutOptions, MmStruct, ProgramImage as LoadedImage } from '@pagelab/vm';
+import { credentialsForExec, rootCredentials } from './credentials.ts';
+import { endTask, leaveAddressSpace } from './exit.ts';
 import { attachHandle } from './handle.ts';
 import type { Kernel } from './kernel.ts';
 import { openConsole } from './open.ts';
 import { Process } from './process.ts';
-import { copyLimits, initialLimits } from './resource-limits.ts';
+import { copyLimits, initialLimits, mmLimits } from './resource-limits.ts';
 import { allocProcessObjects, allocTaskObjects, freeKernelStack, freeProcessObjects, freeTaskObjects } from './task-objects.ts';
+import { EMPTY_SIGNALS } from './signal-set.ts';
+import { NO_SIGNAL_STACK } from './signal-frame.ts';
 import { Task } from './task.ts';
+import { maxResident, settleFaults } from './usage.ts';
 
 /** Where a program's own parts lie. Addresses; ends are exclusive. */
 export interface ProgramImage {
@@ -70,6 +75,36 @@ export interface StartOptions {
   readonly name?: string;
   /** What the program gets beside its handle. */
   readonly argv?: readonly string[];
+  /** ADDR_ bits: how its address space is laid out, and the address spaces of programs after it. */
+  readonly personality?: number;
+}
+
+/** Where the parts of a program that has been laid out lie. */
+function placesOf(mm: MmStruct): ProgramImage {
+  return {
+    textStart: mm.startCode,
+    textEnd: mm.endCode,
+    dataStart: mm.startData,
+    dataEnd: mm.endData,
+    bssStart: mm.endData,
+    bssEnd: mm.endData + BSS_BYTES,
+    heapStart: mm.startBrk,
+    stackPointer: mm.startStack,
+  };
+}
+
+/**
+ * How the next program is laid out: as the personality says, where `/proc/sys` leaves it the choice; by chance, which is
+ * the machine's seed, where that is switched on.
+ *
+ * @linux arch/x86/mm/mmap.c:arch_pick_mmap_layout
+ */
+function layoutOptions(kernel: Kernel, personality: number): LayoutOptions {
+  const { randomizeVaSpace, legacyVaLayout } = kernel.vm.sysctl;
+  const legacy = (personality & ADDR_COMPAT_LAYOUT) !== 0 || legacyVaLayout !== 0;
+  if ((personality & ADDR_NO_RANDOMIZE) !== 0 || randomizeVaSpace === 0) return { legacy };
+  const { layoutPrng } = kernel.scheduler;
+  return { legacy, random: { below: (bound) => layoutPrng.below(bound), heap: randomizeVaSpace > 1 } };
 }
 
 /** The name a program runs under: at most 15 characters, none of which a path or a line could not hold. */
@@ -88,17 +123,12 @@ export function startProcess(kernel: Kernel, program: Program | null, options: S
   const argv = [...(options.argv ?? [])];
   const limits = copyLimits(initialLimits(kernel.pages.totalramPages));
   const credentials = rootCredentials();
-  const mmLimits: MmLimits = {
-    rlimit: (resource) => limits.cur[resource]!,
-    rlimitMax: (resource) => limits.max[resource]!,
-    capable: (capability) => hasCapability(credentials, capability),
-  };
   const pid = kernel.tasks.allocPid();
   if (pid < 0) return -Errno.EAGAIN;
   const taskObjects = allocTaskObjects(kernel);
   if (typeof taskObjects === 'number') return taskObjects;
   const processObjects = allocProcessObjects(kernel);
-  const mm = typeof processObjects === 'number' ? processObjects : mmAlloc(kernel.vm, mmLimits);
+  const mm = typeof processObjects === 'number' ? processObjects : mmAlloc(kernel.vm, mmLimits(limits, credentials));
   const undo = (error: number): number => {
     if (typeof mm !== 'number') mmput(mm);
     if (typeof processObjects !== 'number') freeProcessObjects(kernel, processObjects);
@@ -109,10 +139,9 @@ export function startProcess(kernel: Kernel, program: Program | null, options: S
   if (typeof processObjects === 'number') return undo(processObjects);
   if (typeof mm === 'number') return undo(mm);
   const loaded = programImage(comm);
-  const error = execLayout(mm, loaded);
+  const error = execLayout(mm, loaded, layoutOptions(kernel, options.personality ?? 0));
   if (error < 0) return undo(error);
 
-  const dataEnd = mm.endData;
   const files = new FileTable();
   for (let fd = 0; fd < 3; fd++) {
     const file = openConsole(kernel);
@@ -131,16 +160,7 @@ export function startProcess(kernel: Kernel, program: Program | null, options: S
     limits,
     files,
     library: { curbrk: -1 },
-    image: {
-      textStart: mm.startCode,
-      textEnd: mm.endCode,
-      dataStart: mm.startData,
-      dataEnd,
-      bssStart: dataEnd,
-      bssEnd: dataEnd + BSS_BYTES,
-      heapStart: mm.startBrk,
-      stackPointer: mm.startStack,
-    },
+    image: placesOf(mm),
     mm,
     actions: new Map(),
     oomScoreAdj: 0,
@@ -161,7 +181,74 @@ export function startProcess(kernel: Kernel, program: Program | null, options: S
   });
   process.leader = task;
   process.threads.push(task);
+  task.personality = options.personality ?? 0;
   attachHandle(task);
   kernel.tasks.add(task);
   return task;
+}
+
+/**
+ * Puts another program in the place of the one that `task` runs: a new address space, no handlers, none of the files that
+ * are to be closed, none of the other threads. The task runs it with its next turn.
+ *
+ * @param program `null` for a process that is driven from outside
+ * @returns 0; -ENOMEM with nothing changed
+ * @linux fs/exec.c:begin_new_exec
+ */
+export function execProgram(task: Task, program: Program | null, options: StartOptions): number {
+  const { kernel, process } = task;
+  const comm = commOf(options.name ?? process.comm);
+  const mm = mmAlloc(kernel.vm, mmLimits(process.limits, task.credentials));
+  if (typeof mm === 'number') return mm;
+  const loaded = programImage(comm);
+  const error = execLayout(mm, loaded, layoutOptions(kernel, task.personality));
+  if (error < 0) {
+    mmput(mm);
+    return error;
+  }
+  // From here on there is no way back.
+  becomeOnlyThread(task);
+  settleFaults(task);
+  process.maxRss = maxResident(process);
+  if (kernel.current === task) {
+    task.port.detach();
+    kernel.current = null;
+  }
+  const old = process.mm!;
+  process.mm = mm;
+  leaveAddressSpace(kernel, old);
+  process.files.closeForExec();
+  for (const [signal, { disposition }] of [...process.actions]) {
+    if (disposition === 'ignore') process.actions.set(signal, { disposition, flags: 0, mask: EMPTY_SIGNALS });
+    else process.actions.delete(signal);
+  }
+  credentialsForExec(task.credentials);
+  process.comm = comm;
+  process.argv = [loaded.path, ...(options.argv ?? [])];
+  process.library = { curbrk: -1 };
+  process.image = placesOf(mm);
+  process.hasExeced = true;
+  task.programNumber += 1;
+  task.handlers = 0;
+  task.signalStack = NO_SIGNAL_STACK;
+  task.stackPointer = mm.startStack;
+  task.lastFaultAddress = -1;
+  task.program = program;
+  task.argv = [...(options.argv ?? [])];
+  task.started = false;
+  task.generator = null;
+  attachHandle(task);
+  return 0;
+}
+
+/** Ends all other threads; the one that is left has the process's number. @linux fs/exec.c:de_thread */
+function becomeOnlyThread(task: Task): void {
+  const { kernel, process } = task;
+  for (const thread of [...process.threads]) if (thread !== task) endTask(thread, 0);
+  const { leader } = process;
+  if (leader === task) return;
+  kernel.tasks.remove(leader.pid);
+  freeTaskObjects(kernel, leader.objects);
+  kernel.tasks.rename(task, process.tgid);
+  process.leader = task;
 }

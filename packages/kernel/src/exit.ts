@@ -3,12 +3,14 @@
  *
  * @linux kernel/exit.c
  */
-import { SIGCHLD, SI_USER } from '@pagelab/abi';
+import { CLD_EXITED, CLD_KILLED, SA_NOCLDWAIT, SIGCHLD } from '@pagelab/abi';
 import { mmput } from '@pagelab/vm';
+import type { MmStruct } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 import { processMemory } from './process-memory.ts';
 import { addAccounting } from './process.ts';
 import type { Process } from './process.ts';
+import { sendSignal } from './signals.ts';
 import { freeKernelStack, freeProcessObjects, freeTaskObjects } from './task-objects.ts';
 import type { Task } from './task.ts';
 import { maxResident, settleFaults } from './usage.ts';
@@ -21,9 +23,15 @@ export class TaskExit extends Error {
   override readonly name = 'TaskExit';
 }
 
-/** Throws where the task has ended, or the machine has stopped. Every use of a handle begins with it. */
-export function throwIfEnded(task: Task): void {
+/**
+ * Throws where the task has ended, or runs another program, or the machine has stopped. Every use of a handle begins
+ * with it.
+ *
+ * @param programNumber which of the task's programs the handle is for
+ */
+export function throwIfEnded(task: Task, programNumber = task.programNumber): void {
   if (task.isDead) throw exitError(task);
+  if (task.programNumber !== programNumber) throw replacedError(task);
   if (task.kernel.panic !== null) throw task.kernel.panic;
 }
 
@@ -31,6 +39,11 @@ export function throwIfEnded(task: Task): void {
 export function exitError(task: Task): TaskExit {
   task.exitError ??= new TaskExit(`task ${task.pid} has ended`);
   return task.exitError;
+}
+
+/** What every use of a handle throws whose program has given way to another. */
+export function replacedError(task: Task): TaskExit {
+  return new TaskExit(`task ${task.pid} runs another program`);
 }
 
 /** Ends one thread; with the last one, the process. @linux kernel/exit.c:exit */
@@ -78,16 +91,23 @@ export function endTask(task: Task, word: number): void {
   if (process.threads.length === 0) notifyParent(kernel, process, process.groupExitWord < 0 ? word : process.groupExitWord);
 }
 
+/** Drops a user of an address space; with the last one it goes. @linux kernel/fork.c:mmput */
+export function leaveAddressSpace(kernel: Kernel, mm: MmStruct): void {
+  if (mm.users === 1) {
+    // No CPU may go on with page tables that are about to be freed.
+    const pgd = mm.pgd * 4096;
+    for (const cpu of kernel.smp.cpus) if (cpu.cr3 === pgd) cpu.loadCr3(kernel.vm.kernelPgd * 4096);
+  }
+  mmput(mm);
+}
+
 /** Gives back the address space, the files and what else only a living process has. */
 function endAddressSpace(kernel: Kernel, process: Process): void {
   const mm = process.mm!;
   process.maxRss = maxResident(process);
   process.finalMemory = processMemory(mm);
-  // No CPU may go on with page tables that are about to be freed.
-  const pgd = mm.pgd * 4096;
-  for (const cpu of kernel.smp.cpus) if (cpu.cr3 === pgd) cpu.loadCr3(kernel.vm.kernelPgd * 4096);
   process.mm = null;
-  mmput(mm);
+  leaveAddressSpace(kernel, mm);
   process.files.closeAll();
   const { objects } = process;
   kernel.caches.files_cache.free(objects.files);
@@ -109,13 +129,12 @@ function notifyParent(kernel: Kernel, process: Process, word: number): void {
     reap(kernel, process);
     return;
   }
-  const action = parent.actions.get(SIGCHLD);
-  if (action === 'ignore') {
-    parent.children.delete(process);
-    reap(kernel, process);
-  } else if (action !== undefined) {
-    parent.threads[0]?.pending.push({ signo: SIGCHLD, code: SI_USER, addr: 0, pid: process.tgid });
-  }
+  const { disposition, flags } = parent.actions.get(SIGCHLD) ?? { disposition: 'default', flags: 0 };
+  const code = (word & 0x7f) === 0 ? CLD_EXITED : CLD_KILLED;
+  if (disposition !== 'ignore') sendSignal(parent, null, { signo: SIGCHLD, code, addr: 0, pid: process.tgid });
+  if (disposition !== 'ignore' && (flags & SA_NOCLDWAIT) === 0) return;
+  parent.children.delete(process);
+  reap(kernel, process);
 }
 
 /** Forgets a process that has ended: its number is free again. @linux kernel/exit.c:release_task */

@@ -6,21 +6,27 @@
 import { Errno } from '@pagelab/abi';
 import type { Program } from '@pagelab/abi';
 import { dupMm, mmput } from '@pagelab/vm';
-import type { MmLimits } from '@pagelab/vm';
-import { copyCredentials, hasCapability } from './credentials.ts';
+import type { MmLimits, MmStruct } from '@pagelab/vm';
+import { copyCredentials } from './credentials.ts';
 import { attachHandle } from './handle.ts';
 import { Process } from './process.ts';
-import { copyLimits } from './resource-limits.ts';
+import { copyLimits, mmLimits } from './resource-limits.ts';
 import { allocProcessObjects, allocTaskObjects, freeKernelStack, freeProcessObjects, freeTaskObjects } from './task-objects.ts';
 import { Task } from './task.ts';
 
 /**
- * Makes a child of the task's process, with a copy-on-write copy of its address space.
+ * Makes a child of the task's process: with a copy-on-write copy of its address space, or, by `vfork`, in that itself.
  *
  * @param program what the child runs; `null` for a child that is driven from outside
  * @returns the child's task, not yet ready to run; or -errno with nothing left behind: ENOMEM, EAGAIN
  */
-export function forkProcess(task: Task, program: Program | null, argv: readonly string[]): Task | number {
+export function forkProcess(
+  task: Task,
+  program: Program | null,
+  argv: readonly string[],
+  kind: 'fork' | 'vfork' = 'fork',
+): Task | number {
+  const shares = kind === 'vfork';
   const { kernel, process: parent } = task;
   const pid = kernel.tasks.allocPid();
   if (pid < 0) return -Errno.EAGAIN;
@@ -28,13 +34,8 @@ export function forkProcess(task: Task, program: Program | null, argv: readonly 
   if (typeof taskObjects === 'number') return taskObjects;
   const limits = copyLimits(parent.limits);
   const credentials = copyCredentials(task.credentials);
-  const mmLimits: MmLimits = {
-    rlimit: (resource) => limits.cur[resource]!,
-    rlimitMax: (resource) => limits.max[resource]!,
-    capable: (capability) => hasCapability(credentials, capability),
-  };
   const processObjects = allocProcessObjects(kernel);
-  const mm = typeof processObjects === 'number' ? processObjects : dupMm(task.mm, mmLimits);
+  const mm = typeof processObjects === 'number' ? processObjects : copyMm(task.mm, shares, mmLimits(limits, credentials));
   if (typeof processObjects === 'number' || typeof mm === 'number') {
     if (typeof mm !== 'number') mmput(mm);
     if (typeof processObjects !== 'number') freeProcessObjects(kernel, processObjects);
@@ -50,7 +51,7 @@ export function forkProcess(task: Task, program: Program | null, argv: readonly 
     pgrp: parent.pgrp,
     limits,
     files: parent.files.copy(),
-    library: { ...parent.library },
+    library: shares ? parent.library : { ...parent.library },
     image: parent.image,
     mm,
     actions: new Map(parent.actions),
@@ -72,13 +73,27 @@ export function forkProcess(task: Task, program: Program | null, argv: readonly 
   });
   process.leader = child;
   process.threads.push(child);
-  // A handler that runs at the time of the fork goes on running in the child, too; so its signal stays held back.
-  child.handling.push(...task.handling);
+  inherit(child, task);
+  child.signalStack = task.signalStack;
+  child.stackPointer = task.stackPointer;
   parent.children.add(process);
   attachHandle(child);
   kernel.tasks.add(child);
   if (kernel.trace.enabled) kernel.trace.emit(kernel.tracepoints.processFork, task.pid, pid);
   return child;
+}
+
+/** @linux kernel/fork.c:copy_mm */
+function copyMm(mm: MmStruct, shares: boolean, limits: MmLimits): MmStruct | number {
+  if (!shares) return dupMm(mm, limits);
+  mm.users += 1;
+  return mm;
+}
+
+/** What every new task takes over: what it holds back, and its execution domain. */
+function inherit(child: Task, from: Task): void {
+  child.blocked = from.blocked;
+  child.personality = from.personality;
 }
 
 /** Makes a thread of the task's process. @returns its task, not yet ready to run; or -errno: ENOMEM, EAGAIN */
@@ -101,6 +116,7 @@ export function createThread(task: Task, program: Program, argv: readonly string
     argv,
   });
   process.threads.push(thread);
+  inherit(thread, task);
   attachHandle(thread);
   kernel.tasks.add(thread);
   if (kernel.trace.enabled) kernel.trace.emit(kernel.tracepoints.processFork, task.pid, pid);

@@ -4,10 +4,12 @@
 import type { Program } from '@pagelab/abi';
 import { createUserMemory } from '@pagelab/hw';
 import { createClient } from '@pagelab/syscalls';
-import { throwIfEnded } from './exit.ts';
+import { execProgram } from './exec.ts';
+import { replacedError, throwIfEnded } from './exit.ts';
 import { createThread, forkProcess } from './fork.ts';
-import { switchTo } from './scheduler.ts';
-import { deliverSignals, setDisposition } from './signals.ts';
+import { switchTo, waitForVfork } from './scheduler.ts';
+import { signalSet, signalsOf } from './signal-set.ts';
+import { changeSignalMask, deliverSignals, setDisposition } from './signals.ts';
 import type { Task } from './task.ts';
 import { userFault } from './user-fault.ts';
 
@@ -17,31 +19,31 @@ import { userFault } from './user-fault.ts';
  * @throws TaskExit where the task has ended, or ends; what a signal handler throws
  * @linux arch/x86/entry/common.c:do_syscall_64
  */
-export function enter<T>(task: Task, body: (task: Task) => T): T {
-  throwIfEnded(task);
+export function enter<T>(task: Task, programNumber: number, body: (task: Task) => T): T {
+  throwIfEnded(task, programNumber);
   const { kernel } = task;
   if (kernel.current !== task) switchTo(task);
   const { syscall } = kernel.costs;
   kernel.clock.advance(syscall);
   task.accounting.stime += syscall;
   // A call outside of a handler is progress: the next fault at the old address is a new one.
-  if (task.handling.length === 0) task.repeatedFaults = 0;
+  if (task.handlers === 0) task.repeatedFaults = 0;
   let result: T;
   try {
     result = body(task);
   } catch (error) {
     throw kernel.stop(error);
   }
-  if (task.pending.length > 0) deliverSignals(task);
+  if (task.pending.length > 0 || task.process.pending.length > 0) deliverSignals(task);
   return result;
 }
 
 /** Gives a new task its memory port and its handle. */
 export function attachHandle(task: Task): void {
-  const { kernel } = task;
+  const { kernel, programNumber } = task;
   task.port = createUserMemory(kernel.ram, {
     onDetached: () => {
-      throwIfEnded(task);
+      throwIfEnded(task, programNumber);
       switchTo(task);
       deliverSignals(task);
     },
@@ -52,19 +54,50 @@ export function attachHandle(task: Task): void {
     kernel.scheduler.enqueue(child);
     return child.pid;
   };
+  const here = <T>(body: () => T): T => enter(task, programNumber, body);
   const words = (argv: readonly string[]): string[] => argv.map(String);
   task.os = createClient({
     mem: task.port.memory,
     library: task.process.library,
-    enter: (body) => enter(task, body),
-    enterFor: (body) => enter(task, body),
-    fork: (program, argv) => enter(task, () => start(forkProcess(task, checked(program), words(argv)))),
-    thread: (program, argv) => enter(task, () => start(createThread(task, checked(program), words(argv)))),
-    sigaction: (signal, disposition) => enter(task, () => setDisposition(task, signal, disposition)),
-    print: (text) =>
-      enter(task, () => {
-        kernel.console.line(text);
+    enter: (body) => enter(task, programNumber, body),
+    enterFor: (body) => enter(task, programNumber, body),
+    fork: (program, argv) => here(() => start(forkProcess(task, checked(program), words(argv)))),
+    vfork: (program, argv) =>
+      here(() => {
+        const child = forkProcess(task, checked(program), words(argv), 'vfork');
+        const pid = start(child);
+        if (typeof child !== 'number') waitForVfork(task, child.process);
+        return pid;
       }),
+    thread: (program, argv) => here(() => start(createThread(task, checked(program), words(argv)))),
+    execve: (program, argv) =>
+      here(() => {
+        const driven = task.program === null;
+        const name = checked(program).name;
+        const result = execProgram(task, program, { argv: words(argv), ...(name === '' ? {} : { name }) });
+        if (result < 0) return result;
+        // One that was driven from outside waits for its turn from now on; a program's own turn has to end first.
+        if (driven) kernel.scheduler.enqueue(task);
+        throw replacedError(task);
+      }),
+    sigaction: (signal, disposition, options) => here(() => setDisposition(task, signal, disposition, options)),
+    sigprocmask: (how, signals) =>
+      here(() => {
+        const before = signalsOf(task.blocked);
+        const result = changeSignalMask(task, how, signalSet(signals));
+        return result < 0 ? result : before;
+      }),
+    stackPointer: (to) =>
+      here(() => {
+        const before = task.stackPointer;
+        if (to !== undefined) task.stackPointer = to;
+        return before;
+      }),
+    print: (text) => {
+      here(() => {
+        kernel.console.line(text);
+      });
+    },
   });
 }
 

@@ -3,7 +3,7 @@
  *
  * @linux kernel/signal.c
  */
-import { CAP_KILL, Errno, SIGRTMAX, SI_USER } from '@pagelab/abi';
+import { CAP_KILL, Errno, SIGRTMAX, SI_TKILL, SI_USER } from '@pagelab/abi';
 import { hasCapability } from './credentials.ts';
 import type { Process } from './process.ts';
 import { sendSignal } from './signals.ts';
@@ -34,7 +34,7 @@ export function killThread(task: Task, tgid: number, pid: number, signal: number
   if (target === undefined || (tgid > 0 && target.tgid !== tgid)) return -Errno.ESRCH;
   const refused = permission(task, target.process, signal);
   if (refused < 0 || signal === 0) return refused;
-  return sendSignal(target.process, target, { signo: signal, code: SI_USER, addr: 0, pid: task.tgid });
+  return sendSignal(target.process, target, { signo: signal, code: SI_TKILL, addr: 0, pid: task.tgid });
 }
 
 function processes(task: Task): Set<Process> {

@@ -8,7 +8,7 @@ import { decodeUtf8, encodeUtf8 } from '@pagelab/syscalls';
 import type { OpenFile, TaskContext } from '@pagelab/syscalls';
 import { ConfigError } from './config.ts';
 import type { MachineConfig } from './config.ts';
-import { startProcess } from './exec.ts';
+import { execProgram, startProcess } from './exec.ts';
 import type { ProgramImage, StartOptions } from './exec.ts';
 import { endProcess, TaskExit } from './exit.ts';
 import { forkProcess } from './fork.ts';
@@ -63,6 +63,8 @@ export interface Process {
   readonly status: number | null;
   /** Makes a child that is driven from outside too; or -errno. */
   fork(): Process | number;
+  /** Puts another program in its place, driven from outside too: `os` and `image` are that one's. @returns 0 or -errno */
+  execve(options?: StartOptions): number;
   /** Ends it, if it still lives. */
   exit(status: number): void;
 }
@@ -225,8 +227,12 @@ function driven(task: Task, inKernel: <T>(body: (kernel: Kernel) => T) => T): Pr
   const { process } = task;
   return Object.freeze<Process>({
     pid: task.pid,
-    os: task.os,
-    image: process.image,
+    get os() {
+      return task.os;
+    },
+    get image() {
+      return process.image;
+    },
     get alive() {
       return !process.isZombie;
     },
@@ -242,6 +248,11 @@ function driven(task: Task, inKernel: <T>(body: (kernel: Kernel) => T) => T): Pr
         if (task.isDead) throw new TaskExit(`task ${task.pid} has ended`);
         const child = forkProcess(task, null, []);
         return typeof child === 'number' ? child : driven(child, inKernel);
+      }),
+    execve: (options = {}) =>
+      inKernel(() => {
+        if (task.isDead) throw new TaskExit(`task ${task.pid} has ended`);
+        return execProgram(task, null, options);
       }),
     exit: (status) =>
       inKernel(() => {

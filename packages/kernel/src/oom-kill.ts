@@ -54,7 +54,8 @@ export function outOfMemory(kernel: Kernel, gfp: number, order: number): boolean
     return false;
   }
   const { tgid } = process;
-  endBySignal(process, SIGKILL, 'out of memory');
+  // Whoever shares its memory keeps it: they all have to go.
+  for (const other of candidates) if (other.mm === mm && other.process !== current?.process) endBySignal(other.process, SIGKILL, 'out of memory');
   kernel.log.print(
     `oom_reaper: reaped process ${tgid} (${process.comm}), now anon-rss:0kB, file-rss:0kB, shmem-rss:0kB`,
   );

@@ -3,8 +3,8 @@
  *
  * Linux spreads this over `signal_struct`, `sighand_struct` and `files_struct`; each has its object here, too.
  */
-import type { SignalDisposition, VirtAddr } from '@pagelab/abi';
-import type { FileTable, LibraryState, ResourceLimits } from '@pagelab/syscalls';
+import type { SigInfo, SignalDisposition, VirtAddr } from '@pagelab/abi';
+import type { FileTable, LibraryState, ResourceLimits, SignalSet } from '@pagelab/syscalls';
 import type { MmStruct } from '@pagelab/vm';
 import type { ProgramImage } from './exec.ts';
 import type { ProcessMemory } from './process-memory.ts';
@@ -35,6 +35,15 @@ export function addAccounting(to: Accounting, from: Readonly<Accounting>): void 
   to.nivcsw += from.nivcsw;
 }
 
+/** What a signal does. @linux include/linux/signal_types.h:sigaction */
+export interface SignalSetting {
+  readonly disposition: SignalDisposition;
+  /** SA_ bits. */
+  readonly flags: number;
+  /** Held back while the handler runs, beside the signal itself. */
+  readonly mask: SignalSet;
+}
+
 /** Addresses of the objects that stand for a process. */
 export interface ProcessObjects {
   signal: VirtAddr;
@@ -48,9 +57,9 @@ export class Process {
   /** The number of its first thread. */
   readonly tgid: number;
   /** As `ps` shows it: at most 15 characters. */
-  readonly comm: string;
+  comm: string;
   /** What `/proc/PID/cmdline` shows. */
-  readonly argv: readonly string[];
+  argv: readonly string[];
   /** `null`: the machine itself, which is process 1 and reaps at once. */
   parent: Process | null;
   readonly children = new Set<Process>();
@@ -59,15 +68,17 @@ export class Process {
   /** The first thread; until the process is reaped. */
   leader!: Task;
   /** Process group. */
-  readonly pgrp: number;
+  pgrp: number;
   readonly limits: ResourceLimits;
   readonly files: FileTable;
-  readonly library: LibraryState;
-  readonly image: ProgramImage;
+  library: LibraryState;
+  image: ProgramImage;
   /** `null` once it has ended. */
   mm: MmStruct | null;
   /** What signals do, where it is not the default. */
-  readonly actions: Map<number, Exclude<SignalDisposition, 'default'>>;
+  readonly actions: Map<number, SignalSetting>;
+  /** Signals for any of its threads. */
+  readonly pending: SigInfo[] = [];
   oomScoreAdj: number;
   /** The lowest that an unprivileged task may set. */
   oomScoreAdjMin: number;
@@ -75,6 +86,8 @@ export class Process {
   /** Virtual time at which it was made, in nanoseconds. */
   readonly startTime: number;
 
+  /** Whether it has run another program than its parent's. */
+  hasExeced = false;
   /** −1 while it lives; then as `wait` stores it: status << 8, or the signal that ended it. */
   statusWord = -1;
   /** What the ending of the whole process was set to before its threads were all gone; −1 for nothing. */
@@ -102,7 +115,7 @@ export class Process {
     library: LibraryState;
     image: ProgramImage;
     mm: MmStruct;
-    actions: Map<number, Exclude<SignalDisposition, 'default'>>;
+    actions: Map<number, SignalSetting>;
     oomScoreAdj: number;
     oomScoreAdjMin: number;
     objects: ProcessObjects;

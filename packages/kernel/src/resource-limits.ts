@@ -11,7 +11,9 @@ import {
   RLIM_INFINITY,
   RLIM_NLIMITS,
 } from '@pagelab/abi';
-import type { ResourceLimits } from '@pagelab/syscalls';
+import type { Credentials, ResourceLimits } from '@pagelab/syscalls';
+import type { MmLimits } from '@pagelab/vm';
+import { hasCapability } from './credentials.ts';
 
 const MIB = 2 ** 20;
 
@@ -40,6 +42,15 @@ export function initialLimits(totalPages: number): ResourceLimits {
   set(RLIMIT_NICE, 0);
   set(RLIMIT_RTPRIO, 0);
   return { cur, max };
+}
+
+/** Limits and capabilities, as an address space asks for them. */
+export function mmLimits(limits: ResourceLimits, credentials: Credentials): MmLimits {
+  return {
+    rlimit: (resource) => limits.cur[resource]!,
+    rlimitMax: (resource) => limits.max[resource]!,
+    capable: (capability) => hasCapability(credentials, capability),
+  };
 }
 
 /** A copy for a child. */

@@ -12,7 +12,7 @@ const STATUS_OF_ERROR = 1;
 
 /** Runs a task for a turn. @throws what stops the machine, and nothing else */
 export function runTurn(task: Task): void {
-  const { kernel } = task;
+  const { kernel, programNumber } = task;
   try {
     switchTo(task);
     task.state = 'running';
@@ -22,15 +22,24 @@ export function runTurn(task: Task): void {
       const result: unknown = task.program!(task.os, ...task.argv);
       if (kernel.panic !== null) throw kernel.panic;
       if (!isGenerator(result)) {
-        finish(task, result);
+        if (task.programNumber === programNumber) finish(task, result);
+        else goOnWithNext(task);
         return;
       }
-      task.generator = result;
+      if (task.programNumber === programNumber) task.generator = result;
+    }
+    if (task.programNumber !== programNumber) {
+      goOnWithNext(task);
+      return;
     }
     const step = task.generator!.next();
     // Whoever catches the end of its task, or of the machine, gets here all the same.
     if (kernel.panic !== null) throw kernel.panic;
     if (task.isDead) return;
+    if (task.programNumber !== programNumber) {
+      goOnWithNext(task);
+      return;
+    }
     if (step.done) {
       finish(task, step.value);
       return;
@@ -39,8 +48,14 @@ export function runTurn(task: Task): void {
     kernel.scheduler.enqueue(task);
   } catch (error) {
     if (kernel.panic !== null) throw kernel.panic;
-    if (!task.isDead) fail(task, error);
+    if (task.programNumber !== programNumber) goOnWithNext(task);
+    else if (!task.isDead) fail(task, error);
   }
+}
+
+/** The program has given way to another, and its function has been left: the other's turn comes. */
+function goOnWithNext(task: Task): void {
+  if (!task.isDead && task.state !== 'ready') task.kernel.scheduler.enqueue(task);
 }
 
 /** The program has returned: its process ends, or, where it was a further thread's, that thread. */

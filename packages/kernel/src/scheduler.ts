@@ -31,11 +31,14 @@ export class DeadlockError extends Error {
 /** The queues of a machine. */
 export class Scheduler {
   private readonly prng: Prng;
+  /** Where programs are laid out by chance: a sequence of its own, so that turns are the same with and without. */
+  readonly layoutPrng: Prng;
   private readonly queues: Task[][];
   private fruitless = 0;
 
   constructor(nrCpus: number, seed: number) {
     this.prng = new Prng(seed);
+    this.layoutPrng = new Prng(seed + 2 ** 32);
     this.queues = Array.from({ length: nrCpus }, () => []);
   }
 
@@ -134,6 +137,19 @@ export function runOthers(task: Task, turns: number): boolean {
   const ran = patient ? schedule(kernel, family) || schedule(kernel) : schedule(kernel) || schedule(kernel, family);
   resume(task);
   return ran;
+}
+
+/**
+ * Waits until the child that shares the task's address space has left it; others run meanwhile.
+ *
+ * @throws DeadlockError where that cannot happen
+ * @linux kernel/fork.c:wait_for_vfork_done
+ */
+export function waitForVfork(task: Task, child: Process): void {
+  const { mm } = task;
+  for (let turns = 0; child.mm === mm; turns++) {
+    if (!runOthers(task, turns)) throw new DeadlockError(`task ${task.pid} waits for its child ${child.tgid}, which cannot go on`);
+  }
 }
 
 /** `sched_yield` from inside a call: others have a turn, and the task goes on. */

@@ -2,28 +2,38 @@
  * Signals: what becomes of them, and how handlers run.
  *
  * A handler is a function of the program. It runs on the way back to user mode: at the end of a call, before a task goes
- * on, or between a fault and the next try of the access. While it runs its signal is held back, as Linux does without
- * SA_NODEFER; one that is forced on the task by a fault then ends it.
+ * on, or between a fault and the next try of the access. While it runs its signal is held back, unless SA_NODEFER says
+ * otherwise; a signal that a fault forces on a task which holds it back ends the task.
  *
  * @linux kernel/signal.c
  */
 import {
   Errno,
+  SA_NODEFER,
+  SA_RESETHAND,
   SIGCHLD,
   SIGCONT,
   SIGKILL,
   SIGRTMAX,
+  SIGSEGV,
   SIGSTOP,
   SIGTSTP,
   SIGTTIN,
   SIGTTOU,
   SIGURG,
   SIGWINCH,
+  SIG_BLOCK,
+  SIG_SETMASK,
+  SIG_UNBLOCK,
+  SI_KERNEL,
   signalName,
 } from '@pagelab/abi';
-import type { SigInfo, SignalDisposition, SignalHandler } from '@pagelab/abi';
+import type { SigInfo, SignalDisposition, SignalHandler, SignalOptions } from '@pagelab/abi';
+import type { SignalSet } from '@pagelab/syscalls';
 import { endProcess, exitError, throwIfEnded } from './exit.ts';
-import type { Process } from './process.ts';
+import type { Process, SignalSetting } from './process.ts';
+import { pushSignalFrame } from './signal-frame.ts';
+import { EMPTY_SIGNALS, UNBLOCKABLE, hasSignal, signalSet, subtractSignals, uniteSignals } from './signal-set.ts';
 import type { Task } from './task.ts';
 
 const IGNORED_BY_DEFAULT: readonly number[] = [SIGCHLD, SIGCONT, SIGURG, SIGWINCH];
@@ -53,73 +63,117 @@ export function describeSignal(signal: number): string {
 export function sendSignal(process: Process, thread: Task | null, info: SigInfo): number {
   if (process.threads.length === 0) return 0;
   const { kernel } = process.leader;
-  if (kernel.trace.enabled) kernel.trace.emit(kernel.tracepoints.signalGenerate, info.signo, info.code, process.tgid);
-  const action = process.actions.get(info.signo);
-  if (action === 'ignore') return 0;
-  if (action === undefined && IGNORED_BY_DEFAULT.includes(info.signo)) return 0;
-  if (action === undefined && STOPPING.includes(info.signo)) return -Errno.ENOSYS;
-  const { current } = kernel;
-  const running = current !== null && current.process === process;
-  if (action === undefined && !running) {
-    endBySignal(process, info.signo, '');
+  const { signo } = info;
+  if (kernel.trace.enabled) kernel.trace.emit(kernel.tracepoints.signalGenerate, signo, info.code, process.tgid);
+  const setting = process.actions.get(signo);
+  const target = thread === null || thread.isDead ? null : thread;
+  // One that is held back is kept even where it is ignored: that may change before it is let through.
+  if (!hasSignal((target ?? process.threads[0]!).blocked, signo) && isIgnored(setting, signo)) return 0;
+  if (isDefault(setting) && STOPPING.includes(signo)) return -Errno.ENOSYS;
+  const running = kernel.current !== null && kernel.current.process === process;
+  const taken = target === null ? process.threads.some((each) => !hasSignal(each.blocked, signo)) : !hasSignal(target.blocked, signo);
+  if (taken && !running && isDefault(setting) && !IGNORED_BY_DEFAULT.includes(signo)) {
+    endBySignal(process, signo, '');
     return 0;
   }
-  const target = thread !== null && !thread.isDead ? thread : running ? current : process.threads[0]!;
+  const queue = target === null ? process.pending : target.pending;
   // A signal below the real-time ones is either pending or not.
-  if (info.signo < 32 && target.pending.some((other) => other.signo === info.signo)) return 0;
-  target.pending.push(info);
+  if (signo < 32 && queue.some((other) => other.signo === signo)) return 0;
+  queue.push(info);
   return 0;
 }
 
+function isDefault(setting: SignalSetting | undefined): boolean {
+  return setting === undefined || setting.disposition === 'default';
+}
+
+/** @linux kernel/signal.c:sig_handler_ignored */
+function isIgnored(setting: SignalSetting | undefined, signal: number): boolean {
+  if (setting !== undefined && setting.disposition !== 'default') return setting.disposition === 'ignore';
+  return IGNORED_BY_DEFAULT.includes(signal);
+}
+
 /** Sets what a signal does. @returns what it did, or -EINVAL @linux kernel/signal.c:do_sigaction */
-export function setDisposition(task: Task, signal: number, disposition: SignalDisposition): SignalDisposition | number {
+export function setDisposition(
+  task: Task,
+  signal: number,
+  disposition: SignalDisposition,
+  options: SignalOptions = {},
+): SignalDisposition | number {
   const known = disposition === 'default' || disposition === 'ignore' || typeof disposition === 'function';
   if (!known || signal < 1 || signal > SIGRTMAX || signal === SIGKILL || signal === SIGSTOP) return -Errno.EINVAL;
-  const { actions } = task.process;
-  const before = actions.get(signal) ?? 'default';
-  if (disposition === 'default') actions.delete(signal);
-  else actions.set(signal, disposition);
+  const { process } = task;
+  const before = process.actions.get(signal)?.disposition ?? 'default';
+  const mask = subtractSignals(signalSet(options.mask ?? []), UNBLOCKABLE);
+  const setting: SignalSetting = { disposition, flags: (options.flags ?? 0) | 0, mask };
+  if (disposition === 'default' && setting.flags === 0) process.actions.delete(signal);
+  else process.actions.set(signal, setting);
+  // What is ignored from now on is not kept for later either.
+  if (isIgnored(setting, signal)) {
+    forget(process.pending, signal);
+    for (const thread of process.threads) forget(thread.pending, signal);
+  }
   return before;
 }
 
+function forget(queue: SigInfo[], signal: number): void {
+  for (let i = queue.length - 1; i >= 0; i--) if (queue[i]!.signo === signal) queue.splice(i, 1);
+}
+
+/** Changes what a task holds back. @returns 0, or -EINVAL @linux kernel/signal.c:sigprocmask */
+export function changeSignalMask(task: Task, how: number, set: SignalSet): number {
+  const wanted = subtractSignals(set, UNBLOCKABLE);
+  if (how === SIG_BLOCK) task.blocked = uniteSignals(task.blocked, wanted);
+  else if (how === SIG_UNBLOCK) task.blocked = subtractSignals(task.blocked, wanted);
+  else if (how === SIG_SETMASK) task.blocked = wanted;
+  else return -Errno.EINVAL;
+  return 0;
+}
+
 /**
- * Delivers what is pending for a task that is about to return to user mode.
+ * Delivers what is pending for a task that is about to return to user mode: its own signals first, then its process's,
+ * each by number.
  *
  * @throws TaskExit where one of the signals ends it; what a handler throws
  * @linux kernel/signal.c:get_signal
  */
 export function deliverSignals(task: Task): void {
-  while (task.pending.length > 0) {
-    let next = -1;
-    for (let i = 0; i < task.pending.length; i++) {
-      const { signo } = task.pending[i]!;
-      if (task.handling.includes(signo)) continue;
-      if (next < 0 || signo < task.pending[next]!.signo) next = i;
-    }
-    if (next < 0) return;
-    const [info] = task.pending.splice(next, 1);
-    const action = task.process.actions.get(info!.signo);
-    if (action === 'ignore' || (action === undefined && IGNORED_BY_DEFAULT.includes(info!.signo))) continue;
-    if (action === undefined) {
-      endBySignal(task.process, info!.signo, '');
+  const { process } = task;
+  while (task.pending.length > 0 || process.pending.length > 0) {
+    const info = dequeue(task.pending, task.blocked) ?? dequeue(process.pending, task.blocked);
+    if (info === undefined) return;
+    const setting = process.actions.get(info.signo);
+    if (isIgnored(setting, info.signo)) continue;
+    if (isDefault(setting)) {
+      endBySignal(process, info.signo, '');
       throw exitError(task);
     }
-    runHandler(task, info!, action);
+    runHandler(task, info, setting!);
   }
+}
+
+/** Takes the lowest signal that is not held back out of a queue. @linux kernel/signal.c:__dequeue_signal */
+function dequeue(queue: SigInfo[], blocked: SignalSet): SigInfo | undefined {
+  let next = -1;
+  for (let i = 0; i < queue.length; i++) {
+    const { signo } = queue[i]!;
+    if (hasSignal(blocked, signo)) continue;
+    if (next < 0 || signo < queue[next]!.signo) next = i;
+  }
+  return next < 0 ? undefined : queue.splice(next, 1)[0];
 }
 
 /**
  * Raises a signal that the task cannot go on without having dealt with. It is ended where the signal has no handler, is
- * ignored, or is being handled already.
+ * ignored, or is held back.
  *
  * @param detail what happened, for the message
  * @throws TaskExit; what the handler throws
  * @linux kernel/signal.c:force_sig_info_to_task
  */
 export function forceSignal(task: Task, info: SigInfo, detail: string): void {
-  const action = task.process.actions.get(info.signo);
-  if (typeof action === 'function' && !task.handling.includes(info.signo)) {
-    runHandler(task, info, action);
+  if (!wouldEnd(task, info.signo)) {
+    runHandler(task, info, task.process.actions.get(info.signo)!);
     return;
   }
   endBySignal(task.process, info.signo, detail);
@@ -128,7 +182,7 @@ export function forceSignal(task: Task, info: SigInfo, detail: string): void {
 
 /** Whether a signal forced on the task now would end it. */
 export function wouldEnd(task: Task, signal: number): boolean {
-  return typeof task.process.actions.get(signal) !== 'function' || task.handling.includes(signal);
+  return typeof task.process.actions.get(signal)?.disposition !== 'function' || hasSignal(task.blocked, signal);
 }
 
 /** Ends a process by a signal, and says so on the console. */
@@ -138,17 +192,39 @@ export function endBySignal(process: Process, signal: number, detail: string): v
   endProcess(process, signal);
 }
 
-/** @linux arch/x86/kernel/signal.c:handle_signal */
-function runHandler(task: Task, info: SigInfo, handler: SignalHandler): void {
-  const { kernel } = task;
+/**
+ * Runs a handler. What it holds back, and where the stack stood, is as before when it is left, however it is left: by
+ * returning, or by an exception as by `siglongjmp`.
+ *
+ * @linux arch/x86/kernel/signal.c:handle_signal
+ */
+function runHandler(task: Task, info: SigInfo, setting: SignalSetting): void {
+  const { kernel, process, blocked, stackPointer, signalStack, programNumber } = task;
   if (kernel.trace.enabled) kernel.trace.emit(kernel.tracepoints.signalDeliver, info.signo, info.code, task.pid);
   kernel.clock.advance(kernel.costs.signal);
   task.accounting.stime += kernel.costs.signal;
-  task.handling.push(info.signo);
-  try {
-    handler(Object.freeze({ ...info }));
-  } finally {
-    task.handling.splice(task.handling.lastIndexOf(info.signo), 1);
+  if (setting.flags & SA_RESETHAND) process.actions.delete(info.signo);
+  if (!pushSignalFrame(task, info, setting.flags)) {
+    const nowhere = 'no room on its stack for the frame of a signal';
+    // The signal for this is SIGSEGV, too: where that is the one to be handled, there is no way out.
+    if (info.signo === SIGSEGV) process.actions.delete(SIGSEGV);
+    task.stackPointer = stackPointer;
+    forceSignal(task, { signo: SIGSEGV, code: SI_KERNEL, addr: 0, pid: 0 }, nowhere);
+    return;
   }
-  throwIfEnded(task);
+  const own = setting.flags & SA_NODEFER ? EMPTY_SIGNALS : signalSet([info.signo]);
+  task.blocked = uniteSignals(uniteSignals(blocked, setting.mask), own);
+  task.handlers += 1;
+  try {
+    (setting.disposition as SignalHandler)(Object.freeze({ ...info }));
+  } finally {
+    // Where the handler ran another program, that one's state is nobody's to restore.
+    if (task.programNumber === programNumber) {
+      task.handlers -= 1;
+      task.blocked = blocked;
+      task.stackPointer = stackPointer;
+      task.signalStack = signalStack;
+    }
+  }
+  throwIfEnded(task, programNumber);
 }

@@ -41,6 +41,13 @@ export class TaskTable {
     this.byPid.delete(pid);
   }
 
+  /** Gives a task another number, which must be free. */
+  rename(task: Task, pid: number): void {
+    this.byPid.delete(task.pid);
+    task.pid = pid;
+    this.byPid.set(pid, task);
+  }
+
   get(pid: number): Task | undefined {
     return this.byPid.get(pid);
   }

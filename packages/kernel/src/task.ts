@@ -4,10 +4,20 @@
  * @linux include/linux/sched.h:task_struct
  */
 import { RUSAGE_CHILDREN, RUSAGE_THREAD } from '@pagelab/abi';
-import type { Os, Program, ProgramGenerator, ResourceUsage, SigInfo, VirtAddr } from '@pagelab/abi';
+import type { Os, Program, ProgramGenerator, ResourceUsage, SigInfo, SignalStack, VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn, UserMemoryPort } from '@pagelab/hw';
-import type { Credentials, FileNames, FileTable, OpenFile, ResourceLimits, SignalAction, TaskContext, WaitOutcome } from '@pagelab/syscalls';
+import type {
+  Credentials,
+  FileNames,
+  FileTable,
+  OpenFile,
+  ResourceLimits,
+  SignalActionInfo,
+  SignalSet,
+  TaskContext,
+  WaitOutcome,
+} from '@pagelab/syscalls';
 import type { MmStruct, ShmNamespace, Vm, VmFile } from '@pagelab/vm';
 import { hasCapability } from './credentials.ts';
 import { exitGroup, exitThread } from './exit.ts';
@@ -18,7 +28,12 @@ import type { Accounting, Process } from './process.ts';
 import { openPipe } from './fs/pipe.ts';
 import { namesOf, openPath, openVmFile } from './open.ts';
 import { killProcesses, killThread } from './kill.ts';
+import { openPidfd } from './pidfd.ts';
+import { processGroup, setProcessGroup } from './process-group.ts';
 import { yieldCpu } from './scheduler.ts';
+import { NO_SIGNAL_STACK, setSignalStack, shownSignalStack } from './signal-frame.ts';
+import { EMPTY_SIGNALS } from './signal-set.ts';
+import { changeSignalMask, setDisposition } from './signals.ts';
 import { usageOf } from './usage.ts';
 import { waitForChild } from './wait.ts';
 
@@ -37,7 +52,7 @@ export interface TaskObjects {
 export class Task implements TaskContext {
   readonly kernel: Kernel;
   readonly process: Process;
-  readonly pid: number;
+  pid: number;
   /** The CPU it is placed on. */
   cpu: number;
   state: TaskState;
@@ -49,8 +64,8 @@ export class Task implements TaskContext {
   majFltMark = 0;
 
   /** What it runs; `null` for a task that is driven from outside. */
-  readonly program: Program | null;
-  readonly argv: readonly string[];
+  program: Program | null;
+  argv: readonly string[];
   /** Its program's state, where that is a generator that has begun. */
   generator: ProgramGenerator | null = null;
   started = false;
@@ -59,8 +74,18 @@ export class Task implements TaskContext {
 
   /** Signals sent to it and not yet delivered, lowest number first to be looked at. */
   readonly pending: SigInfo[] = [];
-  /** Signals whose handler is running: bit by number, of which only the first 31 have a handler that faults. */
-  readonly handling: number[] = [];
+  /** Signals that are held back. */
+  blocked: SignalSet = EMPTY_SIGNALS;
+  /** Handlers that are running, one inside the other. */
+  handlers = 0;
+  /** The stack for handlers; of size 0 where there is none. */
+  signalStack: SignalStack = NO_SIGNAL_STACK;
+  /** Where its stack stands, as far as the program has told. */
+  stackPointer: VirtAddr;
+  /** ADDR_ and other bits, for the next program. */
+  personality = 0;
+  /** Counts the programs that it ran: a handle is one program's. */
+  programNumber = 0;
   /** Thrown by every use of the handle once the task has ended; `null` until the first. */
   exitError: TaskExit | null = null;
   /** Whether the OOM killer chose it. */
@@ -83,6 +108,7 @@ export class Task implements TaskContext {
     this.kernel = fields.kernel;
     this.process = fields.process;
     this.pid = fields.pid;
+    this.stackPointer = fields.process.image.stackPointer;
     this.cpu = fields.cpu;
     this.state = fields.state;
     this.credentials = fields.credentials;
@@ -156,14 +182,39 @@ export class Task implements TaskContext {
     return killThread(this, tgid, pid, signal);
   }
 
-  signalAction(signal: number): SignalAction {
-    const action = this.process.actions.get(signal);
-    return action === undefined ? 'default' : typeof action === 'function' ? 'handler' : 'ignore';
+  signalAction(signal: number): SignalActionInfo {
+    const setting = this.process.actions.get(signal);
+    if (setting === undefined) return { action: 'default', flags: 0, mask: EMPTY_SIGNALS };
+    const { disposition, flags, mask } = setting;
+    return { action: typeof disposition === 'function' ? 'handler' : disposition, flags, mask };
   }
 
-  setSignalAction(signal: number, action: 'default' | 'ignore'): void {
-    if (action === 'default') this.process.actions.delete(signal);
-    else this.process.actions.set(signal, 'ignore');
+  setSignalAction(signal: number, action: 'default' | 'ignore', flags: number): void {
+    setDisposition(this, signal, action, { flags });
+  }
+
+  changeSignalMask(how: number, set: SignalSet): number {
+    return changeSignalMask(this, how, set);
+  }
+
+  shownSignalStack(): SignalStack {
+    return shownSignalStack(this);
+  }
+
+  setSignalStack(stack: SignalStack): number {
+    return setSignalStack(this, stack);
+  }
+
+  processGroup(pid: number): number {
+    return processGroup(this, pid);
+  }
+
+  setProcessGroup(pid: number, group: number): number {
+    return setProcessGroup(this, pid, group);
+  }
+
+  openPidfd(pid: number, flags: number): OpenFile | number {
+    return openPidfd(this.kernel, pid, flags);
   }
 
   usage(who: number): ResourceUsage {

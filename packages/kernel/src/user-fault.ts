@@ -29,7 +29,7 @@ export function userFault(task: Task, address: VirtAddr, errorCode: number, vect
   }
   for (let tries = 0; ; tries++) {
     const outcome = serve(task, address, errorCode);
-    if (task.pending.length > 0) deliverSignals(task);
+    if (task.pending.length > 0 || task.process.pending.length > 0) deliverSignals(task);
     switch (outcome) {
       case FAULT_OK:
         return;

@@ -39,12 +39,12 @@ function validateTasks(kernel: Kernel): void {
     bugOn(process.isZombie !== (process.mm === null), `process ${process.tgid}: a zombie with memory, or the reverse`);
     bugOn(process.isZombie && process.parent === null, `process ${process.tgid}: ended and not reaped`);
     bugOn(process.parent !== null && !process.parent.children.has(process), `process ${process.tgid}: not its parent's child`);
-    if (process.mm !== null) spaces.set(process.mm, process.threads.length);
+    if (process.mm !== null) spaces.set(process.mm, (spaces.get(process.mm) ?? 0) + process.threads.length);
   }
   vm.mms.forEach((mm) => {
     bugOn(spaces.get(mm) !== mm.users, `address space ${mm.id}: ${mm.users} users, but ${spaces.get(mm) ?? 0} threads`);
   });
-  bugOn(spaces.size !== vm.mms.size, `${vm.mms.size} address spaces, but ${spaces.size} processes with one`);
+  bugOn(spaces.size !== vm.mms.size, `${vm.mms.size} address spaces, but ${spaces.size} that processes have`);
   bugOn(pages.nodeState(NODE_STAT.NR_KERNEL_STACK_KB) !== stacks * KERNEL_STACK_PAGES * 4, 'kernel stacks miscounted');
   bugOn(caches.task_struct.activeObjects !== pids, `${caches.task_struct.activeObjects} task_struct objects for ${pids} tasks`);
   bugOn(caches.signal_cache.activeObjects !== processes.size, `${caches.signal_cache.activeObjects} signal objects for ${processes.size} processes`);

@@ -20,6 +20,7 @@ import type {
   ResourceLimit,
   ResourceUsage,
   SignalDisposition,
+  SignalOptions,
   UserMemory,
   WaitResult,
 } from '@pagelab/abi';
@@ -45,9 +46,16 @@ export interface ClientHooks {
   readonly enterFor: <T>(body: (task: TaskContext) => T) => T;
   /** Makes a child or a thread that will run `program`: its number, or -errno. */
   readonly fork: (program: Program, argv: readonly string[]) => number;
+  readonly vfork: (program: Program, argv: readonly string[]) => number;
   readonly thread: (program: Program, argv: readonly string[]) => number;
+  /** Runs another program: does not return, but for -errno. */
+  readonly execve: (program: Program, argv: readonly string[]) => number;
   /** Sets what a signal does and returns what it did, or -errno. */
-  readonly sigaction: (signal: number, disposition: SignalDisposition) => SignalDisposition | number;
+  readonly sigaction: (signal: number, disposition: SignalDisposition, options?: SignalOptions) => SignalDisposition | number;
+  /** Changes what is held back and returns what was, or -errno. */
+  readonly sigprocmask: (how: number, signals: readonly number[]) => number[] | number;
+  /** Moves the stack pointer, where an address is given; returns where it was. */
+  readonly stackPointer: (to?: number) => number;
   readonly print: (text: string) => void;
 }
 
@@ -137,6 +145,10 @@ export function createClient(hooks: ClientHooks): Os {
     },
 
     fork: (child, ...argv) => checked('fork', hooks.fork(child, argv)),
+    vfork: (child, ...argv) => checked('vfork', hooks.vfork(child, argv)),
+    execve: (program, ...argv): never => {
+      throw new SyscallError('execve', hooks.execve(program, argv));
+    },
     thread: (body, ...argv) => checked('clone', hooks.thread(body, argv)),
     waitpid: (pid, options = 0): WaitResult | null => {
       const result = enterFor((task) => task.wait(pid | 0, options | 0));
@@ -149,11 +161,18 @@ export function createClient(hooks: ClientHooks): Os {
     },
     exit: (status) => enterFor((task) => task.exitGroup(status & 0xff)),
     kill: (pid, signal) => void checked('kill', call(Syscall.kill, pid, signal)),
-    sigaction: (signal, disposition) => {
-      const before = hooks.sigaction(signal | 0, disposition);
-      if (typeof before === 'number') throw new SyscallError('sigaction', before);
+    sigaction: (signal, disposition, options) => checkedFor('sigaction', hooks.sigaction(signal | 0, disposition, options)),
+    sigprocmask: (how, signals) => checkedFor('sigprocmask', hooks.sigprocmask(how | 0, signals)),
+    sigaltstack: (stack) => {
+      const { before, result } = enterFor((task) => ({
+        before: task.shownSignalStack(),
+        result: stack === undefined ? 0 : task.setSignalStack({ sp: stack.sp, size: stack.size, flags: stack.flags | 0 }),
+      }));
+      checked('sigaltstack', result);
       return before;
     },
+    stackPointer: (to) => hooks.stackPointer(to),
+    personality: (persona) => call(Syscall.personality, persona),
     getpid: () => call(Syscall.getpid),
     getppid: () => call(Syscall.getppid),
     gettid: () => call(Syscall.gettid),

@@ -58,6 +58,11 @@ export class FileTable {
     return 0;
   }
 
+  /** Closes what another program is not to get. @linux fs/file.c:do_close_on_exec */
+  closeForExec(): void {
+    for (const fd of [...this.closeOnExec]) this.close(fd);
+  }
+
   /** A table with the same files, a reference each. @linux fs/file.c:dup_fd */
   copy(): FileTable {
     const copy = new FileTable();

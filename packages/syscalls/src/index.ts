@@ -14,6 +14,8 @@ export type {
   OpenFile,
   ResourceLimits,
   SignalAction,
+  SignalActionInfo,
+  SignalSet,
   TaskContext,
   WaitOutcome,
 } from './task-context.ts';

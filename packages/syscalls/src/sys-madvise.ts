@@ -1,4 +1,5 @@
 import {
+  Errno,
   MADV_COLD,
   MADV_COLLAPSE,
   MADV_DODUMP,
@@ -26,7 +27,7 @@ import {
   MADV_UNMERGEABLE,
 } from '@pagelab/abi';
 import { doMadvise } from '@pagelab/vm';
-import { flagTable } from './flag-table.ts';
+import { flagTable, flagValues } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
 
@@ -65,6 +66,9 @@ export const MADVISE_ADVICE = flagTable(
   },
 );
 
+/** The advice there is. */
+export const MADVISE_VALUES = flagValues(MADVISE_ADVICE);
+
 /**
  * Tells the kernel how a range will be used, or what to do with its pages.
  *
@@ -72,5 +76,6 @@ export const MADVISE_ADVICE = flagTable(
  * @linux mm/madvise.c:madvise
  */
 export function sysMadvise(task: TaskContext, start: number, length: number, advice: number): number {
+  if (!MADVISE_VALUES.has(int32(advice))) return -Errno.EINVAL;
   return doMadvise(task.mm, start, length, int32(advice));
 }

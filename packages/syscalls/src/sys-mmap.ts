@@ -34,6 +34,7 @@ import {
 import { doMmap } from '@pagelab/vm';
 import { flagTable } from './flag-table.ts';
 import { foldFlags, int32, unsigned } from './registers.ts';
+import { impliedProt } from './sys-personality.ts';
 import type { OpenFile, TaskContext } from './task-context.ts';
 
 /** `mmap` ignores protection bits it does not know. */
@@ -85,7 +86,7 @@ export function sysMmap(
   const bits = foldFlags(flags, UNKNOWN_FLAG);
   if (bits & MAP_ANONYMOUS) {
     if (bits & MAP_HUGETLB) return noHugePages(bits, length);
-    return doMmap(task.mm, { file: null, addr, length, prot: int32(prot), flags: bits, pgoff });
+    return doMmap(task.mm, { file: null, addr, length, prot: impliedProt(task, int32(prot)), flags: bits, pgoff });
   }
   const open = task.files.get(int32(fd));
   if (open === undefined) return -Errno.EBADF;
@@ -95,9 +96,9 @@ export function sysMmap(
     const error = cannotMap(open, length, int32(prot), bits);
     if (open.mapsZero !== true || error !== open.mmapError) return error;
     if (bits & MAP_GROWSDOWN) return -Errno.EINVAL;
-    return doMmap(task.mm, { file: null, addr, length, prot: int32(prot), flags: bits | MAP_ANONYMOUS, pgoff: 0 });
+    return doMmap(task.mm, { file: null, addr, length, prot: impliedProt(task, int32(prot)), flags: bits | MAP_ANONYMOUS, pgoff: 0 });
   }
-  return doMmap(task.mm, { file: open.vmFile, addr, length, prot: int32(prot), flags: bits, pgoff });
+  return doMmap(task.mm, { file: open.vmFile, addr, length, prot: impliedProt(task, int32(prot)), flags: bits, pgoff });
 }
 
 /** Log of a size of huge pages that x86-64 has: 0 for the usual one, 2 MiB, 1 GiB. */

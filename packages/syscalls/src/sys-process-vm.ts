@@ -129,7 +129,7 @@ function copyRanges(
 }
 
 /** An array of ranges in user memory. @linux lib/iov_iter.c:iovec_from_user */
-function readRanges(task: TaskContext, addr: number, count: number): Range[] | number {
+export function readRanges(task: TaskContext, addr: number, count: number): Range[] | number {
   if (count === 0) return [];
   if (unsigned(count) > UIO_MAXIOV) return -Errno.EINVAL;
   const bytes = getUser(task, addr, count * IOVEC_BYTES);

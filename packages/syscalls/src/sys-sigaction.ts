@@ -1,12 +1,44 @@
-import { Errno, SIGKILL, SIGRTMAX, SIGSTOP } from '@pagelab/abi';
+import {
+  Errno,
+  SA_NOCLDSTOP,
+  SA_NOCLDWAIT,
+  SA_NODEFER,
+  SA_ONSTACK,
+  SA_RESETHAND,
+  SA_RESTART,
+  SA_RESTORER,
+  SA_SIGINFO,
+  SIGKILL,
+  SIGRTMAX,
+  SIGSTOP,
+} from '@pagelab/abi';
+import { flagMask, flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
+import { SIGSET_BYTES, encodeSignalSet } from './sys-sigprocmask.ts';
 import type { TaskContext } from './task-context.ts';
 import { getUser, putUser } from './user-access.ts';
-import { encodeWords, wordAt } from './user-struct.ts';
+import { encodeWords, u32At, wordAt } from './user-struct.ts';
+
+/** Bits that are not known are dropped. @linux include/linux/signal_types.h:UAPI_SA_FLAGS */
+export const SIGACTION_FLAGS = flagTable(
+  'rt_sigaction',
+  'sa_flags',
+  'bits',
+  { SA_NOCLDWAIT, SA_ONSTACK, SA_NODEFER, SA_RESETHAND },
+  { SA_NOCLDSTOP, SA_SIGINFO, SA_RESTART, SA_RESTORER },
+  {
+    notes: {
+      SA_RESTART: 'always holds: a call that a handler interrupts goes on',
+      SA_NOCLDSTOP: 'no process is ever stopped',
+      SA_SIGINFO: 'a handler always gets its `SigInfo`',
+      SA_RESTORER: 'a handler is a function of the host and returns as one',
+    },
+  },
+);
+const SIGACTION_MASK = flagMask(SIGACTION_FLAGS);
 
 /** Bytes of the kernel's `struct sigaction`: handler, flags, restorer, mask. */
 const SIGACTION_BYTES = 32;
-const SIGSET_BYTES = 8;
 const SIG_DFL = 0;
 const SIG_IGN = 1;
 /** What an action with a handler shows as its address: handlers are functions of the program, which have none. */
@@ -22,17 +54,21 @@ const SOME_HANDLER = 2;
 export function sysRtSigaction(task: TaskContext, signal: number, act: number, old: number, setBytes: number): number {
   if (setBytes !== SIGSET_BYTES) return -Errno.EINVAL;
   let handler = -1;
+  let flags = 0;
   if (act !== 0) {
     const bytes = getUser(task, act, SIGACTION_BYTES);
     if (typeof bytes === 'number') return bytes;
     handler = wordAt(bytes, 0);
+    flags = u32At(bytes, 8) & SIGACTION_MASK;
   }
   const nr = int32(signal);
   if (nr < 1 || nr > SIGRTMAX || (act !== 0 && (nr === SIGKILL || nr === SIGSTOP))) return -Errno.EINVAL;
   if (act !== 0 && handler !== SIG_DFL && handler !== SIG_IGN) return -Errno.ENOSYS;
   const before = task.signalAction(nr);
-  if (act !== 0) task.setSignalAction(nr, handler === SIG_IGN ? 'ignore' : 'default');
+  if (act !== 0) task.setSignalAction(nr, handler === SIG_IGN ? 'ignore' : 'default', flags);
   if (old === 0) return 0;
-  const shown = before === 'default' ? SIG_DFL : before === 'ignore' ? SIG_IGN : SOME_HANDLER;
-  return putUser(task, old, encodeWords([shown, 0, 0, 0]));
+  const shown = before.action === 'default' ? SIG_DFL : before.action === 'ignore' ? SIG_IGN : SOME_HANDLER;
+  const bytes = encodeWords([shown, before.flags >>> 0, 0, 0]);
+  bytes.set(encodeSignalSet(before.mask), SIGACTION_BYTES - SIGSET_BYTES);
+  return putUser(task, old, bytes);
 }

@@ -41,12 +41,19 @@ import { MREMAP_FLAGS, sysMremap } from './sys-mremap.ts';
 import { MSYNC_FLAGS, sysMsync } from './sys-msync.ts';
 import { sysMunmap } from './sys-munmap.ts';
 import { sysAccess, sysCreat, sysLink, sysMkdir, sysOpenat, sysRename, sysRmdir, sysUnlink, sysUnlinkat } from './sys-names.ts';
+import { PERSONALITY_FLAGS, sysPersonality } from './sys-personality.ts';
 import { PIPE2_FLAGS, sysPipe, sysPipe2 } from './sys-pipe.ts';
+import { sysPkeyAlloc, sysPkeyFree, sysPkeyMprotect } from './sys-pkey.ts';
+import { PIDFD_OPEN_FLAGS, PROCESS_MADVISE_ADVICE, sysPidfdOpen, sysProcessMadvise } from './sys-process-madvise.ts';
 import { sysProcessVmReadv, sysProcessVmWritev } from './sys-process-vm.ts';
+import { REMAP_FILE_PAGES_FLAGS, sysRemapFilePages } from './sys-remap-file-pages.ts';
 import { sysGetrlimit, sysPrlimit64, sysSetrlimit } from './sys-rlimit.ts';
 import { sysGetcpu, sysSchedYield } from './sys-sched.ts';
+import { sysGetpgid, sysGetpgrp, sysSetpgid } from './sys-setpgid.ts';
 import { SHMAT_FLAGS, SHMCTL_COMMANDS, SHMGET_FLAGS, sysShmat, sysShmctl, sysShmdt, sysShmget } from './sys-shm.ts';
-import { sysRtSigaction } from './sys-sigaction.ts';
+import { SIGACTION_FLAGS, sysRtSigaction } from './sys-sigaction.ts';
+import { SIGALTSTACK_FLAGS, sysSigaltstack } from './sys-sigaltstack.ts';
+import { SIGPROCMASK_HOW, sysRtSigprocmask } from './sys-sigprocmask.ts';
 import { sysFstat, sysNewfstatat, sysStat } from './sys-stat.ts';
 import { sysSysinfo } from './sys-sysinfo.ts';
 import { sysClockGettime, sysGettimeofday, sysTime } from './sys-time.ts';
@@ -80,6 +87,7 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   munmap: sysMunmap,
   brk: sysBrk,
   rt_sigaction: sysRtSigaction,
+  rt_sigprocmask: sysRtSigprocmask,
   pread64: sysPread64,
   pwrite64: sysPwrite64,
   access: sysAccess,
@@ -118,9 +126,14 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   getgid: sysGetgid,
   geteuid: sysGetuid,
   getegid: sysGetgid,
+  setpgid: sysSetpgid,
   getppid: sysGetppid,
+  getpgrp: sysGetpgrp,
+  getpgid: sysGetpgid,
   capget: sysCapget,
   capset: sysCapset,
+  sigaltstack: sysSigaltstack,
+  personality: sysPersonality,
   mlock: sysMlock,
   munlock: sysMunlock,
   mlockall: sysMlockall,
@@ -130,6 +143,7 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   gettid: sysGettid,
   tkill: sysTkill,
   time: sysTime,
+  remap_file_pages: sysRemapFilePages,
   clock_gettime: sysClockGettime,
   exit_group: sysExitGroup,
   tgkill: sysTgkill,
@@ -145,6 +159,11 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   process_vm_writev: sysProcessVmWritev,
   memfd_create: sysMemfdCreate,
   mlock2: sysMlock2,
+  pkey_mprotect: sysPkeyMprotect,
+  pkey_alloc: sysPkeyAlloc,
+  pkey_free: sysPkeyFree,
+  pidfd_open: sysPidfdOpen,
+  process_madvise: sysProcessMadvise,
 };
 
 /** The calls by number; a number without one is `undefined`. @linux arch/x86/entry/syscall_64.c:sys_call_table */
@@ -170,6 +189,13 @@ export const syscallFlags: readonly FlagTable[] = [
   SHMCTL_COMMANDS,
   WAIT4_OPTIONS,
   GETRUSAGE_WHO,
+  SIGACTION_FLAGS,
+  SIGPROCMASK_HOW,
+  SIGALTSTACK_FLAGS,
+  PERSONALITY_FLAGS,
+  REMAP_FILE_PAGES_FLAGS,
+  PIDFD_OPEN_FLAGS,
+  PROCESS_MADVISE_ADVICE,
 ];
 
 /**

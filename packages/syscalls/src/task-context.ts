@@ -1,7 +1,7 @@
 /**
  * What a system call acts for: a task, as far as the calls need to know it. The process layer implements it.
  */
-import type { ResourceUsage } from '@pagelab/abi';
+import type { ResourceUsage, SignalStack } from '@pagelab/abi';
 import type { MmLimits, MmStruct, ShmNamespace, Vm, VmFile } from '@pagelab/vm';
 import type { FileTable } from './file-table.ts';
 
@@ -32,6 +32,20 @@ export interface WaitOutcome {
   /** As `wait` stores it: status << 8, or the signal that ended it. */
   readonly statusWord: number;
   readonly usage: ResourceUsage;
+}
+
+/** A set of signals, bit by bit: 1 to 32, and 33 to 64. */
+export interface SignalSet {
+  readonly low: number;
+  readonly high: number;
+}
+
+/** What a task does with a signal, with all that `rt_sigaction` tells. */
+export interface SignalActionInfo {
+  readonly action: SignalAction;
+  /** SA_ bits. */
+  readonly flags: number;
+  readonly mask: SignalSet;
 }
 
 /** What a task does with a signal, as far as a number can tell. */
@@ -88,6 +102,8 @@ export interface OpenFile {
   status(): FileStatus;
   /** Mapping it gives fresh memory: `/dev/zero`. */
   readonly mapsZero?: boolean;
+  /** Of a file that stands for a process: which one. */
+  readonly pidfd?: number;
   get(): OpenFile;
   put(): void;
 }
@@ -134,9 +150,25 @@ export interface TaskContext extends MmLimits {
   kill(pid: number, signal: number): number;
   /** Sends a signal to one thread; `tgid` is -1 where the caller does not name the process. */
   killThread(tgid: number, pid: number, signal: number): number;
-  signalAction(signal: number): SignalAction;
+  signalAction(signal: number): SignalActionInfo;
   /** Gives the signal its default action, or none. */
-  setSignalAction(signal: number, action: 'default' | 'ignore'): void;
+  setSignalAction(signal: number, action: 'default' | 'ignore', flags: number): void;
+  /** Signals that are held back. */
+  readonly blocked: SignalSet;
+  /** Holds back those of `set` too (SIG_BLOCK), or no longer (SIG_UNBLOCK), or no others (SIG_SETMASK). @returns 0 or -EINVAL */
+  changeSignalMask(how: number, set: SignalSet): number;
+  /** The stack for handlers, as `sigaltstack` tells it. */
+  shownSignalStack(): SignalStack;
+  /** @returns 0, or -errno: EINVAL, ENOMEM, EPERM */
+  setSignalStack(stack: SignalStack): number;
+  /** The execution domain: ADDR_ and other bits. */
+  personality: number;
+  /** The process group of process `pid`, 0 being the caller's; or -ESRCH. */
+  processGroup(pid: number): number;
+  /** @returns 0, or -errno: EINVAL, ESRCH, EPERM */
+  setProcessGroup(pid: number, group: number): number;
+  /** A file that stands for process `pid`; or -errno. */
+  openPidfd(pid: number, flags: number): OpenFile | number;
   /** Usage of RUSAGE_SELF, RUSAGE_CHILDREN or RUSAGE_THREAD. */
   usage(who: number): ResourceUsage;
   /** Opens a file: with a reference for the caller, or -errno. */

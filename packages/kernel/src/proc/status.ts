@@ -6,6 +6,7 @@ import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS } from '@pagelab
 import type { MmStruct } from '@pagelab/vm';
 import type { Process } from '../process.ts';
 import type { Task } from '../task.ts';
+import { signalsOf } from '../signal-set.ts';
 import { processAccounting, residentPages, settleFaults } from '../usage.ts';
 import { pagesToKb } from './proc-file.ts';
 import { TICK_NS } from './stat.ts';
@@ -64,7 +65,7 @@ export function status(task: Task): string {
     `NStgid:\t${task.tgid}\nNSpid:\t${task.pid}\nNSpgid:\t${process.pgrp}\nNSsid:\t${process.pgrp}\nKthread:\t0\n` +
     (process.mm === null ? '' : memoryLines(process.mm)) +
     `Threads:\t${Math.max(1, process.threads.length)}\nSigQ:\t${task.pending.length}/${process.limits.cur[RLIMIT_SIGPENDING]}\n` +
-    `SigPnd:\t${hex64(pending)}\nShdPnd:\t${hex64(0n)}\nSigBlk:\t${hex64(mask(task.handling))}\n` +
+    `SigPnd:\t${hex64(pending)}\nShdPnd:\t${hex64(mask(task.process.pending.map(({ signo }) => signo)))}\nSigBlk:\t${hex64(mask(signalsOf(task.blocked)))}\n` +
     `SigIgn:\t${hex64(actionMask(process, 'ignore'))}\nSigCgt:\t${hex64(actionMask(process, 'handler'))}\n` +
     `CapInh:\t${capabilities(credentials.inheritable)}\nCapPrm:\t${capabilities(credentials.permitted)}\n` +
     `CapEff:\t${capabilities(credentials.effective)}\nCapBnd:\t000001ffffffffff\nCapAmb:\t${hex64(0n)}\n` +
@@ -101,7 +102,7 @@ export function stat(task: Task, isThread: boolean): string {
     mm === null ? 0 : mm.totalVm * PAGE_SIZE, mm === null ? 0 : residentPages(mm),
     rssLimit === -1 ? '18446744073709551615' : unsigned(rssLimit),
     mm?.startCode ?? 0, mm?.endCode ?? 0, mm?.startStack ?? 0, 0, 0,
-    pending, mask(task.handling) & 0x7fff_ffffn, actionMask(process, 'ignore') & 0x7fff_ffffn, actionMask(process, 'handler') & 0x7fff_ffffn,
+    pending, mask(signalsOf(task.blocked)) & 0x7fff_ffffn, actionMask(process, 'ignore') & 0x7fff_ffffn, actionMask(process, 'handler') & 0x7fff_ffffn,
     0, 0, 0, 17, task.cpu, 0, 0, 0, 0, 0,
     mm?.startData ?? 0, mm?.endData ?? 0, mm?.startBrk ?? 0, 0, 0, 0, 0, Math.max(0, process.statusWord),
   ];
@@ -114,8 +115,8 @@ function mask(signals: readonly number[]): bigint {
 
 function actionMask(process: Process, kind: 'ignore' | 'handler'): bigint {
   let bits = 0n;
-  for (const [signal, action] of process.actions) {
-    if ((typeof action === 'function') === (kind === 'handler')) bits |= 1n << BigInt(signal - 1);
+  for (const [signal, { disposition }] of process.actions) {
+    if (kind === 'ignore' ? disposition === 'ignore' : typeof disposition === 'function') bits |= 1n << BigInt(signal - 1);
   }
   return bits;
 }

@@ -87,11 +87,12 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'vm/nr_hugepages': fixed('0'),
   'vm/vfs_cache_pressure': fixed('100'),
   'vm/extfrag_threshold': fixed('500'),
-  'vm/legacy_va_layout': fixed('0'),
+  'vm/legacy_va_layout': vmNumber('legacyVaLayout', 0, INT_MAX),
+  'vm/mmap_rnd_bits': fixed('28'),
   'vm/numa_zonelist_order': fixed('Node'),
   'vm/zone_reclaim_mode': fixed('0'),
   'kernel/pid_max': fixed(String(PID_MAX)),
-  'kernel/randomize_va_space': fixed('0'),
+  'kernel/randomize_va_space': vmNumber('randomizeVaSpace', 0, INT_MAX),
 };
 
 /** Names of all settings, as paths below `/proc/sys`. */

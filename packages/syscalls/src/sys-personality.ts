@@ -1,0 +1,31 @@
+import { ADDR_COMPAT_LAYOUT, ADDR_NO_RANDOMIZE, MMAP_PAGE_ZERO, PERSONALITY_QUERY, PROT_EXEC, PROT_READ, READ_IMPLIES_EXEC } from '@pagelab/abi';
+import { flagTable } from './flag-table.ts';
+import { int32 } from './registers.ts';
+import type { TaskContext } from './task-context.ts';
+
+/** Every bit is kept and told; only some have an effect. */
+export const PERSONALITY_FLAGS = flagTable(
+  'personality',
+  'persona',
+  'bits',
+  { ADDR_NO_RANDOMIZE, ADDR_COMPAT_LAYOUT, READ_IMPLIES_EXEC },
+  { MMAP_PAGE_ZERO },
+  { notes: { MMAP_PAGE_ZERO: 'kept and told, but `execve` maps nothing at address 0' } },
+);
+
+/**
+ * Sets the execution domain, which the next `execve` lays the program out by.
+ *
+ * @returns the one before, as an unsigned number's low 32 bits
+ * @linux kernel/exec_domain.c:personality
+ */
+export function sysPersonality(task: TaskContext, persona: number): number {
+  const before = task.personality;
+  if (int32(persona) !== int32(PERSONALITY_QUERY)) task.personality = int32(persona) >>> 0;
+  return before;
+}
+
+/** The protection that a mapping gets which asks for `prot`. @linux mm/mmap.c:do_mmap */
+export function impliedProt(task: TaskContext, prot: number): number {
+  return task.personality & READ_IMPLIES_EXEC && prot & PROT_READ ? prot | PROT_EXEC : prot;
+}
