@@ -107,6 +107,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     } else {
       vm.pages.events[VM_EVENT.PGMAJFAULT]++;
       vm.faultWaited = true;
+      vm.faultMissed = true;
       if (vma !== undefined) syncMmapReadahead(this, mapping, vma, pgoff);
       if (!mapping.pages.has(pgoff) && this.readFolio(mapping, pgoff, 0) !== 0) return -Errno.ENOMEM;
     }

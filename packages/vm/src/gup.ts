@@ -8,11 +8,11 @@ import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_RW } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
-import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY } from '@pagelab/mm-core';
+import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_REFERENCED } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
 import { isCowMapping } from './copy-page-range.ts';
 import { FAULT_FLAG_ALLOW_RETRY, FAULT_FLAG_RESTARTED, FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_OOM, handleMmFault } from './page-fault.ts';
-import { setPageDirty } from './page-cache.ts';
+import { markPageAccessed, setPageDirty } from './page-cache.ts';
 import { findPte } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import {
@@ -145,12 +145,20 @@ function followOrFault(vma: VmArea, addr: VirtAddr, follow: number): Pfn {
         const pfn = pfnOf(lo, hi);
         // Whoever asks is going to write past the page tables, which note nothing then.
         if (write) markWritten(mm.vm, pfn);
+        if ((lo & PTE_SPECIAL) === 0) touchPage(vma, pfn);
         return pfn;
       }
     }
     const fault = handleMmFault(vma, addr, faultFlags);
     if ((fault & VM_FAULT_ERROR) !== 0) return (fault & VM_FAULT_OOM) !== 0 ? -Errno.ENOMEM : -Errno.EFAULT;
   }
+}
+
+/** Notes that the kernel uses a page. @linux include/linux/mm_types.h:FOLL_TOUCH */
+function touchPage(vma: VmArea, pfn: Pfn): void {
+  const { vm } = vma.mm;
+  if ((vm.frames.flags[pfn] & PG_ANON) !== 0) vm.frames.flags[pfn] |= PG_REFERENCED;
+  else markPageAccessed(vm, vma.file!.inode.mapping, vm.frames.index[pfn]);
 }
 
 /** @linux mm/page-writeback.c:folio_mark_dirty */

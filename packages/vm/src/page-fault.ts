@@ -12,6 +12,7 @@ import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import {
   PF_INSTR,
+  PF_USER,
   PF_PROT,
   PF_WRITE,
   PTE_ACCESSED,
@@ -108,7 +109,8 @@ export function handlePageFault(mm: MmStruct, address: VirtAddr, errorCode: numb
   }
   if (!accessAllowed(vma.flags, errorCode)) return FAULT_ACCERR;
 
-  let flags = FAULT_FLAG_USER | FAULT_FLAG_ALLOW_RETRY;
+  let flags = FAULT_FLAG_ALLOW_RETRY;
+  if ((errorCode & PF_USER) !== 0) flags |= FAULT_FLAG_USER;
   if ((errorCode & PF_WRITE) !== 0) flags |= FAULT_FLAG_WRITE;
   if ((errorCode & PF_INSTR) !== 0) flags |= FAULT_FLAG_INSTRUCTION;
   const fault = handleMmFault(vma, page, flags);
@@ -138,8 +140,9 @@ export function handleMmFault(vma: VmArea, address: VirtAddr, flags: number): nu
   const { mm } = vma;
   const { vm } = mm;
   vm.faultWaited = false;
+  vm.faultMissed = false;
   let fault = servePage(vma, address, flags);
-  if (vm.faultWaited && (flags & FAULT_FLAG_RESTARTED) === 0) fault |= VM_FAULT_MAJOR;
+  if (vm.faultWaited && isMajor(vm, flags)) fault |= VM_FAULT_MAJOR;
   // The event counts failed faults, too; the address space's own counts do not.
   vm.pages.events[VM_EVENT.PGFAULT]++;
   vm.lastFaultMajor = (fault & VM_FAULT_MAJOR) !== 0;
@@ -148,6 +151,12 @@ export function handleMmFault(vma: VmArea, address: VirtAddr, flags: number): nu
     else mm.minFlt++;
   }
   return fault;
+}
+
+/** Whether a fault that had to wait counts as major: one of user mode only where the page was not cached at all. @linux mm/memory.c:mm_account_fault */
+function isMajor(vm: Vm, flags: number): boolean {
+  if ((flags & FAULT_FLAG_RESTARTED) !== 0) return false;
+  return vm.faultMissed || (flags & (FAULT_FLAG_USER | FAULT_FLAG_ALLOW_RETRY)) === FAULT_FLAG_ALLOW_RETRY;
 }
 
 /** @linux mm/memory.c:handle_pte_fault */

@@ -122,8 +122,9 @@ export class Vm {
   readonly shmemOps: ShmemOps;
   /** Regular files. */
   readonly blockFs: BlockFs;
-  /** Whether the page fault under way had to wait for a device. */
+  /** Whether the page fault under way had to wait for a page, and whether nothing of that page had been cached. */
   faultWaited = false;
+  faultMissed = false;
   /** Whether the last page fault had to wait for a device. */
   lastFaultMajor = false;
   /** Id of the tracepoint `page_fault_user`: address, error code. */
