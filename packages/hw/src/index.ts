@@ -47,17 +47,30 @@ export {
   pmdIndex,
   pteIndex,
 } from './pte.ts';
+export {
+  PHYS_ADDR_BITS,
+  X86_64,
+  X86_PAE,
+  X86_32,
+  PAGE_TABLE_FORMATS,
+  tableIndex,
+  largePfn,
+} from './page-table-format.ts';
+export type { PageTableFormat, PageTableLevel } from './page-table-format.ts';
 export { Tlb, TLB_ENTRIES } from './tlb.ts';
 export {
   Cpu,
   TRANSLATE_FAULT,
-  PHYS_ADDR_BITS,
   CPU_WP,
   CPU_SMEP,
   CPU_SMAP,
   CPU_AC,
   CPU_NXE,
+  CPU_PGE,
+  CPU_PCIDE,
+  CPU_PSE,
   CPU_DEFAULT_CONTROLS,
+  CR3_NOFLUSH,
 } from './cpu.ts';
 export type { CpuStats } from './cpu.ts';
 export { Smp, MAX_CPUS, TLB_SINGLE_PAGE_FLUSH_CEILING } from './smp.ts';

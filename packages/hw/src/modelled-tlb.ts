@@ -146,6 +146,8 @@ export class SetAssociativeTlb implements TlbModel {
 
   /** How many entries a walk reads down to level `depth`; what it reads on the way is in the walk cache from then on. */
   #walk(page: number, pcid: number, depth: number, shifts: readonly number[]): number {
+    // PAE's top level is in registers: to find nothing there takes no reference.
+    if (depth < 0) return 0;
     const last = shifts.length - 1;
     let level = depth - 1;
     while (level >= 0 && !this.#cached(page, pcid, last - level - 1, shifts[level])) level -= 1;

@@ -41,6 +41,9 @@ const EMPTY = NaN;
 /** Up to so many slots filled since the last flush are cleared one by one, more all at once. */
 const FEW = 128;
 
+/** Global pages that are kept over a load of CR3, at most. */
+const MAX_GLOBALS = 64;
+
 /** Tags of a TLB that never hits. Nobody writes to them. */
 export const NO_TAGS: Float64Array = new Float64Array(2 * TLB_ENTRIES).fill(NaN);
 
@@ -75,6 +78,9 @@ export class Tlb {
   #fetched = false;
   /** Whether a translation came from a large page, of which `invlpg` drops every part. */
   #large = false;
+  /** Global pages that were entered, as far as they fit: others are dropped as any page is, which is allowed. */
+  readonly #globals = new Float64Array(MAX_GLOBALS);
+  #nrGlobals = 0;
 
   constructor(ram: PhysicalMemory) {
     const { buffer } = ram.u32;
@@ -126,6 +132,14 @@ export class Tlb {
     if (large) this.#large = true;
   }
 
+  /** The page just entered for data is global: it is kept over a load of CR3. */
+  noteGlobal(lo: number): void {
+    const n = this.#nrGlobals;
+    if (n === MAX_GLOBALS) return;
+    this.#globals[n] = this.tags[(lo >>> 12) & MASK];
+    this.#nrGlobals = n + 1;
+  }
+
   /** Enters a translation for fetching instructions. */
   enterFetch(hi: number, lo: number, word: number, large: boolean): void {
     const slot = (lo >>> 12) & FETCH_MASK;
@@ -148,6 +162,7 @@ export class Tlb {
       tags[slot] = EMPTY;
       tags[WRITE + slot] = EMPTY;
     }
+    if (this.#nrGlobals !== 0) this.#forgetGlobal(page);
     if (this.#fetched) {
       const fetchSlot = slot & FETCH_MASK;
       if (this.#fetchTags[fetchSlot] === page) this.#fetchTags[fetchSlot] = EMPTY;
@@ -167,8 +182,44 @@ export class Tlb {
       this.#tagWords.fill(0xffffffff);
     }
     this.#nrFilled = 0;
+    this.#nrGlobals = 0;
     if (this.#fetched) this.#fetchTags.fill(EMPTY);
     this.#fetched = false;
     this.#large = false;
+  }
+
+  /** Drops every translation but those of global pages. */
+  invalidateNonGlobal(): void {
+    if (this.#nrGlobals === 0) this.invalidateAll();
+    else this.#keepGlobals();
+  }
+
+  #keepGlobals(): void {
+    const { tags } = this;
+    const large = this.#large;
+    const kept = new Map<number, number>();
+    for (let i = 0; i < this.#nrGlobals; i++) {
+      const page = this.#globals[i];
+      const slot = ((page | 0) >>> 12) & MASK;
+      if (tags[slot] === page) kept.set(page, tags[WRITE + slot]);
+    }
+    this.invalidateAll();
+    for (const [page, writeTag] of kept) {
+      const slot = ((page | 0) >>> 12) & MASK;
+      tags[slot] = page;
+      tags[WRITE + slot] = writeTag;
+      // Filled anew: the next flush of all must find it.
+      this.#filled[this.#nrFilled++] = slot;
+      this.#globals[this.#nrGlobals++] = page;
+    }
+    this.#large = large;
+  }
+
+  /** A page is global no longer: its translation was dropped. */
+  #forgetGlobal(page: number): void {
+    const globals = this.#globals;
+    let n = 0;
+    for (let i = 0; i < this.#nrGlobals; i++) if (globals[i] !== page) globals[n++] = globals[i];
+    this.#nrGlobals = n;
   }
 }
