@@ -16,6 +16,11 @@ const { version } = JSON.parse(readFileSync(new URL('../package.json', import.me
 
 const WRONG_USAGE = 2;
 
+/** A message that quotes what it was given, fit for a terminal: one line, without control characters. */
+function oneLine(message: string): string {
+  return message.replace(/\s*\n\s*/g, ' ').replace(/\p{Cc}/gu, '�');
+}
+
 async function main(argv: readonly string[]): Promise<void> {
   const program = new Command('pagelab')
     .description('The Linux memory manager as a library: boot a machine, run programs, watch pages.')
@@ -31,10 +36,10 @@ async function main(argv: readonly string[]): Promise<void> {
       // Help and version end here too, with status 0.
       process.exitCode = error.exitCode === 0 ? 0 : WRONG_USAGE;
     } else if (error instanceof CommandFailure) {
-      console.error(`pagelab: ${error.message}`);
+      console.error(`pagelab: ${oneLine(error.message)}`);
       process.exitCode = error.exitCode;
     } else if (error instanceof ConfigError) {
-      console.error(`pagelab: ${error.message}`);
+      console.error(`pagelab: ${oneLine(error.message)}`);
       process.exitCode = WRONG_USAGE;
     } else if ((error as Error).name === 'HostMemoryError') {
       console.error(`pagelab: ${(error as Error).message}; give --machine less memory`);
