@@ -20,7 +20,7 @@ export function checkZones(checks: Checks, recorded: readonly ZoneRow[], compute
   checks.equal(area, `${state}zones`, recorded.map(zoneName).join(' '), computed.map(zoneName).join(' '));
   for (const row of recorded) {
     const own = computed.find((zone) => zoneName(zone) === zoneName(row));
-    for (const value of ['spanned', 'present', 'start_pfn']) {
+    for (const value of ['spanned', 'present', 'cma', 'start_pfn']) {
       if (row.values[value] === undefined && own?.values[value] === undefined) continue;
       checks.equal(area, `${state}${zoneName(row)}.${value}`, row.values[value], own?.values[value]);
     }
@@ -51,11 +51,32 @@ export function checkManaged(checks: Checks, recording: Recording, recorded: rea
   checks.add(area, 'present - managed', failure);
 }
 
+/** The kernel whose image and early allocations the machine has. */
+const FITTED_KERNEL = '6.1.0-56-amd64';
+
 /** Whether the formula for what boot takes was fitted to machines of this kind. */
 function isPlain({ config }: Recording): boolean {
-  if (config.kind !== 'boot' || config.qemu === undefined || !config.kernel.startsWith('6.1.') || config.arch !== 'x86_64') return false;
+  if (config.kind !== 'boot' || config.qemu === undefined || config.kernel !== FITTED_KERNEL) return false;
   const words = config.cmdline.split(/\s+/).filter((word) => !/^(console|panic|init_on_alloc|mmrec|nokaslr)(=|$)/.test(word));
   return words.length === 0 && config.numa.length === 0 && !/maxmem=|-drive|-device/.test(config.qemu);
+}
+
+/** How many blocks each zone has, of whatever type. Where a machine was not initialised to the end, not all are counted. */
+export function checkPageblocks(checks: Checks, recording: Recording, shape: MachineShape): void {
+  if (recording.config.kind !== 'boot') return;
+  const own = pageblocks(shape.machine.readFile('/proc/pagetypeinfo'));
+  for (const [zone, blocks] of pageblocks(recording.text('pagetypeinfo.txt'))) checks.equal('pageblocks', zone, blocks, own.get(zone));
+}
+
+/** Blocks by zone, out of the last table of `/proc/pagetypeinfo`. */
+function pageblocks(text: string): Map<string, number> {
+  const counts = text.slice(text.indexOf('Number of blocks type'));
+  const rows = [...counts.matchAll(/^Node (\d+), zone +(\S+) +([\d ]+)$/gm)];
+  return new Map(rows.map(([, node, zone, numbers]) => [zoneName({ node: Number(node), zone: zone! }), sum(numbers!)]));
+}
+
+function sum(numbers: string): number {
+  return numbers.trim().split(/ +/).reduce((total, number) => total + Number(number), 0);
 }
 
 /** Fallback order and start of movable memory, as the kernel said when it booted; and what each node says of itself. */

@@ -11,7 +11,7 @@ import {
   SLAB_TYPESAFE_BY_RCU,
   calculateSizes,
 } from '@pagelab/kernel/layout';
-import type { SlabMachine } from '@pagelab/kernel/layout';
+import type { SlabGeometry, SlabMachine } from '@pagelab/kernel/layout';
 import type { Checks } from './check.ts';
 import { architectureOf, kernelOf, possibleCpusOf } from './recorded-machine.ts';
 import type { Recording } from './recording.ts';
@@ -51,6 +51,7 @@ export function checkSlabs(checks: Checks, recording: Recording): void {
   const [head = '', ...lines] = recording.text('slab-sysfs.tsv').trimEnd().split('\n');
   const names = head.split('\t');
   const machine = slabMachine(recording);
+  const computed = new Map<string, SlabGeometry | undefined>();
   for (const line of lines) {
     const words = line.split('\t');
     const row = new Map(names.map((name, i) => [name, words[i] ?? '']));
@@ -72,17 +73,25 @@ export function checkSlabs(checks: Checks, recording: Recording): void {
       machine,
     );
     const own = typeof sizes === 'number' ? undefined : sizes;
-    const compare = (column: string, computed: number | undefined): void => checks.equal('slab', `${name}.${column}`, number(column), computed);
+    const compare = (column: string, value: number | undefined): void => checks.equal('slab', `${name}.${column}`, number(column), value);
     compare('slab_size', own?.size);
     compare('order', own?.order);
     compare('objs_per_slab', own?.objectsPerSlab);
     compare('cpu_partial', own?.cpuPartial);
     compare('min_partial', own?.minPartial);
     const link = row.get('link')!;
+    computed.set(name, own);
     if (link === '-') continue;
     const id = `${row.get('reclaim_account') === '1' ? 'a' : ''}${row.get('sanity_checks') === '1' ? 'F' : ''}`;
     const accounted = link.includes('A') ? 'A' : '';
     const letters = `${row.get('cache_dma') === '1' ? 'd' : ''}${id}${accounted}`;
     checks.equal('slab', `${name}.link`, link, `:${letters}${letters === '' ? '' : '-'}${String(own?.size).padStart(7, '0')}`);
+  }
+  // The same once more as `/proc/slabinfo` has it, pages in place of an order.
+  for (const [, name, size, objects, pages] of recording.text('slabinfo.txt').matchAll(/^(\S+) +\d+ +\d+ +(\d+) +(\d+) +(\d+) : tunables/gm)) {
+    const own = computed.get(name!);
+    checks.equal('slab', `slabinfo ${name}.objsize`, Number(size), own?.size);
+    checks.equal('slab', `slabinfo ${name}.objperslab`, Number(objects), own?.objectsPerSlab);
+    checks.equal('slab', `slabinfo ${name}.pagesperslab`, Number(pages), own === undefined ? undefined : 2 ** own.order);
   }
 }

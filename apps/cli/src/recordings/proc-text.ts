@@ -13,7 +13,7 @@ export interface PagesetRow {
 export interface ZoneRow {
   readonly node: number;
   readonly zone: string;
-  /** `free`, `boost`, `min`, `low`, `high`, `promo`, `spanned`, `present`, `managed`, `start_pfn` as far as they are shown. Watermarks are without the boost. */
+  /** `free`, `boost`, `min`, `low`, `high`, `promo`, `spanned`, `present`, `managed`, `cma`, `start_pfn` as far as they are shown. Watermarks are without the boost. */
   readonly values: Readonly<Record<string, number>>;
   readonly protection: string;
   readonly pagesets: readonly PagesetRow[];
@@ -41,7 +41,7 @@ export function parseZoneinfo(text: string): ZoneRow[] {
     else if (words[0] === 'vm' && pageset !== undefined) pageset.values['threshold'] = Number(words[3]);
     else if (words.length === 2 && /^(high|batch|high_min|high_max):$/.test(words[0]!) && pageset !== undefined) {
       pageset.values[words[0]!.slice(0, -1)] = Number(words[1]);
-    } else if (words.length === 2 && /^(boost|min|low|high|promo|spanned|present|managed)$/.test(words[0]!)) {
+    } else if (words.length === 2 && /^(boost|min|low|high|promo|spanned|present|managed|cma)$/.test(words[0]!)) {
       zone.values[words[0]!] = Number(words[1]);
     }
   }

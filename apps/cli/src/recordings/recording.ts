@@ -30,7 +30,7 @@ export interface Recording {
   readonly id: string;
   readonly config: RecordingConfig;
   /** The text of one of its files, `''` where there is none. */
-  text(name: string): string;
+  readonly text: (name: string) => string;
 }
 
 /** Whether a path is the directory of a recording. */

@@ -7,7 +7,7 @@ import type { MachineShape } from '@pagelab/kernel/layout';
 import type { CaseResult } from '../conformance/run-case.ts';
 import { Checks } from './check.ts';
 import { checkMeminfo } from './check-meminfo.ts';
-import { checkLines, checkManaged, checkNodes, checkZones, ownZones } from './check-shape.ts';
+import { checkLines, checkManaged, checkNodes, checkPageblocks, checkZones, ownZones } from './check-shape.ts';
 import { checkSlabs } from './check-slab.ts';
 import { checkAsBooted, checkResponses, checkRunning } from './check-watermarks.ts';
 import { parseZoneinfo } from './proc-text.ts';
@@ -42,6 +42,9 @@ export function verifyBoot(recording: Recording): CaseResult[] {
   checkZones(checks, recorded, booted);
   checkManaged(checks, recording, recorded, booted);
   checkLines(checks, 'zoneinfo', zoneinfo, shape.machine.readFile('/proc/zoneinfo'));
+  const files = recording.config.kind === 'boot' ? ['vmstat', 'pagetypeinfo', 'buddyinfo'] : [];
+  for (const file of files) checkLines(checks, file, recording.text(`${file}.txt`), shape.machine.readFile(`/proc/${file}`));
+  checkPageblocks(checks, recording, shape);
   const minFreeFollows = checkAsBooted(checks, recording, shape, recorded);
   checkNodes(checks, recording, shape, booted);
   checkMeminfo(checks, recording, shape, recorded);
