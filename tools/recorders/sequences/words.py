@@ -1,0 +1,73 @@
+"""Flags as words without their prefix, numbers of system calls, and the expressions of the case form."""
+import errno
+import re
+
+PAGE = 4096
+MASK = (1 << 64) - 1
+
+CALLS = dict(
+    read=0, write=1, open=2, close=3, mmap=9, mprotect=10, munmap=11, brk=12, pread64=17, pwrite64=18, pipe=22,
+    mremap=25, msync=26, mincore=27, madvise=28, shmget=29, shmat=30, shmctl=31, wait4=61, shmdt=67, fcntl=72,
+    ftruncate=77, capset=126, mlock=149, munlock=150, mlockall=151, munlockall=152, fallocate=285, prlimit64=302,
+    process_vm_readv=310, process_vm_writev=311, memfd_create=319, mlock2=325)
+
+PROT = dict(NONE=0, READ=1, WRITE=2, EXEC=4, SEM=8, GROWSDOWN=1 << 24, GROWSUP=1 << 25)
+MAP = {'SHARED': 1, 'PRIVATE': 2, 'SHARED_VALIDATE': 3, 'DROPPABLE': 8, 'FIXED': 0x10, 'ANONYMOUS': 0x20,
+       '32BIT': 0x40, 'GROWSDOWN': 0x100, 'DENYWRITE': 0x800, 'EXECUTABLE': 0x1000, 'LOCKED': 0x2000,
+       'NORESERVE': 0x4000, 'POPULATE': 0x8000, 'NONBLOCK': 0x10000, 'STACK': 0x20000, 'HUGETLB': 0x40000,
+       'SYNC': 0x80000, 'FIXED_NOREPLACE': 0x100000}
+MREMAP = dict(MAYMOVE=1, FIXED=2, DONTUNMAP=4)
+# HWPOISON and SOFT_OFFLINE are left out on purpose: they take real memory away from the machine.
+MADV = dict(NORMAL=0, RANDOM=1, SEQUENTIAL=2, WILLNEED=3, DONTNEED=4, FREE=8, REMOVE=9, DONTFORK=10, DOFORK=11,
+            MERGEABLE=12, UNMERGEABLE=13, HUGEPAGE=14, NOHUGEPAGE=15, DONTDUMP=16, DODUMP=17, WIPEONFORK=18,
+            KEEPONFORK=19, COLD=20, PAGEOUT=21, POPULATE_READ=22, POPULATE_WRITE=23, DONTNEED_LOCKED=24, COLLAPSE=25,
+            GUARD_INSTALL=102, GUARD_REMOVE=103)
+MS = dict(ASYNC=1, INVALIDATE=2, SYNC=4)
+MCL = dict(CURRENT=1, FUTURE=2, ONFAULT=4)
+MLOCK = dict(ONFAULT=1)
+RLIMIT = dict(DATA=2, STACK=3, MEMLOCK=8, AS=9)
+OPEN = dict(RDONLY=0, WRONLY=1, RDWR=2)
+MFD = dict(CLOEXEC=1, ALLOW_SEALING=2, NOEXEC_SEAL=8, EXEC=16)
+SEAL = dict(SEAL=1, SHRINK=2, GROW=4, WRITE=8, FUTURE_WRITE=16, EXEC=32)
+FALLOC = dict(KEEP_SIZE=1, PUNCH_HOLE=2, ZERO_RANGE=16)
+IPC = dict(CREAT=0o1000, EXCL=0o2000)
+SHM = dict(RDONLY=0o10000, RND=0o20000, REMAP=0o40000, EXEC=0o100000)
+
+SIGNALS = {7: 'SIGBUS', 9: 'SIGKILL', 11: 'SIGSEGV'}
+CODES = {(11, 1): 'SEGV_MAPERR', (11, 2): 'SEGV_ACCERR', (11, 128): 'SI_KERNEL', (7, 1): 'BUS_ADRALN',
+         (7, 2): 'BUS_ADRERR'}
+
+
+def mask(text, words):
+    """'A|B|0x10', or a number, as a bit mask; None is 0."""
+    if text is None or isinstance(text, int):
+        return text or 0
+    value = 0
+    for word in text.split('|'):
+        if word in words:
+            value |= words[word]
+        elif words is PROT and word and set(word) <= set('RWX'):
+            value |= sum({'R': 1, 'W': 2, 'X': 4}[letter] for letter in word)
+        elif word:
+            value |= int(word, 0)
+    return value
+
+
+def error_name(number):
+    return '-' + {95: 'EOPNOTSUPP', 11: 'EAGAIN'}.get(number, errno.errorcode.get(number, str(number)))
+
+
+class Unbound(Exception):
+    """A name that no step has bound: the step that would have failed, or it was left out."""
+
+
+def evaluate(text, names):
+    """The value of an expression: exact integers, names, + - * / % ( )."""
+    if text is None or isinstance(text, int):
+        return int(text or 0)
+
+    def name(match):
+        if match[0] not in names:
+            raise Unbound(match[0])
+        return str(names[match[0]])
+    return eval(re.sub(r'(?<![0-9])[A-Za-z_][A-Za-z0-9_.]*', name, text).replace('/', '//'), {'__builtins__': {}})
