@@ -14,8 +14,8 @@ import type { FrameRange, PageAllocator, PageAllocatorContext } from './page-all
 import { SetApart, isSetApart } from './set-apart.ts';
 import type { BlockFrames } from './set-apart.ts';
 
-/** Four movable pageblocks. */
-const FOUR_MOVABLE = MIGRATE_MOVABLE * 0x0101_0101;
+/** Eight movable pageblocks, as one number. */
+const [EIGHT_MOVABLE] = new Float64Array(new Uint8Array(8).fill(MIGRATE_MOVABLE).buffer);
 const ORDINARY_TYPES = (1 << MIGRATE_PCPTYPES) - 1;
 
 export abstract class BitfieldAllocator implements PageAllocator {
@@ -185,15 +185,15 @@ export abstract class BitfieldAllocator implements PageAllocator {
     return this.freeInBlock(start);
   }
 
-  /** Whether a pageblock of a range is to be set apart. Four are looked at at once: at boot nearly all are movable. */
+  /** Whether a pageblock of a range is to be set apart. Eight are looked at at once: at boot nearly all are movable. */
   private hasSetApart(start: Pfn, end: Pfn): boolean {
     const types = this.blockTypes.subarray(start >>> PAGEBLOCK_ORDER, ((end - 1) >>> PAGEBLOCK_ORDER) + 1);
     if (types.length < 64) return types.some(isSetApart);
-    const head = -types.byteOffset & 3;
-    const fours = new Int32Array(types.buffer, types.byteOffset + head, (types.length - head) >>> 2);
-    if (types.subarray(0, head).some(isSetApart) || types.subarray(head + fours.length * 4).some(isSetApart)) return true;
-    for (let i = 0; i < fours.length; i++) {
-      if (fours[i] !== FOUR_MOVABLE && types.subarray(head + i * 4, head + i * 4 + 4).some(isSetApart)) return true;
+    const head = -types.byteOffset & 7;
+    const eights = new Float64Array(types.buffer, types.byteOffset + head, (types.length - head) >>> 3);
+    if (types.subarray(0, head).some(isSetApart) || types.subarray(head + eights.length * 8).some(isSetApart)) return true;
+    for (let i = 0; i < eights.length; i++) {
+      if (eights[i] !== EIGHT_MOVABLE && types.subarray(head + i * 8, head + i * 8 + 8).some(isSetApart)) return true;
     }
     return false;
   }

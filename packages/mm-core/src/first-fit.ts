@@ -17,8 +17,7 @@ import { bugOn, lowestBit32, popcount32 } from '@pagelab/lib';
 import type { Pfn } from '@pagelab/hw';
 import { BitfieldAllocator } from './bitfield-allocator.ts';
 import { FirstSet } from './first-fit-index.ts';
-import { WORD_ORDER, countRuns, fillWords, forEachRun, largestRun, runMask, runsInWord, setFree } from './free-bits.ts';
-import { LazyColumns } from './lazy-column.ts';
+import { WORD_ORDER, countRuns, fillWords, forEachRun, int32Columns, largestRun, runMask, runsInWord, setFree } from './free-bits.ts';
 import { MIGRATE_MOVABLE, MIGRATE_TYPES } from './migratetype.ts';
 import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER } from './page.ts';
 import type { FrameRange, PageAllocatorContext, PageAllocatorFactory } from './page-allocator.ts';
@@ -32,8 +31,6 @@ const CHUNK_FRAMES = 1 << CHUNK_ORDER;
 const CHUNK_WORDS = CHUNK_FRAMES >>> WORD_ORDER;
 /** Rows of a chunk: orders that a word has. */
 const NR_ROWS = WORD_ORDER + 1;
-/** Columns of more bytes than this are left to the host to commit. */
-const LAZY_BYTES = 0x10_0000;
 
 class FirstFitAllocator extends BitfieldAllocator {
   readonly name = 'first-fit';
@@ -57,10 +54,7 @@ class FirstFitAllocator extends BitfieldAllocator {
     this.basePfn = this.startPfn - (this.startPfn % CHUNK_FRAMES);
     const nrChunks = this.endPfn > this.startPfn ? Math.ceil((this.endPfn - this.basePfn) / CHUNK_FRAMES) : 0;
     this.nrChunks = nrChunks;
-    const bytes = nrChunks * (CHUNK_WORDS + NR_ROWS) * 4;
-    const columns = bytes > LAZY_BYTES ? new LazyColumns(bytes, 2) : undefined;
-    this.bits = columns?.int32(nrChunks * CHUNK_WORDS) ?? new Int32Array(nrChunks * CHUNK_WORDS);
-    this.rows = columns?.int32(nrChunks * NR_ROWS) ?? new Int32Array(nrChunks * NR_ROWS);
+    [this.bits, this.rows] = int32Columns(nrChunks * CHUNK_WORDS, nrChunks * NR_ROWS);
     this.index = Array.from({ length: NR_PAGE_ORDERS }, () => new FirstSet(nrChunks));
   }
 

@@ -6,9 +6,21 @@
  * A *run* of order n is 2^n free frames that begin at a multiple of 2^n.
  */
 import { lowestBit32, popcount32 } from '@pagelab/lib';
+import { LazyColumns } from './lazy-column.ts';
 
 /** log2 of the frames in a word. */
 export const WORD_ORDER = 5;
+
+/** Columns of more bytes than this are left to the host to commit. */
+const LAZY_BYTES = 0x10_0000;
+
+/** Columns of zeroes: for bits, and for what is counted of them. Large ones cost the host something when they are written. */
+export function int32Columns(...lengths: readonly number[]): Int32Array[] {
+  const bytes = lengths.reduce((sum, length) => sum + length * 4, 0);
+  if (bytes <= LAZY_BYTES) return lengths.map((length) => new Int32Array(length));
+  const columns = new LazyColumns(bytes, lengths.length);
+  return lengths.map((length) => columns.int32(length));
+}
 
 /**
  * The runs in a word: bit i of the answer is 1 where a run of `order` begins at bit i.

@@ -7,18 +7,18 @@
  *
  * An entry:
  *
- *     bit   21     20    19 … 10   9 … 0
- *          apart  huge    size     free
+ *     bit  25 … 22   21     20    19 … 10   9 … 0
+ *           bound   apart  huge    size     free
  *
  * `free` frames of the area's `size` are free; an area with holes, or at the edge of the zone, is smaller than 512. `huge`
  * says that the area is handed out as a whole: its bitfield then says nothing, so that a huge frame costs one write. An
- * area that is `apart` belongs to nobody here: its bits and its size are 0.
+ * area that is `apart` belongs to nobody here: its bits and its size are 0. No block of an order above `bound` is free in it:
+ * searches that failed are not repeated until a frame comes back.
  *
  *     bits set === free, unless huge; free === 0 where huge or apart
  */
 import { bugOn, lowestBit32, popcount32 } from '@pagelab/lib';
-import { WORD_ORDER, countRuns, fillWords, forEachRun, runMask, runsInWord, setFree } from './free-bits.ts';
-import { LazyColumns } from './lazy-column.ts';
+import { WORD_ORDER, countRuns, fillWords, forEachRun, int32Columns, runMask, runsInWord, setFree } from './free-bits.ts';
 import { MIGRATE_TYPES } from './migratetype.ts';
 import { MAX_PAGE_ORDER, PAGEBLOCK_ORDER } from './page.ts';
 
@@ -39,12 +39,14 @@ const FREE_MASK = 0x3ff;
 const SIZE_SHIFT = 10;
 const HUGE = 1 << 20;
 const APART = 1 << 21;
+const BOUND_SHIFT = 22;
+const BOUND_MASK = 15 << BOUND_SHIFT;
+/** No bound. */
+const ANY_ORDER = AREA_ORDER << BOUND_SHIFT;
 /** The entry of an area all of which is free. */
-const WHOLE = (AREA_FRAMES << SIZE_SHIFT) | AREA_FRAMES;
+const WHOLE = ANY_ORDER | (AREA_FRAMES << SIZE_SHIFT) | AREA_FRAMES;
 /** The entry of an area handed out as one. */
 const TAKEN_WHOLE = (AREA_FRAMES << SIZE_SHIFT) | HUGE;
-/** Columns of more bytes than this are left to the host to commit. */
-const LAZY_BYTES = 0x10_0000;
 
 /**
  * Areas and their bitfields. Frames are counted from the first tree's first; an area that was not given to it has nothing.
@@ -60,21 +62,13 @@ export class LlfreeLower {
 
   private readonly bits: Int32Array;
   private readonly entries: Int32Array;
-  /**
-   * Of each area the largest order that may be free in it: searches that failed are not repeated until a frame comes back.
-   */
-  private readonly bound: Uint8Array;
-  /** The same of each tree. */
+  /** Of each tree the largest order that may be free in it. */
   private readonly treeBound: Uint8Array;
 
   /** Makes the columns, all of which say that nothing is there. */
   constructor(nrTrees: number) {
     this.nrAreas = nrTrees * TREE_AREAS;
-    const bytes = this.nrAreas * (AREA_WORDS + 1) * 4;
-    const columns = bytes > LAZY_BYTES ? new LazyColumns(bytes, 2) : undefined;
-    this.bits = columns?.int32(this.nrAreas * AREA_WORDS) ?? new Int32Array(this.nrAreas * AREA_WORDS);
-    this.entries = columns?.int32(this.nrAreas) ?? new Int32Array(this.nrAreas);
-    this.bound = new Uint8Array(this.nrAreas);
+    [this.bits, this.entries] = int32Columns(this.nrAreas * AREA_WORDS, this.nrAreas);
     this.treeBound = new Uint8Array(nrTrees);
     this.wholeAreas = new Uint8Array(nrTrees);
   }
@@ -86,7 +80,6 @@ export class LlfreeLower {
     const area = tree * TREE_AREAS;
     this.bits.fill(-1, area * AREA_WORDS, (area + TREE_AREAS) * AREA_WORDS);
     this.entries.fill(WHOLE, area, area + TREE_AREAS);
-    this.bound.fill(AREA_ORDER, area, area + TREE_AREAS);
     this.treeBound[tree] = MAX_PAGE_ORDER;
     this.wholeAreas[tree] = TREE_AREAS;
     this.nrWholeAreas += TREE_AREAS;
@@ -185,10 +178,9 @@ export class LlfreeLower {
       for (let w = word; w < end; w++) if (bits[w] !== 0) doubleFree(frame);
       fillWords(bits, -1, word, end);
     }
-    const entry = entries[area] + (1 << order);
-    entries[area] = entry;
+    entries[area] += 1 << order;
     this.unbind(area);
-    if (entry === WHOLE) this.countWhole(area, 1);
+    if (entries[area] === WHOLE) this.countWhole(area, 1);
   }
 
   // ---- areas that are set apart
@@ -249,7 +241,7 @@ export class LlfreeLower {
       bugOn(this.isHuge(area) ? free !== 0 : bits !== free, `llfree: area ${area} has ${bits} free frames, but ${free} counted`);
       bugOn(free > this.sizeOf(area), `llfree: area ${area} has more free frames than frames`);
       if (this.isWhole(area)) whole++;
-      for (let order = this.bound[area] + 1; order <= AREA_ORDER; order++) {
+      for (let order = (this.entries[area] >>> BOUND_SHIFT) + 1; order <= AREA_ORDER; order++) {
         bugOn(this.search(area, order, 0) >= 0, `llfree: area ${area} has a free block that searches pass over`);
       }
       bugOn(this.isPair(area) && this.treeBound[tree] < MAX_PAGE_ORDER, `llfree: tree ${tree} has a free block that searches pass over`);
@@ -308,7 +300,7 @@ export class LlfreeLower {
     const entry = this.entries[area];
     if (entry !== TAKEN_WHOLE) {
       // Taken piece by piece.
-      if (entry !== AREA_FRAMES << SIZE_SHIFT) doubleFree(area * AREA_FRAMES);
+      if ((entry & ~BOUND_MASK) !== AREA_FRAMES << SIZE_SHIFT) doubleFree(area * AREA_FRAMES);
       this.bits.fill(-1, area * AREA_WORDS, (area + 1) * AREA_WORDS);
     }
     this.entries[area] = WHOLE;
@@ -323,9 +315,9 @@ export class LlfreeLower {
   /** A free block of at most an area, −1 where there is none; remembers that there is none. */
   private find(area: number, order: number, fromWord: number): number {
     const entry = this.entries[area];
-    if (order > this.bound[area] || (entry & FREE_MASK) < 1 << order) return -1;
+    if (order > entry >>> BOUND_SHIFT || (entry & FREE_MASK) < 1 << order) return -1;
     const frame = this.search(area, order, fromWord);
-    if (frame < 0) this.bound[area] = order - 1;
+    if (frame < 0) this.entries[area] = (entry & ~BOUND_MASK) | ((order - 1) << BOUND_SHIFT);
     return frame;
   }
 
@@ -353,7 +345,7 @@ export class LlfreeLower {
 
   /** Something came back to an area: whatever is free in it now, nothing is ruled out. */
   private unbind(area: number): void {
-    this.bound[area] = AREA_ORDER;
+    this.entries[area] = (this.entries[area] & ~BOUND_MASK) | ANY_ORDER;
     this.treeBound[area >>> (TREE_ORDER - AREA_ORDER)] = MAX_PAGE_ORDER;
   }
 

@@ -20,6 +20,7 @@
  */
 import { bugOn } from '@pagelab/lib';
 import { AREA_ORDER, LlfreeLower, TREE_AREAS, TREE_FRAMES, TREE_ORDER } from './llfree-lower.ts';
+import { int32Columns } from './free-bits.ts';
 import { MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE } from './migratetype.ts';
 import { MAX_PAGE_ORDER } from './page.ts';
 import { PristineRanges } from './pristine.ts';
@@ -98,9 +99,8 @@ export class LlfreeUpper {
     this.nrTrees = nrTrees;
     this.onDemote = onDemote;
     this.lower = new LlfreeLower(nrTrees);
-    this.free = new Int32Array(nrTrees);
+    [this.free, this.used] = int32Columns(nrTrees, nrTrees);
     this.state = new Uint8Array(nrTrees);
-    this.used = new Int32Array(nrTrees);
     this.slotTree = new Int32Array(nrCpus * NR_KINDS).fill(-1);
     this.slotFree = new Int32Array(nrCpus * NR_KINDS);
     this.slotNear = new Int32Array(nrCpus * NR_KINDS);
