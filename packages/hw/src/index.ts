@@ -73,8 +73,17 @@ export {
   CR3_NOFLUSH,
 } from './cpu.ts';
 export type { CpuStats } from './cpu.ts';
-export { Smp, MAX_CPUS, TLB_SINGLE_PAGE_FLUSH_CEILING } from './smp.ts';
-export type { SmpStats } from './smp.ts';
+export {
+  Smp,
+  MAX_CPUS,
+  TLB_SINGLE_PAGE_FLUSH_CEILING,
+  TLB_FREED_TABLES,
+  SWITCH_MM_NOTHING,
+  SWITCH_MM_NOFLUSH,
+  SWITCH_MM_FLUSH,
+} from './smp.ts';
+export type { SmpOptions, SmpStats } from './smp.ts';
+export { TLB_NR_DYN_ASIDS } from './tlb-contexts.ts';
 export { createUserMemory } from './user-memory.ts';
 export type { UserMemoryPort } from './user-memory.ts';
 export type { UserMemoryHandlers } from './user-access.ts';

@@ -32,7 +32,7 @@ describe('a shootdown', () => {
     const made = machine();
     const { smp } = made;
     smp.flushTlbRange(made.pgd, VA, VA + 3 * PAGE_SIZE);
-    expect(smp.stats).toEqual({ shootdowns: 1, ipis: 2 });
+    expect(smp.stats).toEqual({ shootdowns: 1, ipis: 2, lazySpared: 0, batched: 0 });
     expect(smp.cpus.map(({ stats }) => stats.tlbPageFlushes)).toEqual([3, 3, 0, 3]);
     const before = walksOf(made);
     for (const id of [0, 1, 3]) for (let i = 0; i < 40; i++) smp.cpus[id].translate(VA + i * PAGE_SIZE, PF_USER);
@@ -68,7 +68,7 @@ describe('a shootdown', () => {
     smp.flushTlbAll();
     smp.cpus[3].translate(VA, PF_USER);
     expect(walksOf(made)[3]).toBe(before[3] + 2);
-    expect(smp.stats).toEqual({ shootdowns: 2, ipis: 2 + 3 });
+    expect(smp.stats).toEqual({ shootdowns: 2, ipis: 2 + 3, lazySpared: 0, batched: 0 });
   });
 
   test('finds nothing on a CPU that has loaded another address space since', () => {
