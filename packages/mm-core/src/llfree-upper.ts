@@ -19,8 +19,8 @@
  * free there is plain here: the machine runs one CPU at a time.
  */
 import { bugOn } from '@pagelab/lib';
-import { AREA_ORDER, LlfreeLower, TREE_AREAS, TREE_FRAMES, TREE_ORDER } from './llfree-lower.ts';
 import { int32Columns } from './free-bits.ts';
+import { AREA_ORDER, LlfreeLower, TREE_AREAS, TREE_FRAMES, TREE_ORDER } from './llfree-lower.ts';
 import { MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE } from './migratetype.ts';
 import { MAX_PAGE_ORDER } from './page.ts';
 import { PristineRanges } from './pristine.ts';
@@ -211,6 +211,7 @@ export class LlfreeUpper {
   detach(area: number): BlockFrames {
     const tree = Math.floor(area / TREE_AREAS);
     this.touch(tree);
+    this.enter(tree);
     this.dissolveTree(tree);
     const free = this.lower.freeIn(area);
     const size = this.lower.sizeOf(area);
@@ -234,6 +235,11 @@ export class LlfreeUpper {
   }
 
   // ---- looking at all of it
+
+  /** The kind of a tree that was touched. */
+  kindOfTree(tree: number): number {
+    return (this.state[tree] & KIND_MASK) - 1;
+  }
 
   /** Visits the free blocks of trees that are not pristine, the largest that there are. */
   forEachFree(visit: (frame: number, order: number) => void): void {
@@ -390,10 +396,10 @@ export class LlfreeUpper {
       if (this.freeOfKind[other] < pages) continue;
       // Whole areas mix with nothing: neither those taken nor those of a tree that has only such.
       if (!mayMix && kind !== KIND_HUGE && other !== KIND_HUGE) continue;
-      for (let i = 0; i < nrTrees; i++) {
-        const tree = (this.stolenFrom[other] + i) % nrTrees;
+      for (let i = 0, tree = this.stolenFrom[other]; i < nrTrees; i++, tree++) {
+        if (tree === nrTrees) tree = 0;
         if (state[tree] !== other + 1 || free[tree] < pages || !this.suits(tree, order)) continue;
-        // What was handed out stays, so only where the new kind can be the most of it; whole areas never mix.
+        // What is in use stays what it is: a tree changes its kind where that is the smaller part, or whole areas.
         if (POLICY[kind * NR_KINDS + other] === DEMOTE && (other === KIND_HUGE || free[tree] >= this.used[tree])) {
           this.onDemote(tree, other, kind);
           return this.takeFrom(slot, tree, order);
@@ -426,11 +432,6 @@ export class LlfreeUpper {
     return this.free[tree] * (NEARLY_FULL_SHARE - 1) < this.used[tree];
   }
 
-  /** The kind of a tree that was touched. */
-  kindOfTree(tree: number): number {
-    return (this.state[tree] & KIND_MASK) - 1;
-  }
-
   private forEachTouched(visit: (tree: number) => void): void {
     for (let tree = 0; tree < this.nrTrees; tree++) {
       if (this.state[tree] === UNTOUCHED) tree = Math.max(tree, this.pristine.skip(tree) - 1);
@@ -438,15 +439,9 @@ export class LlfreeUpper {
     }
   }
 
-  /** Looks for a block of `order` in trees that are not pristine. */
+  /** Looks for a block of `order` in trees that are not pristine, reserved or not. @param order from 1 */
   private search(order: number): boolean {
-    for (let slot = 0; slot < this.slotTree.length; slot++) {
-      const tree = this.slotTree[slot];
-      if (tree >= 0 && this.slotFree[slot] >= 1 << order && this.lower.hasFree(tree, order)) return true;
-    }
-    for (let tree = 0; tree < this.nrTrees; tree++) {
-      if (this.free[tree] >= 1 << order && this.lower.hasFree(tree, order)) return true;
-    }
+    for (let tree = 0; tree < this.nrTrees; tree++) if (this.lower.hasFree(tree, order)) return true;
     return false;
   }
 

@@ -163,6 +163,19 @@ describe('LLFree', () => {
     llfree.validate();
   });
 
+  it('sees a block of which a reservation counts one half and the tree the other', () => {
+    const { llfree, smp } = make(2, START + TREE_FRAMES);
+    const pages = take(llfree, TREE_FRAMES, 0, MIGRATE_MOVABLE);
+    expect(llfree.hasFree(0, 0b111)).toBe(false);
+    llfree.free(pages[7], 0, MIGRATE_MOVABLE, false);
+    smp.processorId = 1;
+    llfree.free(pages[6], 0, MIGRATE_MOVABLE, false);
+    expect(llfree.hasFree(1, 0b111)).toBe(true);
+    expect(llfree.hasFree(2, 0b111)).toBe(false);
+    expect(llfree.alloc(1, MIGRATE_MOVABLE, 0)).toBe(pages[6]);
+    llfree.validate();
+  });
+
   it('serves a terabyte from a few words', () => {
     const { llfree } = make(2, 1 << 28);
     const pages = [...take(llfree, 100, 0, MIGRATE_MOVABLE), ...take(llfree, 10, 9, MIGRATE_MOVABLE)];
