@@ -43,7 +43,8 @@ export interface BootOptions {
 }
 
 /**
- * Boots a machine. About a millisecond, whatever its size: memory costs the host something when it is touched.
+ * Boots a machine. Some milliseconds, whatever its size, most of them for the buffer behind its RAM unless a pool has one:
+ * memory costs the host something when it is touched.
  *
  * @param config checked by `parseMachineConfig`, or as people write it
  * @throws ConfigError where the configuration cannot be used

@@ -22,6 +22,8 @@ export interface FlagTable {
   /** `bits` combine; of `values` one is given. */
   readonly kind: 'bits' | 'values';
   readonly flags: readonly FlagRow[];
+  /** What becomes of what is not in the table; where it does not say: EINVAL. */
+  readonly unknown?: string;
 }
 
 /** The bits that a table allows. */
@@ -41,6 +43,7 @@ export interface FlagTableExtras {
   readonly refused?: Readonly<Record<string, number>>;
   /** By flag's name: where it differs from Linux, and why. */
   readonly notes?: Readonly<Record<string, string>>;
+  readonly unknown?: string;
 }
 
 /** Builds a table out of the flags that act and those that are ignored. */
@@ -50,12 +53,13 @@ export function flagTable(
   kind: 'bits' | 'values',
   acts: Readonly<Record<string, number>>,
   ignored: Readonly<Record<string, number>> = {},
-  { refused = {}, notes = {} }: FlagTableExtras = {},
+  { refused = {}, notes = {}, unknown }: FlagTableExtras = {},
 ): FlagTable {
   const rows = (names: Readonly<Record<string, number>>, effect: FlagRow['effect']): FlagRow[] =>
     Object.entries(names).map(([name, value]) => {
       const note = notes[name];
       return note === undefined ? { name, value, effect } : { name, value, effect, note };
     });
-  return { syscall, argument, kind, flags: [...rows(acts, 'acts'), ...rows(ignored, 'ignored'), ...rows(refused, 'refused')] };
+  const flags = [...rows(acts, 'acts'), ...rows(ignored, 'ignored'), ...rows(refused, 'refused')];
+  return unknown === undefined ? { syscall, argument, kind, flags } : { syscall, argument, kind, flags, unknown };
 }

@@ -1,3 +1,4 @@
+export { callNotes } from './call-notes.ts';
 export { createClient } from './client.ts';
 export type { ClientHooks } from './client.ts';
 export { FileTable } from './file-table.ts';

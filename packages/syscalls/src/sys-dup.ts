@@ -16,7 +16,7 @@ import {
   RLIMIT_NOFILE,
 } from '@pagelab/abi';
 import { memfdAddSeals, memfdGetSeals } from '@pagelab/vm';
-import { flagTable } from './flag-table.ts';
+import { flagTable, flagValues } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import { installFile } from './sys-file.ts';
 import type { TaskContext } from './task-context.ts';
@@ -36,6 +36,8 @@ export const FCNTL_COMMANDS = flagTable('fcntl', 'cmd', 'values', {
 const PATH_COMMANDS: readonly number[] = [F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL];
 /** What F_SETFL changes. @linux fs/fcntl.c:SETFL_MASK */
 const SETFL_MASK = O_APPEND | O_NONBLOCK;
+
+const FCNTL_VALUES = flagValues(FCNTL_COMMANDS);
 
 /** A second descriptor of an open file. @returns it, or -errno: EBADF, EMFILE @linux fs/file.c:dup */
 export function sysDup(task: TaskContext, fd: number): number {
@@ -75,6 +77,7 @@ export function sysFcntl(task: TaskContext, fd: number, cmd: number, arg: number
   const command = int32(cmd);
   const file = task.files.get(number);
   if (file === undefined) return -Errno.EBADF;
+  if (!FCNTL_VALUES.has(command)) return file.flags & O_PATH ? -Errno.EBADF : -Errno.EINVAL;
   if (file.flags & O_PATH && !PATH_COMMANDS.includes(command)) return -Errno.EBADF;
   switch (command) {
     case F_DUPFD:

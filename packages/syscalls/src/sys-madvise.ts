@@ -12,6 +12,7 @@ import {
   MADV_GUARD_INSTALL,
   MADV_GUARD_REMOVE,
   MADV_HUGEPAGE,
+  MADV_HWPOISON,
   MADV_KEEPONFORK,
   MADV_NOHUGEPAGE,
   MADV_NORMAL,
@@ -21,6 +22,7 @@ import {
   MADV_RANDOM,
   MADV_REMOVE,
   MADV_SEQUENTIAL,
+  MADV_SOFT_OFFLINE,
   MADV_WILLNEED,
   MADV_WIPEONFORK,
   MADV_MERGEABLE,
@@ -53,16 +55,28 @@ export const MADVISE_ADVICE = flagTable(
     MADV_DONTNEED_LOCKED,
     MADV_GUARD_INSTALL,
     MADV_GUARD_REMOVE,
-  },
-  {
     MADV_WILLNEED,
     MADV_COLD,
     MADV_PAGEOUT,
+  },
+  {
     MADV_MERGEABLE,
     MADV_UNMERGEABLE,
     MADV_HUGEPAGE,
     MADV_NOHUGEPAGE,
     MADV_COLLAPSE,
+  },
+  {
+    refused: { MADV_HWPOISON, MADV_SOFT_OFFLINE },
+    notes: {
+      MADV_HWPOISON: 'EINVAL, as on a kernel without memory-failure handling',
+      MADV_SOFT_OFFLINE: 'EINVAL, as on a kernel without memory-failure handling',
+      MADV_MERGEABLE: 'kept as a flag of the mapping; pages are not merged',
+      MADV_UNMERGEABLE: 'takes the flag away',
+      MADV_HUGEPAGE: 'kept as a flag of the mapping',
+      MADV_NOHUGEPAGE: 'kept as a flag of the mapping',
+      MADV_COLLAPSE: 'ENOMEM where a huge page would fit',
+    },
   },
 );
 

@@ -15,13 +15,19 @@ import type { TaskContext } from './task-context.ts';
 import { getString } from './user-access.ts';
 import { decodeUtf8 } from './utf8.ts';
 
-/** A file may be run unless it is said that it may not: MFD_EXEC is the default. */
 export const MEMFD_CREATE_FLAGS = flagTable(
   'memfd_create',
   'flags',
   'bits',
   { MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL },
   { MFD_EXEC },
+  {
+    refused: { MFD_HUGETLB },
+    notes: {
+      MFD_HUGETLB: 'ENOSYS: there are no files of huge pages, as on a kernel without hugetlbfs',
+      MFD_EXEC: 'the default: a file may be run unless it is said that it may not',
+    },
+  },
 );
 
 const MEMFD_MASK = flagMask(MEMFD_CREATE_FLAGS);

@@ -32,15 +32,18 @@ import {
   PROT_WRITE,
 } from '@pagelab/abi';
 import { doMmap } from '@pagelab/vm';
-import { flagTable } from './flag-table.ts';
+import { flagMask, flagTable } from './flag-table.ts';
 import { foldFlags, int32, unsigned } from './registers.ts';
 import { impliedProt } from './sys-personality.ts';
 import type { OpenFile, TaskContext } from './task-context.ts';
 
-/** `mmap` ignores protection bits it does not know. */
-export const MMAP_PROT = flagTable('mmap', 'prot', 'bits', { PROT_READ, PROT_WRITE, PROT_EXEC }, { PROT_SEM });
+/** Not below 4 GiB. @linux arch/x86/include/uapi/asm/mman.h:MAP_ABOVE4G */
+const MAP_ABOVE4G = 0x80;
 
-/** `mmap` ignores flags it does not know, unless the type is MAP_SHARED_VALIDATE. */
+export const MMAP_PROT = flagTable('mmap', 'prot', 'bits', { PROT_READ, PROT_WRITE, PROT_EXEC }, { PROT_SEM }, {
+  unknown: 'Other bits are ignored.',
+});
+
 export const MMAP_FLAGS = flagTable(
   'mmap',
   'flags',
@@ -53,6 +56,7 @@ export const MMAP_FLAGS = flagTable(
     MAP_FIXED,
     MAP_ANONYMOUS,
     MAP_32BIT,
+    MAP_ABOVE4G,
     MAP_GROWSDOWN,
     MAP_LOCKED,
     MAP_NORESERVE,
@@ -61,7 +65,19 @@ export const MMAP_FLAGS = flagTable(
     MAP_FIXED_NOREPLACE,
   },
   { MAP_DENYWRITE, MAP_EXECUTABLE, MAP_STACK, MAP_SYNC },
+  {
+    refused: { MAP_HUGETLB },
+    notes: {
+      MAP_HUGETLB: 'ENOMEM: the pool of huge pages is empty; EINVAL for a file, and for a size that x86-64 has not',
+      MAP_SYNC: 'EOPNOTSUPP with MAP_SHARED_VALIDATE: no file lies in persistent memory',
+      MAP_DROPPABLE: 'a type of its own',
+    },
+    unknown: 'Other bits are ignored, unless the type is MAP_SHARED_VALIDATE: that refuses them with EOPNOTSUPP.',
+  },
 );
+
+const MMAP_MASK = flagMask(MMAP_FLAGS);
+const PROT_MASK = flagMask(MMAP_PROT);
 
 /** What every flag word with bits above the 32nd becomes: a bit that MAP_SHARED_VALIDATE refuses. */
 const UNKNOWN_FLAG = 0x8000_0000 | 0;
@@ -83,10 +99,12 @@ export function sysMmap(
 ): number {
   if (offset % PAGE_SIZE !== 0) return -Errno.EINVAL;
   const pgoff = unsigned(offset) / PAGE_SIZE;
-  const bits = foldFlags(flags, UNKNOWN_FLAG);
+  const given = foldFlags(flags, UNKNOWN_FLAG);
+  if (given & MAP_ANONYMOUS && given & MAP_HUGETLB) return noHugePages(given, length);
+  const bits = (given & MAP_TYPE) === MAP_SHARED_VALIDATE ? given : given & (MMAP_MASK | MAP_TYPE | MAP_HUGETLB);
+  const rights = impliedProt(task, int32(prot) & PROT_MASK);
   if (bits & MAP_ANONYMOUS) {
-    if (bits & MAP_HUGETLB) return noHugePages(bits, length);
-    return doMmap(task.mm, { file: null, addr, length, prot: impliedProt(task, int32(prot)), flags: bits, pgoff });
+    return doMmap(task.mm, { file: null, addr, length, prot: rights, flags: bits, pgoff });
   }
   const open = task.files.get(int32(fd));
   if (open === undefined) return -Errno.EBADF;
@@ -96,9 +114,9 @@ export function sysMmap(
     const error = cannotMap(open, length, int32(prot), bits);
     if (open.mapsZero !== true || error !== open.mmapError) return error;
     if (bits & MAP_GROWSDOWN) return -Errno.EINVAL;
-    return doMmap(task.mm, { file: null, addr, length, prot: impliedProt(task, int32(prot)), flags: bits | MAP_ANONYMOUS, pgoff: 0 });
+    return doMmap(task.mm, { file: null, addr, length, prot: rights, flags: bits | MAP_ANONYMOUS, pgoff: 0 });
   }
-  return doMmap(task.mm, { file: open.vmFile, addr, length, prot: impliedProt(task, int32(prot)), flags: bits, pgoff });
+  return doMmap(task.mm, { file: open.vmFile, addr, length, prot: rights, flags: bits, pgoff });
 }
 
 /** Log of a size of huge pages that x86-64 has: 0 for the usual one, 2 MiB, 1 GiB. */

@@ -1,11 +1,12 @@
-import { MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE } from '@pagelab/abi';
+import { Errno, MREMAP_DONTUNMAP, MREMAP_FIXED, MREMAP_MAYMOVE } from '@pagelab/abi';
 import { doMremap } from '@pagelab/vm';
-import { flagTable } from './flag-table.ts';
+import { flagMask, flagTable } from './flag-table.ts';
 import { foldFlags } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
 
 export const MREMAP_FLAGS = flagTable('mremap', 'flags', 'bits', { MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP });
 
+const MREMAP_MASK = flagMask(MREMAP_FLAGS);
 const UNKNOWN_FLAG = 0x4000_0000;
 
 /**
@@ -22,5 +23,6 @@ export function sysMremap(
   flags: number,
   newAddr: number,
 ): number {
-  return doMremap(task.mm, addr, oldLength, newLength, foldFlags(flags, UNKNOWN_FLAG), newAddr);
+  const bits = foldFlags(flags, UNKNOWN_FLAG);
+  return bits & ~MREMAP_MASK ? -Errno.EINVAL : doMremap(task.mm, addr, oldLength, newLength, bits, newAddr);
 }

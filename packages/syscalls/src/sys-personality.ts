@@ -3,14 +3,13 @@ import { flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
 
-/** Every bit is kept and told; only some have an effect. */
 export const PERSONALITY_FLAGS = flagTable(
   'personality',
   'persona',
   'bits',
   { ADDR_NO_RANDOMIZE, ADDR_COMPAT_LAYOUT, READ_IMPLIES_EXEC },
   { MMAP_PAGE_ZERO },
-  { notes: { MMAP_PAGE_ZERO: 'kept and told, but `execve` maps nothing at address 0' } },
+  { unknown: 'Other bits are kept and told, and have no effect.', notes: { MMAP_PAGE_ZERO: 'kept and told, but `execve` maps nothing at address 0' } },
 );
 
 /**

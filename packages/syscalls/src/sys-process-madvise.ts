@@ -18,12 +18,14 @@ export const PIDFD_OPEN_FLAGS = flagTable('pidfd_open', 'flags', 'bits', {}, { P
 });
 
 /** Advice about another process's memory; about its own, a process may give any that `madvise` takes. */
-export const PROCESS_MADVISE_ADVICE = flagTable('process_madvise', 'advice', 'values', {
-  MADV_COLD,
-  MADV_PAGEOUT,
-  MADV_WILLNEED,
-  MADV_COLLAPSE,
-});
+export const PROCESS_MADVISE_ADVICE = flagTable(
+  'process_madvise',
+  'advice',
+  'values',
+  { MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED, MADV_COLLAPSE },
+  {},
+  { unknown: 'About its own memory, a process may give any advice that `madvise` takes.' },
+);
 
 const PIDFD_OPEN_MASK = flagMask(PIDFD_OPEN_FLAGS);
 const REMOTE_ADVICE = flagValues(PROCESS_MADVISE_ADVICE);

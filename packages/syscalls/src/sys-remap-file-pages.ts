@@ -16,8 +16,9 @@ import { flagTable } from './flag-table.ts';
 import { int32, unsigned } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
 
-/** Flags that are not known are ignored. */
-export const REMAP_FILE_PAGES_FLAGS = flagTable('remap_file_pages', 'flags', 'bits', {}, { MAP_NONBLOCK });
+export const REMAP_FILE_PAGES_FLAGS = flagTable('remap_file_pages', 'flags', 'bits', {}, { MAP_NONBLOCK }, {
+  unknown: 'Other bits are ignored. `prot` must be 0.',
+});
 
 const TWO_64 = 2 ** 64;
 

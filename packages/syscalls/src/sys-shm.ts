@@ -22,13 +22,17 @@ import {
 import { SHMMNI } from '@pagelab/vm';
 import type { ShmSegment } from '@pagelab/vm';
 import { canDoMlock } from '@pagelab/vm';
-import { flagTable } from './flag-table.ts';
+import { flagTable, flagValues } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
 import { getUser, putUser } from './user-access.ts';
 import { u32At } from './user-struct.ts';
 
-export const SHMGET_FLAGS = flagTable('shmget', 'shmflg', 'bits', { IPC_CREAT, IPC_EXCL, SHM_HUGETLB, SHM_NORESERVE });
+export const SHMGET_FLAGS = flagTable('shmget', 'shmflg', 'bits', { IPC_CREAT, IPC_EXCL, SHM_NORESERVE }, {}, {
+  refused: { SHM_HUGETLB },
+  notes: { SHM_HUGETLB: 'the pool of huge pages is empty' },
+  unknown: 'The low nine bits are the permissions. Other bits are ignored.',
+});
 export const SHMAT_FLAGS = flagTable('shmat', 'shmflg', 'bits', { SHM_RDONLY, SHM_RND, SHM_REMAP, SHM_EXEC });
 export const SHMCTL_COMMANDS = flagTable('shmctl', 'cmd', 'values', {
   IPC_RMID,
@@ -41,6 +45,8 @@ export const SHMCTL_COMMANDS = flagTable('shmctl', 'cmd', 'values', {
   SHM_INFO,
   SHM_STAT_ANY,
 });
+
+const SHMCTL_VALUES = flagValues(SHMCTL_COMMANDS);
 
 /** Bytes of a `struct shmid64_ds`, and of the two tables about all segments. */
 const SHMID_DS_BYTES = 112;
@@ -69,7 +75,7 @@ export function sysShmdt(task: TaskContext, addr: number): number {
 export function sysShmctl(task: TaskContext, id: number, cmd: number, buffer: number): number {
   const number = int32(id);
   const command = int32(cmd);
-  if (command < 0 || number < 0) return -Errno.EINVAL;
+  if (number < 0 || !SHMCTL_VALUES.has(command)) return -Errno.EINVAL;
   switch (command) {
     case IPC_RMID:
       return task.shm.remove(task, number);

@@ -19,7 +19,7 @@ import type { TaskContext } from './task-context.ts';
 import { getUser, putUser } from './user-access.ts';
 import { encodeWords, u32At, wordAt } from './user-struct.ts';
 
-/** Bits that are not known are dropped. @linux include/linux/signal_types.h:UAPI_SA_FLAGS */
+/** @linux include/linux/signal_types.h:UAPI_SA_FLAGS */
 export const SIGACTION_FLAGS = flagTable(
   'rt_sigaction',
   'sa_flags',
@@ -27,6 +27,7 @@ export const SIGACTION_FLAGS = flagTable(
   { SA_NOCLDWAIT, SA_ONSTACK, SA_NODEFER, SA_RESETHAND },
   { SA_NOCLDSTOP, SA_SIGINFO, SA_RESTART, SA_RESTORER },
   {
+    unknown: 'Other bits are dropped.',
     notes: {
       SA_RESTART: 'always holds: a call that a handler interrupts goes on',
       SA_NOCLDSTOP: 'no process is ever stopped',

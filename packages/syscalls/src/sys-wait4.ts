@@ -13,8 +13,16 @@ export const WAIT4_OPTIONS = flagTable(
   'wait4',
   'options',
   'bits',
-  { WNOHANG },
-  { WUNTRACED, WCONTINUED, __WNOTHREAD, __WALL, __WCLONE },
+  { WNOHANG, __WALL, __WCLONE },
+  { WUNTRACED, WCONTINUED, __WNOTHREAD },
+  {
+    notes: {
+      WUNTRACED: 'no process is ever stopped',
+      WCONTINUED: 'no process is ever stopped',
+      __WNOTHREAD: 'children of other threads are waited for all the same',
+      __WCLONE: 'ECHILD: every child sends SIGCHLD when it ends',
+    },
+  },
 );
 
 const WAIT4_MASK = flagMask(WAIT4_OPTIONS);
@@ -32,6 +40,7 @@ export function sysWait4(task: TaskContext, pid: number, status: number, options
   if (bits & ~WAIT4_MASK) return -Errno.EINVAL;
   const who = int32(pid);
   if (who === INT_MIN) return -Errno.ESRCH;
+  if (bits & __WCLONE && !(bits & __WALL)) return -Errno.ECHILD;
   const outcome = task.wait(who, bits);
   if (typeof outcome === 'number') return outcome;
   if (status !== 0 && putUser(task, status, encodeInt(outcome.statusWord)) < 0) return -Errno.EFAULT;
