@@ -43,6 +43,7 @@ class Generator:
         self.weights = {kind: weight * PROFILES[profile].get(kind, 1) for kind, weight in WEIGHTS.items()
                         if kind not in without}
         self.count, self.steps = steps, []
+        self.devices = [] if 'device' in without else ['Z']
         self.tasks, self.zombies, self.made = [Task('main')], [], 0
         self.autos, self.segments, self.fresh = [], [], 0
         self.limited = self.locked = False
@@ -122,7 +123,7 @@ class Generator:
 
     def mmap_file(self, t):
         step = self.mmap(t, self.one('PRIVATE', 'PRIVATE', 'SHARED', 'SHARED', 'SHARED_VALIDATE'))
-        step['fd'] = self.one('F', 'F', 'M', 'M', 'E', 'E', 'R', 'O', 'Z')
+        step['fd'] = self.one('F', 'F', 'M', 'M', 'E', 'E', 'R', 'O', *self.devices)
         step['off'] = self.pages(self.one(0, 0, 1, 2, 3, 5))
         return step
 
@@ -424,10 +425,10 @@ class Generator:
                 until_look = self.random.randrange(2, 7)
         for task in self.tasks:
             self.add(task, self.look(task))
-        return dict(id='%s', area='recorded', steps=self.steps)
+        return self.steps
 
 
 def generate(seed, profile, steps, without=()):
     """One sequence of about `steps` steps."""
-    case = Generator(seed, profile, steps, without).sequence()
-    return dict(id='recorded-%s-%s' % (profile, seed), area='recorded-' + profile, steps=case['steps'])
+    return dict(id='recorded-%s-%s' % (profile, seed), area='recorded-' + profile,
+                steps=Generator(seed, profile, steps, without).sequence())

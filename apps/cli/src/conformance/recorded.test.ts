@@ -1,0 +1,22 @@
+/**
+ * Random sequences of calls and accesses, each step with what a real kernel did (`tools/recorders` made them), on a
+ * machine of their own each. None may differ.
+ */
+import { fileURLToPath } from 'node:url';
+import { parseMachineConfig } from '@pagelab/kernel';
+import { describe, expect, it } from 'vitest';
+import { readCases, verifyCases } from '../commands/verify.ts';
+
+const file = fileURLToPath(new URL('../../../../test/data/conformance/recorded-sequences.json.gz', import.meta.url));
+const config = parseMachineConfig({ memory: '3G', cpus: 2 });
+const cases = readCases(file);
+
+describe('recorded random sequences', () => {
+  it.each([...new Set(cases.map(({ area }) => area))])('%s', (area) => {
+    const wrong: string[] = [];
+    for (const { id, failure } of verifyCases(cases.filter((testCase) => testCase.area === area), config)) {
+      if (failure !== null) wrong.push(`${id}: ${failure}`);
+    }
+    expect(wrong).toEqual([]);
+  }, 120_000);
+});
