@@ -11,6 +11,9 @@ import type { Recording } from './recording.ts';
 
 const PAGE_KIB = 4;
 
+/** What follows from the machine's shape. With 64 bits vmalloc has as much as the page tables have levels for. */
+const SAME: readonly string[] = ['MemTotal', 'HighTotal', 'LowTotal', 'Hugepagesize'];
+
 /** Checks the sums and limits. The machine has the recorded managed pages. */
 export function checkMeminfo(checks: Checks, recording: Recording, shape: MachineShape, recorded: readonly ZoneRow[]): void {
   const area = 'meminfo';
@@ -20,7 +23,10 @@ export function checkMeminfo(checks: Checks, recording: Recording, shape: Machin
   const ownText = shape.machine.readFile('/proc/meminfo');
   const own = parseNumbers(ownText);
   // A machine that was not initialised to the end counts pages that no zone has yet.
-  if (recording.config.kind === 'boot') checks.equal(area, 'MemTotal', kib('MemTotal'), own.get('MemTotal'));
+  if (recording.config.kind === 'boot') {
+    const names = recording.config.arch === 'x86_64' ? SAME : [...SAME, 'VmallocTotal'];
+    for (const name of names) if (figures.has(name)) checks.equal(area, name, kib(name), own.get(name));
+  }
 
   const settings = parseNumbers(recording.text('sysctl-vm.txt'));
   const hugetlb = kib('HugePages_Total') * kib('Hugepagesize');
@@ -39,6 +45,7 @@ export function checkMeminfo(checks: Checks, recording: Recording, shape: Machin
   checks.equal(area, 'MemAvailable', kib('MemAvailable'), available * PAGE_KIB);
   checks.equal(area, 'Active', kib('Active'), kib('Active(anon)') + kib('Active(file)'));
   checks.equal(area, 'Inactive', kib('Inactive'), kib('Inactive(anon)') + kib('Inactive(file)'));
+  checks.equal(area, 'Hugetlb', kib('Hugetlb'), hugetlb);
   checks.equal(area, 'Slab', kib('Slab'), kib('SReclaimable') + kib('SUnreclaim'));
   if (recording.config.kind === 'boot') checkLines(checks, 'meminfo', text, ownText);
 }

@@ -51,6 +51,11 @@ export function checkSlabs(checks: Checks, recording: Recording): void {
   const [head = '', ...lines] = recording.text('slab-sysfs.tsv').trimEnd().split('\n');
   const names = head.split('\t');
   const machine = slabMachine(recording);
+  const users = new Map<string, number>();
+  for (const line of lines) {
+    const link = line.split('\t')[names.indexOf('link')]!;
+    users.set(link, (users.get(link) ?? 0) + 1);
+  }
   const computed = new Map<string, SlabGeometry | undefined>();
   for (const line of lines) {
     const words = line.split('\t');
@@ -81,10 +86,13 @@ export function checkSlabs(checks: Checks, recording: Recording): void {
     compare('min_partial', own?.minPartial);
     const link = row.get('link')!;
     computed.set(name, own);
+    const id = link === '-' ? name : link;
+    // A cache counts its users but one; one that is nobody else's has no name but its own.
+    if (row.has('aliases')) compare('aliases', Math.max(1, users.get(id) ?? 0) - 1);
     if (link === '-') continue;
-    const id = `${row.get('reclaim_account') === '1' ? 'a' : ''}${row.get('sanity_checks') === '1' ? 'F' : ''}`;
+    const kind = `${row.get('reclaim_account') === '1' ? 'a' : ''}${row.get('sanity_checks') === '1' ? 'F' : ''}`;
     const accounted = link.includes('A') ? 'A' : '';
-    const letters = `${row.get('cache_dma') === '1' ? 'd' : ''}${id}${accounted}`;
+    const letters = `${row.get('cache_dma') === '1' ? 'd' : ''}${kind}${accounted}`;
     checks.equal('slab', `${name}.link`, link, `:${letters}${letters === '' ? '' : '-'}${String(own?.size).padStart(7, '0')}`);
   }
   // The same once more as `/proc/slabinfo` has it, pages in place of an order.

@@ -7,6 +7,7 @@ import { checkZones, ownZones, zoneName } from './check-shape.ts';
 import { managedAtBoot } from './late-pages.ts';
 import { parseZoneinfo, settingText } from './proc-text.ts';
 import type { ZoneRow } from './proc-text.ts';
+import { kernelOf } from './recorded-machine.ts';
 import type { Recording } from './recording.ts';
 
 const WATERMARKS = ['min', 'low', 'high', 'promo'];
@@ -87,10 +88,7 @@ export function checkAsBooted(checks: Checks, recording: Recording, shape: Machi
   if (recording.config.kind === 'boot') {
     checks.equal('settings', 'transparent_hugepage', settingText(recording.text('thp.txt'), 'enabled'), shape.machine.readFile(THP).trim());
   }
-  for (const name of ['lowmem_reserve_ratio', 'percpu_pagelist_high_fraction', 'watermark_boost_factor', 'watermark_scale_factor']) {
-    const said = settingText(settings, name)?.replaceAll(/\s+/g, ' ');
-    if (said !== undefined) checks.equal('settings', name, said, shape.machine.readFile(`${SYSCTL}${name}`).trim().replaceAll(/\s+/g, ' '));
-  }
+  checkSettings(checks, recording, shape);
 
   const marks = (rows: readonly ZoneRow[], names: readonly string[]): string =>
     rows.map(({ values }) => names.map((mark) => values[mark]).join()).join(' ');
@@ -103,10 +101,30 @@ export function checkAsBooted(checks: Checks, recording: Recording, shape: Machi
   const names = WATERMARKS.filter((mark) => recorded[0]?.values[mark] !== undefined);
   const best = candidates.find((rows) => marks(rows, names) === marks(recorded, names));
   checkMarks(checks, 'as booted', recorded, best ?? candidates[0]!);
+  if (recording.config.kind === 'boot') checkPagesets(checks, 'as booted', recorded, best ?? candidates[0]!, highMoves(recording));
 
   shape.setManaged(last);
   checkThresholds(checks, 'as booted', recorded, ownZones(shape));
   return found;
+}
+
+/** Settings that follow from how much memory is free, were given on the command line, or concern programs of 32 bits. */
+const OTHER_SETTINGS: readonly string[] = ['admin_reserve_kbytes', 'user_reserve_kbytes', 'min_free_kbytes', 'nr_hugepages', 'mmap_rnd_bits'];
+
+/** What `/proc/sys/vm` begins with. */
+function checkSettings(checks: Checks, recording: Recording, shape: MachineShape): void {
+  if (recording.config.kind !== 'boot') return;
+  const words = (text: string): string => text.trim().replaceAll(/\s+/g, ' ');
+  const own = new Set(shape.machine.listFiles());
+  for (const [, name, value] of recording.text('sysctl-vm.txt').matchAll(/^(\S+) = (.*)$/gm)) {
+    if (OTHER_SETTINGS.includes(name!) || !own.has(`${SYSCTL}${name}`)) continue;
+    checks.equal('settings', name!, words(value!), words(shape.machine.readFile(`${SYSCTL}${name}`)));
+  }
+}
+
+/** Whether a CPU's lists find their size for themselves, within bounds that are not always shown. */
+function highMoves(recording: Recording): boolean {
+  return kernelOf(recording) !== '6.1';
 }
 
 /** Checks the per-CPU lists of a machine that runs: they follow from its watermarks as they are. */
@@ -168,19 +186,18 @@ export function checkResponses(checks: Checks, recording: Recording, shape: Mach
   ];
   if (!minFreeFollows) set('min_free_kbytes', minFree);
   set('lowmem_reserve_ratio', ratio);
-  const highMoves = !recording.config.kernel.startsWith('6.1.');
   for (const { file, write } of steps) {
     const recorded = parseZoneinfo(recording.text(`sysctl-${file}.zones.txt`));
     write(set);
     const computed = ownZones(shape);
-    if (said(file) !== undefined && /^[5-8]/.test(file)) {
+    if (/^[5-8]/.test(file)) {
       checks.equal('min_free_kbytes', file, said(file), Number(shape.machine.readFile(`${SYSCTL}min_free_kbytes`)));
     }
     checkZones(checks, recorded, base, `${file}: `);
     recorded.forEach((row, i) => checks.equal('managed', `${file}: ${zoneName(row)}`, row.values['managed'], base[i]?.values['managed']));
     checkMarks(checks, file, recorded, computed);
     checkProtection(checks, file, recorded, computed);
-    checkPagesets(checks, file, recorded, computed, highMoves);
+    checkPagesets(checks, file, recorded, computed, highMoves(recording));
     checkThresholds(checks, file, recorded, computed);
   }
 }

@@ -1,4 +1,4 @@
-import { NODE_STAT, WMARK_LOW, ZONE_HIGHMEM, ZONE_NORMAL, ZONE_STAT, totalreservePages } from '@pagelab/mm-core';
+import { NODE_STAT, WMARK_LOW, ZONE_HIGHMEM, ZONE_MOVABLE, ZONE_NORMAL, ZONE_STAT, totalreservePages } from '@pagelab/mm-core';
 import { vmCommitLimit } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import { zoneLayout } from '../memory-shape.ts';
@@ -101,7 +101,9 @@ function vmalloc32Kib(kernel: Kernel): number {
 /** Memory above and below the limit of permanent addresses, where there is one. */
 function highLow({ config, pages }: Kernel): (readonly [name: string, kib: number])[] {
   if (config.arch === 'x86-64') return [];
-  const high = pages.zones.filter(({ kind }) => kind === ZONE_HIGHMEM);
+  const someHigh = pages.zones.some(({ kind, present }) => kind === ZONE_HIGHMEM && present > 0);
+  // Movable memory is cut out of the highest zone.
+  const high = pages.zones.filter(({ kind }) => kind === ZONE_HIGHMEM || (kind === ZONE_MOVABLE && someHigh));
   const managed = high.reduce((sum, zone) => sum + zone.managed, 0);
   const free = high.reduce((sum, zone) => sum + zone.nrFree, 0);
   return [

@@ -83,11 +83,6 @@ function nodeMeminfo(kernel: Kernel, node: MemoryNode): string {
     ['Unevictable', kib(NODE_STAT.NR_UNEVICTABLE)],
     ['Mlocked', pagesToKb(zonesSum(node, ZONE_STAT.NR_MLOCK))],
   ];
-  if (kernel.config.arch !== 'x86-64') {
-    const high = node.zones.find(({ name }) => name === 'HighMem');
-    rows.push(['HighTotal', pagesToKb(high?.managed ?? 0)], ['HighFree', pagesToKb(high?.nrFree ?? 0)]);
-    rows.push(['LowTotal', total - pagesToKb(high?.managed ?? 0)], ['LowFree', free - pagesToKb(high?.nrFree ?? 0)]);
-  }
   rows.push(
     ['Dirty', kib(NODE_STAT.NR_FILE_DIRTY)],
     ['Writeback', kib(NODE_STAT.NR_WRITEBACK)],
