@@ -227,6 +227,7 @@ function moveRange(mm: MmStruct, start: VirtAddr, length: number, flags: number,
     // A hole at the very start is not taken along.
     if (result < 0 && start < vma.start) return -Errno.EFAULT;
     const addr = Math.max(vma.start, start);
+    if (!mayMoveWithOthers(vma) && (result >= 0 || vma.end < end)) return -Errno.EFAULT;
     const bytes = Math.min(end, vma.end) - addr;
     const target = newAddr + (addr - start);
     const remap: Remap = {
@@ -238,6 +239,15 @@ function moveRange(mm: MmStruct, start: VirtAddr, length: number, flags: number,
     at = addr + bytes;
     if (at >= end) return result;
   }
+}
+
+/**
+ * Whether a mapping surely goes where it is told to: one of a System V segment chooses its place through the segment.
+ *
+ * @linux mm/mremap.c:vma_multi_allowed
+ */
+function mayMoveWithOthers({ file }: VmArea): boolean {
+  return file === null || file.vmOps === null;
 }
 
 /** @linux mm/mremap.c:vrm_set_new_addr */
