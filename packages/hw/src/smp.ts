@@ -42,9 +42,9 @@ export interface SmpStats {
 /** How a machine's CPUs are set up. */
 export interface SmpOptions {
   /** The shape of their page tables; x86-64 unless given. */
-  readonly format?: PageTableFormat;
+  readonly format?: PageTableFormat | undefined;
   /** Makes each CPU's modelled TLB. */
-  readonly tlbModel?: TlbModelFactory;
+  readonly tlbModel?: TlbModelFactory | undefined;
 }
 
 /** The CPUs of a machine. */

@@ -389,7 +389,8 @@ export class UserAccess {
     this.#at = first * 4 + offset;
     let run = PAGE - offset;
     const cpu = this.#cpu;
-    if (run >= length || cpu === null) return Math.min(run, length);
+    // A modelled TLB counts each page once: to look ahead would count twice the one at which a run ends.
+    if (run >= length || cpu === null || cpu.tlbModel !== null) return Math.min(run, length);
     const { tags, u32, base } = cpu.tlb;
     const column = (access & WRITE) !== 0 ? TAGS_WRITE : 0;
     let page = addr - offset;
