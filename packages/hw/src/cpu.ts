@@ -477,7 +477,7 @@ export class Cpu implements RamUser {
     let noExec = 0;
     let table = this.#root;
     let depth = 0;
-    let shift = 0;
+    let shift: number;
     let at = 0;
     let lo = 0;
     let hi = 0;

@@ -16,6 +16,8 @@ import type { TlbModel, TlbModelStats } from './tlb-model.ts';
 const GLOBAL = 0x1000;
 const CONTEXTS = 0x2000;
 const SHIFTS = [12, 21, 22, 30];
+/** Pages of 4 KiB in 2^shift bytes. */
+const PAGES = Float64Array.from({ length: 48 }, (_, shift) => 2 ** (shift - 12));
 
 /**
  * A TLB as the textbook draws it: one level for everything, any page in any entry, the least recently used dropped, and
@@ -101,5 +103,5 @@ export class FullyAssociativeTlb implements TlbModel {
 
 /** A page of 2^`shift` bytes in a context, as one number of up to 51 bits. */
 function keyOf(page: number, shift: number, context: number): number {
-  return (Math.floor(page / 2 ** (shift - 12)) * 4 + SHIFTS.indexOf(shift)) * CONTEXTS + context;
+  return (Math.floor(page / PAGES[shift]) * 4 + SHIFTS.indexOf(shift)) * CONTEXTS + context;
 }

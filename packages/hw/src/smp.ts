@@ -1,7 +1,7 @@
 import type { VirtAddr } from '@pagelab/abi';
 import { CPU_PCIDE, CR3_NOFLUSH, Cpu } from './cpu.ts';
 import type { PageTableFormat } from './page-table-format.ts';
-import { PAGE_SHIFT } from './page.ts';
+import { PAGE_SHIFT, PAGE_SIZE } from './page.ts';
 import type { PhysAddr } from './page.ts';
 import type { PhysicalMemory } from './physical-memory.ts';
 import { CpuContexts } from './tlb-contexts.ts';
@@ -155,7 +155,8 @@ export class Smp {
   flushTlbRange(cr3: PhysAddr, start: VirtAddr, end: VirtAddr, strideShift: number = PAGE_SHIFT, flags = 0): void {
     this.stats.shootdowns += 1;
     const { cpus, processorId } = this;
-    const stride = 2 ** strideShift;
+    // Raising to a power takes longer than the flush of a page.
+    const stride = strideShift === PAGE_SHIFT ? PAGE_SIZE : 2 ** strideShift;
     const firstPage = Math.floor(start / stride) * stride;
     const all = end - firstPage > TLB_SINGLE_PAGE_FLUSH_CEILING * stride;
     const generation = this.#generations.size === 0 ? 0 : this.#nextGeneration(cr3);
@@ -213,14 +214,14 @@ export class Smp {
    * @linux arch/x86/mm/tlb.c:flush_tlb_kernel_range
    */
   flushTlbKernelRange(start: VirtAddr, end: VirtAddr): void {
-    const firstPage = Math.floor(start / 2 ** PAGE_SHIFT) * 2 ** PAGE_SHIFT;
-    if (end - firstPage > TLB_SINGLE_PAGE_FLUSH_CEILING * 2 ** PAGE_SHIFT) {
+    const firstPage = Math.floor(start / PAGE_SIZE) * PAGE_SIZE;
+    if (end - firstPage > TLB_SINGLE_PAGE_FLUSH_CEILING * PAGE_SIZE) {
       this.flushTlbAll();
       return;
     }
     this.stats.shootdowns += 1;
     this.stats.ipis += this.cpus.length - 1;
-    for (const cpu of this.cpus) for (let page = firstPage; page < end; page += 2 ** PAGE_SHIFT) cpu.invlpg(page);
+    for (const cpu of this.cpus) for (let page = firstPage; page < end; page += PAGE_SIZE) cpu.invlpg(page);
   }
 
   /** Invalidates every translation on every CPU. @linux arch/x86/mm/tlb.c:flush_tlb_all */

@@ -7,6 +7,8 @@ export type TlbReplacement = 'lru' | 'plru' | 'random';
 /** PCIDs are 12 bits; this stands for a page that is in every context. */
 const GLOBAL = 0x1000;
 const NONE = -1;
+/** Pages of 4 KiB in 2^shift bytes: raising to a power would take as long as a lookup. */
+const PAGES = Float64Array.from({ length: 48 }, (_, shift) => 2 ** (shift - 12));
 
 /**
  * One array of a TLB: sets of so many ways, whose entries hold pages of one or several sizes.
@@ -160,7 +162,7 @@ export class TlbArray {
     const shift = this.#shifts[slot];
     if (shift === 0) return false;
     const span = this.#spans[slot];
-    return keyOf(this.#keys[slot] * 2 ** (shift - 12), span) === keyOf(page, span);
+    return keyOf(this.#keys[slot] * PAGES[shift], span) === keyOf(page, span);
   }
 
   #drop(slot: number): void {
@@ -210,5 +212,5 @@ export class TlbArray {
 
 /** The number of the page of 2^`shift` bytes in which a 4 KiB page lies. */
 function keyOf(page: number, shift: number): number {
-  return Math.floor(page / 2 ** (shift - 12));
+  return Math.floor(page / PAGES[shift]);
 }
