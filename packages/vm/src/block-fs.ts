@@ -69,7 +69,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
   readonly #freed: number[] = [];
   /** Blocks from here on were never used. Block 0 is the file system's own. */
   #nextBlock = 1;
-  /** Pages that got their block in the step of a write that is under way. */
+  /** Pages that had nothing behind them when the step of a write that is under way began. */
   readonly #newBlocks = new Set<number>();
 
   constructor(vm: Vm, store: BlockStore) {
@@ -172,7 +172,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     this.#newBlocks.clear();
     let error = 0;
     for (let pgoff = first; pgoff <= last && error === 0; pgoff++) {
-      if (!inode.blockMap!.has(pgoff)) this.#newBlocks.add(pgoff);
+      if (this.#isHole(inode, pgoff)) this.#newBlocks.add(pgoff);
       error = this.#reserve(inode, pgoff);
     }
     // What the call does not overwrite of its first and last page has to be there.
@@ -324,6 +324,12 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     claim(owned.size === this.#nextBlock - 1, `${this.#nextBlock - 1 - owned.size} blocks are lost`);
   }
 
+  /** Whether a page has nothing behind it: no block, or one that was never written and is not about to be. */
+  #isHole({ blockMap, mapping }: Inode, pgoff: number): boolean {
+    if (!blockMap!.has(pgoff)) return true;
+    return blockMap!.getMark(pgoff, UNWRITTEN) && !mapping.pages.getMark(pgoff, TAG_BUFFER_DIRTY);
+  }
+
   /** Makes a cached page up to date. What was stored to it counts, whether or not the rest had been read. @returns 0 or −EIO */
   #fill(mapping: AddressSpace, pgoff: number, pfn: Pfn): number {
     const error = mapping.pages.getMark(pgoff, TAG_BUFFER_DIRTY) ? 0 : this.#read(mapping, pgoff, pfn);
@@ -416,7 +422,6 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
   #zeroBytes(mapping: AddressSpace, from: number, to: number): number {
     const { vm } = this;
     const { pages } = mapping;
-    const { blockMap } = mapping.inode;
     if (from >= to) return 0;
     const pgoff = Math.floor(from / PAGE_SIZE);
     if (!pages.has(pgoff)) {
@@ -424,7 +429,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
       if (error !== 0) return error;
     }
     markPageAccessed(vm, mapping, pgoff);
-    if (!pages.getMark(pgoff, TAG_BUFFER_DIRTY) && (!blockMap!.has(pgoff) || blockMap!.getMark(pgoff, UNWRITTEN))) return 0;
+    if (this.#isHole(mapping.inode, pgoff)) return 0;
     const pfn = pages.get(pgoff);
     const isHeld = pages.getMark(pgoff, TAG_BUFFER_DIRTY) || (vm.frames.flags[pfn] & PG_UPTODATE) !== 0;
     const error = isHeld ? 0 : this.#read(mapping, pgoff, pfn);

@@ -151,12 +151,12 @@ export function fileRead(vm: Vm, file: VmFile, pos: number, length: number, to: 
       if (!continues) markPageAccessed(vm, mapping, pgoff);
     }
     done += copied;
+    if (file.readAhead !== null) file.readAhead.prevPos = pos + done;
     if (copied < run) {
       error = -Errno.EFAULT;
       break;
     }
   }
-  if (file.readAhead !== null) file.readAhead.prevPos = pos + done;
   inode.atime = vm.clock.now;
   return done > 0 ? done : error;
 }

@@ -345,34 +345,53 @@ function faultAround(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
   const lastPgoff = Math.min(pgoff + toPte - pteOffset, Math.ceil(size / PAGE_SIZE) - 1);
   let served = 0;
   let table = -1;
-  for (
-    let at = mapping.pages.nextIndex(pgoff + fromPte - pteOffset);
-    at >= 0 && at <= lastPgoff;
-    at = mapping.pages.nextIndex(at + 1)
-  ) {
+  for (let at = mapping.pages.nextIndex(pgoff + fromPte - pteOffset); at >= 0 && at <= lastPgoff; ) {
     const pfn = mapping.pages.get(at);
+    const order = folioOrder(vm, pfn);
+    const head = at - (at % (1 << order));
+    let first = at;
+    let last = Math.min(head + (1 << order) - 1, lastPgoff);
+    at = mapping.pages.nextIndex(head + (1 << order));
     if ((flags[pfn] & (PG_UPTODATE | PG_LOCKED | PG_READAHEAD)) !== PG_UPTODATE) continue;
+    const isLast = isLastFolio(mapping, head, order);
     if (table < 0) {
       // Linux 6.18 gives up where it has no page table yet and the first folio that it finds is the file's last.
-      if (vm.ram.i32[pmdEntry] === 0 && isLastFolio(vm, mapping, at, pfn)) return 0;
+      if (isLast && vm.ram.i32[pmdEntry] === 0) return 0;
       const entry = allocPteBelow(mm, pmdEntry, address);
       if (entry < 0) return VM_FAULT_OOM;
       table = entry - pteOffset * 2;
     }
-    const entry = table + (pteOffset + at - pgoff) * 2;
-    const { i32 } = vm.ram;
-    if ((i32[entry] | i32[entry + 1]) !== 0) continue;
-    refcount[pfn]++;
-    setFileEntry(vma, entry, pfn, 0);
-    if (at === pgoff) served = VM_FAULT_NOPAGE;
+    if (order > 0 && !isLast && folioFits(vma, head, order, pteOffset + head - pgoff)) {
+      first = head;
+      last = head + (1 << order) - 1;
+    }
+    for (let page = first; page <= last; page++) {
+      const entry = table + (pteOffset + page - pgoff) * 2;
+      const { i32 } = vm.ram;
+      if ((i32[entry] | i32[entry + 1]) !== 0) continue;
+      const cached = mapping.pages.get(page);
+      refcount[cached]++;
+      setFileEntry(vma, entry, cached, 0);
+      if (page === pgoff) served = VM_FAULT_NOPAGE;
+    }
   }
   return served;
 }
 
-/** Whether a page's folio is the last one of a file on a device. */
-function isLastFolio(vm: Vm, { inode, ops }: AddressSpace, pgoff: number, pfn: Pfn): boolean {
-  const size = 1 << folioOrder(vm, pfn);
-  return !ops.swapBacked && Math.ceil(inode.size / PAGE_SIZE) - 1 < pgoff - (pgoff % size) + size;
+/**
+ * Whether all of a folio, whose first page belongs to entry `headPte` of a table, lies in the mapping and in the table.
+ *
+ * @linux mm/internal.h:folio_within_vma
+ */
+function folioFits(vma: VmArea, head: number, order: number, headPte: number): boolean {
+  const behind = head + (1 << order);
+  if (head < vma.pgoff || behind > vma.pgoff + (vma.end - vma.start) / PAGE_SIZE) return false;
+  return headPte >= 0 && headPte + (1 << order) <= 512;
+}
+
+/** Whether a folio reaches to the end of a file on a device. */
+function isLastFolio({ inode, ops }: AddressSpace, head: number, order: number): boolean {
+  return !ops.swapBacked && Math.ceil(inode.size / PAGE_SIZE) - 1 < head + (1 << order);
 }
 
 /**
@@ -445,30 +464,26 @@ function finishFault(vma: VmArea, address: VirtAddr, pmdEntry: number, pfn: Pfn,
     return VM_FAULT_OOM;
   }
   const order = folioOrder(vm, pfn);
-  if (order === 0 || !mapFolio(vma, address, entry, 1 << order, flags)) setFileEntry(vma, entry, pfn, flags);
+  if (order === 0 || !mapFolio(vma, address, entry, order, flags)) setFileEntry(vma, entry, pfn, flags);
   else vm.pages.freePage(pfn);
   return 0;
 }
 
-/**
- * Maps the folio of `nrPages` pages whose page at `address` belongs to `entry`; false, with nothing done, where that
- * cannot be.
- */
-function mapFolio(vma: VmArea, address: VirtAddr, entry: number, nrPages: number, flags: number): boolean {
+/** Maps the folio whose page at `address` belongs to `entry`; false, with nothing done, where that cannot be. */
+function mapFolio(vma: VmArea, address: VirtAddr, entry: number, order: number, flags: number): boolean {
   const { vm } = vma.mm;
   const { i32 } = vm.ram;
   const { mapping, size } = vma.file!.inode;
+  const nrPages = 1 << order;
   const pgoff = linearPageIndex(vma, address);
   const within = pgoff % nrPages;
-  const first = pgoff - within;
-  if (Math.ceil(size / PAGE_SIZE) < first + nrPages) return false;
-  if (first < vma.pgoff || first + nrPages > vma.pgoff + (vma.end - vma.start) / PAGE_SIZE) return false;
-  const slot = pteIndex(address) - within;
-  if (slot < 0 || slot + nrPages > 512) return false;
+  const head = pgoff - within;
+  if (Math.ceil(size / PAGE_SIZE) < head + nrPages) return false;
+  if (!folioFits(vma, head, order, pteIndex(address) - within)) return false;
   const firstEntry = entry - within * 2;
   for (let i = 0; i < nrPages * 2; i++) if (i32[firstEntry + i] !== 0) return false;
   for (let i = 0; i < nrPages; i++) {
-    const pfn = mapping.pages.get(first + i);
+    const pfn = mapping.pages.get(head + i);
     vm.frames.refcount[pfn]++;
     setFileEntry(vma, firstEntry + i * 2, pfn, flags);
   }

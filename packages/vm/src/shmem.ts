@@ -27,6 +27,7 @@ import { allocFile, inodePut } from './open-file.ts';
 import type { PathSource } from './open-file.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
 import { addToPageCache, makeInode, markPageAccessed, removeFromPageCache } from './page-cache.ts';
+import { unmapHole } from './truncate.ts';
 import type { Vm } from './vm.ts';
 import { VM_NORESERVE } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -270,9 +271,7 @@ export function shmemFallocate(vm: Vm, inode: Inode, mode: number, offset: numbe
   if ((mode & FALLOC_FL_PUNCH_HOLE) !== 0) {
     if ((mode & FALLOC_FL_KEEP_SIZE) === 0) return -Errno.EOPNOTSUPP;
     if ((inode.seals & WRITE_SEALS) !== 0) return -Errno.EPERM;
-    const first = Math.ceil(offset / PAGE_SIZE);
-    const last = Math.floor((offset + length) / PAGE_SIZE) - 1;
-    if (last >= first) unmapMappingPages(vm, inode.mapping, first, last, 'file');
+    unmapHole(vm, inode.mapping, offset, offset + length);
     truncatePages(vm, inode, offset, offset + length);
     return 0;
   }

@@ -30,10 +30,20 @@ export function truncatePagecache(vm: Vm, mapping: AddressSpace, newSize: number
  * @linux mm/truncate.c:truncate_pagecache_range
  */
 export function truncatePagecacheRange(vm: Vm, mapping: AddressSpace, start: number, end: number): void {
-  const first = Math.ceil(start / PAGE_SIZE);
-  const last = Math.floor(end / PAGE_SIZE) - 1;
-  if (last >= first) unmapMappingPages(vm, mapping, first, last, 'file');
+  unmapHole(vm, mapping, start, end);
   truncateRange(vm, mapping, start, end);
+}
+
+/**
+ * Unmaps the pages of a file that bytes [start, end) cover whole; private copies stay. Where the range ends inside the
+ * file's first page, Linux unmaps all behind its start: the difference that is 0 then means no end.
+ *
+ * @linux mm/truncate.c:truncate_pagecache_range, mm/shmem.c:shmem_fallocate
+ */
+export function unmapHole(vm: Vm, mapping: AddressSpace, start: number, end: number): void {
+  const first = Math.ceil(start / PAGE_SIZE);
+  const last = end < PAGE_SIZE ? Infinity : Math.floor(end / PAGE_SIZE) - 1;
+  if (last >= first) unmapMappingPages(vm, mapping, first, last, 'file');
 }
 
 /** @linux mm/truncate.c:truncate_inode_pages_range */
