@@ -3,7 +3,7 @@ import { ALLOC_NOFRAGMENT } from './alloc-flags.ts';
 import { pageAllocatorContract } from './contract.ts';
 import { llfreeAllocator } from './llfree.ts';
 import { TREE_FRAMES } from './llfree-lower.ts';
-import { MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE } from './migratetype.ts';
+import { MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE } from './migratetype.ts';
 import { PageFrames } from './page.ts';
 import type { PageAllocator } from './page-allocator.ts';
 
@@ -92,6 +92,24 @@ describe('LLFree', () => {
     smp.processorId = 1;
     const more = take(llfree, 500, 0, MIGRATE_MOVABLE);
     expect(new Set(more.map(treeOf))).toEqual(new Set([0]));
+    llfree.validate();
+  });
+
+  it('does so also where one nothing of which is in use comes first', () => {
+    const { llfree, smp } = make(2);
+    const pages = take(llfree, 2 * TREE_FRAMES, 0, MIGRATE_MOVABLE);
+    // Tree 2 is touched, and all free.
+    for (const to of [MIGRATE_ISOLATE, MIGRATE_MOVABLE]) llfree.moveBlock(START + 2 * TREE_FRAMES, 9, MIGRATE_MOVABLE, to);
+    smp.processorId = 1;
+    for (let i = 0; i < TREE_FRAMES; i += 2) {
+      llfree.free(pages[i], 0, MIGRATE_MOVABLE, false);
+      llfree.free(pages[TREE_FRAMES + i], 0, MIGRATE_MOVABLE, false);
+    }
+    smp.processorId = 0;
+    const again = take(llfree, TREE_FRAMES, 0, MIGRATE_MOVABLE).map(treeOf);
+    expect(again.slice(0, TREE_FRAMES / 2).every((tree) => tree === 1)).toBe(true);
+    expect(again.slice(TREE_FRAMES / 2).every((tree) => tree === 0)).toBe(true);
+    expect(treeOf(llfree.alloc(0, MIGRATE_MOVABLE, 0))).toBe(2);
     llfree.validate();
   });
 

@@ -85,7 +85,6 @@ export class SetApart {
     if (entry === undefined) return undefined;
     const list = this.byType[entry.type];
     list.splice(list.indexOf(entry), 1);
-    this.hint[entry.type] = 0;
     this.byBlock.delete(entry.block);
     this.size--;
     this.count(entry.type, -entry.free);
