@@ -113,6 +113,10 @@ export function formatReport(report: MemoryReport): string {
   const line = (name: string, text: string): void => void lines.push(`  ${name.padEnd(14)}${text}`);
   line('faults', `${count(after.faults - before.faults)}, ${count(after.majorFaults - before.majorFaults)} of them major`);
   line('TLB', `${count(after.tlb.walks - before.tlb.walks)} page walks, ${count(after.tlb.flushes - before.tlb.flushes)} flushes, ${count(after.tlb.ipis - before.tlb.ipis)} interrupts to other CPUs`);
+  if (after.tlbModel) {
+    const { name, accesses, l1Hits, l2Hits, misses, walkReferences, cycles } = after.tlbModel;
+    line(name, `${count(accesses)} accesses: ${count(l1Hits)} L1 hits, ${count(l2Hits)} L2 hits, ${count(misses)} misses that read ${count(walkReferences)} entries; ${count(cycles)} cycles in all`);
+  }
   if (end?.sizes) {
     const { peakKb, sizeKb, residentPeakKb, residentKb, heapKb, stackKb, pageTablesKb, mappings } = end.sizes;
     line('mapped', `${formatKb(sizeKb)} in ${mappings} mappings at its end, ${formatKb(peakKb)} at most; heap ${formatKb(heapKb)}, stack ${formatKb(stackKb)}`);

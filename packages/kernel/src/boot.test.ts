@@ -76,3 +76,21 @@ test('a machine in the buffer of another is as new', () => {
   const first = figures();
   for (let i = 0; i < 3; i++) expect(figures()).toEqual(first);
 });
+
+test('a modelled TLB counts the accesses of programs, and is not there by default', () => {
+  const touch = (spec: string): ReturnType<typeof boot> => {
+    const machine = boot({ memory: '256M', tlb: spec });
+    machine.run((os) => {
+      const area = os.mmap(0, 64 * 4096, 3, 0x22);
+      for (let round = 0; round < 4; round++) for (let page = 0; page < 64; page++) os.mem.store8(area + page * 4096, round);
+    });
+    machine.validate();
+    return machine;
+  };
+  const { tlbModel } = touch('modelled:skylake').stats();
+  // 64 pages fit its 64 entries: four rounds of stores, the first of which faults and is tried again.
+  expect(tlbModel).toMatchObject({ name: 'skylake' });
+  expect(tlbModel!.accesses).toBeGreaterThanOrEqual(4 * 64);
+  expect(tlbModel!.l1Hits + tlbModel!.l2Hits).toBeGreaterThanOrEqual(3 * 64);
+  expect(touch('functional').stats().tlbModel).toBeNull();
+});

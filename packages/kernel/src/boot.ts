@@ -3,7 +3,7 @@
  *
  * @linux init/main.c:start_kernel
  */
-import { DEFAULT_COSTS, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
+import { DEFAULT_COSTS, PhysicalMemory, Smp, VirtualClock, tlbModelFactory } from '@pagelab/hw';
 import type { BufferSource } from '@pagelab/hw';
 import { TraceRing } from '@pagelab/lib';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from '@pagelab/mm-core';
@@ -62,7 +62,8 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   const map = setupMemoryMap(config);
   const ram = usable('memoryMap', () => new PhysicalMemory(map, options));
   // CPUs, with page-table walker and TLB.
-  const smp = new Smp(ram, config.cpus);
+  const tlbModel = tlbModelFactory(config.tlb, config.seed);
+  const smp = new Smp(ram, config.cpus, tlbModel === undefined ? {} : { tlbModel });
   // Page frames, nodes, zones, and all free memory into the page allocator.
   const log = new KernelLog(clock);
   const hooks: PageAllocHooks = { warnRefusal: (refusal) => warnRefusal(log, refusal) };

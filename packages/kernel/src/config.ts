@@ -1,6 +1,7 @@
 /**
  * What a machine is made of: one object, the same for library, command and browser.
  */
+import { TLB_SPECS } from '@pagelab/hw';
 import { z } from 'zod';
 import { parseCommandLine } from './cmdline.ts';
 import type { CommandLine } from './cmdline.ts';
@@ -33,7 +34,7 @@ export const CONFIG_KEYS: Readonly<Record<string, string>> = {
   pageAllocator: '"buddy", "llfree" or "first-fit"',
   slab: '"slub"',
   reclaim: '"classic"',
-  tlb: '"functional"',
+  tlb: TLB_SPECS.map((spec) => `"${spec}"`).join(', ').replace(/, ([^,]*)$/, ' or $1'),
   seed: 'a whole number',
   faultLimit: 'a whole number from 1',
 };
@@ -71,7 +72,7 @@ const schema = z.strictObject({
   pageAllocator: z.enum(['buddy', 'llfree', 'first-fit']).default('buddy'),
   slab: z.enum(['slub', 'slab', 'slob']).default('slub'),
   reclaim: z.enum(['classic']).default('classic'),
-  tlb: z.enum(['functional', 'modelled']).default('functional'),
+  tlb: z.enum(TLB_SPECS as [string, ...string[]]).default('functional'),
   seed: z.int().default(1),
   faultLimit: z.int().min(1).default(100_000),
 });
@@ -90,7 +91,6 @@ export interface MachineConfig extends Readonly<Omit<z.output<typeof schema>, 'p
 const NOT_YET: readonly { readonly key: string; readonly asked: (config: z.output<typeof schema>) => string | undefined }[] = [
   { key: 'swap', asked: (config) => (config.swap.length === 0 ? undefined : 'a swap area') },
   { key: 'slab', asked: (config) => (config.slab === 'slub' ? undefined : `"${config.slab}"`) },
-  { key: 'tlb', asked: (config) => (config.tlb === 'functional' ? undefined : `"${config.tlb}"`) },
 ];
 
 /**

@@ -10,5 +10,5 @@ export type { ProgramImage } from './exec.ts';
 export type { Machine, Process, RunResult, StartOptions } from './machine.ts';
 export { DeadlockError } from './scheduler.ts';
 export type { ProcessMemory } from './process-memory.ts';
-export type { CacheStats, MachineStats, ProcessStats, ZoneStats } from './stats.ts';
+export type { CacheStats, MachineStats, ProcessStats, ZoneStats, TlbModelCounts } from './stats.ts';
 export { formatSize, parseSize } from './size.ts';

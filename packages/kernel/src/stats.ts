@@ -2,6 +2,7 @@
  * What memory did, in figures: the summary that a run ends with.
  */
 import { NR_OWNERS, NR_PAGE_ORDERS, OWNER_FREE, OWNER_HOLE, VM_EVENT, ownerName } from '@pagelab/mm-core';
+import type { TlbModelStats, TlbSideStats } from '@pagelab/hw';
 import type { Kernel } from './kernel.ts';
 import { processMemory } from './process-memory.ts';
 import type { ProcessMemory } from './process-memory.ts';
@@ -18,6 +19,21 @@ export interface ZoneStats {
   readonly perCpu: number;
   /** Free blocks by order, 0 to 10. */
   readonly freeBlocks: readonly number[];
+}
+
+/** What the modelled TLBs of all CPUs counted: data and instructions together. */
+export interface TlbModelCounts {
+  /** The model: `skylake`, … */
+  readonly name: string;
+  readonly accesses: number;
+  readonly l1Hits: number;
+  readonly l2Hits: number;
+  readonly misses: number;
+  /** Entries of page tables that walks read from memory, and those the walk cache spared them. */
+  readonly walkReferences: number;
+  readonly walkReferencesSpared: number;
+  /** Cycles beyond those of a hit in the first level. */
+  readonly cycles: number;
 }
 
 /** What a slab cache holds. */
@@ -65,6 +81,8 @@ export interface MachineStats {
   readonly processes: readonly ProcessStats[];
   /** Page-table walks of all CPUs, TLB flushes, and interrupts sent for them. */
   readonly tlb: { readonly walks: number; readonly flushes: number; readonly ipis: number };
+  /** The modelled TLBs' counts; `null` where the machine has none. */
+  readonly tlbModel: TlbModelCounts | null;
   /** Bytes of the host's memory behind the machine's RAM. */
   readonly hostBytes: number;
 }
@@ -118,6 +136,7 @@ export function machineStats(kernel: Kernel): MachineStats {
       flushes: cpus.reduce((sum, stats) => sum + stats.tlbFlushes + stats.tlbPageFlushes, 0),
       ipis: kernel.smp.stats.ipis,
     },
+    tlbModel: tlbModelCounts(kernel),
     hostBytes: kernel.ram.committedBytes,
   };
 }
@@ -137,6 +156,25 @@ function processStats(kernel: Kernel): ProcessStats[] {
     });
   }
   return found;
+}
+
+function tlbModelCounts({ smp }: Kernel): TlbModelCounts | null {
+  const models = smp.cpus.map(({ tlbModel }) => tlbModel).filter((model) => model !== null && model !== undefined);
+  const [first] = models;
+  if (first === undefined) return null;
+  const sum = (of: (stats: TlbModelStats) => number): number => models.reduce((total, { stats }) => total + of(stats), 0);
+  const sides = (of: (side: TlbSideStats) => number): number => sum(({ data, instruction }) => of(data) + of(instruction));
+  const bySize = (counts: readonly number[]): number => counts.reduce((total, n) => total + n, 0);
+  return {
+    name: first.name,
+    accesses: sides(({ accesses }) => accesses),
+    l1Hits: sides(({ l1Hits }) => bySize(l1Hits)),
+    l2Hits: sides(({ l2Hits }) => bySize(l2Hits)),
+    misses: sides(({ misses }) => bySize(misses)),
+    walkReferences: sum(({ walkReferences }) => walkReferences),
+    walkReferencesSpared: sum(({ walkReferencesSpared }) => walkReferencesSpared),
+    cycles: sum(({ cycles }) => cycles),
+  };
 }
 
 function unusableIndex(freeBlocks: readonly number[]): number[] {
