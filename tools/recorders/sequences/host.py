@@ -413,8 +413,9 @@ class Recording:
         self.access(step, actor.ask(DO_STORE, self.value(step['at']), 1, self.value(step['value']), self.value(step['len'])))
 
     def do_check(self, step, actor):
-        """Whatever the first byte is, as far as it goes on."""
-        at, length = self.value(step['at']), self.value(step['len'])
+        """Whatever the first byte is, as far as it goes on within its page."""
+        at = self.value(step['at'])
+        length = step['len'] = min(self.value(step['len']), PAGE - at % PAGE)
         first = actor.ask(DO_LOAD, at, 1)
         step['value'] = first[0] & 255
         if first[1]:
