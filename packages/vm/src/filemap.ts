@@ -13,6 +13,7 @@ import type { MmStruct } from './mm-struct.ts';
 import { folioOrder, markPageAccessed } from './page-cache.ts';
 import { findPte } from './pgtable.ts';
 import { pfnOf } from './pte.ts';
+import { readAheadOf } from './readahead.ts';
 import { copyToUserPartial, userByte } from './uaccess.ts';
 import type { Vm } from './vm.ts';
 
@@ -127,7 +128,8 @@ export function fileRead(vm: Vm, file: VmFile, pos: number, length: number, to: 
   const { mapping } = inode;
   const { ram, pages } = vm;
   const endPgoff = Math.ceil((pos + length) / PAGE_SIZE);
-  const lastPos = file.readAhead === null ? -1 : file.readAhead.prevPos;
+  const ra = mapping.ops.swapBacked ? null : readAheadOf(file);
+  const lastPos = ra === null ? -1 : ra.prevPos;
   let done = 0;
   let error = 0;
   while (done < length && pos + done < inode.size) {
@@ -151,7 +153,7 @@ export function fileRead(vm: Vm, file: VmFile, pos: number, length: number, to: 
       if (!continues) markPageAccessed(vm, mapping, pgoff);
     }
     done += copied;
-    if (file.readAhead !== null) file.readAhead.prevPos = pos + done;
+    if (ra !== null) ra.prevPos = pos + done;
     if (copied < run) {
       error = -Errno.EFAULT;
       break;

@@ -63,7 +63,9 @@ export function pageCacheSyncRa(
     ra.size = initialSize(wanted, max);
     ra.asyncSize = ra.size > wanted ? ra.size - wanted : ra.size >> 1;
   } else {
-    const known = cachedBefore(mapping, pgoff, max);
+    const before = pgoff - 1;
+    const head = mapping.pages.has(before) ? folioStart(before, folioOrder(host.vm, mapping.pages.get(before))) : before;
+    const known = cachedBefore(mapping, head + 1, max);
     if (known <= wanted) {
       // A small read somewhere: nothing tells that more will follow.
       doPageCacheRa(host, mapping, pgoff, wanted, 0);
@@ -216,7 +218,12 @@ function nextSize(size: number, max: number): number {
   return size <= max / 2 ? size * 2 : max;
 }
 
-/** How many pages are cached in a row right before `pgoff`, up to `max`. @linux mm/filemap.c:page_cache_prev_miss */
+/**
+ * How many pages are cached in a row right before `pgoff`, up to `max`. Linux counts a folio before it as its first page
+ * alone: the caller passes the page behind that.
+ *
+ * @linux mm/filemap.c:page_cache_prev_miss
+ */
 function cachedBefore(mapping: AddressSpace, pgoff: number, max: number): number {
   let count = 0;
   while (count < max && count < pgoff && mapping.pages.has(pgoff - 1 - count)) count++;
