@@ -90,8 +90,9 @@ export class Kernel implements KernelParts {
     this.tasks = parts.tasks;
     this.console = parts.console;
     this.log = parts.log;
-    const { transparentHugepage = 'always' } = parts.config.commandLine;
+    const { transparentHugepage = 'madvise' } = parts.config.commandLine;
     this.transparentHugepage = parts.pages.sysctl.transparentHugepage ? transparentHugepage : 'never';
+    this.vm.thpMode = this.transparentHugepage;
     this.tracepoints = defineTracepoints(parts.trace);
     this.names = new Namespace(this);
     this.shm = new ShmNamespace(parts.vm);

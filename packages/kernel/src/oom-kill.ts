@@ -8,7 +8,7 @@
  */
 import { SIGKILL, SI_KERNEL } from '@pagelab/abi';
 import { VM_EVENT, gfpText } from '@pagelab/mm-core';
-import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS, oomSelect } from '@pagelab/vm';
+import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS, oomSelect, splitDeferred } from '@pagelab/vm';
 import type { MmStruct } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 import type { Process } from './process.ts';
@@ -20,6 +20,7 @@ import { endBySignal } from './signals.ts';
  * @returns whether the allocation is worth another try
  */
 export function outOfMemory(kernel: Kernel, gfp: number, order: number): boolean {
+  if (splitDeferred(kernel.vm) > 0) return true;
   const current = kernel.current;
   // A victim on its way out needs no second one.
   if (current !== null && current.oomVictim) return false;

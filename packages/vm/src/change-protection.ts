@@ -4,7 +4,8 @@
 import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE, PTE_DIRTY, PTE_PRESENT, PTE_RW } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE } from '@pagelab/mm-core';
-import { PteTableWalk } from './pgtable.ts';
+import { HPAGE_PMD_NR, hugeStart, splitHugePmd } from './huge-memory.ts';
+import { PMD_SIZE, PteTableWalk } from './pgtable.ts';
 import { PTE_KEEP_HI, PTE_KEEP_LO, PTE_MAPS, PTE_SPECIAL, pageProtHi, pfnOf, vmaProtLo } from './pte.ts';
 import { VM_SHARED, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -25,6 +26,15 @@ export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): n
   let changed = 0;
   gather.begin(mm);
   while (walk.next()) {
+    if (walk.huge) {
+      if (walk.count === HPAGE_PMD_NR) {
+        if (changeHuge(vma, walk.pmdEntry)) gather.noteRange(walk.addr, walk.addr + PMD_SIZE);
+        changed += HPAGE_PMD_NR;
+        continue;
+      }
+      splitHugePmd(mm, hugeStart(walk.addr), walk.pmdEntry);
+      walk.splitDone();
+    }
     const { i32 } = vm.ram;
     const { flags } = vm.frames;
     const protLo = vmaProtLo(vma) & ~PTE_KEEP_LO;
@@ -59,6 +69,22 @@ export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): n
   }
   gather.finish();
   return changed;
+}
+
+/** Gives a huge entry its mapping's rights; whether a flush is due. @linux mm/huge_memory.c:change_huge_pmd */
+function changeHuge(vma: VmArea, entry: number): boolean {
+  const { vm } = vma.mm;
+  const { i32 } = vm.ram;
+  const oldLo = i32[entry];
+  const oldHi = i32[entry + 1];
+  let lo = (oldLo & PTE_KEEP_LO) | (vmaProtLo(vma) & ~PTE_KEEP_LO);
+  const hi = (oldHi & PTE_KEEP_HI) | (pageProtHi(vma.flags) & ~PTE_KEEP_HI);
+  if ((vma.flags & VM_WRITE) !== 0 && (lo & (PTE_PRESENT | PTE_SPECIAL)) === PTE_PRESENT) {
+    if ((vm.frames.flags[pfnOf(lo, hi)] & PG_ANON_EXCLUSIVE) !== 0) lo |= PTE_RW;
+  }
+  i32[entry] = lo;
+  i32[entry + 1] = hi;
+  return needsFlush(oldLo, oldHi, lo, hi);
 }
 
 /**

@@ -47,6 +47,14 @@ function clearYoung(mm: MmStruct, walk: PteTableWalk): void {
   const { i32 } = mm.vm.ram;
   const { flags } = mm.vm.frames;
   while (walk.next()) {
+    if (walk.huge) {
+      const lo = i32[walk.pmdEntry];
+      if ((lo & PTE_SPECIAL) !== 0) continue;
+      i32[walk.pmdEntry] = lo & ~PTE_ACCESSED;
+      const head = pfnOf(lo, i32[walk.pmdEntry + 1]);
+      for (let page = head; page < head + walk.count; page++) flags[page] &= ~PG_REFERENCED;
+      continue;
+    }
     for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2) {
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;

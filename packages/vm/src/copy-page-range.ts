@@ -6,9 +6,10 @@
  */
 import { Errno } from '@pagelab/abi';
 import { PTE_ACCESSED, PTE_DIRTY, PTE_RW } from '@pagelab/hw';
-import { PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED } from '@pagelab/mm-core';
+import { PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED, PG_TAIL } from '@pagelab/mm-core';
+import { copyHugePmd } from './huge-memory.ts';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
-import { PteTableWalk, allocPte } from './pgtable.ts';
+import { PteTableWalk, allocPmd, allocPte } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { VM_MAYBE_GUARD, VM_MAYWRITE, VM_MIXEDMAP, VM_PFNMAP, VM_SHARED, VM_UFFD_WP } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -39,6 +40,11 @@ export function copyPageRange(dst: VmArea, src: VmArea): number {
   const { mm } = dst;
   const walk = new PteTableWalk(src.mm, src.start, src.end);
   while (walk.next()) {
+    if (walk.huge) {
+      const dstPmd = allocPmd(mm, walk.addr);
+      if (dstPmd < 0 || !copyHugePmd(dst, dstPmd, walk.pmdEntry)) return -Errno.ENOMEM;
+      continue;
+    }
     const dstEntry = allocPte(mm, walk.addr);
     if (dstEntry < 0) return -Errno.ENOMEM;
     copyPteRange(dst, src, dstEntry, walk.entry, walk.count);
@@ -50,7 +56,7 @@ export function copyPageRange(dst: VmArea, src: VmArea): number {
 function copyPteRange(dst: VmArea, src: VmArea, dstEntry: number, srcEntry: number, count: number): void {
   const { vm, rss } = dst.mm;
   const { i32 } = vm.ram;
-  const { flags, refcount, mapcount } = vm.frames;
+  const { flags, refcount, mapcount, next } = vm.frames;
   const isCow = isCowMapping(src.flags);
   // What an entry loses on its way to the child: it was not used there yet, and what is shared is dirtied here.
   const dropped = (src.flags & VM_SHARED) !== 0 ? PTE_ACCESSED | PTE_DIRTY : PTE_ACCESSED;
@@ -65,7 +71,7 @@ function copyPteRange(dst: VmArea, src: VmArea, dstEntry: number, srcEntry: numb
       if ((lo & PTE_SPECIAL) === 0) {
         const pfn = pfnOf(lo, hi);
         const pageFlags = flags[pfn];
-        refcount[pfn]++;
+        refcount[(pageFlags & PG_TAIL) === 0 ? pfn : next[pfn]]++;
         mapcount[pfn]++;
         if ((pageFlags & PG_ANON) !== 0) {
           flags[pfn] = pageFlags & ~PG_ANON_EXCLUSIVE;

@@ -40,6 +40,7 @@ export function removeGuards(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
   const { i32 } = mm.vm.ram;
   const walk = new PteTableWalk(mm, start, end);
   while (walk.next()) {
+    if (walk.huge) continue;
     for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2) {
       if (!isGuardMarker(i32[entry], i32[entry + 1])) continue;
       i32[entry] = 0;

@@ -13,7 +13,7 @@ import type { MmStruct } from './mm-struct.ts';
 import { isCowMapping } from './copy-page-range.ts';
 import { FAULT_FLAG_ALLOW_RETRY, FAULT_FLAG_RESTARTED, FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_OOM, handleMmFault } from './page-fault.ts';
 import { markPageAccessed, setPageDirty } from './page-cache.ts';
-import { findPte } from './pgtable.ts';
+import { findLeaf, leafLo } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import {
   VM_ACCESS_FLAGS,
@@ -137,9 +137,9 @@ function followOrFault(vma: VmArea, addr: VirtAddr, follow: number): Pfn {
     ((follow & FOLL_UNLOCKABLE) !== 0 ? FAULT_FLAG_ALLOW_RETRY : 0) |
     ((follow & FOLL_RESTART) !== 0 ? FAULT_FLAG_RESTARTED : 0);
   for (;;) {
-    const entry = findPte(mm, addr);
+    const entry = findLeaf(mm, addr);
     if (entry >= 0) {
-      const lo = i32[entry];
+      const lo = leafLo(i32[entry], addr);
       const hi = i32[entry + 1];
       if ((lo & PTE_MAPS) !== 0 && (!write || mayWriteThrough(vma, lo, hi))) {
         const pfn = pfnOf(lo, hi);

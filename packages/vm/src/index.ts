@@ -126,6 +126,8 @@ export {
   smapsOf,
 } from './page-walk.ts';
 export type { PageState, PagemapEntry, SmapsSizes } from './page-walk.ts';
+export { splitDeferred } from './huge-memory.ts';
+export type { ThpMode } from './huge-memory.ts';
 export { pageMappings } from './rmap.ts';
 export type { PageMapping } from './rmap.ts';
 export { SHMEM_MAX_BYTES, shmemFileSetup, shmemMakeInode } from './shmem.ts';

@@ -33,12 +33,12 @@ import {
   PAGE_SIZE,
 } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
+import { collapse } from './collapse.ts';
 import { installGuards, removeGuards } from './guard-pages.ts';
 import { faultInPages } from './gup.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { markCold, markLazyFree, pageOut } from './page-aging.ts';
 import { offsetInPage, pageAlign, rangeEnd, rangeWraps } from './page-align.ts';
-import { PMD_SIZE } from './pgtable.ts';
 import { linearPageIndex } from './rmap.ts';
 import { vmaModify } from './vma-merge.ts';
 import { isSharedMaywrite } from './vma-tree.ts';
@@ -256,15 +256,4 @@ function punchHole(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
   const offset = start - vma.start + vma.pgoff * PAGE_SIZE;
   const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
   return file.inode.mapping.ops.fallocate(file.inode, mode, offset, end - start);
-}
-
-/**
- * MADV_COLLAPSE: there are no huge pages to collapse into.
- *
- * @linux mm/khugepaged.c:madvise_collapse
- */
-function collapse(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
-  const holdsBlock = Math.ceil(vma.start / PMD_SIZE) < Math.floor(vma.end / PMD_SIZE);
-  if (!holdsBlock || (vma.flags & (VM_SPECIAL | VM_NOHUGEPAGE)) !== 0) return -Errno.EINVAL;
-  return Math.ceil(start / PMD_SIZE) < Math.floor(end / PMD_SIZE) ? -Errno.ENOMEM : 0;
 }

@@ -177,9 +177,12 @@ function mlockVmaPages(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
   const { i32 } = mm.vm.ram;
   const walk = new PteTableWalk(mm, start, end);
   while (walk.next()) {
-    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2) {
+    const { huge } = walk;
+    for (let i = 0; i < walk.count; i++) {
+      const entry = huge ? walk.pmdEntry : walk.entry + i * 2;
       const lo = i32[entry];
-      if ((lo & PTE_MAPS) !== 0 && (lo & PTE_SPECIAL) === 0) mlockPage(mm.vm, pfnOf(lo, i32[entry + 1]));
+      if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
+      mlockPage(mm.vm, pfnOf(lo, i32[entry + 1]) + (huge ? i : 0));
     }
   }
 }
@@ -190,9 +193,12 @@ export function munlockVmaPages(vma: VmArea, start: VirtAddr, end: VirtAddr): vo
   const { i32 } = mm.vm.ram;
   const walk = new PteTableWalk(mm, start, end);
   while (walk.next()) {
-    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2) {
+    const { huge } = walk;
+    for (let i = 0; i < walk.count; i++) {
+      const entry = huge ? walk.pmdEntry : walk.entry + i * 2;
       const lo = i32[entry];
-      if ((lo & PTE_MAPS) !== 0 && (lo & PTE_SPECIAL) === 0) munlockPage(mm.vm, pfnOf(lo, i32[entry + 1]));
+      if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
+      munlockPage(mm.vm, pfnOf(lo, i32[entry + 1]) + (huge ? i : 0));
     }
   }
 }

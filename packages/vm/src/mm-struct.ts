@@ -31,7 +31,7 @@ export { CAP_IPC_LOCK, CAP_SYS_ADMIN, CAP_SYS_RAWIO, CAP_SYS_RESOURCE } from '@p
  *   totalVm        === sum over VMAs of their pages
  *   rss[k]         === page-table entries that show a page of kind k (the zero page is of no kind)
  *   mapCount       === VMAs in the tree
- *   pgtablesBytes  === 4096 × page-table pages below the top level
+ *   pgtablesBytes  === 4096 × page-table pages below the top level, those set aside included
  *
  * @linux include/linux/mm_types.h:mm_struct
  */
@@ -57,6 +57,8 @@ export class MmStruct {
   stackVm = 0;
   /** Bytes of page tables: PTE, PMD and PUD pages. */
   pgtablesBytes = 0;
+  /** Page tables set aside, one for each huge entry, for when it is split. */
+  readonly depositedTables: Pfn[] = [];
   /** Resident pages, by MM_…PAGES. */
   readonly rss = new Int32Array(4);
   /** Largest resident set and largest total, in pages. */

@@ -11,6 +11,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
+import { countDeferredSplits } from './huge-memory.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { freeTable } from './pgtable.ts';
 import type { Vm } from './vm.ts';
@@ -74,7 +75,7 @@ export class MmuGather {
     }
     const pages = this.#pages;
     const nrPages = this.#nrPages;
-    for (let i = 0; i < nrPages; i++) vm.pages.freePage(pages[i]);
+    for (let i = 0; i < nrPages; i++) vm.pages.putPage(pages[i]);
     this.#nrPages = 0;
     const tables = this.#tables;
     for (let i = 0; i < this.#nrTables; i++) freeTable(vm, tables[i]);
@@ -84,6 +85,7 @@ export class MmuGather {
   /** Flushes and closes. @linux mm/mmu_gather.c:tlb_finish_mmu */
   finish(): void {
     this.flush();
+    if (this.#vm.deferredSplit.size > 0) countDeferredSplits(this.#vm);
     this.#mm = null;
   }
 

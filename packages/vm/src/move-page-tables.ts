@@ -3,7 +3,8 @@
  */
 import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PTE_SOFT_DIRTY_HI } from '@pagelab/hw';
+import { PTE_PS, PTE_SOFT_DIRTY_HI } from '@pagelab/hw';
+import { hugeStart, splitHugePmd } from './huge-memory.ts';
 import type { MmStruct } from './mm-struct.ts';
 import {
   PMD_SIZE,
@@ -101,9 +102,11 @@ function moveBelowPud(mm: MmStruct, oldAddr: VirtAddr, newAddr: VirtAddr, extent
   const newPmd = allocPmd(mm, newAddr);
   if (newPmd < 0) return false;
   if (extent !== PMD_SIZE || i32[newPmd] !== 0) {
+    if ((i32[oldPmd] & PTE_PS) !== 0) splitHugePmd(mm, hugeStart(oldAddr), oldPmd);
     return moveEntries(mm, oldPmd, newPmd, oldAddr, newAddr, extent / PAGE_SIZE);
   }
   moveTable(i32, oldPmd, newPmd);
+  if ((i32[newPmd] & PTE_PS) !== 0) i32[newPmd + 1] |= PTE_SOFT_DIRTY_HI;
   return true;
 }
 

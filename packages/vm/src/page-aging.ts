@@ -5,6 +5,8 @@ import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_ACCESSED, PTE_DIRTY } from '@pagelab/hw';
 import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED } from '@pagelab/mm-core';
+import { hugeStart, splitHugePmd } from './huge-memory.ts';
+import type { MmStruct } from './mm-struct.ts';
 import { PteTableWalk } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import type { VmArea } from './vma.ts';
@@ -25,6 +27,7 @@ export function markLazyFree(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
   const walk = new PteTableWalk(mm, start, end);
   gather.begin(mm);
   while (walk.next()) {
+    if (walk.huge) splitStop(mm, walk);
     let touched = false;
     for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2) {
       const lo = i32[entry];
@@ -40,6 +43,15 @@ export function markLazyFree(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
   gather.finish();
 }
 
+/**
+ * Advice about the use of a huge page is taken page by page: the huge entry goes. Linux keeps it where the advice is for
+ * all of it.
+ */
+function splitStop(mm: MmStruct, walk: PteTableWalk): void {
+  splitHugePmd(mm, hugeStart(walk.addr), walk.pmdEntry);
+  walk.splitDone();
+}
+
 /** MADV_COLD: the pages of [start, end) that nobody else maps look unused. @linux mm/madvise.c:madvise_cold_or_pageout_pte_range */
 export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
   const { mm } = vma;
@@ -50,6 +62,7 @@ export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
   const walk = new PteTableWalk(mm, start, end);
   gather.begin(mm);
   while (walk.next()) {
+    if (walk.huge) splitStop(mm, walk);
     let touched = false;
     for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2) {
       const lo = i32[entry];
@@ -80,6 +93,7 @@ export function pageOut(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
   for (let addr = start; addr < end; addr += PAGE_SIZE) {
     const walk = new PteTableWalk(mm, addr, end);
     if (!walk.next()) return;
+    if (walk.huge) splitStop(mm, walk);
     ({ addr } = walk);
     for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2, addr += PAGE_SIZE) {
       const lo = i32[entry];

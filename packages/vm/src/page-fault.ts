@@ -17,6 +17,7 @@ import {
   PF_WRITE,
   PTE_ACCESSED,
   PTE_DIRTY,
+  PTE_PS,
   PTE_RW,
   PTE_SOFT_DIRTY_HI,
   pteHi,
@@ -29,14 +30,17 @@ import {
   PG_ANON,
   PG_ANON_EXCLUSIVE,
   PG_DIRTY,
+  PG_HEAD,
   PG_KSM,
   PG_LOCKED,
+  PG_TAIL,
   PG_UPTODATE,
   VM_EVENT,
   __GFP_ZERO,
 } from '@pagelab/mm-core';
 import { anonVmaPrepare } from './anon-vma.ts';
 import type { AddressSpace } from './file.ts';
+import { countDeferredSplits, serveHugeMissing, serveHugePresent, takeOverPart } from './huge-memory.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { allocPmd, allocPteBelow, tableBelow } from './pgtable.ts';
@@ -76,6 +80,8 @@ export const VM_FAULT_MAJOR = 0x4;
 export const VM_FAULT_SIGSEGV = 0x40;
 /** The entry is in place. */
 export const VM_FAULT_NOPAGE = 0x100;
+/** A huge page cannot serve it; small ones may. */
+export const VM_FAULT_FALLBACK = 0x800;
 /** Any of these, and the fault was not served. */
 export const VM_FAULT_ERROR = VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV;
 
@@ -166,8 +172,19 @@ function servePage(vma: VmArea, address: VirtAddr, flags: number): number {
   const { i32 } = ram;
   const pmdEntry = allocPmd(mm, address);
   if (pmdEntry < 0) return VM_FAULT_OOM;
-  const table = tableBelow(ram, pmdEntry);
-  if (table < 0) return serveMissing(vma, address, flags, pmdEntry);
+  let table = tableBelow(ram, pmdEntry);
+  if (table < 0) {
+    if (vma.file === null && mm.vm.thpMode !== 'never') {
+      const fault = serveHugeMissing(vma, address, flags, pmdEntry);
+      if (fault !== VM_FAULT_FALLBACK) return fault;
+    }
+    return serveMissing(vma, address, flags, pmdEntry);
+  }
+  if ((i32[pmdEntry] & PTE_PS) !== 0) {
+    const fault = serveHugePresent(vma, address, flags, pmdEntry);
+    if (fault !== VM_FAULT_FALLBACK) return fault;
+    table = tableBelow(ram, pmdEntry);
+  }
   const entry = table + pteIndex(address) * 2;
   const lo = i32[entry];
   const hi = i32[entry + 1];
@@ -259,6 +276,7 @@ function serveWriteProtected(vma: VmArea, address: VirtAddr, entry: number, lo: 
  */
 function takeOver(vma: VmArea, pfn: Pfn): boolean {
   const { frames } = vma.mm.vm;
+  if ((frames.flags[pfn] & (PG_HEAD | PG_TAIL)) !== 0) return takeOverPart(vma, pfn);
   if (frames.refcount[pfn] !== 1 || (frames.flags[pfn] & (PG_KSM | PG_LOCKED)) !== 0) return false;
   frames.mapping[pfn] = vma.anonVma!.id;
   frames.flags[pfn] |= PG_ANON_EXCLUSIVE;
@@ -302,7 +320,8 @@ function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn): numb
   vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, address, address + PAGE_SIZE);
   if (pfn >= 0) {
     removeRmap(vm, pfn, vma);
-    vm.pages.freePage(pfn);
+    vm.pages.putPage(pfn);
+    if (vm.deferredSplit.size > 0) countDeferredSplits(vm);
   }
   return 0;
 }

@@ -7,7 +7,7 @@ import { PTE_ACCESSED, PTE_DIRTY, PTE_RW, PTE_SOFT_DIRTY_HI, PTE_UFFD_WP_LO } fr
 import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED, PG_UPTODATE } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
-import { PteTableWalk, findPte } from './pgtable.ts';
+import { PMD_SIZE, PteTableWalk, findLeaf, leafLo } from './pgtable.ts';
 import { GUARD_PAGEMAP_LO, PTE_MAPS, PTE_SPECIAL, isGuardMarker, pfnOf } from './pte.ts';
 import { linearPageIndex } from './rmap.ts';
 import { VM_LOCKED, VM_SOFTDIRTY } from './vma.ts';
@@ -32,6 +32,8 @@ export interface SmapsSizes {
   /** Used since the accessed bits were last cleared. */
   referenced: number;
   anonymous: number;
+  /** Shown by huge entries. */
+  anonHugePages: number;
   /** Given up by MADV_FREE and not written to since. */
   lazyFree: number;
   swap: number;
@@ -68,6 +70,7 @@ export function smapsOf(vma: VmArea): SmapsSizes {
     privateDirty: 0,
     referenced: 0,
     anonymous: 0,
+    anonHugePages: 0,
     lazyFree: 0,
     swap: 0,
     swapPss: 0,
@@ -75,10 +78,13 @@ export function smapsOf(vma: VmArea): SmapsSizes {
   };
   const walk = new PteTableWalk(mm, vma.start, vma.end);
   while (walk.next()) {
-    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2) {
+    const { huge } = walk;
+    if (huge && (i32[walk.pmdEntry] & PTE_SPECIAL) === 0) sizes.anonHugePages += PMD_SIZE;
+    for (let i = 0; i < walk.count; i++) {
+      const entry = huge ? walk.pmdEntry : walk.entry + i * 2;
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
-      const pfn = pfnOf(lo, i32[entry + 1]);
+      const pfn = pfnOf(lo, i32[entry + 1]) + (huge ? i : 0);
       const pageFlags = flags[pfn];
       const isDirty = (lo & PTE_DIRTY) !== 0 || (pageFlags & PG_DIRTY) !== 0;
       const mappings = mapcount[pfn];
@@ -147,9 +153,9 @@ export function pagemapEntry(mm: MmStruct, addr: VirtAddr): PagemapEntry {
   const { vm } = mm;
   const vma = mm.vmas.get(addr);
   let hi = vma !== undefined && (vma.flags & VM_SOFTDIRTY) !== 0 ? PM_SOFT_DIRTY_HI : 0;
-  const entry = vma === undefined ? -1 : findPte(mm, addr);
+  const entry = vma === undefined ? -1 : findLeaf(mm, addr);
   if (entry < 0) return { lo: 0, hi };
-  const pteLo = vm.ram.i32[entry];
+  const pteLo = leafLo(vm.ram.i32[entry], addr);
   const pteHi = vm.ram.i32[entry + 1];
   // A marker is a swap entry of its own kind.
   if (isGuardMarker(pteLo, pteHi)) return { lo: GUARD_PAGEMAP_LO, hi: hi | PM_SWAP_HI | PM_GUARD_REGION_HI };
@@ -182,9 +188,9 @@ export interface PageState {
 export function pageState(mm: MmStruct, addr: VirtAddr): PageState {
   const { frames, ram } = mm.vm;
   const none = { pfn: -1, kind: 'none', writable: false, dirty: false, accessed: false, mapcount: 0 } as const;
-  const entry = findPte(mm, addr);
+  const entry = findLeaf(mm, addr);
   if (entry < 0) return none;
-  const lo = ram.i32[entry];
+  const lo = leafLo(ram.i32[entry], addr);
   const hi = ram.i32[entry + 1];
   if (isGuardMarker(lo, hi)) return { ...none, kind: 'guard' };
   if ((lo & PTE_MAPS) === 0) return none;
@@ -212,7 +218,7 @@ export function pageState(mm: MmStruct, addr: VirtAddr): PageState {
  */
 export function mincorePage(vma: VmArea, addr: VirtAddr): number {
   const { vm } = vma.mm;
-  const entry = findPte(vma.mm, addr);
+  const entry = findLeaf(vma.mm, addr);
   if (entry >= 0 && (vm.ram.i32[entry] & PTE_MAPS) !== 0) return 1;
   if (vma.file === null) return 0;
   const pfn = vma.file.inode.mapping.pages.get(linearPageIndex(vma, addr));

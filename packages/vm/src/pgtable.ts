@@ -6,7 +6,7 @@
  */
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_WORDS, pgdIndex, pmdIndex, pteIndex, pudIndex, pteHi, pteLo } from '@pagelab/hw';
+import { PAGE_WORDS, PTE_PS, pgdIndex, pmdIndex, pteIndex, pudIndex, pteHi, pteLo } from '@pagelab/hw';
 import type { Pfn, PhysicalMemory } from '@pagelab/hw';
 import { GFP_KERNEL_ACCOUNT, NODE_STAT, PG_TABLE, __GFP_ZERO } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
@@ -90,12 +90,27 @@ export function findPmd(mm: MmStruct, addr: VirtAddr): number {
   return pmd < 0 ? -1 : pmd + pmdIndex(addr) * 2;
 }
 
-/** Host word of the last-level entry of `addr`; −1 where a table is missing. */
+/** Host word of the last-level entry of `addr`; −1 where a table is missing, or a huge entry is in its place. */
 export function findPte(mm: MmStruct, addr: VirtAddr): number {
+  const leaf = findLeaf(mm, addr);
+  return leaf < 0 || (mm.vm.ram.i32[leaf] & PTE_PS) === 0 ? leaf : -1;
+}
+
+/**
+ * Host word of the entry that shows what is at `addr`: of the last level, or of the third with PTE_PS, which no entry of
+ * the last level has. −1 where a table is missing. {@link leafLo} makes one of the other.
+ */
+export function findLeaf(mm: MmStruct, addr: VirtAddr): number {
   const pmd = findPmd(mm, addr);
   if (pmd < 0) return -1;
+  if ((mm.vm.ram.i32[pmd] & PTE_PS) !== 0) return pmd;
   const table = tableBelow(mm.vm.ram, pmd);
   return table < 0 ? -1 : table + pteIndex(addr) * 2;
+}
+
+/** The low word that a last-level entry of `addr` would have, of what {@link findLeaf} found. */
+export function leafLo(lo: number, addr: VirtAddr): number {
+  return (lo & PTE_PS) === 0 ? lo : (lo & ~PTE_PS) | (pteIndex(addr) << 12);
 }
 
 /**
@@ -156,7 +171,7 @@ export function installTable(mm: MmStruct, entry: number): number {
 }
 
 /**
- * Goes through the last-level tables below a range, one stop a table, and skips what is empty a whole entry of the
+ * Goes through the last-level tables and huge entries below a range, one stop each, and skips what is empty a whole entry of the
  * upper levels at a time: the cost grows with the tables there are, not with the range.
  *
  * ```
@@ -177,6 +192,8 @@ export class PteTableWalk {
   count = 0;
   /** Host word of the third-level entry above the table. */
   pmdEntry = 0;
+  /** The third-level entry shows a huge page, or a part of it is in the range: there is no table, and no `entry`. */
+  huge = false;
 
   private readonly ram: PhysicalMemory;
   private readonly pgd: number;
@@ -213,13 +230,20 @@ export class PteTableWalk {
 
       const pteSlot = pteIndex(addr);
       this.pmdEntry = pmd + pmdSlot * 2;
-      this.entry = tableBelow(ram, this.pmdEntry) + pteSlot * 2;
+      this.huge = (i32[this.pmdEntry] & PTE_PS) !== 0;
+      this.entry = this.huge ? -1 : tableBelow(ram, this.pmdEntry) + pteSlot * 2;
       this.addr = addr;
       this.count = Math.min(512 - pteSlot, (end - addr) / PAGE_SIZE);
       this.from = addr + this.count * PAGE_SIZE;
       return true;
     }
     return false;
+  }
+
+  /** Looks at the table that has taken the place of this stop's huge entry. */
+  splitDone(): void {
+    this.huge = false;
+    this.entry = tableBelow(this.ram, this.pmdEntry) + pteIndex(this.addr) * 2;
   }
 }
 

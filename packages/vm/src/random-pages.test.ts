@@ -6,10 +6,13 @@ import {
   FALLOC_FL_KEEP_SIZE,
   FALLOC_FL_PUNCH_HOLE,
   MADV_COLD,
+  MADV_COLLAPSE,
   MADV_FREE,
   MADV_GUARD_INSTALL,
   MADV_GUARD_REMOVE,
+  MADV_HUGEPAGE,
   MADV_KEEPONFORK,
+  MADV_NOHUGEPAGE,
   MADV_WIPEONFORK,
   MAP_ANONYMOUS,
   MAP_FIXED,
@@ -25,10 +28,11 @@ import {
 import type { UserMemory } from '@pagelab/abi';
 import type { UserMemoryPort } from '@pagelab/hw';
 import { Prng } from '@pagelab/lib';
-import { OWNER_ANON, OWNER_PAGE_TABLE, OWNER_SHMEM } from '@pagelab/mm-core';
+import { OWNER_ANON, OWNER_PAGE_TABLE, OWNER_SHMEM, VM_EVENT } from '@pagelab/mm-core';
 import { expect, test } from 'vitest';
 import type { VmFile } from './file.ts';
 import { populateRange } from './gup.ts';
+import { splitDeferred } from './huge-memory.ts';
 import { doMadvise } from './madvise.ts';
 import { doMlock, doMunlock } from './mlock.ts';
 import { dupMm, mmput } from './mm-lifetime.ts';
@@ -51,6 +55,10 @@ const WINDOW_PAGES = 16;
 /** Windows that straddle the borders of each kind of table. */
 const EDGES = [0x4000_0000, 0x7f_8000_0000, 0x10_0000, 0x7fff_f7e0_0000];
 const WINDOWS = EDGES.map((edge) => edge - (WINDOW_PAGES / 2) * PAGE_SIZE);
+/** Windows of three blocks, the last of which is at the end of a third-level table. */
+const HUGE_WINDOW_PAGES = 3 * 512;
+const HUGE_WINDOWS = [0x4000_0000, 0x8000_0000 - HUGE_WINDOW_PAGES * PAGE_SIZE];
+const HUGE_ADVICE = [MADV_COLLAPSE, MADV_COLLAPSE, MADV_HUGEPAGE, MADV_NOHUGEPAGE];
 const PROTS = [PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ, PROT_WRITE, 0, PROT_READ | PROT_EXEC];
 const ADVICE = [
   MADV_GUARD_INSTALL,
@@ -70,21 +78,41 @@ interface Space {
 }
 
 class Player {
-  readonly vm = testVm({ memoryBytes: 96 * 2 ** 20, cpus: MAX_SPACES });
+  readonly vm: Vm;
   readonly prng: Prng;
   readonly spaces: Space[] = [];
-  lastRange = { addr: WINDOWS[0], pages: 4 };
+  /** Whether the windows are of the size of huge pages, and mappings want them. */
+  readonly huge: boolean;
+  readonly windows: readonly number[];
+  readonly windowPages: number;
+  lastRange: { addr: number; pages: number };
   readonly freeCpus = [5, 4, 3, 2, 1, 0];
   readonly cpuOf = new Map<MmStruct, number>();
   /** Model of each shared object, by its inode. */
   readonly objects = new Map<VmFile['inode'], ModelObject>();
 
   /** What is in use before the first address space. */
-  readonly idle = usage(this.vm);
+  readonly idle: unknown;
 
-  constructor(seed: number) {
+  constructor(seed: number, huge: boolean) {
+    this.vm = testVm({ memoryBytes: (huge ? 256 : 96) * 2 ** 20, cpus: MAX_SPACES });
+    this.idle = usage(this.vm);
+    this.huge = huge;
+    if (huge) this.vm.thpMode = 'madvise';
+    this.windows = huge ? HUGE_WINDOWS : WINDOWS;
+    this.windowPages = huge ? HUGE_WINDOW_PAGES : WINDOW_PAGES;
+    this.lastRange = { addr: this.windows[0], pages: 4 };
     this.prng = new Prng(seed);
     this.addSpace(testMm(this.vm), new ModelSpace());
+    if (!huge) return;
+    const { mm, model } = this.spaces[0];
+    const flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED;
+    for (const addr of this.windows) {
+      const length = this.windowPages * PAGE_SIZE;
+      expect(doMmap(mm, { file: null, addr, length, prot: PROTS[0], flags, pgoff: 0 })).toBe(addr);
+      expect(doMadvise(mm, addr, length, MADV_HUGEPAGE)).toBe(0);
+      model.map(addr, this.windowPages, PROTS[0], null, 0);
+    }
   }
 
   addSpace(mm: MmStruct, model: ModelSpace): void {
@@ -105,9 +133,16 @@ class Player {
   }
 
   newRange(): { addr: number; pages: number } {
-    const first = this.prng.below(WINDOW_PAGES);
-    const pages = 1 + this.prng.below(Math.min(WINDOW_PAGES - first, this.prng.below(4) === 0 ? WINDOW_PAGES : 6));
-    return { addr: this.pick(WINDOWS) + first * PAGE_SIZE, pages };
+    if (this.huge && this.prng.below(3) !== 0) {
+      // Whole blocks, or what is a few pages less.
+      const block = this.prng.below(3);
+      const off = this.prng.below(3) === 0 ? this.prng.below(5) : 0;
+      return { addr: this.pick(this.windows) + (block * 512 + off) * PAGE_SIZE, pages: 512 * (1 + this.prng.below(3 - block)) - off };
+    }
+    const { windowPages } = this;
+    const first = this.prng.below(windowPages);
+    const pages = 1 + this.prng.below(Math.min(windowPages - first, this.prng.below(4) === 0 ? windowPages : 6));
+    return { addr: this.pick(this.windows) + first * PAGE_SIZE, pages };
   }
 
   step(): string {
@@ -116,7 +151,11 @@ class Player {
     const { addr, pages } = this.range();
     const length = pages * PAGE_SIZE;
     const at = `mm ${mm.id} 0x${addr.toString(16)} +${pages}`;
-    switch (this.prng.below(28)) {
+    if (this.huge && this.prng.below(30) === 0) {
+      splitDeferred(this.vm);
+      return 'split what is partly unmapped';
+    }
+    switch (this.prng.below(this.huge ? 20 : 28)) {
       case 0: {
         const prot = this.pick(PROTS);
         const shared = this.prng.below(3) === 0;
@@ -128,6 +167,7 @@ class Player {
           this.objects.set(mm.vmas.get(addr)!.file!.inode, object);
         }
         model.map(addr, pages, prot, object, 0);
+        if (this.huge && !shared && this.prng.below(4) !== 0) expect(doMadvise(mm, addr, length, MADV_HUGEPAGE)).toBe(0);
         return `mmap ${at} prot ${prot} ${shared ? 'shared' : 'private'}`;
       }
       case 1:
@@ -182,7 +222,9 @@ class Player {
   /** A fixed move of the same size takes mappings and holes along. */
   remap(space: Space, addr: number, pages: number): string {
     const { mm, model } = space;
-    const to = this.pick(WINDOWS) + this.prng.below(WINDOW_PAGES - pages + 1) * PAGE_SIZE;
+    const unit = this.huge && this.prng.below(2) === 0 ? 512 : 1;
+    const first = this.prng.below(Math.floor((this.windowPages - pages) / unit) + 1) * unit;
+    const to = this.pick(this.windows) + first * PAGE_SIZE;
     const length = pages * PAGE_SIZE;
     if (to < addr + length && addr < to + length) return 'nothing';
     const result = doMremap(mm, addr, length, length, MREMAP_MAYMOVE | MREMAP_FIXED, to);
@@ -218,7 +260,7 @@ class Player {
     const vma = mm.vmas.get(from);
     if (vma === undefined) return 'nothing';
     const nrPages = Math.min(pages, (vma.end - from) / PAGE_SIZE);
-    const advice = this.pick(ADVICE);
+    const advice = this.pick(this.huge && this.prng.below(2) === 0 ? HUGE_ADVICE : ADVICE);
     const result = doMadvise(mm, from, nrPages * PAGE_SIZE, advice);
     if (result === 0) {
       model.each(from, nrPages, (page) => {
@@ -266,7 +308,8 @@ class Player {
   accessRange(space: Space, addr: number, pages: number): string {
     const isLoad = this.prng.below(3) === 0;
     const bySyscall = this.prng.below(4) === 0;
-    for (let i = 0; i < pages; i++) this.access(space, addr + i * PAGE_SIZE, isLoad, bySyscall);
+    const step = pages > 64 && this.prng.below(4) !== 0 ? 61 : 1;
+    for (let i = 0; i < pages; i += step) this.access(space, addr + i * PAGE_SIZE, isLoad, bySyscall);
     const how = `${isLoad ? 'load' : 'store'}${bySyscall ? ' by the kernel' : ''}`;
     return `${how} mm ${space.mm.id} 0x${addr.toString(16)} +${pages}`;
   }
@@ -326,8 +369,8 @@ function usage(vm: Vm): unknown {
   return { anon: frames[OWNER_ANON], shmem: frames[OWNER_SHMEM], tables: frames[OWNER_PAGE_TABLE], objects };
 }
 
-function play(seed: number, steps: number): void {
-  const player = new Player(seed);
+function play(seed: number, steps: number, huge: boolean): Vm {
+  const player = new Player(seed, huge);
   const log: string[] = [];
   try {
     for (let i = 0; i < steps; i++) {
@@ -343,6 +386,7 @@ function play(seed: number, steps: number): void {
     expect(player.vm.committedAs).toBe(0);
     expect(player.vm.anonVmas.size + player.vm.mappings.size + player.vm.mms.size).toBe(0);
     expect(usage(player.vm)).toEqual(player.idle);
+    return player.vm;
   } catch (error) {
     const last = log.slice(-12).join('\n  ');
     throw new Error(`seed ${seed}, step ${log.length}; last steps:\n  ${last}`, { cause: error });
@@ -352,5 +396,10 @@ function play(seed: number, steps: number): void {
 const SEEDS = Array.from({ length: 6 }, (_, i) => i + 1);
 
 test.each(SEEDS)('seed %i', (seed) => {
-  play(seed, 400);
+  play(seed, 400, false);
+});
+
+test.each([1, 2, 3])('huge pages, seed %i', (seed) => {
+  const { events } = play(seed, 150, true).pages;
+  expect(Math.min(events[VM_EVENT.THP_FAULT_ALLOC], events[VM_EVENT.THP_SPLIT_PMD])).toBeGreaterThan(0);
 });

@@ -1,7 +1,7 @@
 /**
  * From a frame to where it is mapped: the counts that each mapping keeps, and the way back through anon_vmas and files.
  *
- *     frames.mapcount[pfn] === last-level entries that show pfn, special ones aside
+ *     frames.mapcount[pfn] === entries of the last level, and huge ones, that show pfn, special ones aside
  *     PG_MLOCKED           === some entry that shows pfn belongs to a VM_LOCKED mapping
  *
  * @linux mm/rmap.c
@@ -14,15 +14,18 @@ import {
   NODE_STAT,
   PG_ANON,
   PG_ANON_EXCLUSIVE,
+  PG_HEAD,
   PG_MLOCKED,
   PG_SWAPBACKED,
+  PG_TAIL,
   PG_UPTODATE,
   VM_EVENT,
   ZONE_STAT,
 } from '@pagelab/mm-core';
+import { unmapPart } from './huge-memory.ts';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
-import { findPte } from './pgtable.ts';
+import { findLeaf, leafLo } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import type { Vm } from './vm.ts';
 import { VM_LOCKED, VM_SPECIAL } from './vma.ts';
@@ -74,6 +77,7 @@ export function removeRmap(vm: Vm, pfn: Pfn, vma: VmArea): void {
     vm.pages.modNodeState(pfn, (flags[pfn] & PG_ANON) !== 0 ? NODE_STAT.NR_ANON_MAPPED : NODE_STAT.NR_FILE_MAPPED, -1);
   }
   if ((flags[pfn] & PG_MLOCKED) !== 0 && locksPages(vma)) munlockPage(vm, pfn);
+  if (left === 0 && (flags[pfn] & (PG_HEAD | PG_TAIL)) !== 0) unmapPart(vm, pfn);
 }
 
 /** Notes that a VM_LOCKED mapping shows the page. @linux mm/mlock.c:mlock_folio */
@@ -135,9 +139,9 @@ export function pageMappings(vm: Vm, pfn: Pfn): PageMapping[] {
 
 /** Whether the entry of `addr` shows `pfn`. @linux mm/page_vma_mapped.c:check_pte */
 function mapsFrame(mm: MmStruct, addr: VirtAddr, pfn: Pfn): boolean {
-  const entry = findPte(mm, addr);
+  const entry = findLeaf(mm, addr);
   if (entry < 0) return false;
   const { i32 } = mm.vm.ram;
-  const lo = i32[entry];
+  const lo = leafLo(i32[entry], addr);
   return (lo & PTE_MAPS) !== 0 && (lo & PTE_SPECIAL) === 0 && pfnOf(lo, i32[entry + 1]) === pfn;
 }

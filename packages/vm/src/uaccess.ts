@@ -9,7 +9,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PF_WRITE, PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_RW } from '@pagelab/hw';
 import type { MmStruct } from './mm-struct.ts';
 import { FAULT_OK, handlePageFault } from './page-fault.ts';
-import { findPte } from './pgtable.ts';
+import { findLeaf, leafLo } from './pgtable.ts';
 import { pfnOf } from './pte.ts';
 
 /** Whether all of [addr, addr + length) is user address space. @linux arch/x86/include/asm/uaccess_64.h:access_ok */
@@ -84,11 +84,11 @@ export function userByte(mm: MmStruct, addr: VirtAddr, access: number): number {
   const wanted = (access & PF_WRITE) !== 0 ? PTE_PRESENT | PTE_RW : PTE_PRESENT;
   const used = (access & PF_WRITE) !== 0 ? PTE_ACCESSED | PTE_DIRTY : PTE_ACCESSED;
   for (;;) {
-    const entry = findPte(mm, addr);
+    const entry = findLeaf(mm, addr);
     const lo = entry < 0 ? 0 : i32[entry];
     if ((lo & wanted) === wanted) {
       i32[entry] = lo | used;
-      return ram.frameWord(pfnOf(lo, i32[entry + 1])) * 4 + (addr & (PAGE_SIZE - 1));
+      return ram.frameWord(pfnOf(leafLo(lo, addr), i32[entry + 1])) * 4 + (addr & (PAGE_SIZE - 1));
     }
     // As the CPU at kernel privilege pushes it: a page that is there was protected against the write.
     const errorCode = access | ((lo & PTE_PRESENT) !== 0 ? 1 : 0);

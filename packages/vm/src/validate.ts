@@ -5,23 +5,26 @@
  */
 import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_WORDS, PTE_DIRTY, PTE_NX_HI, PTE_PRESENT, PTE_RW } from '@pagelab/hw';
+import { PAGE_WORDS, PTE_DIRTY, PTE_NX_HI, PTE_PRESENT, PTE_PS, PTE_RW } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { KernelBug } from '@pagelab/lib';
 import {
   NODE_STAT,
   PG_ANON,
   PG_ANON_EXCLUSIVE,
+  PG_HEAD,
   PG_MLOCKED,
   PG_SWAPBACKED,
   PG_TABLE,
+  PG_TAIL,
   ZONE_STAT,
 } from '@pagelab/mm-core';
 import type { AnonVma } from './anon-vma.ts';
 import type { AddressSpace, VmFile } from './file.ts';
 import { isDataMapping, isExecMapping, isStackMapping } from './limits.ts';
+import { HPAGE_PMD_NR } from './huge-memory.ts';
 import type { MmStruct } from './mm-struct.ts';
-import { PGDIR_SIZE, PMD_SIZE, PUD_SIZE, findPte } from './pgtable.ts';
+import { PGDIR_SIZE, PMD_SIZE, PUD_SIZE, findLeaf, leafLo } from './pgtable.ts';
 import { PTE_MAPS, PTE_PROTNONE, PTE_SPECIAL, isGuardMarker, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
 import { locksPages, mmCounter, pageMappings } from './rmap.ts';
 import type { Vm } from './vm.ts';
@@ -33,6 +36,9 @@ interface Census {
   /** Entries that show a frame, by frame; and whether one of them is in a VM_LOCKED mapping. */
   readonly mapcount: Map<Pfn, number>;
   readonly locked: Set<Pfn>;
+  /** Entries that refer to a page, or to a part of a huge one, by its head; and huge entries. */
+  readonly references: Map<Pfn, number>;
+  readonly hugeEntries: Map<Pfn, number>;
   readonly tables: Set<Pfn>;
   /** VMAs by the file, the mapping and the anon_vmas they name. */
   readonly files: Map<VmFile, number>;
@@ -54,6 +60,8 @@ export function validateVm(vm: Vm): void {
   const census: Census = {
     mapcount: new Map(),
     locked: new Set(),
+    references: new Map(),
+    hugeEntries: new Map(),
     tables: new Set(),
     files: new Map(),
     mappings: new Map(),
@@ -142,6 +150,7 @@ function validateTables(mm: MmStruct, census: Census): void {
   const { ram } = vm;
   const rss = [0, 0, 0, 0];
   let tables = 0;
+  let hugeEntries = 0;
   const visit = (pfn: Pfn, base: VirtAddr, span: number): void => {
     check(!census.tables.has(pfn), `page table ${pfn} is used twice`);
     check((vm.frames.flags[pfn] & PG_TABLE) !== 0 && vm.frames.refcount[pfn] === 1, `frame ${pfn} is no page table`);
@@ -155,6 +164,10 @@ function validateTables(mm: MmStruct, census: Census): void {
       const addr = base + slot * span;
       if (span === PAGE_SIZE) {
         checkEntry(mm, addr, lo, hi, rss, census);
+        if ((lo & PTE_MAPS) !== 0 && (lo & PTE_SPECIAL) === 0) count(census.references, headOf(vm, pfnOf(lo, hi)));
+      } else if (span === PMD_SIZE && (lo & PTE_PS) !== 0) {
+        hugeEntries++;
+        checkHugeEntry(mm, addr, lo, hi, rss, census);
       } else {
         tables++;
         visit(pfnOf(lo, hi), addr, span === PGDIR_SIZE ? PUD_SIZE : span === PUD_SIZE ? PMD_SIZE : PAGE_SIZE);
@@ -162,6 +175,12 @@ function validateTables(mm: MmStruct, census: Census): void {
     }
   };
   visit(mm.pgd, 0, PGDIR_SIZE);
+  check(mm.depositedTables.length === hugeEntries, `mm ${mm.id}: ${mm.depositedTables.length} tables set aside, ${hugeEntries} huge entries`);
+  for (const table of mm.depositedTables) {
+    check(!census.tables.has(table) && (vm.frames.flags[table] & PG_TABLE) !== 0, `frame ${table} is no table set aside`);
+    census.tables.add(table);
+  }
+  tables += hugeEntries;
   check(mm.pgtablesBytes === tables * PAGE_SIZE, `mm ${mm.id}: pgtablesBytes ${mm.pgtablesBytes}, tables ${tables}`);
   for (let kind = 0; kind < rss.length; kind++) {
     check(mm.rss[kind] === rss[kind], `mm ${mm.id}: rss[${kind}] ${mm.rss[kind]}, entries ${rss[kind]}`);
@@ -171,6 +190,29 @@ function validateTables(mm: MmStruct, census: Census): void {
   for (let word = PAGE_WORDS / 2; word < PAGE_WORDS; word++) {
     check(ram.i32[own + word] === ram.i32[kernel + word], `mm ${mm.id}: kernel half differs`);
   }
+}
+
+/** A huge entry says what 512 small ones would. */
+function checkHugeEntry(mm: MmStruct, addr: VirtAddr, lo: number, hi: number, rss: number[], census: Census): void {
+  const { vm } = mm;
+  const head = pfnOf(lo, hi);
+  const where = `mm ${mm.id}, ${hex(addr)}`;
+  check((lo & PTE_MAPS) !== 0 && head % HPAGE_PMD_NR === 0, `${where}: a huge entry that shows no block`);
+  if ((lo & PTE_SPECIAL) !== 0) {
+    check(head === vm.hugeZeroPfn && (lo & PTE_RW) === 0, `${where}: a special huge entry that is not the zero page`);
+    return;
+  }
+  check((vm.frames.flags[head] & PG_HEAD) !== 0, `${where}: a huge entry that shows no huge page`);
+  count(census.references, head);
+  count(census.hugeEntries, head);
+  for (let i = 0; i < HPAGE_PMD_NR; i++) {
+    checkEntry(mm, addr + i * PAGE_SIZE, leafLo(lo, addr + i * PAGE_SIZE), hi, rss, census);
+  }
+}
+
+/** The head of a page that may be a part of a huge one. */
+function headOf(vm: Vm, pfn: Pfn): Pfn {
+  return (vm.frames.flags[pfn] & PG_TAIL) === 0 ? pfn : vm.frames.next[pfn];
 }
 
 function checkEntry(mm: MmStruct, addr: VirtAddr, lo: number, hi: number, rss: number[], census: Census): void {
@@ -206,13 +248,18 @@ function validateFrames(vm: Vm, census: Census): void {
   const { flags, refcount, mapcount, mapping, index } = vm.frames;
   let anonMapped = 0;
   let fileMapped = 0;
+  let hugeMapped = 0;
+  const mappedParts = new Map<Pfn, number>();
   for (const [pfn, mappings] of census.mapcount) {
     const pageFlags = flags[pfn];
     const isAnon = (pageFlags & PG_ANON) !== 0;
     check(!census.tables.has(pfn), `frame ${pfn} is a page and a page table`);
     check(mapcount[pfn] === mappings, `frame ${pfn}: mapcount ${mapcount[pfn]}, mapped ${mappings} times`);
     const cached = isAnon ? 0 : 1;
-    check(refcount[pfn] === mappings + cached, `frame ${pfn}: refcount ${refcount[pfn]}, mapped ${mappings} times`);
+    const head = headOf(vm, pfn);
+    const references = census.references.get(head)! + cached;
+    check(refcount[head] === references, `frame ${head}: refcount ${refcount[head]}, ${references} references`);
+    if ((pageFlags & (PG_HEAD | PG_TAIL)) !== 0) mappedParts.set(head, (mappedParts.get(head) ?? 0) + 1);
     check((pageFlags & PG_ANON_EXCLUSIVE) === 0 || mappings === 1, `frame ${pfn}: exclusive, mapped ${mappings} times`);
     if (isAnon) anonMapped++;
     else {
@@ -224,6 +271,16 @@ function validateFrames(vm: Vm, census: Census): void {
     const isLocked = (pageFlags & PG_MLOCKED) !== 0;
     check(isLocked === census.locked.has(pfn), `frame ${pfn}: mlocked without a locked mapping`);
   }
+  for (const [head, parts] of mappedParts) {
+    const { private: priv } = vm.frames;
+    const hugeEntries = census.hugeEntries.get(head) ?? 0;
+    if (hugeEntries > 0) hugeMapped += HPAGE_PMD_NR;
+    checkState(priv[head], hugeEntries, `frame ${head}: huge mappings`);
+    checkState(priv[head + 2], parts, `frame ${head}: mapped parts`);
+    check(vm.deferredSplit.has(head) === parts < HPAGE_PMD_NR, `frame ${head}: ${parts} parts mapped, and that is not noted`);
+  }
+  for (const head of vm.deferredSplit.keys()) check(mappedParts.has(head), `frame ${head}: to be split, but not mapped`);
+  checkState(vm.pages.nodeState(NODE_STAT.NR_ANON_THPS), hugeMapped, 'NR_ANON_THPS');
   checkState(vm.pages.nodeState(NODE_STAT.NR_ANON_MAPPED), anonMapped, 'NR_ANON_MAPPED');
   checkState(vm.pages.nodeState(NODE_STAT.NR_FILE_MAPPED), fileMapped, 'NR_FILE_MAPPED');
   checkState(vm.pages.zoneState(ZONE_STAT.NR_MLOCK), census.locked.size, 'NR_MLOCK');
@@ -307,8 +364,8 @@ function validateTlbs(vm: Vm): void {
     const { tlb } = cpu;
     for (const page of tlb.tags) {
       if (Number.isNaN(page)) continue;
-      const entry = findPte(owner, page);
-      const lo = entry < 0 ? 0 : vm.ram.i32[entry];
+      const entry = findLeaf(owner, page);
+      const lo = entry < 0 ? 0 : leafLo(vm.ram.i32[entry], page);
       const hi = entry < 0 ? 0 : vm.ram.i32[entry + 1];
       const frame = (lo & PTE_PRESENT) === 0 ? -1 : vm.ram.frameWord(pfnOf(lo, hi));
       const where = `CPU ${cpu.id} holds a stale translation of ${hex(page)}`;

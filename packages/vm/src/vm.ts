@@ -14,6 +14,7 @@ import { BlockFs } from './block-fs.ts';
 import { MemoryBlockStore } from './block-store.ts';
 import type { BlockStore } from './block-store.ts';
 import { ShmemOps } from './shmem.ts';
+import type { ThpMode } from './huge-memory.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { VmArea } from './vma.ts';
 
@@ -118,6 +119,12 @@ export class Vm {
   readonly spareVmAreas: VmArea[] = [];
   /** What the unmapping under way has collected; empty between operations. */
   readonly gather: MmuGather;
+  /** What huge pages are used for. */
+  thpMode: ThpMode = 'never';
+  /** The huge page of zeros that reads of huge mappings show; −1 until one is wanted. */
+  hugeZeroPfn: Pfn = -1;
+  /** Heads of huge pages of which parts are unmapped; and whether each was counted as such. */
+  readonly deferredSplit = new Map<Pfn, boolean>();
   /** What shared memory does for its pages. */
   readonly shmemOps: ShmemOps;
   /** Regular files. */

@@ -9,6 +9,7 @@ import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import { unlinkAnonVmas, vmaIntervalInsert, vmaIntervalRemove } from './anon-vma.ts';
+import { splitHugePmdAt } from './huge-memory.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { filePut } from './open-file.ts';
 import { VM_GROWSDOWN, VM_MAYWRITE, VM_SHARED, VmArea } from './vma.ts';
@@ -175,11 +176,15 @@ function unlinked(mm: MmStruct, nrVmas: number): void {
 
 /**
  * Gives a VMA in the tree other bounds that touch no other mapping, and moves it in the trees of its file and its
- * anon_vmas. Cannot fail.
+ * anon_vmas. A huge page that reaches across a bound is mapped by small entries from then on. Cannot fail.
  *
  * @linux mm/vma.c:vma_set_range
  */
 export function vmaResize(vma: VmArea, start: VirtAddr, end: VirtAddr, pgoff: number): void {
+  if (vma.mm.depositedTables.length !== 0) {
+    splitHugePmdAt(vma.mm, start);
+    splitHugePmdAt(vma.mm, end);
+  }
   const linked = vma.file !== null || vma.anonVmaChain.length !== 0;
   if (linked) vmaIntervalRemove(vma);
   vma.mm.vmas.resize(vma.start, start, end);

@@ -2,11 +2,12 @@
  * Takes pages out of page tables: for `munmap` and `exit`, for `madvise(MADV_DONTNEED)`, for truncation.
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY, pteIndex } from '@pagelab/hw';
+import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY, PTE_PS, pteIndex } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_SWAPBACKED } from '@pagelab/mm-core';
 import type { AddressSpace } from './file.ts';
 import { detachTable, freePgtables } from './free-pgtables.ts';
+import { HPAGE_PMD_NR, hugeStart, splitHugePmd, zapHugePmd } from './huge-memory.ts';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { MmuGather } from './mmu-gather.ts';
@@ -114,14 +115,32 @@ function zapRange(gather: MmuGather, vma: VmArea, start: VirtAddr, end: VirtAddr
   if (end <= nextBoundary(start, PMD_SIZE)) {
     // Most ranges are short: one table, and no walk to set up.
     const pmdEntry = findPmd(mm, start);
-    const table = pmdEntry < 0 ? -1 : tableBelow(mm.vm.ram, pmdEntry);
+    let table = pmdEntry < 0 ? -1 : tableBelow(mm.vm.ram, pmdEntry);
     if (table < 0) return;
+    if ((mm.vm.ram.i32[pmdEntry] & PTE_PS) !== 0) {
+      if (end - start === PMD_SIZE) {
+        zapHugePmd(gather, vma, start, pmdEntry);
+        return;
+      }
+      splitHugePmd(mm, hugeStart(start), pmdEntry);
+      table = tableBelow(mm.vm.ram, pmdEntry);
+    }
     const entry = table + pteIndex(start) * 2;
     zapTable(gather, vma, pmdEntry, entry, (end - start) / PAGE_SIZE, start, zapFlags);
     return;
   }
   const walk = new PteTableWalk(mm, start, end);
-  while (walk.next()) zapTable(gather, vma, walk.pmdEntry, walk.entry, walk.count, walk.addr, zapFlags);
+  while (walk.next()) {
+    if (walk.huge) {
+      if (walk.count === HPAGE_PMD_NR) {
+        zapHugePmd(gather, vma, walk.addr, walk.pmdEntry);
+        continue;
+      }
+      splitHugePmd(mm, hugeStart(walk.addr), walk.pmdEntry);
+      walk.splitDone();
+    }
+    zapTable(gather, vma, walk.pmdEntry, walk.entry, walk.count, walk.addr, zapFlags);
+  }
 }
 
 /** Clears entries of one table, and frees it where that is asked for and it is left empty. */

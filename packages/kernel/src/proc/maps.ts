@@ -66,7 +66,7 @@ function pageSizes(sizes: SmapsSizes, rollup: boolean): string {
     kb('Anonymous', sizes.anonymous) +
     kb('KSM', 0) +
     kb('LazyFree', 0) +
-    kb('AnonHugePages', 0) +
+    kb('AnonHugePages', sizes.anonHugePages) +
     kb('ShmemPmdMapped', 0) +
     kb('FilePmdMapped', 0) +
     kb('Shared_Hugetlb', 0) +

@@ -64,7 +64,7 @@ export function meminfo(kernel: Kernel): string {
     ['VmallocChunk', 0],
     ['Percpu', 0],
     ['HardwareCorrupted', 0],
-    ['AnonHugePages', 0],
+    ['AnonHugePages', node(NODE_STAT.NR_ANON_THPS)],
     ['ShmemHugePages', 0],
     ['ShmemPmdMapped', 0],
     ['FileHugePages', 0],

@@ -10,7 +10,11 @@ export function vmstat(kernel: Kernel): string {
     text += `${name} ${value}\n`;
   };
   for (const { name, item } of zoneStats(release, config.arch)) line(name, item < 0 ? 0 : pages.zoneState(item));
-  for (const { name, item } of nodeStats(release, config.arch)) line(name, item < 0 ? 0 : pages.nodeState(item));
+  for (const { name, item } of nodeStats(release, config.arch)) {
+    const value = item < 0 ? 0 : pages.nodeState(item);
+    // Huge pages are counted by their small ones, and told by their own number.
+    line(name, name.endsWith('_hugepages') ? value / 512 : value);
+  }
   // Nothing is ever written back, so nothing is limited.
   line('nr_dirty_threshold', 0);
   line('nr_dirty_background_threshold', 0);

@@ -19,6 +19,7 @@ export function thpEnabled(kernel: Kernel): ProcFile {
       const mode = MODES.find((each) => each === text.replace(/\n$/, ''));
       if (mode === undefined) return -Errno.EINVAL;
       kernel.transparentHugepage = mode;
+      kernel.vm.thpMode = mode;
       kernel.pages.sysctl.setTransparentHugepage(mode !== 'never');
       return text.length;
     },

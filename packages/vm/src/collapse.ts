@@ -1,0 +1,85 @@
+/**
+ * Making one huge page of the small ones in a block, as MADV_COLLAPSE asks for.
+ *
+ * @linux mm/khugepaged.c
+ */
+import { Errno, PAGE_SIZE } from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
+import { PTE_PS } from '@pagelab/hw';
+import { GFP_TRANSHUGE, VM_EVENT, __GFP_ZERO } from '@pagelab/mm-core';
+import { HPAGE_PMD_NR, HPAGE_PMD_ORDER, mapNewHuge } from './huge-memory.ts';
+import { MM_ANONPAGES } from './mm-struct.ts';
+import { PMD_SIZE, findPmd, tableBelow } from './pgtable.ts';
+import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
+import { removeRmap } from './rmap.ts';
+import { VM_NOHUGEPAGE, VM_SPECIAL } from './vma.ts';
+import type { VmArea } from './vma.ts';
+
+/**
+ * MADV_COLLAPSE: makes huge pages of all blocks that lie in [start, end) of `vma`, whatever the machine is set to.
+ *
+ * @returns 0; −EINVAL where the mapping is not for huge pages, or a block has nothing to collapse; −ENOMEM without a free
+ *   block; −EAGAIN for pages that something else refers to. Blocks before and behind one that failed are collapsed
+ * @linux mm/khugepaged.c:madvise_collapse
+ */
+export function collapse(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
+  const holdsBlock = Math.ceil(vma.start / PMD_SIZE) < Math.floor(vma.end / PMD_SIZE);
+  if (!holdsBlock || (vma.flags & (VM_SPECIAL | VM_NOHUGEPAGE)) !== 0) return -Errno.EINVAL;
+  const first = Math.ceil(start / PMD_SIZE) * PMD_SIZE;
+  const last = Math.floor(end / PMD_SIZE) * PMD_SIZE;
+  if (first >= last) return 0;
+  // Files have no huge pages.
+  if (vma.file !== null) return -Errno.ENOMEM;
+  let failed = 0;
+  for (let block = first; block < last; block += PMD_SIZE) {
+    const error = collapseBlock(vma, block);
+    if (error !== 0) failed = error;
+    if (error === -Errno.ENOMEM) break;
+  }
+  return failed;
+}
+
+/** @linux mm/khugepaged.c:hpage_collapse_scan_pmd, collapse_huge_page */
+function collapseBlock(vma: VmArea, block: VirtAddr): number {
+  const { mm } = vma;
+  const { vm } = mm;
+  const { i32 } = vm.ram;
+  const { events } = vm.pages;
+  const pmdEntry = findPmd(mm, block);
+  if (pmdEntry < 0 || i32[pmdEntry] === 0) return -Errno.EINVAL;
+  if ((i32[pmdEntry] & PTE_PS) !== 0) return (i32[pmdEntry] & PTE_SPECIAL) === 0 ? 0 : -Errno.EINVAL;
+  const table = tableBelow(vm.ram, pmdEntry);
+  for (let entry = table; entry < table + HPAGE_PMD_NR * 2; entry += 2) {
+    if ((i32[entry] & PTE_MAPS) === 0 && (i32[entry] | i32[entry + 1]) !== 0) return -Errno.EINVAL;
+  }
+  if (vma.anonVma === null) return -Errno.EINVAL;
+  const huge = vm.pages.allocPages(GFP_TRANSHUGE | __GFP_ZERO, HPAGE_PMD_ORDER);
+  if (huge < 0) {
+    events[VM_EVENT.THP_COLLAPSE_ALLOC_FAILED]++;
+    return -Errno.ENOMEM;
+  }
+  events[VM_EVENT.THP_COLLAPSE_ALLOC]++;
+
+  const { gather } = vm;
+  gather.begin(mm);
+  for (let i = 0; i < HPAGE_PMD_NR; i++) {
+    const entry = table + i * 2;
+    const lo = i32[entry];
+    const hi = i32[entry + 1];
+    i32[entry] = 0;
+    i32[entry + 1] = 0;
+    if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
+    const pfn = pfnOf(lo, hi);
+    vm.ram.copyFrame(huge + i, pfn);
+    vm.clock.advance(vm.costs.copyPage);
+    mm.rss[MM_ANONPAGES]--;
+    removeRmap(vm, pfn, vma);
+    gather.addPage(pfn);
+  }
+  // The table waits below the huge entry.
+  mm.depositedTables.push(pfnOf(i32[pmdEntry], i32[pmdEntry + 1]));
+  mapNewHuge(vma, block, pmdEntry, huge);
+  gather.noteRange(block, block + HPAGE_PMD_NR * PAGE_SIZE);
+  gather.finish();
+  return 0;
+}

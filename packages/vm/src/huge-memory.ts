@@ -1,0 +1,471 @@
+/**
+ * Transparent huge pages: anonymous memory that one third-level entry shows, 2 MiB at a time.
+ *
+ * A huge page is a compound page of order 9. Each of its frames has the flags, the page offset and the map count that a
+ * small page would have, so that an entry of the third level is 512 of the last in short, and splitting it changes what
+ * the tables look like, not what they say. References are kept at the head: one for each third-level entry, and one for
+ * each last-level entry, that shows the page or a part of it.
+ *
+ *     frames.private[head]          === third-level entries that show it
+ *     frames.private[head + 2]      === its frames that are mapped at all
+ *     mm.depositedTables.length     === third-level entries of mm that show a huge page, or the huge zero page
+ *
+ * Below each of those entries a page table waits, deposited: splitting cannot fail for lack of memory.
+ *
+ * @linux mm/huge_memory.c
+ */
+import { PAGE_SIZE } from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
+import {
+  PTE_ACCESSED,
+  PTE_DIRTY,
+  PTE_HI_FRAME_MASK,
+  PTE_PS,
+  PTE_RW,
+  PTE_SOFT_DIRTY_HI,
+  pteHi,
+  pteLo,
+} from '@pagelab/hw';
+import type { Pfn } from '@pagelab/hw';
+import {
+  GFP_TRANSHUGE,
+  GFP_TRANSHUGE_LIGHT,
+  NODE_STAT,
+  PG_ANON,
+  PG_ANON_EXCLUSIVE,
+  PG_BLOCK,
+  PG_HEAD,
+  PG_MLOCKED,
+  PG_SWAPBACKED,
+  PG_TAIL,
+  PG_UPTODATE,
+  VM_EVENT,
+  __GFP_MOVABLE,
+  __GFP_ZERO,
+} from '@pagelab/mm-core';
+import { anonVmaPrepare } from './anon-vma.ts';
+import { MM_ANONPAGES } from './mm-struct.ts';
+import type { MmStruct } from './mm-struct.ts';
+import type { MmuGather } from './mmu-gather.ts';
+import { FAULT_FLAG_WRITE, VM_FAULT_FALLBACK, VM_FAULT_OOM } from './page-fault.ts';
+import { PMD_SIZE, allocTable, findPmd, freeTable } from './pgtable.ts';
+import { PTE_SPECIAL, PTE_TABLE, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
+import { linearPageIndex, locksPages, mlockPage, munlockPage, pageMappings } from './rmap.ts';
+import { VM_HUGEPAGE, VM_HUGETLB, VM_NOHUGEPAGE, VM_SPECIAL, VM_WRITE } from './vma.ts';
+import type { Vm } from './vm.ts';
+import type { VmArea } from './vma.ts';
+
+/** @linux include/linux/huge_mm.h:HPAGE_PMD_ORDER */
+export const HPAGE_PMD_ORDER = 9;
+/** Small pages in a huge one. @linux include/linux/huge_mm.h:HPAGE_PMD_NR */
+export const HPAGE_PMD_NR = 512;
+
+/** What huge pages are used for. @linux mm/huge_memory.c:transparent_hugepage_flags */
+export type ThpMode = 'always' | 'madvise' | 'never';
+
+/** The first address of the 2 MiB block that holds `addr`. */
+export function hugeStart(addr: VirtAddr): VirtAddr {
+  return addr - (addr % PMD_SIZE);
+}
+
+/**
+ * Whether a mapping is for huge pages at all, by its flags and what the machine is set to.
+ *
+ * @linux mm/huge_memory.c:__thp_vma_allowable_orders
+ */
+export function thpEnabled(vma: VmArea): boolean {
+  const { flags } = vma;
+  if (vma.file !== null || (flags & (VM_NOHUGEPAGE | VM_SPECIAL | VM_HUGETLB)) !== 0) return false;
+  const mode = vma.mm.vm.thpMode;
+  return mode === 'always' || (mode === 'madvise' && (flags & VM_HUGEPAGE) !== 0);
+}
+
+/** Whether the whole block around `addr` lies in the mapping. @linux include/linux/huge_mm.h:thp_vma_suitable_order */
+export function coversBlock(vma: VmArea, addr: VirtAddr): boolean {
+  const start = hugeStart(addr);
+  return start >= vma.start && start + PMD_SIZE <= vma.end;
+}
+
+// ---- faults
+
+/**
+ * Serves a fault in a block where the third level is empty, by a huge page, or by the huge zero page where it is read.
+ *
+ * @returns VM_FAULT_FALLBACK where small pages have to do; 0; VM_FAULT_OOM
+ * @linux mm/huge_memory.c:do_huge_pmd_anonymous_page
+ */
+export function serveHugeMissing(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: number): number {
+  if (!thpEnabled(vma) || !coversBlock(vma, address)) return VM_FAULT_FALLBACK;
+  if (vma.anonVma === null && anonVmaPrepare(vma) !== 0) return VM_FAULT_OOM;
+  const { mm } = vma;
+  if ((flags & FAULT_FLAG_WRITE) === 0) {
+    const zero = hugeZeroPage(mm.vm);
+    if (zero < 0) return VM_FAULT_FALLBACK;
+    if (!depositTable(mm)) return VM_FAULT_OOM;
+    setHugeZero(vma, pmdEntry, zero);
+    return 0;
+  }
+  const pfn = allocHuge(vma);
+  if (pfn < 0) return VM_FAULT_FALLBACK;
+  if (!depositTable(mm)) {
+    mm.vm.pages.putPage(pfn);
+    return VM_FAULT_OOM;
+  }
+  mapNewHuge(vma, hugeStart(address), pmdEntry, pfn);
+  mm.vm.pages.events[VM_EVENT.THP_FAULT_ALLOC]++;
+  return 0;
+}
+
+/**
+ * Serves a fault on a huge entry that is there: notes the use; a write to a page that is protected takes it over where
+ * nobody else has it, and otherwise splits the entry, for a small copy.
+ *
+ * @returns 0, or VM_FAULT_FALLBACK: the entry leads to a table now
+ * @linux mm/huge_memory.c:do_huge_pmd_wp_page, huge_pmd_set_accessed
+ */
+export function serveHugePresent(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: number): number {
+  const { mm } = vma;
+  const { i32 } = mm.vm.ram;
+  const lo = i32[pmdEntry];
+  const hi = i32[pmdEntry + 1];
+  if ((flags & FAULT_FLAG_WRITE) === 0) {
+    i32[pmdEntry] = lo | PTE_ACCESSED;
+    return 0;
+  }
+  let rights = PTE_ACCESSED | PTE_DIRTY;
+  if ((lo & PTE_RW) === 0) {
+    if ((lo & PTE_SPECIAL) !== 0) return replaceHugeZero(vma, address, pmdEntry);
+    if (!takeOverHuge(vma, pfnOf(lo, hi))) {
+      splitHugePmd(mm, hugeStart(address), pmdEntry);
+      return VM_FAULT_FALLBACK;
+    }
+    if ((vma.flags & VM_WRITE) !== 0) rights |= PTE_RW;
+  }
+  i32[pmdEntry] = lo | rights;
+  i32[pmdEntry + 1] = hi | PTE_SOFT_DIRTY_HI;
+  return 0;
+}
+
+/** The first write to a block that shows the huge zero page. @linux mm/huge_memory.c:do_huge_zero_wp_pmd */
+function replaceHugeZero(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
+  const { mm } = vma;
+  const start = hugeStart(address);
+  const pfn = thpEnabled(vma) ? allocHuge(vma) : -1;
+  if (pfn < 0) {
+    splitHugePmd(mm, start, pmdEntry);
+    return VM_FAULT_FALLBACK;
+  }
+  mapNewHuge(vma, start, pmdEntry, pfn);
+  mm.vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, start, start + PMD_SIZE);
+  mm.vm.pages.events[VM_EVENT.THP_FAULT_ALLOC]++;
+  return 0;
+}
+
+/** Whether one reference is left to a huge page that was shared; it is the VMA's own from then on. */
+function takeOverHuge(vma: VmArea, head: Pfn): boolean {
+  const { flags, mapping, refcount } = vma.mm.vm.frames;
+  if ((flags[head] & PG_ANON_EXCLUSIVE) !== 0) return true;
+  if (refcount[head] !== 1) return false;
+  const { id } = vma.anonVma!;
+  for (let pfn = head; pfn < head + HPAGE_PMD_NR; pfn++) {
+    flags[pfn] |= PG_ANON_EXCLUSIVE;
+    mapping[pfn] = id;
+  }
+  return true;
+}
+
+/**
+ * Whether a small entry may write to its part of a huge page that was shared: it is the part's one mapping, and nothing
+ * but mappings refers to the page. Costs a step for each of its frames.
+ *
+ * @linux mm/memory.c:__wp_can_reuse_large_anon_folio
+ */
+export function takeOverPart(vma: VmArea, pfn: Pfn): boolean {
+  const { flags, mapcount, mapping, next, private: priv, refcount } = vma.mm.vm.frames;
+  const head = (flags[pfn] & PG_TAIL) !== 0 ? next[pfn] : pfn;
+  if (mapcount[pfn] !== 1 || priv[head] !== 0) return false;
+  let mappings = 0;
+  for (let i = 0; i < HPAGE_PMD_NR; i++) mappings += mapcount[head + i];
+  if (refcount[head] !== mappings) return false;
+  mapping[pfn] = vma.anonVma!.id;
+  flags[pfn] |= PG_ANON_EXCLUSIVE;
+  return true;
+}
+
+/** A zeroed huge page; negative, and counted, where there is no block. @linux mm/huge_memory.c:vma_alloc_anon_folio_pmd */
+function allocHuge(vma: VmArea): Pfn {
+  const { pages } = vma.mm.vm;
+  const gfp = (vma.flags & VM_HUGEPAGE) !== 0 ? GFP_TRANSHUGE : GFP_TRANSHUGE_LIGHT;
+  const pfn = pages.allocPages(gfp | __GFP_ZERO, HPAGE_PMD_ORDER);
+  if (pfn < 0) pages.events[VM_EVENT.THP_FAULT_FALLBACK]++;
+  return pfn;
+}
+
+/**
+ * The huge zero page, made when it is first wanted; negative, and counted, where there is no block. It stays: what Linux
+ * gives back is what its shrinker finds unused.
+ *
+ * @linux mm/huge_memory.c:mm_get_huge_zero_folio
+ */
+function hugeZeroPage(vm: Vm): Pfn {
+  if (vm.hugeZeroPfn >= 0) return vm.hugeZeroPfn;
+  const { events } = vm.pages;
+  const pfn = vm.pages.allocPages((GFP_TRANSHUGE | __GFP_ZERO) & ~__GFP_MOVABLE, HPAGE_PMD_ORDER);
+  if (pfn < 0) {
+    events[VM_EVENT.THP_ZERO_PAGE_ALLOC_FAILED]++;
+    events[VM_EVENT.THP_FAULT_FALLBACK]++;
+    return pfn;
+  }
+  events[VM_EVENT.THP_ZERO_PAGE_ALLOC]++;
+  vm.hugeZeroPfn = pfn;
+  return pfn;
+}
+
+// ---- entries
+
+/** @linux mm/huge_memory.c:set_huge_zero_folio */
+function setHugeZero(vma: VmArea, pmdEntry: number, zero: Pfn): void {
+  const { i32 } = vma.mm.vm.ram;
+  i32[pmdEntry] = pteLo(zero, pageProtLo(vma.flags) | PTE_SPECIAL | PTE_PS);
+  i32[pmdEntry + 1] = pteHi(zero, pageProtHi(vma.flags));
+}
+
+/**
+ * Maps a fresh huge page, for a write, where nothing that counts was mapped; its table must have been deposited.
+ *
+ * @linux mm/huge_memory.c:map_anon_folio_pmd
+ */
+export function mapNewHuge(vma: VmArea, start: VirtAddr, pmdEntry: number, head: Pfn): void {
+  const { mm } = vma;
+  const { vm } = mm;
+  const { flags, index, mapcount, mapping, private: priv } = vm.frames;
+  const firstIndex = linearPageIndex(vma, start);
+  const { id } = vma.anonVma!;
+  const locked = locksPages(vma);
+  for (let i = 0; i < HPAGE_PMD_NR; i++) {
+    const pfn = head + i;
+    flags[pfn] |= PG_ANON | PG_ANON_EXCLUSIVE | PG_SWAPBACKED | PG_UPTODATE;
+    mapping[pfn] = id;
+    index[pfn] = firstIndex + i;
+    mapcount[pfn] = 1;
+    if (locked) mlockPage(vm, pfn);
+  }
+  priv[head] = 1;
+  priv[head + 2] = HPAGE_PMD_NR;
+  vm.pages.modNodeState(head, NODE_STAT.NR_ANON_MAPPED, HPAGE_PMD_NR);
+  vm.pages.modNodeState(head, NODE_STAT.NR_ANON_THPS, HPAGE_PMD_NR);
+  mm.rss[MM_ANONPAGES] += HPAGE_PMD_NR;
+  const rights = (vma.flags & VM_WRITE) !== 0 ? PTE_RW | PTE_DIRTY : PTE_DIRTY;
+  const { i32 } = vm.ram;
+  i32[pmdEntry] = pteLo(head, pageProtLo(vma.flags) | rights | PTE_PS);
+  i32[pmdEntry + 1] = pteHi(head, pageProtHi(vma.flags) | PTE_SOFT_DIRTY_HI);
+}
+
+/**
+ * Gives a child the huge entry of its parent, which loses its write right.
+ *
+ * @returns false without memory for the table to deposit
+ * @linux mm/huge_memory.c:copy_huge_pmd
+ */
+export function copyHugePmd(dst: VmArea, dstEntry: number, srcEntry: number): boolean {
+  const { mm } = dst;
+  const { vm } = mm;
+  const { i32 } = vm.ram;
+  if (!depositTable(mm)) return false;
+  const lo = i32[srcEntry];
+  const hi = i32[srcEntry + 1];
+  if ((lo & PTE_SPECIAL) === 0) {
+    const { flags, mapcount, private: priv, refcount } = vm.frames;
+    const head = pfnOf(lo, hi);
+    refcount[head]++;
+    priv[head]++;
+    for (let pfn = head; pfn < head + HPAGE_PMD_NR; pfn++) {
+      mapcount[pfn]++;
+      flags[pfn] &= ~PG_ANON_EXCLUSIVE;
+    }
+    mm.rss[MM_ANONPAGES] += HPAGE_PMD_NR;
+  }
+  i32[srcEntry] = lo & ~PTE_RW;
+  i32[dstEntry] = lo & ~(PTE_RW | PTE_ACCESSED);
+  i32[dstEntry + 1] = hi;
+  return true;
+}
+
+/** Takes a huge entry away, for the gatherer to flush and free. @linux mm/huge_memory.c:zap_huge_pmd */
+export function zapHugePmd(gather: MmuGather, vma: VmArea, start: VirtAddr, pmdEntry: number): void {
+  const { mm } = vma;
+  const { vm } = mm;
+  const { i32 } = vm.ram;
+  const lo = i32[pmdEntry];
+  const hi = i32[pmdEntry + 1];
+  i32[pmdEntry] = 0;
+  i32[pmdEntry + 1] = 0;
+  mm.pgtablesBytes -= PAGE_SIZE;
+  gather.addTable(mm.depositedTables.pop()!);
+  gather.noteRange(start, start + PMD_SIZE);
+  if ((lo & PTE_SPECIAL) !== 0) return;
+  const head = pfnOf(lo, hi);
+  mm.rss[MM_ANONPAGES] -= HPAGE_PMD_NR;
+  removeHugeRmap(vma, head);
+  if (gather.addPage(head)) gather.flush();
+}
+
+/** Counts a huge mapping less. @linux mm/rmap.c:folio_remove_rmap_pmd */
+function removeHugeRmap(vma: VmArea, head: Pfn): void {
+  const { vm } = vma.mm;
+  const { flags, mapcount, private: priv } = vm.frames;
+  if (--priv[head] === 0) vm.pages.modNodeState(head, NODE_STAT.NR_ANON_THPS, -HPAGE_PMD_NR);
+  const locked = locksPages(vma);
+  let unmapped = 0;
+  for (let pfn = head; pfn < head + HPAGE_PMD_NR; pfn++) {
+    const left = --mapcount[pfn];
+    if (locked && (flags[pfn] & PG_MLOCKED) !== 0) munlockPage(vm, pfn);
+    if (left > 0) continue;
+    unmapped++;
+    clearPart(vm, pfn);
+  }
+  if (unmapped === 0) return;
+  vm.pages.modNodeState(head, NODE_STAT.NR_ANON_MAPPED, -unmapped);
+  notePartsUnmapped(vm, head, unmapped);
+}
+
+/**
+ * Cuts a huge entry into 512 small ones that say the same, in the table that was deposited for it. Flushes the block.
+ *
+ * @linux mm/huge_memory.c:__split_huge_pmd_locked
+ */
+export function splitHugePmd(mm: MmStruct, start: VirtAddr, pmdEntry: number): void {
+  const { vm } = mm;
+  const { i32 } = vm.ram;
+  const hugeLo = i32[pmdEntry];
+  const hi = i32[pmdEntry + 1];
+  const head = pfnOf(hugeLo, hi);
+  const isZero = (hugeLo & PTE_SPECIAL) !== 0;
+  const lo = isZero ? pteLo(vm.zeroPfn, (hugeLo & 0xfff) & ~PTE_PS) : hugeLo & ~PTE_PS;
+  const smallHi = isZero ? pteHi(vm.zeroPfn, pageProtHiOf(hi)) : hi;
+  const table = mm.depositedTables.pop()!;
+  const word = vm.ram.frameWord(table);
+  for (let i = 0; i < HPAGE_PMD_NR; i++) {
+    i32[word + i * 2] = isZero ? lo : lo | (i << 12);
+    i32[word + i * 2 + 1] = smallHi;
+  }
+  i32[pmdEntry] = pteLo(table, PTE_TABLE);
+  i32[pmdEntry + 1] = pteHi(table, 0);
+  if (!isZero) {
+    const { private: priv, refcount } = vm.frames;
+    refcount[head] += HPAGE_PMD_NR - 1;
+    if (--priv[head] === 0) vm.pages.modNodeState(head, NODE_STAT.NR_ANON_THPS, -HPAGE_PMD_NR);
+  }
+  vm.pages.events[VM_EVENT.THP_SPLIT_PMD]++;
+  vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, start, start + PMD_SIZE);
+}
+
+/** The bits of a high word that are no frame's. */
+function pageProtHiOf(hi: number): number {
+  return hi & ~PTE_HI_FRAME_MASK;
+}
+
+/**
+ * Cuts the huge entry that reaches across `addr`, if there is one: a mapping is about to begin or end there.
+ *
+ * @linux mm/huge_memory.c:split_huge_pmd_if_needed
+ */
+export function splitHugePmdAt(mm: MmStruct, addr: VirtAddr): void {
+  if (addr % PMD_SIZE === 0) return;
+  const pmdEntry = findPmd(mm, addr);
+  if (pmdEntry >= 0 && (mm.vm.ram.i32[pmdEntry] & PTE_PS) !== 0) splitHugePmd(mm, hugeStart(addr), pmdEntry);
+}
+
+/** Sets a table aside for one more huge entry; false without memory. @linux mm/pgtable-generic.c:pgtable_trans_huge_deposit */
+export function depositTable(mm: MmStruct): boolean {
+  const table = allocTable(mm.vm);
+  if (table < 0) return false;
+  mm.depositedTables.push(table);
+  mm.pgtablesBytes += PAGE_SIZE;
+  return true;
+}
+
+/** Gives back a table that was set aside and not used. */
+export function dropDeposit(mm: MmStruct): void {
+  freeTable(mm.vm, mm.depositedTables.pop()!);
+  mm.pgtablesBytes -= PAGE_SIZE;
+}
+
+// ---- parts that nobody maps
+
+/**
+ * The last mapping of one frame of a huge page is gone: from now on it is only a part of a block. What of the page is
+ * still mapped keeps it; it is remembered for {@link splitDeferred}.
+ *
+ * @linux mm/rmap.c:__folio_remove_rmap
+ */
+export function unmapPart(vm: Vm, pfn: Pfn): void {
+  const { flags, next } = vm.frames;
+  const head = (flags[pfn] & PG_TAIL) !== 0 ? next[pfn] : pfn;
+  clearPart(vm, pfn);
+  notePartsUnmapped(vm, head, 1);
+}
+
+function clearPart({ frames }: Vm, pfn: Pfn): void {
+  if ((frames.flags[pfn] & PG_TAIL) === 0) return;
+  frames.flags[pfn] = PG_TAIL;
+  frames.mapping[pfn] = 0;
+}
+
+function notePartsUnmapped(vm: Vm, head: Pfn, count: number): void {
+  const left = (vm.frames.private[head + 2] -= count);
+  if (left === 0) vm.deferredSplit.delete(head);
+  else if (!vm.deferredSplit.has(head)) vm.deferredSplit.set(head, false);
+}
+
+/** Counts the huge pages that were left with unmapped parts by what was just done. */
+export function countDeferredSplits(vm: Vm): void {
+  for (const [head, counted] of vm.deferredSplit) {
+    if (counted) continue;
+    vm.deferredSplit.set(head, true);
+    vm.pages.events[VM_EVENT.THP_DEFERRED_SPLIT_PAGE]++;
+  }
+}
+
+/**
+ * Splits huge pages of which parts are unmapped, and frees those parts: for when memory is short.
+ *
+ * @returns pages freed
+ * @linux mm/huge_memory.c:deferred_split_scan
+ */
+export function splitDeferred(vm: Vm): number {
+  countDeferredSplits(vm);
+  let freed = 0;
+  for (const head of [...vm.deferredSplit.keys()]) freed += splitHugePage(vm, head);
+  return freed;
+}
+
+/**
+ * Makes 512 small pages of a huge one, wherever it is mapped, and frees those that nobody maps.
+ *
+ * @returns pages freed
+ * @linux mm/huge_memory.c:__folio_split
+ */
+export function splitHugePage(vm: Vm, head: Pfn): number {
+  const { frames } = vm;
+  const { flags, mapcount, private: priv, refcount } = frames;
+  if (priv[head] > 0) {
+    for (const { mm, address } of pageMappings(vm, head)) {
+      const pmdEntry = findPmd(mm, address);
+      if ((vm.ram.i32[pmdEntry] & PTE_PS) !== 0) splitHugePmd(mm, address, pmdEntry);
+    }
+  }
+  vm.deferredSplit.delete(head);
+  priv[head + 2] = 0;
+  flags[head] = (flags[head] & ~PG_HEAD) | PG_BLOCK;
+  vm.pages.splitPage(head, HPAGE_PMD_ORDER);
+  let freed = 0;
+  for (let pfn = head; pfn < head + HPAGE_PMD_NR; pfn++) {
+    refcount[pfn] = Math.max(1, mapcount[pfn]);
+    if (mapcount[pfn] > 0) continue;
+    vm.pages.freePage(pfn);
+    freed++;
+  }
+  vm.pages.events[VM_EVENT.THP_SPLIT_PAGE]++;
+  return freed;
+}
