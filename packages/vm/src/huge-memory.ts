@@ -86,6 +86,11 @@ export function coversBlock(vma: VmArea, addr: VirtAddr): boolean {
   return start >= vma.start && start + PMD_SIZE <= vma.end;
 }
 
+/** Whether a mapping may have a huge page now: it wants them, and holds a block. */
+export function thpEligible(vma: VmArea): boolean {
+  return thpEnabled(vma) && hugeStart(vma.end) - PMD_SIZE >= vma.start;
+}
+
 // ---- faults
 
 /**

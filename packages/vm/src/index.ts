@@ -126,7 +126,7 @@ export {
   smapsOf,
 } from './page-walk.ts';
 export type { PageState, PagemapEntry, SmapsSizes } from './page-walk.ts';
-export { splitDeferred } from './huge-memory.ts';
+export { splitDeferred, thpEligible } from './huge-memory.ts';
 export type { ThpMode } from './huge-memory.ts';
 export { pageMappings } from './rmap.ts';
 export type { PageMapping } from './rmap.ts';

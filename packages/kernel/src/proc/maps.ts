@@ -1,4 +1,4 @@
-import { mapsLine, smapsOf, vmFlagsNames } from '@pagelab/vm';
+import { mapsLine, smapsOf, thpEligible, vmFlagsNames } from '@pagelab/vm';
 import type { MmStruct, SmapsSizes, VmArea } from '@pagelab/vm';
 import { hexAddress, kbLine } from './proc-file.ts';
 
@@ -20,7 +20,7 @@ export function smaps(mm: MmStruct): string {
     const sizes = smapsOf(vma);
     text += header(vma) + kb('Size', sizes.size) + kbLine('KernelPageSize', PAGE_KIB, 16, 8) + kbLine('MMUPageSize', PAGE_KIB, 16, 8);
     text += pageSizes(sizes, false);
-    text += `${'THPeligible:'.padEnd(16)}${'0'.padStart(8)}\nVmFlags: ${vmFlagsNames(vma).map((name) => `${name} `).join('')}\n`;
+    text += `${'THPeligible:'.padEnd(16)}${(thpEligible(vma) ? '1' : '0').padStart(8)}\nVmFlags: ${vmFlagsNames(vma).map((name) => `${name} `).join('')}\n`;
   }
   return text;
 }

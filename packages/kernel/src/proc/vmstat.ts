@@ -1,5 +1,5 @@
 import type { Kernel } from '../kernel.ts';
-import { hasStat, nodeStats, vmEvents, zoneStats } from './stat-names.ts';
+import { hasStat, nodeStatShown, nodeStats, vmEvents, zoneStats } from './stat-names.ts';
 
 /** `/proc/vmstat`: counters of all zones, then of all nodes, then events since boot. @linux mm/vmstat.c:vmstat_show */
 export function vmstat(kernel: Kernel): string {
@@ -11,9 +11,7 @@ export function vmstat(kernel: Kernel): string {
   };
   for (const { name, item } of zoneStats(release, config.arch)) line(name, item < 0 ? 0 : pages.zoneState(item));
   for (const { name, item } of nodeStats(release, config.arch)) {
-    const value = item < 0 ? 0 : pages.nodeState(item);
-    // Huge pages are counted by their small ones, and told by their own number.
-    line(name, name.endsWith('_hugepages') ? value / 512 : value);
+    line(name, item < 0 ? 0 : nodeStatShown(item, pages.nodeState(item)));
   }
   // Nothing is ever written back, so nothing is limited.
   line('nr_dirty_threshold', 0);

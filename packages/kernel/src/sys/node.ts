@@ -7,7 +7,7 @@ import { NODE_STAT, ZONE_STAT } from '@pagelab/mm-core';
 import type { MemoryNode } from '@pagelab/mm-core';
 import type { Kernel } from '../kernel.ts';
 import { kbLine, pagesToKb } from '../proc/proc-file.ts';
-import { nodeStats, zoneStats } from '../proc/stat-names.ts';
+import { nodeStatShown, nodeStats, zoneStats } from '../proc/stat-names.ts';
 
 const DIRECTORY = '/sys/devices/system/node/';
 
@@ -131,6 +131,6 @@ function numastat(node: MemoryNode): string {
 function nodeVmstat(kernel: Kernel, node: MemoryNode): string {
   const { kernel: release, arch } = kernel.config;
   const zones = zoneStats(release, arch).map(({ name, item }) => `${name} ${item < 0 ? 0 : zonesSum(node, item)}\n`);
-  const stats = nodeStats(release, arch).map(({ name, item }) => `${name} ${item < 0 ? 0 : node.vmStat[item]}\n`);
+  const stats = nodeStats(release, arch).map(({ name, item }) => `${name} ${item < 0 ? 0 : nodeStatShown(item, node.vmStat[item])}\n`);
   return zones.join('') + stats.join('');
 }
