@@ -3,7 +3,7 @@
  *
  * Read from `/proc/vmstat` and `/proc/zoneinfo` of the three releases.
  */
-import { NODE_STAT_NAMES, VM_EVENT, VM_EVENT_NAMES, ZONE_STAT_NAMES } from '@pagelab/mm-core';
+import { NODE_STAT, NODE_STAT_NAMES, VM_EVENT, VM_EVENT_NAMES, ZONE_STAT_NAMES } from '@pagelab/mm-core';
 import type { KernelVersion } from '@pagelab/mm-core';
 import type { MachineConfig } from '../config.ts';
 

@@ -25,7 +25,7 @@ export function zoneinfo(kernel: Kernel): string {
 function perNode(kernel: Kernel, node: MemoryNode): string {
   let text = '  per-node stats\n';
   for (const { name, item } of nodeStats(kernel.config.kernel, kernel.config.arch)) {
-    text += `${INDENT}${name.padEnd(12)} ${item < 0 ? 0 : nodeStatShown(item, node.vmStat[item])}\n`;
+    text += `${INDENT}${name.padEnd(12)} ${item < 0 ? 0 : nodeStatShown(item, node.vmStat[item]!)}\n`;
   }
   return text;
 }

@@ -131,6 +131,6 @@ function numastat(node: MemoryNode): string {
 function nodeVmstat(kernel: Kernel, node: MemoryNode): string {
   const { kernel: release, arch } = kernel.config;
   const zones = zoneStats(release, arch).map(({ name, item }) => `${name} ${item < 0 ? 0 : zonesSum(node, item)}\n`);
-  const stats = nodeStats(release, arch).map(({ name, item }) => `${name} ${item < 0 ? 0 : nodeStatShown(item, node.vmStat[item])}\n`);
+  const stats = nodeStats(release, arch).map(({ name, item }) => `${name} ${item < 0 ? 0 : nodeStatShown(item, node.vmStat[item]!)}\n`);
   return zones.join('') + stats.join('');
 }
