@@ -130,6 +130,7 @@ export function fileRead(vm: Vm, file: VmFile, pos: number, length: number, to: 
   const endPgoff = Math.ceil((pos + length) / PAGE_SIZE);
   const ra = mapping.ops.swapBacked ? null : readAheadOf(file);
   const lastPos = ra === null ? -1 : ra.prevPos;
+  let readTo = lastPos;
   let done = 0;
   let error = 0;
   while (done < length && pos + done < inode.size) {
@@ -153,12 +154,13 @@ export function fileRead(vm: Vm, file: VmFile, pos: number, length: number, to: 
       if (!continues) markPageAccessed(vm, mapping, pgoff);
     }
     done += copied;
-    if (ra !== null) ra.prevPos = pos + done;
+    readTo = pos + done;
     if (copied < run) {
       error = -Errno.EFAULT;
       break;
     }
   }
+  if (ra !== null) ra.prevPos = readTo;
   inode.atime = vm.clock.now;
   return done > 0 ? done : error;
 }
