@@ -229,6 +229,8 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
       const error = this.#zeroBytes(mapping, oldSize, Math.ceil(oldSize / PAGE_SIZE) * PAGE_SIZE);
       if (error !== 0) return error;
       inode.size = newSize;
+      // A folio that could not be split when the file was cut may reach beyond.
+      truncatePagecache(this.vm, mapping, newSize);
       return 0;
     }
     inode.size = newSize;
@@ -455,8 +457,10 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
       const error = this.#reserve(inode, pgoff);
       if (error !== 0) return error;
     }
-    if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > inode.size) inode.size = end;
-    return 0;
+    const oldSize = inode.size;
+    if ((mode & FALLOC_FL_KEEP_SIZE) !== 0 || end <= oldSize) return 0;
+    inode.size = end;
+    return this.#zeroEdges(inode.mapping, oldSize, end);
   }
 
   /** @linux fs/ext4/inode.c:ext4_punch_hole */

@@ -63,16 +63,15 @@ export function pageCacheSyncRa(
     ra.size = initialSize(wanted, max);
     ra.asyncSize = ra.size > wanted ? ra.size - wanted : ra.size >> 1;
   } else {
-    const before = pgoff - 1;
-    const head = mapping.pages.has(before) ? folioStart(before, folioOrder(host.vm, mapping.pages.get(before))) : before;
-    const known = cachedBefore(mapping, head + 1, max);
+    const missing = previousMissing(host, mapping, pgoff, max);
+    const known = pgoff - missing - 1;
     if (known <= wanted) {
       // A small read somewhere: nothing tells that more will follow.
       doPageCacheRa(host, mapping, pgoff, wanted, 0);
       return;
     }
     ra.start = pgoff;
-    ra.size = Math.min((known === pgoff ? known * 2 : known) + wanted, max);
+    ra.size = Math.min((missing < 0 ? known * 2 : known) + wanted, max);
     ra.asyncSize = 1;
   }
   ra.order = 0;
@@ -219,15 +218,24 @@ function nextSize(size: number, max: number): number {
 }
 
 /**
- * How many pages are cached in a row right before `pgoff`, up to `max`. Linux counts a folio before it as its first page
- * alone: the caller passes the page behind that.
+ * The last page before `pgoff` that is not cached, at most `max` before it; −1 where all are. Linux goes back by index and
+ * by tree slot at once: behind a folio of several pages it finds the folio's first slot, and takes pages that lie as far
+ * before that one as the index got for missing.
  *
- * @linux mm/filemap.c:page_cache_prev_miss
+ * @linux mm/filemap.c:page_cache_prev_miss, lib/xarray.c:__xas_prev
  */
-function cachedBefore(mapping: AddressSpace, pgoff: number, max: number): number {
-  let count = 0;
-  while (count < max && count < pgoff && mapping.pages.has(pgoff - 1 - count)) count++;
-  return count;
+function previousMissing(host: ReadAheadHost, mapping: AddressSpace, pgoff: number, max: number): number {
+  const { pages } = mapping;
+  let index = pgoff - 1;
+  if (!pages.has(index)) return index;
+  let slot = folioStart(index, folioOrder(host.vm, pages.get(index)));
+  for (let scanned = 1; scanned < max; scanned++) {
+    index--;
+    if (slot > 0) slot--;
+    else if (index !== 0) return index;
+    if (!pages.has(slot)) return index;
+  }
+  return index;
 }
 
 /** The first page from `pgoff` on that is not cached, at most `max` behind. @linux mm/filemap.c:page_cache_next_miss */
