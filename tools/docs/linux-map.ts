@@ -71,7 +71,7 @@ export function linuxMap(): string {
   const lines = [
     '# Linux map',
     '',
-    'Which Linux function each export models. Generated from the `@linux` tags of the sources by `pnpm docs`; edit those.',
+    'Which Linux function each export models. Generated from the `@linux` tags of the sources by `npm run docs`; edit those.',
   ];
   let currentPackage = '';
   for (const file of sourceFiles()) {
@@ -92,7 +92,7 @@ if (process.argv[1] === fileURLToPath(import.meta.url)) {
   if (!process.argv.includes('--check')) {
     writeFileSync(output, text);
   } else if (readFileSync(output, 'utf8') !== text) {
-    console.error('docs/linux-map.md is not what the sources say: run `pnpm docs`');
+    console.error('docs/linux-map.md is not what the sources say: run `npm run docs`');
     process.exitCode = 1;
   }
 }

@@ -41,7 +41,7 @@ export function systemCallsText(): string {
     '# System calls',
     '',
     'Numbers are those of x86-64, behaviour is that of Linux 6.18. A number that is not in this table is `ENOSYS`. Generated from',
-    'the tables that the calls check their arguments against, by `pnpm docs`; edit those.',
+    'the tables that the calls check their arguments against, by `npm run docs`; edit those.',
     '',
     '| number | call | where it differs |',
     '| --- | --- | --- |',

@@ -557,6 +557,3 @@ export function runCase(testCase: ConformanceCase, machine: Machine): CaseResult
   }
   return { id: testCase.id, area: testCase.area, failure };
 }
-
-/** The operations a case may name. */
-export const KNOWN_OPERATIONS: readonly string[] = Object.keys(OPERATIONS);
