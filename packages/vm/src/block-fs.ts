@@ -467,7 +467,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
   #punchHole(inode: Inode, offset: number, wantedEnd: number): number {
     const { mapping } = inode;
     if (offset >= inode.size) return 0;
-    const end = Math.min(wantedEnd, Math.ceil(inode.size / PAGE_SIZE) * PAGE_SIZE);
+    const end = wantedEnd > inode.size ? Math.ceil(inode.size / PAGE_SIZE) * PAGE_SIZE : wantedEnd;
     truncatePagecacheRange(this.vm, mapping, offset, end);
     const error = this.#zeroEdges(mapping, offset, end);
     if (error !== 0) return error;
@@ -478,15 +478,16 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
   /** @linux fs/ext4/extents.c:ext4_zero_range */
   #zeroRange(inode: Inode, offset: number, end: number, mode: number): number {
     const { mapping, blockMap } = inode;
-    const grows = (mode & FALLOC_FL_KEEP_SIZE) === 0 && end > inode.size;
-    let error = this.#allocate(inode, offset, end, FALLOC_FL_KEEP_SIZE);
+    const first = Math.ceil(offset / PAGE_SIZE);
+    const behind = Math.floor(end / PAGE_SIZE);
+    const isWhole = offset % PAGE_SIZE === 0 && end % PAGE_SIZE === 0;
+    let error = isWhole ? 0 : this.#allocate(inode, offset, end, mode);
     if (error !== 0) return error;
     truncatePagecacheRange(this.vm, mapping, offset, end);
-    const behind = Math.floor(end / PAGE_SIZE);
-    for (let pgoff = Math.ceil(offset / PAGE_SIZE); pgoff < behind; pgoff++) blockMap!.setMark(pgoff, UNWRITTEN);
-    error = this.#zeroEdges(mapping, offset, end);
-    if (error === 0 && grows) inode.size = end;
-    return error;
+    if (behind > first) error = this.#allocate(inode, first * PAGE_SIZE, behind * PAGE_SIZE, mode);
+    if (error !== 0) return error;
+    for (let pgoff = first; pgoff < behind; pgoff++) blockMap!.setMark(pgoff, UNWRITTEN);
+    return isWhole ? 0 : this.#zeroEdges(mapping, offset, end);
   }
 
   /** Takes a range out of the file: what is behind it moves up. @linux fs/ext4/extents.c:ext4_collapse_range */
