@@ -52,6 +52,15 @@ export { KmemCache } from './kmem-cache.ts';
 export type { SlabInfo, SlabOwnershipCheck } from './kmem-cache.ts';
 export { formatAddress } from './report.ts';
 export type { SlabReport, SlabReporter } from './report.ts';
+export {
+  DEFAULT_SEEKS,
+  SHRINKER_NUMA_AWARE,
+  SHRINK_BATCH,
+  SHRINK_EMPTY,
+  SHRINK_STOP,
+  ShrinkerRegistry,
+} from './shrinker.ts';
+export type { ShrinkControl, ShrinkerInfo, ShrinkerSpec } from './shrinker.ts';
 export { Slab } from './slab.ts';
 export type { SlabParts, SlubOptions } from './slab.ts';
 export { parseSlubDebug } from './slub-debug.ts';

@@ -5,7 +5,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
 import type { PhysicalMemory } from '@pagelab/hw';
 import { TraceRing } from '@pagelab/lib';
-import { MAX_PAGE_ORDER, PG_KERNEL_DATA, PG_SLAB, PG_TAIL, __GFP_COMP, __GFP_ZERO, blockOrder } from '@pagelab/mm-core';
+import { MAX_PAGE_ORDER, PG_KERNEL_DATA, PG_SLAB, PG_TAIL, VM_EVENT, __GFP_COMP, __GFP_ZERO, blockOrder } from '@pagelab/mm-core';
 import type { PageAlloc, PageFrames } from '@pagelab/mm-core';
 import { accountSlabPages } from './accounting.ts';
 import { CacheRegistry } from './cache-registry.ts';
@@ -27,6 +27,7 @@ import {
 import { formatAddress, throwReport } from './report.ts';
 import type { SlabReporter } from './report.ts';
 import { cacheOfPage, frameAddress } from './slab-pages.ts';
+import { ShrinkerRegistry } from './shrinker.ts';
 import { NO_SLUB_DEBUG, parseSlubDebug } from './slub-debug.ts';
 import { SlubAllocator } from './slub.ts';
 
@@ -91,6 +92,8 @@ function slabMachine(presentCpus: number, options: SlubOptions): SlabMachine {
 export class Slab {
   /** The allocator behind the caches, as the configuration names it. */
   readonly allocatorName: string;
+  /** Owners of caches that can free some of them: what reclaim calls, by node and priority. */
+  readonly shrinkers: ShrinkerRegistry;
 
   private readonly host: SlabHost;
   private readonly registry: CacheRegistry;
@@ -128,6 +131,10 @@ export class Slab {
     this.pageMapping = this.frames.mapping;
     this.trace = trace;
     this.maxPfn = parts.ram.maxPfn;
+    const { nodes, events } = parts.pages;
+    this.shrinkers = new ShrinkerRegistry(nodes.length, (objects) => {
+      events[VM_EVENT.SLABS_SCANNED] += objects;
+    });
     this.host = {
       pages: parts.pages,
       ram: parts.ram,
