@@ -431,13 +431,18 @@ class Recording:
 
     # Files
 
-    def contents(self, step, actor, fd):
+    def contents(self, step, actor, fd, at_once):
+        """Writes `pages[n]` into page n, all with one call or one each: folios of a file on a disk are as large as the writes."""
         size = self.value(step.get('size'))
-        if fd >= 0:
+        data = b''.join(bytes([fill]) * PAGE for fill in step.get('pages', []))[:size]
+        if not at_once:
             actor.call('ftruncate', fd, size)
-            for n, fill in enumerate(step.get('pages', [])):
-                count = min(PAGE, size - n * PAGE)
-                actor.call('pwrite64', fd, actor.put(0, bytes([fill]) * count), count, n * PAGE)
+        length = max(len(data), 1) if at_once else PAGE
+        for offset in range(0, len(data), length):
+            part = data[offset:offset + length]
+            actor.call('pwrite64', fd, actor.put(0, part), len(part), offset)
+        if at_once:
+            actor.call('ftruncate', fd, size)
 
     def path(self, text):
         return re.sub(r'^file:', self.directory + '/', re.sub(r'^dir:$', self.directory, text))
@@ -445,7 +450,7 @@ class Recording:
     def do_file(self, step, actor):
         path = self.path('file:' + step['as']).encode() + b'\0'
         fd = actor.call('open', actor.put(0, path), 0o102, 0o600)
-        self.contents(step, actor, fd)
+        self.contents(step, actor, fd, at_once=True)
         self.descriptors[step['as']] = fd
 
     def do_memfd(self, step, actor):
@@ -453,7 +458,7 @@ class Recording:
         fd = actor.call('memfd_create', actor.put(0, name), mask(step.get('flags'), MFD))
         if fd < 0:
             return self.made(step, self.outcome(fd))
-        self.contents(step, actor, fd)
+        self.contents(step, actor, fd, at_once=False)
         self.descriptors[step['as']] = fd
 
     def do_open(self, step, actor):

@@ -225,17 +225,27 @@ function readLimit(target: Target, resource: number): [bigint, bigint] {
   return [target.os.mem.load64(target.scratch), target.os.mem.load64(target.scratch + 8)];
 }
 
-/** Writes `pages[n]` into page n of a file of `size` bytes. */
-function fillFile(run: CaseRun, step: Step, target: Target, fd: number): void {
-  const size = run.count(step.size);
-  const truncated = target.syscall('ftruncate', fd, size);
-  if (truncated !== 0) throw new Mismatch(`ftruncate: ${show(outcomeOf(truncated))}`);
-  for (const [n, content] of ((step.pages as Value[] | undefined) ?? []).entries()) {
-    const length = Math.min(PAGE, size - n * PAGE);
-    target.put(0, new Uint8Array(length).fill(run.count(content)));
-    const written = target.syscall('pwrite64', fd, target.scratch, length, n * PAGE);
-    if (written !== length) throw new Mismatch(`pwrite64: ${show(outcomeOf(written))}`);
+/** A file's pages as one run of bytes: page n filled with `pages[n]`, as far as `size` goes. */
+function fileContents(run: CaseRun, step: Step): Uint8Array {
+  const pages = (step.pages as Value[] | undefined) ?? [];
+  const data = new Uint8Array(Math.min(pages.length * PAGE, run.count(step.size)));
+  for (const [n, content] of pages.entries()) data.fill(run.count(content), n * PAGE, (n + 1) * PAGE);
+  return data;
+}
+
+/** Writes from the start of a file, `stepBytes` with each call: how many shows in the size of the folios. */
+function writeContents(target: Target, fd: number, data: Uint8Array, stepBytes: number): void {
+  for (let offset = 0; offset < data.length; offset += stepBytes) {
+    const part = data.subarray(offset, offset + stepBytes);
+    target.put(0, part);
+    const written = target.syscall('pwrite64', fd, target.scratch, part.length, offset);
+    if (written !== part.length) throw new Mismatch(`pwrite64: ${show(outcomeOf(written))}`);
   }
+}
+
+function setSize(run: CaseRun, step: Step, target: Target, fd: number): void {
+  const truncated = target.syscall('ftruncate', fd, run.count(step.size));
+  if (truncated !== 0) throw new Mismatch(`ftruncate: ${show(outcomeOf(truncated))}`);
 }
 
 const OPERATIONS: Readonly<Record<string, Operation>> = {
@@ -372,7 +382,9 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     const fd = t.syscall('open', t.putCString(run.path(`file:${s.as!}`)), 0o102, 0o600);
     if (fd < 0) throw new Mismatch(`open: ${show(outcomeOf(fd))}`);
     run.fds.set(s.as!, fd);
-    fillFile(run, s, t, fd);
+    // As the recorder does it: all of a regular file in one call, and its size afterwards.
+    writeContents(t, fd, fileContents(run, s), SCRATCH_BYTES);
+    setSize(run, s, t, fd);
   },
   memfd: (run, s, t) => {
     const outcome = outcomeOf(
@@ -381,7 +393,8 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     run.same(s, outcome);
     if (typeof outcome === 'string') return;
     run.fds.set(s.as!, Number(outcome));
-    fillFile(run, s, t, Number(outcome));
+    setSize(run, s, t, Number(outcome));
+    writeContents(t, Number(outcome), fileContents(run, s), PAGE);
   },
   open: (run, s, t) => {
     const fd = t.syscall('open', t.putCString(run.path(s.path as string)), flagsValue(s.mode as string, OPEN_WORDS), 0o600);
