@@ -128,6 +128,22 @@ export {
 export type { PageState, PagemapEntry, SmapsSizes } from './page-walk.ts';
 export { splitDeferred, thpEligible } from './huge-memory.ts';
 export type { ThpMode } from './huge-memory.ts';
+export {
+  MIGRATE_ASYNC,
+  MIGRATE_SYNC,
+  MIGRATE_SYNC_LIGHT,
+  MR_COMPACTION,
+  MR_CONTIG_RANGE,
+  MR_DEMOTION,
+  MR_MEMORY_HOTPLUG,
+  MR_MEMPOLICY_MBIND,
+  MR_NUMA_MISPLACED,
+  MR_SYSCALL,
+  isolateMovable,
+  migratePages,
+  putbackMovablePages,
+} from './migrate.ts';
+export type { GetNewPage } from './migrate.ts';
 export { pageMappings } from './rmap.ts';
 export type { PageMapping } from './rmap.ts';
 export { SHMEM_MAX_BYTES, shmemFileSetup, shmemMakeInode } from './shmem.ts';

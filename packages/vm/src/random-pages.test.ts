@@ -28,12 +28,21 @@ import {
 import type { UserMemory } from '@pagelab/abi';
 import type { UserMemoryPort } from '@pagelab/hw';
 import { Prng } from '@pagelab/lib';
-import { OWNER_ANON, OWNER_PAGE_TABLE, OWNER_SHMEM, VM_EVENT } from '@pagelab/mm-core';
+import {
+  GFP_HIGHUSER_MOVABLE,
+  GFP_TRANSHUGE,
+  OWNER_ANON,
+  OWNER_PAGE_TABLE,
+  OWNER_SHMEM,
+  VM_EVENT,
+  compoundHead,
+} from '@pagelab/mm-core';
 import { expect, test } from 'vitest';
 import type { VmFile } from './file.ts';
 import { populateRange } from './gup.ts';
 import { splitDeferred } from './huge-memory.ts';
 import { doMadvise } from './madvise.ts';
+import { MIGRATE_SYNC, MR_COMPACTION, isolateMovable, migratePages } from './migrate.ts';
 import { doMlock, doMunlock } from './mlock.ts';
 import { dupMm, mmput } from './mm-lifetime.ts';
 import type { MmStruct } from './mm-struct.ts';
@@ -42,6 +51,7 @@ import { doMprotect } from './mprotect.ts';
 import { doMremap } from './mremap.ts';
 import { vmMunmap } from './munmap.ts';
 import { FAULT_ACCERR, FAULT_MAPERR, FAULT_SIGBUS } from './page-fault.ts';
+import { pageState } from './page-walk.ts';
 import { shmemFallocate, shmemTruncate } from './shmem.ts';
 import { ModelSpace } from './testing/page-model.ts';
 import type { ModelFault, ModelObject } from './testing/page-model.ts';
@@ -155,6 +165,7 @@ class Player {
       splitDeferred(this.vm);
       return 'split what is partly unmapped';
     }
+    if (this.prng.below(12) === 0) return this.migrate(mm, addr, pages);
     switch (this.prng.below(this.huge ? 20 : 28)) {
       case 0: {
         const prot = this.pick(PROTS);
@@ -217,6 +228,24 @@ class Player {
       default:
         return this.accessRange(space, addr, pages);
     }
+  }
+
+  /** Moves what a range shows to other frames: to nobody does it make a difference. */
+  migrate(mm: MmStruct, addr: number, pages: number): string {
+    const { vm } = this;
+    const heads = new Set<number>();
+    for (let i = 0; i < pages; i++) {
+      const { kind, pfn } = pageState(mm, addr + i * PAGE_SIZE);
+      if (kind === 'anon' || kind === 'shmem') heads.add(compoundHead(vm.frames, pfn));
+    }
+    const list = [...heads].filter((pfn) => isolateMovable(vm, pfn));
+    expect(list.length).toBe(heads.size);
+    // Sometimes there are no blocks for huge pages.
+    const most = this.prng.below(2) * 9;
+    const getNewPage = (_: number, order: number): number =>
+      order > most ? -Errno.ENOMEM : vm.pages.allocPages(order > 0 ? GFP_TRANSHUGE : GFP_HIGHUSER_MOVABLE, order);
+    expect(migratePages(vm, list, getNewPage, MIGRATE_SYNC, MR_COMPACTION)).toBe(0);
+    return `migrate mm ${mm.id} 0x${addr.toString(16)} +${pages}: ${heads.size}`;
   }
 
   /** A fixed move of the same size takes mappings and holes along. */

@@ -136,6 +136,8 @@ export class Vm {
   lastFaultMajor = false;
   /** Id of the tracepoint `page_fault_user`: address, error code. */
   readonly tracePageFaultUser: number;
+  /** Id of the tracepoint `mm_migrate_pages`: pages moved and not moved, mode, reason. */
+  readonly traceMigratePages: number;
 
   constructor(parts: VmParts) {
     this.ram = parts.ram;
@@ -154,5 +156,6 @@ export class Vm {
     this.shmemOps = new ShmemOps(this);
     this.blockFs = new BlockFs(this, parts.disk ?? new MemoryBlockStore(DEFAULT_DISK_BLOCKS));
     this.tracePageFaultUser = parts.trace.define('page_fault_user', ['address', 'error_code']);
+    this.traceMigratePages = parts.trace.define('mm_migrate_pages', ['nr_succeeded', 'nr_failed', 'mode', 'reason']);
   }
 }

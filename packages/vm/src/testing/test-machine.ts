@@ -5,7 +5,7 @@ import { createUserMemory, PAGE_SIZE, PhysicalMemory, Smp, VirtualClock, firmwar
 import type { UserMemoryPort } from '@pagelab/hw';
 import { TraceRing } from '@pagelab/lib';
 import { GFP_KERNEL, PageAlloc, __GFP_ZERO } from '@pagelab/mm-core';
-import type { PageAllocHooks } from '@pagelab/mm-core';
+import type { NodeConfig, PageAllocHooks } from '@pagelab/mm-core';
 import { Slab, createKernelCaches } from '@pagelab/slab';
 import { mmAlloc } from '../mm-lifetime.ts';
 import type { MmLimits, MmStruct } from '../mm-struct.ts';
@@ -16,12 +16,14 @@ import { DEFAULT_VM_SYSCTL, Vm } from '../vm.ts';
 export const NO_LIMITS: MmLimits = { rlimit: () => -1, rlimitMax: () => -1, capable: () => true };
 
 /** Boots as much as virtual memory needs. */
-export function testVm(options: { memoryBytes?: number; cpus?: number; hooks?: PageAllocHooks } = {}): Vm {
+export function testVm(
+  options: { memoryBytes?: number; cpus?: number; hooks?: PageAllocHooks; nodes?: readonly NodeConfig[] } = {},
+): Vm {
   const ram = new PhysicalMemory(firmwareMemoryMap('pc', options.memoryBytes ?? 128 * 2 ** 20));
   const smp = new Smp(ram, options.cpus ?? 2);
   const clock = new VirtualClock();
   const trace = new TraceRing(1024, clock);
-  const pages = new PageAlloc({ ram, smp, clock, trace, hooks: options.hooks ?? {} });
+  const pages = new PageAlloc({ ram, smp, clock, trace, hooks: options.hooks ?? {}, nodes: options.nodes ?? [] });
   const slab = new Slab({ pages, ram, smp, trace });
   const made = createKernelCaches(slab);
   const zeroPfn = pages.allocPage(GFP_KERNEL | __GFP_ZERO);

@@ -1,0 +1,294 @@
+/**
+ * Moving a page to another frame while it is in use: every entry that shows it, and the file it is cached for, change over.
+ *
+ *     refcount of a page that can be moved === entries that show it + (cached ? 1 : 0) + 1 for who isolated it
+ *
+ * Linux puts migration entries in place of those that show the page, so that who touches it meanwhile waits. Here nobody
+ * runs meanwhile: an entry goes over in one step, and keeps all that it says of the page but the frame. What CPUs hold of
+ * the old frame is flushed once for each batch of pages.
+ *
+ * @linux mm/migrate.c
+ */
+import { Errno, PAGE_SIZE } from '@pagelab/abi';
+import { PTE_DIRTY, PTE_HI_FRAME_MASK, PTE_LO_FRAME_MASK, pteHi, pteLo } from '@pagelab/hw';
+import type { Pfn } from '@pagelab/hw';
+import { bugOn } from '@pagelab/lib';
+import {
+  NODE_STAT,
+  PG_ANON,
+  PG_DIRTY,
+  PG_HEAD,
+  PG_LOCKED,
+  PG_MLOCKED,
+  PG_RESERVED,
+  PG_SLAB,
+  PG_SWAPBACKED,
+  PG_TABLE,
+  PG_TAIL,
+  PG_WRITEBACK,
+  VM_EVENT,
+  ZONE_STAT,
+  blockOrder,
+} from '@pagelab/mm-core';
+import { HPAGE_PMD_NR, splitHugePage } from './huge-memory.ts';
+import { TAG_DIRTY, setPageDirty } from './page-cache.ts';
+import { findLeaf } from './pgtable.ts';
+import { pageMappings } from './rmap.ts';
+import type { Vm } from './vm.ts';
+
+const { PGMIGRATE_SUCCESS, PGMIGRATE_FAIL, THP_MIGRATION_SUCCESS, THP_MIGRATION_FAIL, THP_MIGRATION_SPLIT } = VM_EVENT;
+
+/** Waits for nothing, and leaves alone what is locked or being written back. @linux include/linux/migrate_mode.h:migrate_mode */
+export const MIGRATE_ASYNC = 0;
+/** Waits for locks, but for no writeback. */
+export const MIGRATE_SYNC_LIGHT = 1;
+/** Waits for both. */
+export const MIGRATE_SYNC = 2;
+
+// Why pages are moved: the last field of the tracepoint. @linux include/linux/migrate_mode.h:migrate_reason
+export const MR_COMPACTION = 0;
+export const MR_MEMORY_HOTPLUG = 2;
+export const MR_SYSCALL = 3;
+export const MR_MEMPOLICY_MBIND = 4;
+export const MR_NUMA_MISPLACED = 5;
+export const MR_CONTIG_RANGE = 6;
+export const MR_DEMOTION = 8;
+
+/** Pages whose flushes are made together. @linux mm/migrate.c:NR_MAX_BATCHED_MIGRATION */
+const BATCH_PAGES = 512;
+
+/** Flags of the frame itself and not of what it holds. */
+const OWN_FLAGS = PG_HEAD | PG_TAIL;
+/** What of the two words of an entry is not the frame. */
+const LO_KEEP = ~PTE_LO_FRAME_MASK;
+const HI_KEEP = ~PTE_HI_FRAME_MASK;
+
+/**
+ * Finds where a page goes: a frame, or for `order` 9 a compound page, with one reference; negative where there is none.
+ *
+ * @linux include/linux/migrate.h:new_folio_t
+ */
+export type GetNewPage = (from: Pfn, order: number) => Pfn;
+
+/**
+ * Takes a page of user space out of use, to be moved: a reference, and off its list. Its head, where it is a compound page.
+ *
+ * @returns whether it could be: not where nobody has it, nor for what is no page of a process or file
+ * @linux mm/folio-compat.c:folio_isolate_lru
+ */
+export function isolateMovable(vm: Vm, pfn: Pfn): boolean {
+  const { flags, mapping, refcount } = vm.frames;
+  const pageFlags = flags[pfn];
+  if (refcount[pfn] === 0 || (pageFlags & (PG_TAIL | PG_SLAB | PG_TABLE | PG_RESERVED)) !== 0) return false;
+  if (mapping[pfn] === 0 && (pageFlags & PG_ANON) === 0) return false;
+  refcount[pfn]++;
+  countIsolated(vm, pfn, 1 << blockOrder(vm.frames, pfn));
+  return true;
+}
+
+/** Puts pages back that were isolated and not moved. Empties the list. @linux mm/migrate.c:putback_movable_pages */
+export function putbackMovablePages(vm: Vm, list: Pfn[]): void {
+  for (const pfn of list) releaseIsolated(vm, pfn, blockOrder(vm.frames, pfn));
+  list.length = 0;
+}
+
+/**
+ * Moves isolated pages. Those that are moved leave the list; the others stay in it, isolated still: see
+ * {@link putbackMovablePages}.
+ *
+ * @param list heads of pages that {@link isolateMovable} took; huge ones move whole where there is a block for them, and
+ *   are split otherwise
+ * @param getNewPage asked once it is clear that the page can be moved
+ * @param mode `MIGRATE_…`
+ * @param reason `MR_…`
+ * @returns how many were not moved; −ENOMEM where frames ran out
+ * @linux mm/migrate.c:migrate_pages
+ */
+export function migratePages(vm: Vm, list: Pfn[], getNewPage: GetNewPage, mode: number, reason: number): number {
+  const { events } = vm.pages;
+  const work = list.splice(0).reverse();
+  let outOfMemory = false;
+  let failed = 0;
+  let succeeded = 0;
+  let inBatch = 0;
+  while (work.length > 0 && !outOfMemory) {
+    const pfn = work.pop()!;
+    const order = blockOrder(vm.frames, pfn);
+    if (vm.frames.refcount[pfn] === 1) {
+      // Everybody else has let go of it.
+      releaseIsolated(vm, pfn, order);
+      succeeded += 1 << order;
+      continue;
+    }
+    const movable = mayMove(vm, pfn, order, mode);
+    const to = movable ? getNewPage(pfn, order) : -1;
+    if (to >= 0) {
+      movePage(vm, pfn, to, order);
+      succeeded += 1 << order;
+      if (order > 0) events[THP_MIGRATION_SUCCESS]++;
+      inBatch += 1 << order;
+      if (inBatch >= BATCH_PAGES) {
+        vm.smp.flushBatch();
+        inBatch = 0;
+      }
+      continue;
+    }
+    if (order > 0) events[THP_MIGRATION_FAIL]++;
+    if (movable && order > 0) {
+      // There may be room for its parts.
+      events[THP_MIGRATION_SPLIT]++;
+      work.push(...splitIsolated(vm, pfn).reverse());
+      continue;
+    }
+    outOfMemory = movable;
+    failed += 1 << order;
+    list.push(pfn);
+  }
+  vm.smp.flushBatch();
+  while (work.length > 0) list.push(work.pop()!);
+  events[PGMIGRATE_SUCCESS] += succeeded;
+  events[PGMIGRATE_FAIL] += failed;
+  if (vm.trace.enabled) vm.trace.emit(vm.traceMigratePages, succeeded, failed, mode, reason);
+  return outOfMemory ? -Errno.ENOMEM : list.length;
+}
+
+/**
+ * Whether nobody but page tables, the page's file and who isolated it refers to a page: otherwise it is pinned, or somebody
+ * works on it.
+ *
+ * @linux mm/migrate.c:folio_expected_refs
+ */
+function mayMove(vm: Vm, pfn: Pfn, order: number, mode: number): boolean {
+  const { flags, mapcount, mapping, private: priv, refcount } = vm.frames;
+  if ((flags[pfn] & PG_LOCKED) !== 0) return false;
+  if ((flags[pfn] & PG_WRITEBACK) !== 0 && mode !== MIGRATE_SYNC) return false;
+  if (order === 0) {
+    const cached = (flags[pfn] & PG_ANON) === 0 && mapping[pfn] !== 0 ? 1 : 0;
+    if (refcount[pfn] !== mapcount[pfn] + cached + 1) return false;
+    return pageMappings(vm, pfn).length === mapcount[pfn];
+  }
+  let mappings = 0;
+  for (let part = pfn; part < pfn + (1 << order); part++) mappings += mapcount[part];
+  // Each huge entry holds one reference for all its parts.
+  return refcount[pfn] === mappings - priv[pfn] * (HPAGE_PMD_NR - 1) + 1;
+}
+
+/** @linux mm/migrate.c:migrate_folio_unmap, migrate_folio_move */
+function movePage(vm: Vm, from: Pfn, to: Pfn, order: number): void {
+  const { mapcount, private: priv, refcount } = vm.frames;
+  bugOn(refcount[to] !== 1 || blockOrder(vm.frames, to) !== order, 'migrate: the new page is not one');
+  const size = 1 << order;
+  // Huge entries show all of a huge page, and are found by its head.
+  const hugeEntries = order > 0 ? priv[from] : 0;
+  for (let i = 0; i < size; i++) {
+    if (mapcount[from + i] > (i === 0 ? 0 : hugeEntries)) exchangeEntries(vm, from + i, to + i);
+    vm.ram.copyFrame(to + i, from + i);
+  }
+  vm.clock.advance(vm.costs.copyPage * size);
+  countIsolated(vm, from, -size);
+  if (order > 0) moveHugeState(vm, from, to);
+  for (let i = 0; i < size; i++) movePageState(vm, from + i, to + i);
+  // The references of entries and file go over; that of the allocation goes, and so does the isolation's.
+  refcount[to] = refcount[from] - 1;
+  refcount[from] = 1;
+  vm.pages.putPage(from);
+}
+
+/** Makes every entry that shows one frame show the other, and has it flushed. @linux mm/rmap.c:try_to_migrate_one, mm/migrate.c:remove_migration_pte */
+function exchangeEntries(vm: Vm, from: Pfn, to: Pfn): void {
+  const { i32 } = vm.ram;
+  for (const { mm, address } of pageMappings(vm, from)) {
+    const entry = findLeaf(mm, address);
+    if ((i32[entry] & PTE_DIRTY) !== 0) markDirty(vm, from);
+    setFrame(i32, entry, to);
+    vm.smp.addToBatch(mm.pgd * PAGE_SIZE);
+  }
+}
+
+function setFrame(i32: Int32Array, entry: number, pfn: Pfn): void {
+  i32[entry] = (i32[entry] & LO_KEEP) | pteLo(pfn, 0);
+  i32[entry + 1] = (i32[entry + 1] & HI_KEEP) | pteHi(pfn, 0);
+}
+
+/** @linux mm/page-writeback.c:folio_mark_dirty */
+function markDirty(vm: Vm, pfn: Pfn): void {
+  if ((vm.frames.flags[pfn] & PG_ANON) !== 0) vm.frames.flags[pfn] |= PG_DIRTY;
+  else setPageDirty(vm, pfn);
+}
+
+/** All that is known of a frame goes over to another, and its file finds it there. @linux mm/migrate.c:folio_migrate_mapping, folio_migrate_flags */
+function movePageState(vm: Vm, from: Pfn, to: Pfn): void {
+  const { flags, index, mapcount, mapping, private: priv } = vm.frames;
+  const moving = flags[from] & ~OWN_FLAGS;
+  const file = (moving & PG_ANON) === 0 ? vm.mappings.get(mapping[from]) : undefined;
+  countPage(vm, from, moving, file?.pages.getMark(index[from], TAG_DIRTY) === true, -1);
+  flags[to] |= moving;
+  flags[from] &= OWN_FLAGS;
+  mapping[to] = mapping[from];
+  mapping[from] = 0;
+  index[to] = index[from];
+  mapcount[to] = mapcount[from];
+  if (file !== undefined) {
+    file.pages.set(index[to], to);
+    priv[to] = priv[from];
+    priv[from] = 0;
+  }
+  countPage(vm, to, moving, file?.pages.getMark(index[to], TAG_DIRTY) === true, 1);
+  mapcount[from] = 0;
+  if ((moving & PG_MLOCKED) === 0) return;
+  vm.pages.events[VM_EVENT.UNEVICTABLE_PGMUNLOCKED]++;
+  vm.pages.events[VM_EVENT.UNEVICTABLE_PGMLOCKED]++;
+}
+
+/** Adds a page to the counters of its node and zone, or takes it from them. */
+function countPage(vm: Vm, pfn: Pfn, pageFlags: number, dirty: boolean, sign: number): void {
+  const { pages } = vm;
+  const isAnon = (pageFlags & PG_ANON) !== 0;
+  if (vm.frames.mapcount[pfn] > 0) pages.modNodeState(pfn, isAnon ? NODE_STAT.NR_ANON_MAPPED : NODE_STAT.NR_FILE_MAPPED, sign);
+  if ((pageFlags & PG_MLOCKED) !== 0) pages.modZoneState(pfn, ZONE_STAT.NR_MLOCK, sign);
+  if (isAnon) return;
+  pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, sign);
+  if ((pageFlags & PG_SWAPBACKED) !== 0) pages.modNodeState(pfn, NODE_STAT.NR_SHMEM, sign);
+  if (dirty) pages.modNodeState(pfn, NODE_STAT.NR_FILE_DIRTY, sign);
+}
+
+/** What the frames of a huge page share. */
+function moveHugeState(vm: Vm, from: Pfn, to: Pfn): void {
+  const { private: priv } = vm.frames;
+  for (const at of [0, 2]) {
+    priv[to + at] = priv[from + at];
+    priv[from + at] = 0;
+  }
+  if (priv[to] > 0) {
+    vm.pages.modNodeState(from, NODE_STAT.NR_ANON_THPS, -HPAGE_PMD_NR);
+    vm.pages.modNodeState(to, NODE_STAT.NR_ANON_THPS, HPAGE_PMD_NR);
+  }
+  const counted = vm.deferredSplit.get(from);
+  if (counted === undefined) return;
+  vm.deferredSplit.delete(from);
+  vm.deferredSplit.set(to, counted);
+}
+
+/** Splits an isolated huge page; returns its parts that are in use, isolated each. @linux mm/migrate.c:try_split_folio */
+function splitIsolated(vm: Vm, head: Pfn): Pfn[] {
+  const { mapcount, refcount } = vm.frames;
+  countIsolated(vm, head, -HPAGE_PMD_NR);
+  refcount[head]--;
+  const parts: Pfn[] = [];
+  for (let pfn = head; pfn < head + HPAGE_PMD_NR; pfn++) if (mapcount[pfn] > 0) parts.push(pfn);
+  splitHugePage(vm, head);
+  for (const pfn of parts) bugOn(!isolateMovable(vm, pfn), 'migrate: a part of a huge page that is nobody\'s');
+  return parts;
+}
+
+/** Gives up a frame that was isolated, and counts it so no more. */
+function releaseIsolated(vm: Vm, pfn: Pfn, order: number): void {
+  countIsolated(vm, pfn, -(1 << order));
+  vm.pages.putPage(pfn);
+}
+
+/** @linux mm/vmscan.c:isolate_lru_folios */
+function countIsolated(vm: Vm, pfn: Pfn, pages: number): void {
+  const item = (vm.frames.flags[pfn] & (PG_ANON | PG_SWAPBACKED)) !== 0 ? NODE_STAT.NR_ISOLATED_ANON : NODE_STAT.NR_ISOLATED_FILE;
+  vm.pages.modNodeState(pfn, item, pages);
+}
