@@ -1,5 +1,6 @@
 /**
- * `pagelab verify CASES…`: conformance cases against this machine, and recorded boots against machines of their shape.
+ * `pagelab verify CASES…`: conformance cases against this machine, recorded boots against machines of their shape, and recorded loads against machines
+ * that do the same.
  */
 import { readFileSync, statSync } from 'node:fs';
 import { basename } from 'node:path';
@@ -16,7 +17,7 @@ import { loadMachineConfig } from '../machine-option.ts';
 import { Progress } from '../progress.ts';
 import { isRecording, readRecording } from '../recordings/recording.ts';
 import type { Recording } from '../recordings/recording.ts';
-import { verifyBoot, whyNotComparable } from '../recordings/verify-boot.ts';
+import { verifyRecording, whyNotComparable } from '../recordings/verify-boot.ts';
 
 export interface VerifyOptions {
   readonly machine?: string;
@@ -81,20 +82,20 @@ interface Skipped {
 /** What there is to verify: cases, and recordings of real kernels. */
 interface Inputs {
   readonly cases: readonly ConformanceCase[];
-  readonly boots: readonly Recording[];
+  readonly recordings: readonly Recording[];
   readonly skipped: readonly Skipped[];
 }
 
 function readInputs(paths: readonly string[]): Inputs {
-  const boots: Recording[] = [];
+  const recordings: Recording[] = [];
   const skipped: Skipped[] = [];
   for (const directory of paths.filter(isDirectory)) {
     const recording = isRecording(directory) ? readRecording(directory) : null;
     const why = recording === null ? 'no recording: it has no config.json' : whyNotComparable(recording);
-    if (recording !== null && why === null) boots.push(recording);
+    if (recording !== null && why === null) recordings.push(recording);
     else skipped.push({ id: recording?.id ?? basename(directory), why: why! });
   }
-  return { cases: paths.filter((path) => !isDirectory(path)).flatMap(readCases), boots, skipped };
+  return { cases: paths.filter((path) => !isDirectory(path)).flatMap(readCases), recordings, skipped };
 }
 
 function isDirectory(path: string): boolean {
@@ -117,9 +118,9 @@ function verify(paths: readonly string[], options: VerifyOptions): void {
   const inputs = readInputs(paths);
   const cases = inputs.cases.filter(selected);
   const runnable = cases.filter((testCase) => meetsNeeds(testCase, config.kernel));
-  const { boots, skipped } = inputs;
+  const { recordings, skipped } = inputs;
 
-  const progress = new Progress(boots.length > 0 ? 'cases and recordings' : 'cases', runnable.length + boots.length);
+  const progress = new Progress(recordings.length > 0 ? 'cases and recordings' : 'cases', runnable.length + recordings.length);
   const results: CaseResult[] = [];
   const take = (result: CaseResult): void => {
     results.push(result);
@@ -132,8 +133,8 @@ function verify(paths: readonly string[], options: VerifyOptions): void {
     progress.advance();
     take(result);
   }
-  for (const recording of boots) {
-    verifyBoot(recording).filter(selected).forEach(take);
+  for (const recording of recordings) {
+    verifyRecording(recording).filter(selected).forEach(take);
     progress.advance();
   }
   progress.clear();
@@ -157,8 +158,8 @@ function verify(paths: readonly string[], options: VerifyOptions): void {
 export function addVerify(program: Command): void {
   program
     .command('verify')
-    .description('run conformance cases, each on a machine of its own, and compare recorded boots with machines of their shape')
-    .argument('<cases...>', 'case files, .json or .json.gz; directories of recorded boots')
+    .description('run conformance cases, each on a machine of its own, and compare recorded boots and loads with machines of their shape')
+    .argument('<cases...>', 'case files, .json or .json.gz; directories of recorded boots and loads')
     .option('--machine <file|preset>', 'the machine to run cases on; a recording brings its own')
     .option('--only <regex>', 'only cases and checks whose id or area matches')
     .option('--json', 'results as JSON')

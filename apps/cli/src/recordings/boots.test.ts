@@ -86,10 +86,10 @@ describe('pagelab verify DIRECTORY…', () => {
     const good = unpack(find('amd64-256m-4cpu'), 'good');
     const load = join(directory, 'load');
     mkdirSync(load);
-    writeFileSync(join(load, 'config.json'), JSON.stringify({ ...find('amd64-256m-4cpu').config, kind: 'load' }));
+    writeFileSync(join(load, 'config.json'), JSON.stringify({ ...find('amd64-256m-4cpu').config, kind: 'load', load: 'lumber' }));
     const { status, stdout } = runCli('verify', good, load, directory);
     expect(status).toBe(0);
-    expect(stdout).toMatch(/^SKIP load: a recording of a load, not of a boot\nSKIP .*: no recording: it has no config\.json\nzones: \d+ passed, 0 failed\n/);
+    expect(stdout).toMatch(/^SKIP load: a recording of the load "lumber", which is not done here yet\nSKIP .*: no recording: it has no config\.json\nzones: \d+ passed, 0 failed\n/);
     expect(stdout).toMatch(/\n2 directories skipped\n\d+ passed, 0 failed\n$/);
   });
 

@@ -108,6 +108,28 @@ export function checkAsBooted(checks: Checks, recording: Recording, shape: Machi
   return found;
 }
 
+/**
+ * Checks what holds when a load begins: watermarks, reserves and per-CPU lists, that follow from the recorded managed pages as
+ * boot found them. See {@link checkAsBooted}: what boot gave back last may or may not have been counted.
+ */
+export function checkLoadedZones(checks: Checks, recording: Recording, shape: MachineShape, recorded: readonly ZoneRow[]): void {
+  const last = recorded.map(({ node, zone, values }) => ({ node, zone, pages: values['managed'] ?? 0 }));
+  const candidates = [managedAtBoot(recording, recorded, true), managedAtBoot(recording, recorded, false), last].map((managed) => {
+    shape.setManaged(managed);
+    shape.startOver();
+    return ownZones(shape);
+  });
+  const alike = (of: (row: ZoneRow) => string): readonly ZoneRow[] =>
+    candidates.find((rows) => rows.map(of).join() === recorded.map(of).join()) ?? candidates[0]!;
+  const best = alike(({ values }) => `${values['min']} ${values['low']} ${values['high']}`);
+  checkMarks(checks, 'before', recorded, best);
+  // Whoever reads /proc/sys/vm/lowmem_reserve_ratio has the reserves worked out anew.
+  checkProtection(checks, 'before', recorded, alike(({ protection }) => protection));
+  checkPagesets(checks, 'before', recorded, best, highMoves(recording));
+  shape.setManaged(last);
+  checkThresholds(checks, 'before', recorded, ownZones(shape));
+}
+
 /** Settings that follow from how much memory is free, were given on the command line, or concern programs of 32 bits. */
 const OTHER_SETTINGS: readonly string[] = ['admin_reserve_kbytes', 'user_reserve_kbytes', 'min_free_kbytes', 'nr_hugepages', 'mmap_rnd_bits'];
 

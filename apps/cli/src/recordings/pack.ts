@@ -6,10 +6,10 @@
 import { readdirSync, writeFileSync } from 'node:fs';
 import { brotliCompressSync, constants } from 'node:zlib';
 import { isRecording, readRecording } from './recording.ts';
-import { whyNotComparable } from './verify-boot.ts';
+import { architectureOf } from './recorded-machine.ts';
 
 /** Files that are compared, or say what the machine was. */
-const FILES = /^(config\.json|(buddyinfo|dmesg|iomem|meminfo|nodes|pagetypeinfo|slabinfo|sysctl-.*|thp|vmstat|zoneinfo)\.txt|slab-sysfs\.tsv)$/;
+const FILES = /^((\d\d-[\w-]+\.)?(vmstat|meminfo|zoneinfo|numastat)\.txt|events\.txt|samples\.tsv|config\.json|(buddyinfo|dmesg|iomem|meminfo|nodes|pagetypeinfo|slabinfo|sysctl-.*|thp|vmstat|zoneinfo)\.txt|slab-sysfs\.tsv)$/;
 /** Lines of the log that are read. */
 const LOG_LINES = /BIOS-e820|nr_cpu_ids|Fallback order|Node \d+: 0x|RAMDISK|Freeing .* memory/;
 /** Columns of slab-sysfs.tsv that change from boot to boot. */
@@ -28,7 +28,7 @@ const packed: Record<string, Record<string, string>> = {};
 for (const directory of directories) {
   if (!isRecording(directory)) continue;
   const recording = readRecording(directory);
-  if (whyNotComparable(recording) !== null) continue;
+  if (architectureOf(recording) === undefined) continue;
   const names = readdirSync(directory).filter((name) => FILES.test(name)).sort();
   packed[recording.id] = Object.fromEntries(names.map((name) => [name, trim(name, recording.text(name))]));
 }

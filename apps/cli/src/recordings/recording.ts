@@ -21,6 +21,8 @@ export interface RecordingConfig {
   readonly numa: readonly { readonly node: number; readonly memory_mib: number; readonly cpus: string }[];
   /** Node, node, distance both ways. Others are 20. */
   readonly numa_distances: readonly (readonly [number, number, number])[];
+  /** Of a load: which. */
+  readonly load?: string;
   /** The command that started it. */
   readonly qemu?: string;
 }

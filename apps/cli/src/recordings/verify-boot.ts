@@ -13,12 +13,18 @@ import { checkAsBooted, checkResponses, checkRunning } from './check-watermarks.
 import { parseZoneinfo } from './proc-text.ts';
 import { architectureOf, machineOf } from './recorded-machine.ts';
 import type { Recording } from './recording.ts';
+import { verifyLoad, whyNoLoad } from './verify-load.ts';
 
-/** Why a recording is not one of a boot that can be compared; `null` where it is. */
+/** Why a recording cannot be compared; `null` where it can. */
 export function whyNotComparable(recording: Recording): string | null {
-  if (recording.config.kind === 'load') return 'a recording of a load, not of a boot';
+  if (recording.config.kind === 'load') return whyNoLoad(recording);
   if (architectureOf(recording) === undefined) return `a recording of a machine of ${recording.config.arch}, not of x86`;
   return null;
+}
+
+/** Compares a recording, of a boot or of a load. */
+export function verifyRecording(recording: Recording): CaseResult[] {
+  return recording.config.kind === 'load' ? verifyLoad(recording).results : verifyBoot(recording);
 }
 
 /** Boots the machine that a recording was made on and compares it. */

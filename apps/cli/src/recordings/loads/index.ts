@@ -1,0 +1,10 @@
+/**
+ * The recorded loads that can be done again.
+ */
+import { forkcow } from './forkcow.ts';
+import type { Load } from './load-run.ts';
+import { mlock } from './mlock.ts';
+import { overcommit } from './overcommit.ts';
+
+/** Each under the name that `config.json` has for it. */
+export const LOADS: readonly Load[] = [forkcow, mlock, overcommit];
