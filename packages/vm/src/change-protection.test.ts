@@ -24,11 +24,12 @@ import { doMprotect } from './mprotect.ts';
 import { doMremap } from './mremap.ts';
 import { FAULT_MAPERR, handlePageFault } from './page-fault.ts';
 import { pageState } from './page-walk.ts';
-import { PMD_SIZE, PUD_SIZE } from './pgtable.ts';
+import { SHAPE_X86_64 } from './pgtable-shape.ts';
 import { TestFault, attachUser, testMm, testVm } from './testing/test-machine.ts';
 import { validateVm } from './validate.ts';
 import type { Vm } from './vm.ts';
 
+const { pmdSize: PMD_SIZE, pudSize: PUD_SIZE } = SHAPE_X86_64;
 const RW = PROT_READ | PROT_WRITE;
 const AREA = 0x200_0000_0000;
 

@@ -4,8 +4,9 @@
 import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE, PTE_DIRTY, PTE_PRESENT, PTE_RW } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE } from '@pagelab/mm-core';
-import { HPAGE_PMD_NR, hugeStart, splitHugePmd } from './huge-memory.ts';
-import { PMD_SIZE, PteTableWalk } from './pgtable.ts';
+import { hugeStart, splitHugePmd } from './huge-memory.ts';
+import { entryHi, setEntry } from './pgtable-shape.ts';
+import { PteTableWalk } from './pgtable.ts';
 import { PTE_KEEP_HI, PTE_KEEP_LO, PTE_MAPS, PTE_SPECIAL, pageProtHi, pfnOf, vmaProtLo } from './pte.ts';
 import { VM_SHARED, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -27,12 +28,12 @@ export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): n
   gather.begin(mm);
   while (walk.next()) {
     if (walk.huge) {
-      if (walk.count === HPAGE_PMD_NR) {
-        if (changeHuge(vma, walk.pmdEntry)) gather.noteRange(walk.addr, walk.addr + PMD_SIZE);
-        changed += HPAGE_PMD_NR;
+      if (walk.count === vm.tables.ptrsPerPte) {
+        if (changeHuge(vma, walk.pmdEntry)) gather.noteRange(walk.addr, walk.addr + vm.tables.pmdSize);
+        changed += walk.count;
         continue;
       }
-      splitHugePmd(mm, hugeStart(walk.addr), walk.pmdEntry);
+      splitHugePmd(mm, hugeStart(vm.tables, walk.addr), walk.pmdEntry);
       walk.splitDone();
     }
     const { i32 } = vm.ram;
@@ -42,13 +43,14 @@ export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): n
     const privateWritable = (vma.flags & (VM_WRITE | VM_SHARED)) === VM_WRITE;
     // A dirty page's file knows of stores already.
     const notifiedWritable = (vma.flags & VM_WRITE) !== 0 && !privateWritable && (protLo & PTE_RW) === 0;
+    const { step } = walk;
     let first = -1;
     let last = -1;
     for (let i = 0; i < walk.count; i++) {
-      const entry = walk.entry + i * 2;
+      const entry = walk.entry + i * step;
       const oldLo = i32[entry];
       if ((oldLo & PTE_MAPS) === 0) continue;
-      const oldHi = i32[entry + 1];
+      const oldHi = entryHi(i32, entry, step);
       let lo = (oldLo & PTE_KEEP_LO) | protLo;
       const hi = (oldHi & PTE_KEEP_HI) | protHi;
       if (privateWritable && (lo & (PTE_PRESENT | PTE_SPECIAL)) === PTE_PRESENT) {
@@ -57,8 +59,7 @@ export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): n
       } else if (notifiedWritable && (lo & (PTE_PRESENT | PTE_DIRTY)) === (PTE_PRESENT | PTE_DIRTY)) {
         lo |= PTE_RW;
       }
-      i32[entry] = lo;
-      i32[entry + 1] = hi;
+      setEntry(i32, entry, step, lo, hi);
       changed++;
       if (needsFlush(oldLo, oldHi, lo, hi)) {
         if (first < 0) first = i;
@@ -75,15 +76,15 @@ export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): n
 function changeHuge(vma: VmArea, entry: number): boolean {
   const { vm } = vma.mm;
   const { i32 } = vm.ram;
+  const step = vm.tables.entryWords;
   const oldLo = i32[entry];
-  const oldHi = i32[entry + 1];
+  const oldHi = entryHi(i32, entry, step);
   let lo = (oldLo & PTE_KEEP_LO) | (vmaProtLo(vma) & ~PTE_KEEP_LO);
   const hi = (oldHi & PTE_KEEP_HI) | (pageProtHi(vma.flags) & ~PTE_KEEP_HI);
   if ((vma.flags & VM_WRITE) !== 0 && (lo & (PTE_PRESENT | PTE_SPECIAL)) === PTE_PRESENT) {
     if ((vm.frames.flags[pfnOf(lo, hi)] & PG_ANON_EXCLUSIVE) !== 0) lo |= PTE_RW;
   }
-  i32[entry] = lo;
-  i32[entry + 1] = hi;
+  setEntry(i32, entry, step, lo, hi);
   return needsFlush(oldLo, oldHi, lo, hi);
 }
 

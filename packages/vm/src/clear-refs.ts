@@ -7,6 +7,7 @@ import { PTE_ACCESSED } from '@pagelab/hw';
 import { PG_ANON, PG_REFERENCED } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
 import { folioOrder } from './page-cache.ts';
+import { entryHi } from './pgtable-shape.ts';
 import { PteTableWalk } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { VM_PFNMAP, VM_SOFTDIRTY } from './vma.ts';
@@ -45,21 +46,22 @@ export function clearRefs(mm: MmStruct, kind: number): void {
 /** @linux fs/proc/task_mmu.c:clear_refs_pte_range */
 function clearYoung(mm: MmStruct, walk: PteTableWalk): void {
   const { i32 } = mm.vm.ram;
+  const { step } = walk;
   const { flags } = mm.vm.frames;
   while (walk.next()) {
     if (walk.huge) {
       const lo = i32[walk.pmdEntry];
       if ((lo & PTE_SPECIAL) !== 0) continue;
       i32[walk.pmdEntry] = lo & ~PTE_ACCESSED;
-      const head = pfnOf(lo, i32[walk.pmdEntry + 1]);
+      const head = pfnOf(lo, entryHi(i32, walk.pmdEntry, step));
       for (let page = head; page < head + walk.count; page++) flags[page] &= ~PG_REFERENCED;
       continue;
     }
-    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2) {
+    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += step) {
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
       i32[entry] = lo & ~PTE_ACCESSED;
-      const pfn = pfnOf(lo, i32[entry + 1]);
+      const pfn = pfnOf(lo, entryHi(i32, entry, step));
       const order = (flags[pfn] & PG_ANON) === 0 ? folioOrder(mm.vm, pfn) : 0;
       const head = pfn - (order === 0 ? 0 : mm.vm.frames.index[pfn] % (1 << order));
       for (let page = head; page < head + (1 << order); page++) flags[page] &= ~PG_REFERENCED;

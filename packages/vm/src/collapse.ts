@@ -7,9 +7,10 @@ import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_PS } from '@pagelab/hw';
 import { GFP_TRANSHUGE, VM_EVENT, __GFP_ZERO } from '@pagelab/mm-core';
-import { HPAGE_PMD_NR, HPAGE_PMD_ORDER, mapNewHuge } from './huge-memory.ts';
+import { mapNewHuge } from './huge-memory.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
-import { PMD_SIZE, findPmd, tableBelow } from './pgtable.ts';
+import { clearEntry, entryHi } from './pgtable-shape.ts';
+import { findPmd, tableBelow } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { removeRmap } from './rmap.ts';
 import { VM_NOHUGEPAGE, VM_SPECIAL } from './vma.ts';
@@ -23,15 +24,16 @@ import type { VmArea } from './vma.ts';
  * @linux mm/khugepaged.c:madvise_collapse
  */
 export function collapse(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
-  const holdsBlock = Math.ceil(vma.start / PMD_SIZE) < Math.floor(vma.end / PMD_SIZE);
+  const { pmdSize } = vma.mm.vm.tables;
+  const holdsBlock = Math.ceil(vma.start / pmdSize) < Math.floor(vma.end / pmdSize);
   if (!holdsBlock || (vma.flags & (VM_SPECIAL | VM_NOHUGEPAGE)) !== 0) return -Errno.EINVAL;
-  const first = Math.ceil(start / PMD_SIZE) * PMD_SIZE;
-  const last = Math.floor(end / PMD_SIZE) * PMD_SIZE;
+  const first = Math.ceil(start / pmdSize) * pmdSize;
+  const last = Math.floor(end / pmdSize) * pmdSize;
   if (first >= last) return 0;
   // Files have no huge pages.
   if (vma.file !== null) return -Errno.ENOMEM;
   let failed = 0;
-  for (let block = first; block < last; block += PMD_SIZE) {
+  for (let block = first; block < last; block += pmdSize) {
     const error = collapseBlock(vma, block);
     if (error !== 0) failed = error;
     if (error === -Errno.ENOMEM) break;
@@ -44,16 +46,17 @@ function collapseBlock(vma: VmArea, block: VirtAddr): number {
   const { mm } = vma;
   const { vm } = mm;
   const { i32 } = vm.ram;
+  const { entryWords: step, hugeOrder, ptrsPerPte } = vm.tables;
   const { events } = vm.pages;
   const pmdEntry = findPmd(mm, block);
   if (pmdEntry < 0 || i32[pmdEntry] === 0) return -Errno.EINVAL;
   if ((i32[pmdEntry] & PTE_PS) !== 0) return (i32[pmdEntry] & PTE_SPECIAL) === 0 ? 0 : -Errno.EINVAL;
-  const table = tableBelow(vm.ram, pmdEntry);
-  for (let entry = table; entry < table + HPAGE_PMD_NR * 2; entry += 2) {
-    if ((i32[entry] & PTE_MAPS) === 0 && (i32[entry] | i32[entry + 1]) !== 0) return -Errno.EINVAL;
+  const table = tableBelow(vm, pmdEntry);
+  for (let entry = table; entry < table + ptrsPerPte * step; entry += step) {
+    if ((i32[entry] & PTE_MAPS) === 0 && (i32[entry] | entryHi(i32, entry, step)) !== 0) return -Errno.EINVAL;
   }
   if (vma.anonVma === null) return -Errno.EINVAL;
-  const huge = vm.pages.allocPages(GFP_TRANSHUGE | __GFP_ZERO, HPAGE_PMD_ORDER);
+  const huge = vm.pages.allocPages(GFP_TRANSHUGE | __GFP_ZERO, hugeOrder);
   if (huge < 0) {
     events[VM_EVENT.THP_COLLAPSE_ALLOC_FAILED]++;
     return -Errno.ENOMEM;
@@ -62,12 +65,11 @@ function collapseBlock(vma: VmArea, block: VirtAddr): number {
 
   const { gather } = vm;
   gather.begin(mm);
-  for (let i = 0; i < HPAGE_PMD_NR; i++) {
-    const entry = table + i * 2;
+  for (let i = 0; i < ptrsPerPte; i++) {
+    const entry = table + i * step;
     const lo = i32[entry];
-    const hi = i32[entry + 1];
-    i32[entry] = 0;
-    i32[entry + 1] = 0;
+    const hi = entryHi(i32, entry, step);
+    clearEntry(i32, entry, step);
     if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
     const pfn = pfnOf(lo, hi);
     vm.ram.copyFrame(huge + i, pfn);
@@ -77,9 +79,9 @@ function collapseBlock(vma: VmArea, block: VirtAddr): number {
     gather.addPage(pfn);
   }
   // The table waits below the huge entry.
-  mm.depositedTables.push(pfnOf(i32[pmdEntry], i32[pmdEntry + 1]));
+  mm.depositedTables.push(pfnOf(i32[pmdEntry], entryHi(i32, pmdEntry, step)));
   mapNewHuge(vma, block, pmdEntry, huge);
-  gather.noteRange(block, block + HPAGE_PMD_NR * PAGE_SIZE);
+  gather.noteRange(block, block + ptrsPerPte * PAGE_SIZE);
   gather.finish();
   return 0;
 }

@@ -9,6 +9,7 @@ import { PTE_ACCESSED, PTE_DIRTY, PTE_RW } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED, PG_TAIL } from '@pagelab/mm-core';
 import { copyHugePmd } from './huge-memory.ts';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
+import { entryHi, setEntry } from './pgtable-shape.ts';
 import { PteTableWalk, allocPmd, allocPte } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { VM_MAYBE_GUARD, VM_MAYWRITE, VM_MIXEDMAP, VM_PFNMAP, VM_SHARED, VM_UFFD_WP } from './vma.ts';
@@ -56,6 +57,7 @@ export function copyPageRange(dst: VmArea, src: VmArea): number {
 function copyPteRange(dst: VmArea, src: VmArea, dstEntry: number, srcEntry: number, count: number): void {
   const { vm, rss } = dst.mm;
   const { i32 } = vm.ram;
+  const step = vm.tables.entryWords;
   const { flags, refcount, mapcount, next } = vm.frames;
   const isCow = isCowMapping(src.flags);
   // What an entry loses on its way to the child: it was not used there yet, and what is shared is dirtied here.
@@ -63,9 +65,9 @@ function copyPteRange(dst: VmArea, src: VmArea, dstEntry: number, srcEntry: numb
   let anon = 0;
   let shmem = 0;
   let file = 0;
-  for (let i = 0; i < count * 2; i += 2) {
+  for (let i = 0; i < count * step; i += step) {
     let lo = i32[srcEntry + i];
-    const hi = i32[srcEntry + i + 1];
+    const hi = entryHi(i32, srcEntry + i, step);
     if ((lo | hi) === 0) continue;
     if ((lo & PTE_MAPS) !== 0) {
       if ((lo & PTE_SPECIAL) === 0) {
@@ -88,8 +90,7 @@ function copyPteRange(dst: VmArea, src: VmArea, dstEntry: number, srcEntry: numb
       }
       lo &= ~dropped;
     }
-    i32[dstEntry + i] = lo;
-    i32[dstEntry + i + 1] = hi;
+    setEntry(i32, dstEntry + i, step, lo, hi);
   }
   rss[MM_ANONPAGES] += anon;
   rss[MM_SHMEMPAGES] += shmem;

@@ -12,6 +12,7 @@ import type { AddressSpace, Inode, VmFile } from './file.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { folioOrder, markPageAccessed } from './page-cache.ts';
 import { findPte } from './pgtable.ts';
+import { entryHi } from './pgtable-shape.ts';
 import { pfnOf } from './pte.ts';
 import { readAheadOf } from './readahead.ts';
 import { copyToUserPartial, userByte } from './uaccess.ts';
@@ -60,7 +61,7 @@ export class UserBuffer implements ByteSink, ByteSource {
       if ((lo & PTE_PRESENT) === 0) break;
       const inPage = addr % PAGE_SIZE;
       const run = Math.min(PAGE_SIZE - inPage, bytes.length - done);
-      const host = ram.frameWord(pfnOf(lo, ram.i32[entry + 1])) * 4 + inPage;
+      const host = ram.frameWord(pfnOf(lo, entryHi(ram.i32, entry, this.#mm.vm.tables.entryWords))) * 4 + inPage;
       bytes.set(ram.u8.subarray(host, host + run), done);
       ram.i32[entry] = lo | PTE_ACCESSED;
       done += run;

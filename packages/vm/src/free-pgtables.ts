@@ -2,10 +2,11 @@
  * Gives page tables back when the mappings they served are gone.
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_SIZE, pgdIndex, pmdIndex, pudIndex } from '@pagelab/hw';
+import { PAGE_SIZE, pmdIndex, pudIndex } from '@pagelab/hw';
 import type { MmStruct } from './mm-struct.ts';
 import type { MmuGather } from './mmu-gather.ts';
-import { PGDIR_SIZE, PMD_SIZE, PUD_SIZE, nextBoundary, tableBelow } from './pgtable.ts';
+import { clearEntry, entryHi, pgdIndexOf } from './pgtable-shape.ts';
+import { nextBoundary, tableBelow } from './pgtable.ts';
 import { pfnOf } from './pte.ts';
 import type { VmArea } from './vma.ts';
 
@@ -24,10 +25,11 @@ export function freePgtables(
   floor: VirtAddr,
   ceiling: VirtAddr,
 ): void {
+  const { pmdSize } = mm.vm.tables;
   for (let i = 0; i < vmas.length; ) {
     const { start } = vmas[i];
     let { end } = vmas[i++];
-    while (i < vmas.length && vmas[i].start <= end + PMD_SIZE) end = vmas[i++].end;
+    while (i < vmas.length && vmas[i].start <= end + pmdSize) end = vmas[i++].end;
     freePgdRange(gather, mm, start, end, floor, i < vmas.length ? vmas[i].start : ceiling === 0 ? Infinity : ceiling);
   }
 }
@@ -45,17 +47,18 @@ export function freePgdRange(
   floor: VirtAddr,
   ceiling: VirtAddr,
 ): void {
-  let from = Math.floor(addr / PMD_SIZE) * PMD_SIZE;
-  if (from < floor) from += PMD_SIZE;
-  const limit = Math.floor(ceiling / PMD_SIZE) * PMD_SIZE;
+  const { ram, tables } = mm.vm;
+  const { pmdSize } = tables;
+  let from = Math.floor(addr / pmdSize) * pmdSize;
+  if (from < floor) from += pmdSize;
+  const limit = Math.floor(ceiling / pmdSize) * pmdSize;
   let to = end;
-  if (to > limit) to -= PMD_SIZE;
+  if (to > limit) to -= pmdSize;
   if (from >= to) return;
-  const { ram } = mm.vm;
   const pgd = ram.frameWord(mm.pgd);
   while (from < to) {
-    const next = Math.min(nextBoundary(from, PGDIR_SIZE), to);
-    const entry = pgd + pgdIndex(from) * 2;
+    const next = Math.min(nextBoundary(from, tables.pgdirSize), to);
+    const entry = pgd + pgdIndexOf(tables, from) * tables.entryWords;
     if (ram.i32[entry] !== 0) {
       freePudRange(gather, mm, entry, from, next, floor, limit);
     }
@@ -73,15 +76,19 @@ function freePudRange(
   floor: VirtAddr,
   ceiling: VirtAddr,
 ): void {
-  const { ram } = mm.vm;
-  const pud = tableBelow(ram, pgdEntry);
+  const { ram, tables } = mm.vm;
+  if (tables.pudFolded) {
+    freePmdRange(gather, mm, pgdEntry, start, end, floor, ceiling);
+    return;
+  }
+  const pud = tableBelow(mm.vm, pgdEntry);
   for (let addr = start; addr < end; ) {
-    const next = Math.min(nextBoundary(addr, PUD_SIZE), end);
+    const next = Math.min(nextBoundary(addr, tables.pudSize), end);
     const entry = pud + pudIndex(addr) * 2;
     if (ram.i32[entry] !== 0) freePmdRange(gather, mm, entry, addr, next, floor, ceiling);
     addr = next;
   }
-  if (coversOnly(start, end, PGDIR_SIZE, floor, ceiling)) detachTable(gather, mm, pgdEntry, start);
+  if (coversOnly(start, end, tables.pgdirSize, floor, ceiling)) detachTable(gather, mm, pgdEntry, start);
 }
 
 /** @linux mm/memory.c:free_pmd_range */
@@ -94,15 +101,19 @@ function freePmdRange(
   floor: VirtAddr,
   ceiling: VirtAddr,
 ): void {
-  const { ram } = mm.vm;
+  const { ram, tables } = mm.vm;
   const { i32 } = ram;
-  const pmd = tableBelow(ram, pudEntry);
+  if (tables.pmdFolded) {
+    detachTable(gather, mm, pudEntry, start);
+    return;
+  }
+  const pmd = tableBelow(mm.vm, pudEntry);
   for (let addr = start; addr < end; ) {
     const entry = pmd + pmdIndex(addr) * 2;
     if (i32[entry] !== 0) detachTable(gather, mm, entry, addr);
-    addr = nextBoundary(addr, PMD_SIZE);
+    addr = nextBoundary(addr, tables.pmdSize);
   }
-  if (coversOnly(start, end, PUD_SIZE, floor, ceiling)) detachTable(gather, mm, pudEntry, start);
+  if (coversOnly(start, end, tables.pudSize, floor, ceiling)) detachTable(gather, mm, pudEntry, start);
 }
 
 /** Whether the table above [start, end), which covers `size` bytes, serves nothing outside [floor, ceiling). */
@@ -114,9 +125,9 @@ function coversOnly(start: VirtAddr, end: VirtAddr, size: number, floor: VirtAdd
 /** Takes the table below `entry`, which covers `addr` and holds nothing, out of the tree. */
 export function detachTable(gather: MmuGather, mm: MmStruct, entry: number, addr: VirtAddr): void {
   const { i32 } = mm.vm.ram;
-  const pfn = pfnOf(i32[entry], i32[entry + 1]);
-  i32[entry] = 0;
-  i32[entry + 1] = 0;
+  const step = mm.vm.tables.entryWords;
+  const pfn = pfnOf(i32[entry], entryHi(i32, entry, step));
+  clearEntry(i32, entry, step);
   mm.pgtablesBytes -= PAGE_SIZE;
   gather.addTable(pfn);
   gather.noteRange(addr, addr + PAGE_SIZE);

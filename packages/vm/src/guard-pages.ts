@@ -6,6 +6,7 @@
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { anonVmaPrepare } from './anon-vma.ts';
+import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
 import { PteTableWalk, allocPte } from './pgtable.ts';
 import { PTE_GUARD_HI, PTE_GUARD_LO, isGuardMarker } from './pte.ts';
 import { VM_MAYBE_GUARD } from './vma.ts';
@@ -28,8 +29,7 @@ export function installGuards(vma: VmArea, start: VirtAddr, end: VirtAddr): numb
   for (let addr = start; addr < end; addr += PAGE_SIZE) {
     const entry = allocPte(mm, addr);
     if (entry < 0) return -Errno.ENOMEM;
-    i32[entry] = PTE_GUARD_LO;
-    i32[entry + 1] = PTE_GUARD_HI;
+    setEntry(i32, entry, mm.vm.tables.entryWords, PTE_GUARD_LO, PTE_GUARD_HI);
   }
   return 0;
 }
@@ -39,12 +39,12 @@ export function removeGuards(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
   const { mm } = vma;
   const { i32 } = mm.vm.ram;
   const walk = new PteTableWalk(mm, start, end);
+  const { step } = walk;
   while (walk.next()) {
     if (walk.huge) continue;
-    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2) {
-      if (!isGuardMarker(i32[entry], i32[entry + 1])) continue;
-      i32[entry] = 0;
-      i32[entry + 1] = 0;
+    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += step) {
+      if (!isGuardMarker(i32[entry], entryHi(i32, entry, step))) continue;
+      clearEntry(i32, entry, step);
     }
   }
 }

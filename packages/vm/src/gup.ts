@@ -13,6 +13,7 @@ import type { MmStruct } from './mm-struct.ts';
 import { isCowMapping } from './copy-page-range.ts';
 import { FAULT_FLAG_ALLOW_RETRY, FAULT_FLAG_RESTARTED, FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_OOM, handleMmFault } from './page-fault.ts';
 import { markPageAccessed, setPageDirty } from './page-cache.ts';
+import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import {
@@ -130,6 +131,7 @@ function mayFollow(vma: VmArea, follow: number): boolean {
  */
 function followOrFault(vma: VmArea, addr: VirtAddr, follow: number): Pfn {
   const { mm } = vma;
+  const { tables } = mm.vm;
   const { i32 } = mm.vm.ram;
   const write = (follow & FOLL_WRITE) !== 0;
   const faultFlags =
@@ -139,8 +141,8 @@ function followOrFault(vma: VmArea, addr: VirtAddr, follow: number): Pfn {
   for (;;) {
     const entry = findLeaf(mm, addr);
     if (entry >= 0) {
-      const lo = leafLo(i32[entry], addr);
-      const hi = i32[entry + 1];
+      const lo = leafLo(tables, i32[entry], addr);
+      const hi = entryHi(i32, entry, tables.entryWords);
       if ((lo & PTE_MAPS) !== 0 && (!write || mayWriteThrough(vma, lo, hi))) {
         const pfn = pfnOf(lo, hi);
         // Whoever asks is going to write past the page tables, which note nothing then.

@@ -1,7 +1,7 @@
 /**
- * Transparent huge pages: anonymous memory that one third-level entry shows, 2 MiB at a time.
+ * Transparent huge pages: anonymous memory that one third-level entry shows, as much as a whole table below it would.
  *
- * A huge page is a compound page of order 9. Each of its frames has the flags, the page offset and the map count that a
+ * A huge page is a compound page, of order 9 (2 MiB) where tables have 512 entries. Each of its frames has the flags, the page offset and the map count that a
  * small page would have, so that an entry of the third level is 512 of the last in short, and splitting it changes what
  * the tables look like, not what they say. References are kept at the head: one for each third-level entry, and one for
  * each last-level entry, that shows the page or a part of it.
@@ -22,7 +22,6 @@ import {
   PTE_HI_FRAME_MASK,
   PTE_PS,
   PTE_RW,
-  PTE_SOFT_DIRTY_HI,
   pteHi,
   pteLo,
 } from '@pagelab/hw';
@@ -48,24 +47,21 @@ import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { MmuGather } from './mmu-gather.ts';
 import { FAULT_FLAG_WRITE, VM_FAULT_FALLBACK, VM_FAULT_OOM } from './page-fault.ts';
-import { PMD_SIZE, allocTable, findPmd, freeTable } from './pgtable.ts';
+import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
+import type { PageTableShape } from './pgtable-shape.ts';
+import { allocTable, findPmd, freeTable } from './pgtable.ts';
 import { PTE_SPECIAL, PTE_TABLE, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
 import { linearPageIndex, locksPages, mlockPage, munlockPage, pageMappings } from './rmap.ts';
 import { VM_HUGEPAGE, VM_HUGETLB, VM_NOHUGEPAGE, VM_SPECIAL, VM_WRITE } from './vma.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
 
-/** @linux include/linux/huge_mm.h:HPAGE_PMD_ORDER */
-export const HPAGE_PMD_ORDER = 9;
-/** Small pages in a huge one. @linux include/linux/huge_mm.h:HPAGE_PMD_NR */
-export const HPAGE_PMD_NR = 512;
-
 /** What huge pages are used for. @linux mm/huge_memory.c:transparent_hugepage_flags */
 export type ThpMode = 'always' | 'madvise' | 'never';
 
-/** The first address of the 2 MiB block that holds `addr`. */
-export function hugeStart(addr: VirtAddr): VirtAddr {
-  return addr - (addr % PMD_SIZE);
+/** The first address of the block of a huge page that holds `addr`. */
+export function hugeStart(tables: PageTableShape, addr: VirtAddr): VirtAddr {
+  return addr - (addr % tables.pmdSize);
 }
 
 /**
@@ -82,13 +78,15 @@ export function thpEnabled(vma: VmArea): boolean {
 
 /** Whether the whole block around `addr` lies in the mapping. @linux include/linux/huge_mm.h:thp_vma_suitable_order */
 export function coversBlock(vma: VmArea, addr: VirtAddr): boolean {
-  const start = hugeStart(addr);
-  return start >= vma.start && start + PMD_SIZE <= vma.end;
+  const { tables } = vma.mm.vm;
+  const start = hugeStart(tables, addr);
+  return start >= vma.start && start + tables.pmdSize <= vma.end;
 }
 
 /** Whether a mapping may have a huge page now: it wants them, and holds a block. */
 export function thpEligible(vma: VmArea): boolean {
-  return thpEnabled(vma) && hugeStart(vma.end) - PMD_SIZE >= vma.start;
+  const { tables } = vma.mm.vm;
+  return thpEnabled(vma) && hugeStart(tables, vma.end) - tables.pmdSize >= vma.start;
 }
 
 // ---- faults
@@ -116,7 +114,7 @@ export function serveHugeMissing(vma: VmArea, address: VirtAddr, flags: number, 
     mm.vm.pages.putPage(pfn);
     return VM_FAULT_OOM;
   }
-  mapNewHuge(vma, hugeStart(address), pmdEntry, pfn);
+  mapNewHuge(vma, hugeStart(mm.vm.tables, address), pmdEntry, pfn);
   mm.vm.pages.events[VM_EVENT.THP_FAULT_ALLOC]++;
   return 0;
 }
@@ -131,8 +129,9 @@ export function serveHugeMissing(vma: VmArea, address: VirtAddr, flags: number, 
 export function serveHugePresent(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: number): number {
   const { mm } = vma;
   const { i32 } = mm.vm.ram;
+  const { entryWords, softDirtyHi } = mm.vm.tables;
   const lo = i32[pmdEntry];
-  const hi = i32[pmdEntry + 1];
+  const hi = entryHi(i32, pmdEntry, entryWords);
   if ((flags & FAULT_FLAG_WRITE) === 0) {
     i32[pmdEntry] = lo | PTE_ACCESSED;
     return 0;
@@ -141,38 +140,37 @@ export function serveHugePresent(vma: VmArea, address: VirtAddr, flags: number, 
   if ((lo & PTE_RW) === 0) {
     if ((lo & PTE_SPECIAL) !== 0) return replaceHugeZero(vma, address, pmdEntry);
     if (!takeOverHuge(vma, pfnOf(lo, hi))) {
-      splitHugePmd(mm, hugeStart(address), pmdEntry);
+      splitHugePmd(mm, hugeStart(mm.vm.tables, address), pmdEntry);
       return VM_FAULT_FALLBACK;
     }
     if ((vma.flags & VM_WRITE) !== 0) rights |= PTE_RW;
   }
-  i32[pmdEntry] = lo | rights;
-  i32[pmdEntry + 1] = hi | PTE_SOFT_DIRTY_HI;
+  setEntry(i32, pmdEntry, entryWords, lo | rights, hi | softDirtyHi);
   return 0;
 }
 
 /** The first write to a block that shows the huge zero page. @linux mm/huge_memory.c:do_huge_zero_wp_pmd */
 function replaceHugeZero(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
   const { mm } = vma;
-  const start = hugeStart(address);
+  const start = hugeStart(mm.vm.tables, address);
   const pfn = thpEnabled(vma) ? allocHuge(vma) : -1;
   if (pfn < 0) {
     splitHugePmd(mm, start, pmdEntry);
     return VM_FAULT_FALLBACK;
   }
   mapNewHuge(vma, start, pmdEntry, pfn);
-  mm.vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, start, start + PMD_SIZE);
+  mm.vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, start, start + mm.vm.tables.pmdSize);
   mm.vm.pages.events[VM_EVENT.THP_FAULT_ALLOC]++;
   return 0;
 }
 
 /** Whether one reference is left to a huge page that was shared; it is the VMA's own from then on. */
 function takeOverHuge(vma: VmArea, head: Pfn): boolean {
-  const { flags, mapping, refcount } = vma.mm.vm.frames;
+  const { frames: { flags, mapping, refcount }, tables } = vma.mm.vm;
   if ((flags[head] & PG_ANON_EXCLUSIVE) !== 0) return true;
   if (refcount[head] !== 1) return false;
   const { id } = vma.anonVma!;
-  for (let pfn = head; pfn < head + HPAGE_PMD_NR; pfn++) {
+  for (let pfn = head; pfn < head + tables.ptrsPerPte; pfn++) {
     flags[pfn] |= PG_ANON_EXCLUSIVE;
     mapping[pfn] = id;
   }
@@ -190,7 +188,8 @@ export function takeOverPart(vma: VmArea, pfn: Pfn): boolean {
   const head = (flags[pfn] & PG_TAIL) !== 0 ? next[pfn] : pfn;
   if (mapcount[pfn] !== 1 || priv[head] !== 0) return false;
   let mappings = 0;
-  for (let i = 0; i < HPAGE_PMD_NR; i++) mappings += mapcount[head + i];
+  const { ptrsPerPte } = vma.mm.vm.tables;
+  for (let i = 0; i < ptrsPerPte; i++) mappings += mapcount[head + i];
   if (refcount[head] !== mappings) return false;
   mapping[pfn] = vma.anonVma!.id;
   flags[pfn] |= PG_ANON_EXCLUSIVE;
@@ -199,9 +198,9 @@ export function takeOverPart(vma: VmArea, pfn: Pfn): boolean {
 
 /** A zeroed huge page; negative, and counted, where there is no block. @linux mm/huge_memory.c:vma_alloc_anon_folio_pmd */
 function allocHuge(vma: VmArea): Pfn {
-  const { pages } = vma.mm.vm;
+  const { pages, tables } = vma.mm.vm;
   const gfp = (vma.flags & VM_HUGEPAGE) !== 0 ? GFP_TRANSHUGE : GFP_TRANSHUGE_LIGHT;
-  const pfn = pages.allocPages(gfp | __GFP_ZERO, HPAGE_PMD_ORDER);
+  const pfn = pages.allocPages(gfp | __GFP_ZERO, tables.hugeOrder);
   if (pfn < 0) pages.events[VM_EVENT.THP_FAULT_FALLBACK]++;
   return pfn;
 }
@@ -215,7 +214,7 @@ function allocHuge(vma: VmArea): Pfn {
 function hugeZeroPage(vm: Vm): Pfn {
   if (vm.hugeZeroPfn >= 0) return vm.hugeZeroPfn;
   const { events } = vm.pages;
-  const pfn = vm.pages.allocPages((GFP_TRANSHUGE | __GFP_ZERO) & ~__GFP_MOVABLE, HPAGE_PMD_ORDER);
+  const pfn = vm.pages.allocPages((GFP_TRANSHUGE | __GFP_ZERO) & ~__GFP_MOVABLE, vm.tables.hugeOrder);
   if (pfn < 0) {
     events[VM_EVENT.THP_ZERO_PAGE_ALLOC_FAILED]++;
     events[VM_EVENT.THP_FAULT_FALLBACK]++;
@@ -230,9 +229,9 @@ function hugeZeroPage(vm: Vm): Pfn {
 
 /** @linux mm/huge_memory.c:set_huge_zero_folio */
 function setHugeZero(vma: VmArea, pmdEntry: number, zero: Pfn): void {
-  const { i32 } = vma.mm.vm.ram;
-  i32[pmdEntry] = pteLo(zero, pageProtLo(vma.flags) | PTE_SPECIAL | PTE_PS);
-  i32[pmdEntry + 1] = pteHi(zero, pageProtHi(vma.flags));
+  const { ram, tables } = vma.mm.vm;
+  const lo = pteLo(zero, pageProtLo(vma.flags) | PTE_SPECIAL | PTE_PS);
+  setEntry(ram.i32, pmdEntry, tables.entryWords, lo, pteHi(zero, pageProtHi(vma.flags)));
 }
 
 /**
@@ -247,7 +246,8 @@ export function mapNewHuge(vma: VmArea, start: VirtAddr, pmdEntry: number, head:
   const firstIndex = linearPageIndex(vma, start);
   const { id } = vma.anonVma!;
   const locked = locksPages(vma);
-  for (let i = 0; i < HPAGE_PMD_NR; i++) {
+  const { entryWords, ptrsPerPte, softDirtyHi } = vm.tables;
+  for (let i = 0; i < ptrsPerPte; i++) {
     const pfn = head + i;
     flags[pfn] |= PG_ANON | PG_ANON_EXCLUSIVE | PG_SWAPBACKED | PG_UPTODATE;
     mapping[pfn] = id;
@@ -256,14 +256,13 @@ export function mapNewHuge(vma: VmArea, start: VirtAddr, pmdEntry: number, head:
     if (locked) mlockPage(vm, pfn);
   }
   priv[head] = 1;
-  priv[head + 2] = HPAGE_PMD_NR;
-  vm.pages.modNodeState(head, NODE_STAT.NR_ANON_MAPPED, HPAGE_PMD_NR);
-  vm.pages.modNodeState(head, NODE_STAT.NR_ANON_THPS, HPAGE_PMD_NR);
-  mm.rss[MM_ANONPAGES] += HPAGE_PMD_NR;
+  priv[head + 2] = ptrsPerPte;
+  vm.pages.modNodeState(head, NODE_STAT.NR_ANON_MAPPED, ptrsPerPte);
+  vm.pages.modNodeState(head, NODE_STAT.NR_ANON_THPS, ptrsPerPte);
+  mm.rss[MM_ANONPAGES] += ptrsPerPte;
   const rights = (vma.flags & VM_WRITE) !== 0 ? PTE_RW | PTE_DIRTY : PTE_DIRTY;
-  const { i32 } = vm.ram;
-  i32[pmdEntry] = pteLo(head, pageProtLo(vma.flags) | rights | PTE_PS);
-  i32[pmdEntry + 1] = pteHi(head, pageProtHi(vma.flags) | PTE_SOFT_DIRTY_HI);
+  const lo = pteLo(head, pageProtLo(vma.flags) | rights | PTE_PS);
+  setEntry(vm.ram.i32, pmdEntry, entryWords, lo, pteHi(head, pageProtHi(vma.flags) | softDirtyHi));
 }
 
 /**
@@ -276,23 +275,23 @@ export function copyHugePmd(dst: VmArea, dstEntry: number, srcEntry: number): bo
   const { mm } = dst;
   const { vm } = mm;
   const { i32 } = vm.ram;
+  const { entryWords, ptrsPerPte } = vm.tables;
   if (!depositTable(mm)) return false;
   const lo = i32[srcEntry];
-  const hi = i32[srcEntry + 1];
+  const hi = entryHi(i32, srcEntry, entryWords);
   if ((lo & PTE_SPECIAL) === 0) {
     const { flags, mapcount, private: priv, refcount } = vm.frames;
     const head = pfnOf(lo, hi);
     refcount[head]++;
     priv[head]++;
-    for (let pfn = head; pfn < head + HPAGE_PMD_NR; pfn++) {
+    for (let pfn = head; pfn < head + ptrsPerPte; pfn++) {
       mapcount[pfn]++;
       flags[pfn] &= ~PG_ANON_EXCLUSIVE;
     }
-    mm.rss[MM_ANONPAGES] += HPAGE_PMD_NR;
+    mm.rss[MM_ANONPAGES] += ptrsPerPte;
   }
   i32[srcEntry] = lo & ~PTE_RW;
-  i32[dstEntry] = lo & ~(PTE_RW | PTE_ACCESSED);
-  i32[dstEntry + 1] = hi;
+  setEntry(i32, dstEntry, entryWords, lo & ~(PTE_RW | PTE_ACCESSED), hi);
   return true;
 }
 
@@ -301,16 +300,16 @@ export function zapHugePmd(gather: MmuGather, vma: VmArea, start: VirtAddr, pmdE
   const { mm } = vma;
   const { vm } = mm;
   const { i32 } = vm.ram;
+  const { entryWords, pmdSize, ptrsPerPte } = vm.tables;
   const lo = i32[pmdEntry];
-  const hi = i32[pmdEntry + 1];
-  i32[pmdEntry] = 0;
-  i32[pmdEntry + 1] = 0;
+  const hi = entryHi(i32, pmdEntry, entryWords);
+  clearEntry(i32, pmdEntry, entryWords);
   mm.pgtablesBytes -= PAGE_SIZE;
   gather.addTable(mm.depositedTables.pop()!);
-  gather.noteRange(start, start + PMD_SIZE);
+  gather.noteRange(start, start + pmdSize);
   if ((lo & PTE_SPECIAL) !== 0) return;
   const head = pfnOf(lo, hi);
-  mm.rss[MM_ANONPAGES] -= HPAGE_PMD_NR;
+  mm.rss[MM_ANONPAGES] -= ptrsPerPte;
   removeHugeRmap(vma, head);
   if (gather.addPage(head)) gather.flush();
 }
@@ -319,10 +318,11 @@ export function zapHugePmd(gather: MmuGather, vma: VmArea, start: VirtAddr, pmdE
 function removeHugeRmap(vma: VmArea, head: Pfn): void {
   const { vm } = vma.mm;
   const { flags, mapcount, private: priv } = vm.frames;
-  if (--priv[head] === 0) vm.pages.modNodeState(head, NODE_STAT.NR_ANON_THPS, -HPAGE_PMD_NR);
+  if (--priv[head] === 0) vm.pages.modNodeState(head, NODE_STAT.NR_ANON_THPS, -vm.tables.ptrsPerPte);
   const locked = locksPages(vma);
+  const { ptrsPerPte } = vm.tables;
   let unmapped = 0;
-  for (let pfn = head; pfn < head + HPAGE_PMD_NR; pfn++) {
+  for (let pfn = head; pfn < head + ptrsPerPte; pfn++) {
     const left = --mapcount[pfn];
     if (locked && (flags[pfn] & PG_MLOCKED) !== 0) munlockPage(vm, pfn);
     if (left > 0) continue;
@@ -335,34 +335,31 @@ function removeHugeRmap(vma: VmArea, head: Pfn): void {
 }
 
 /**
- * Cuts a huge entry into 512 small ones that say the same, in the table that was deposited for it. Flushes the block.
+ * Cuts a huge entry into as many small ones as a table holds that say the same, in the table that was deposited for it. Flushes the block.
  *
  * @linux mm/huge_memory.c:__split_huge_pmd_locked
  */
 export function splitHugePmd(mm: MmStruct, start: VirtAddr, pmdEntry: number): void {
   const { vm } = mm;
   const { i32 } = vm.ram;
+  const { entryWords: step, pmdSize, ptrsPerPte } = vm.tables;
   const hugeLo = i32[pmdEntry];
-  const hi = i32[pmdEntry + 1];
+  const hi = entryHi(i32, pmdEntry, step);
   const head = pfnOf(hugeLo, hi);
   const isZero = (hugeLo & PTE_SPECIAL) !== 0;
   const lo = isZero ? pteLo(vm.zeroPfn, (hugeLo & 0xfff) & ~PTE_PS) : hugeLo & ~PTE_PS;
   const smallHi = isZero ? pteHi(vm.zeroPfn, pageProtHiOf(hi)) : hi;
   const table = mm.depositedTables.pop()!;
   const word = vm.ram.frameWord(table);
-  for (let i = 0; i < HPAGE_PMD_NR; i++) {
-    i32[word + i * 2] = isZero ? lo : lo | (i << 12);
-    i32[word + i * 2 + 1] = smallHi;
-  }
-  i32[pmdEntry] = pteLo(table, PTE_TABLE);
-  i32[pmdEntry + 1] = pteHi(table, 0);
+  for (let i = 0; i < ptrsPerPte; i++) setEntry(i32, word + i * step, step, isZero ? lo : lo | (i << 12), smallHi);
+  setEntry(i32, pmdEntry, step, pteLo(table, PTE_TABLE), pteHi(table, 0));
   if (!isZero) {
     const { private: priv, refcount } = vm.frames;
-    refcount[head] += HPAGE_PMD_NR - 1;
-    if (--priv[head] === 0) vm.pages.modNodeState(head, NODE_STAT.NR_ANON_THPS, -HPAGE_PMD_NR);
+    refcount[head] += ptrsPerPte - 1;
+    if (--priv[head] === 0) vm.pages.modNodeState(head, NODE_STAT.NR_ANON_THPS, -ptrsPerPte);
   }
   vm.pages.events[VM_EVENT.THP_SPLIT_PMD]++;
-  vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, start, start + PMD_SIZE);
+  vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, start, start + pmdSize);
 }
 
 /** The bits of a high word that are no frame's. */
@@ -376,9 +373,9 @@ function pageProtHiOf(hi: number): number {
  * @linux mm/huge_memory.c:split_huge_pmd_if_needed
  */
 export function splitHugePmdAt(mm: MmStruct, addr: VirtAddr): void {
-  if (addr % PMD_SIZE === 0) return;
+  if (addr % mm.vm.tables.pmdSize === 0) return;
   const pmdEntry = findPmd(mm, addr);
-  if (pmdEntry >= 0 && (mm.vm.ram.i32[pmdEntry] & PTE_PS) !== 0) splitHugePmd(mm, hugeStart(addr), pmdEntry);
+  if (pmdEntry >= 0 && (mm.vm.ram.i32[pmdEntry] & PTE_PS) !== 0) splitHugePmd(mm, hugeStart(mm.vm.tables, addr), pmdEntry);
 }
 
 /** Sets a table aside for one more huge entry; false without memory. @linux mm/pgtable-generic.c:pgtable_trans_huge_deposit */
@@ -446,13 +443,13 @@ export function splitDeferred(vm: Vm): number {
 }
 
 /**
- * Makes 512 small pages of a huge one, wherever it is mapped, and frees those that nobody maps.
+ * Makes small pages of a huge one, wherever it is mapped, and frees those that nobody maps.
  *
  * @returns pages freed
  * @linux mm/huge_memory.c:__folio_split
  */
 export function splitHugePage(vm: Vm, head: Pfn): number {
-  const { frames } = vm;
+  const { frames, tables } = vm;
   const { flags, mapcount, private: priv, refcount } = frames;
   if (priv[head] > 0) {
     for (const { mm, address } of pageMappings(vm, head)) {
@@ -463,9 +460,9 @@ export function splitHugePage(vm: Vm, head: Pfn): number {
   vm.deferredSplit.delete(head);
   priv[head + 2] = 0;
   flags[head] = (flags[head] & ~PG_HEAD) | PG_BLOCK;
-  vm.pages.splitPage(head, HPAGE_PMD_ORDER);
+  vm.pages.splitPage(head, tables.hugeOrder);
   let freed = 0;
-  for (let pfn = head; pfn < head + HPAGE_PMD_NR; pfn++) {
+  for (let pfn = head; pfn < head + tables.ptrsPerPte; pfn++) {
     refcount[pfn] = Math.max(1, mapcount[pfn]);
     if (mapcount[pfn] > 0) continue;
     vm.pages.freePage(pfn);

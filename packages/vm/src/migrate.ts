@@ -30,8 +30,9 @@ import {
   ZONE_STAT,
   blockOrder,
 } from '@pagelab/mm-core';
-import { HPAGE_PMD_NR, splitHugePage } from './huge-memory.ts';
+import { splitHugePage } from './huge-memory.ts';
 import { TAG_DIRTY, setPageDirty } from './page-cache.ts';
+import { entryHi, setEntry } from './pgtable-shape.ts';
 import { findLeaf } from './pgtable.ts';
 import { pageMappings } from './rmap.ts';
 import type { Vm } from './vm.ts';
@@ -170,7 +171,7 @@ function mayMove(vm: Vm, pfn: Pfn, order: number, mode: number): boolean {
   let mappings = 0;
   for (let part = pfn; part < pfn + (1 << order); part++) mappings += mapcount[part];
   // Each huge entry holds one reference for all its parts.
-  return refcount[pfn] === mappings - priv[pfn] * (HPAGE_PMD_NR - 1) + 1;
+  return refcount[pfn] === mappings - priv[pfn] * (vm.tables.ptrsPerPte - 1) + 1;
 }
 
 /** @linux mm/migrate.c:migrate_folio_unmap, migrate_folio_move */
@@ -197,17 +198,14 @@ function movePage(vm: Vm, from: Pfn, to: Pfn, order: number): void {
 /** Makes every entry that shows one frame show the other, and has it flushed. @linux mm/rmap.c:try_to_migrate_one, mm/migrate.c:remove_migration_pte */
 function exchangeEntries(vm: Vm, from: Pfn, to: Pfn): void {
   const { i32 } = vm.ram;
+  const step = vm.tables.entryWords;
   for (const { mm, address } of pageMappings(vm, from)) {
     const entry = findLeaf(mm, address);
     if ((i32[entry] & PTE_DIRTY) !== 0) markDirty(vm, from);
-    setFrame(i32, entry, to);
+    const hi = entryHi(i32, entry, step);
+    setEntry(i32, entry, step, (i32[entry] & LO_KEEP) | pteLo(to, 0), (hi & HI_KEEP) | pteHi(to, 0));
     vm.smp.addToBatch(mm.pgd * PAGE_SIZE);
   }
-}
-
-function setFrame(i32: Int32Array, entry: number, pfn: Pfn): void {
-  i32[entry] = (i32[entry] & LO_KEEP) | pteLo(pfn, 0);
-  i32[entry + 1] = (i32[entry + 1] & HI_KEEP) | pteHi(pfn, 0);
 }
 
 /** @linux mm/page-writeback.c:folio_mark_dirty */
@@ -260,8 +258,8 @@ function moveHugeState(vm: Vm, from: Pfn, to: Pfn): void {
     priv[from + at] = 0;
   }
   if (priv[to] > 0) {
-    vm.pages.modNodeState(from, NODE_STAT.NR_ANON_THPS, -HPAGE_PMD_NR);
-    vm.pages.modNodeState(to, NODE_STAT.NR_ANON_THPS, HPAGE_PMD_NR);
+    vm.pages.modNodeState(from, NODE_STAT.NR_ANON_THPS, -vm.tables.ptrsPerPte);
+    vm.pages.modNodeState(to, NODE_STAT.NR_ANON_THPS, vm.tables.ptrsPerPte);
   }
   const counted = vm.deferredSplit.get(from);
   if (counted === undefined) return;
@@ -272,10 +270,11 @@ function moveHugeState(vm: Vm, from: Pfn, to: Pfn): void {
 /** Splits an isolated huge page; returns its parts that are in use, isolated each. @linux mm/migrate.c:try_split_folio */
 function splitIsolated(vm: Vm, head: Pfn): Pfn[] {
   const { mapcount, refcount } = vm.frames;
-  countIsolated(vm, head, -HPAGE_PMD_NR);
+  const { ptrsPerPte } = vm.tables;
+  countIsolated(vm, head, -ptrsPerPte);
   refcount[head]--;
   const parts: Pfn[] = [];
-  for (let pfn = head; pfn < head + HPAGE_PMD_NR; pfn++) if (mapcount[pfn] > 0) parts.push(pfn);
+  for (let pfn = head; pfn < head + ptrsPerPte; pfn++) if (mapcount[pfn] > 0) parts.push(pfn);
   splitHugePage(vm, head);
   for (const pfn of parts) bugOn(!isolateMovable(vm, pfn), 'migrate: a part of a huge page that is nobody\'s');
   return parts;

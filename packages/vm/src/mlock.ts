@@ -16,6 +16,7 @@ import { populateRange, populateVmaRange } from './gup.ts';
 import { canDoMlock, rlimitPages } from './limits.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { pageAlign, pageAlignDown, rangeEnd, rangeWraps } from './page-align.ts';
+import { entryHi } from './pgtable-shape.ts';
 import { PteTableWalk } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { mlockPage, munlockPage } from './rmap.ts';
@@ -179,10 +180,10 @@ function mlockVmaPages(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
   while (walk.next()) {
     const { huge } = walk;
     for (let i = 0; i < walk.count; i++) {
-      const entry = huge ? walk.pmdEntry : walk.entry + i * 2;
+      const entry = huge ? walk.pmdEntry : walk.entry + i * walk.step;
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
-      mlockPage(mm.vm, pfnOf(lo, i32[entry + 1]) + (huge ? i : 0));
+      mlockPage(mm.vm, pfnOf(lo, entryHi(i32, entry, walk.step)) + (huge ? i : 0));
     }
   }
 }
@@ -195,10 +196,10 @@ export function munlockVmaPages(vma: VmArea, start: VirtAddr, end: VirtAddr): vo
   while (walk.next()) {
     const { huge } = walk;
     for (let i = 0; i < walk.count; i++) {
-      const entry = huge ? walk.pmdEntry : walk.entry + i * 2;
+      const entry = huge ? walk.pmdEntry : walk.entry + i * walk.step;
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
-      munlockPage(mm.vm, pfnOf(lo, i32[entry + 1]) + (huge ? i : 0));
+      munlockPage(mm.vm, pfnOf(lo, entryHi(i32, entry, walk.step)) + (huge ? i : 0));
     }
   }
 }

@@ -3,18 +3,18 @@
  */
 import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PTE_PS, PTE_SOFT_DIRTY_HI } from '@pagelab/hw';
+import { PTE_PS } from '@pagelab/hw';
 import { hugeStart, splitHugePmd } from './huge-memory.ts';
 import type { MmStruct } from './mm-struct.ts';
+import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
 import {
-  PMD_SIZE,
-  PUD_SIZE,
   allocPmd,
   allocPteBelow,
   allocPud,
   findPmd,
   findPud,
   nextBoundary,
+  pteOffset,
   tableBelow,
 } from './pgtable.ts';
 import { PTE_MAPS } from './pte.ts';
@@ -36,23 +36,24 @@ export function movePageTables(
 ): number {
   const { mm } = oldVma;
   const { i32 } = mm.vm.ram;
+  const { entryWords, pmdSize, pudFolded, pudSize } = mm.vm.tables;
   const end = oldAddr + length;
   const delta = newAddr - oldAddr;
   let addr = oldAddr;
-  if (canAlign(oldVma, oldAddr, newVma, newAddr, length)) addr -= oldAddr % PMD_SIZE;
+  if (canAlign(oldVma, oldAddr, newVma, newAddr, length)) addr -= oldAddr % pmdSize;
   // Making a table may come to kill a process, whose pages go through the gatherer meanwhile.
   let firstMoved = Infinity;
   let movedEnd = 0;
   while (addr < end) {
-    let extent = extentOf(addr, delta, end, PUD_SIZE);
+    let extent = extentOf(addr, delta, end, pudSize);
     const oldPud = findPud(mm, addr);
     if (oldPud >= 0 && i32[oldPud] !== 0) {
       const newPud = allocPud(mm, addr + delta);
       if (newPud < 0) break;
-      if (extent === PUD_SIZE && i32[newPud] === 0) {
-        moveTable(i32, oldPud, newPud);
+      if (extent === pudSize && i32[newPud] === 0 && !pudFolded) {
+        moveTable(i32, oldPud, newPud, entryWords);
       } else {
-        extent = extentOf(addr, delta, end, PMD_SIZE);
+        extent = extentOf(addr, delta, end, pmdSize);
         if (!moveBelowPud(mm, addr, addr + delta, extent)) break;
       }
       firstMoved = Math.min(firstMoved, addr);
@@ -80,8 +81,9 @@ function extentOf(addr: VirtAddr, delta: number, end: VirtAddr, size: number): n
  * @linux mm/mremap.c:can_realign_addr
  */
 function canAlign(oldVma: VmArea, oldAddr: VirtAddr, newVma: VmArea, newAddr: VirtAddr, length: number): boolean {
-  const offset = oldAddr % PMD_SIZE;
-  if (offset === 0 || newAddr % PMD_SIZE !== offset || length < PMD_SIZE - offset) return false;
+  const { pmdSize } = oldVma.mm.vm.tables;
+  const offset = oldAddr % pmdSize;
+  if (offset === 0 || newAddr % pmdSize !== offset || length < pmdSize - offset) return false;
   return startsTable(oldVma, oldAddr) && startsTable(newVma, newAddr);
 }
 
@@ -91,31 +93,30 @@ function canAlign(oldVma: VmArea, oldAddr: VirtAddr, newVma: VmArea, newAddr: Vi
  * @linux mm/mremap.c:can_align_down
  */
 function startsTable(vma: VmArea, addr: VirtAddr): boolean {
-  return vma.start === addr && !vma.mm.vmas.overlaps(addr - (addr % PMD_SIZE), addr);
+  return vma.start === addr && !vma.mm.vmas.overlaps(addr - (addr % vma.mm.vm.tables.pmdSize), addr);
 }
 
-/** Moves up to 2 MiB that lie below one third-level entry on either side; false without memory for a table. */
+/** Moves what lies below one third-level entry on either side; false without memory for a table. */
 function moveBelowPud(mm: MmStruct, oldAddr: VirtAddr, newAddr: VirtAddr, extent: number): boolean {
   const { i32 } = mm.vm.ram;
+  const { entryWords, pmdSize, softDirtyHi } = mm.vm.tables;
   const oldPmd = findPmd(mm, oldAddr);
   if (i32[oldPmd] === 0) return true;
   const newPmd = allocPmd(mm, newAddr);
   if (newPmd < 0) return false;
-  if (extent !== PMD_SIZE || i32[newPmd] !== 0) {
-    if ((i32[oldPmd] & PTE_PS) !== 0) splitHugePmd(mm, hugeStart(oldAddr), oldPmd);
+  if (extent !== pmdSize || i32[newPmd] !== 0) {
+    if ((i32[oldPmd] & PTE_PS) !== 0) splitHugePmd(mm, hugeStart(mm.vm.tables, oldAddr), oldPmd);
     return moveEntries(mm, oldPmd, newPmd, oldAddr, newAddr, extent / PAGE_SIZE);
   }
-  moveTable(i32, oldPmd, newPmd);
-  if ((i32[newPmd] & PTE_PS) !== 0) i32[newPmd + 1] |= PTE_SOFT_DIRTY_HI;
+  moveTable(i32, oldPmd, newPmd, entryWords);
+  if ((i32[newPmd] & PTE_PS) !== 0 && softDirtyHi !== 0) i32[newPmd + 1] |= softDirtyHi;
   return true;
 }
 
 /** @linux mm/mremap.c:move_normal_pmd, move_normal_pud */
-function moveTable(i32: Int32Array, oldEntry: number, newEntry: number): void {
-  i32[newEntry] = i32[oldEntry];
-  i32[newEntry + 1] = i32[oldEntry + 1];
-  i32[oldEntry] = 0;
-  i32[oldEntry + 1] = 0;
+function moveTable(i32: Int32Array, oldEntry: number, newEntry: number, step: number): void {
+  setEntry(i32, newEntry, step, i32[oldEntry], entryHi(i32, oldEntry, step));
+  clearEntry(i32, oldEntry, step);
 }
 
 /** Moves `count` entries between two tables; false without memory for the new one. @linux mm/mremap.c:move_ptes */
@@ -128,17 +129,16 @@ function moveEntries(
   count: number,
 ): boolean {
   const { i32 } = mm.vm.ram;
+  const { entryWords: step, softDirtyHi } = mm.vm.tables;
   const to = allocPteBelow(mm, newPmd, newAddr);
   if (to < 0) return false;
-  const from = tableBelow(mm.vm.ram, oldPmd) + (oldAddr % PMD_SIZE) / PAGE_SIZE * 2;
-  for (let i = 0; i < count * 2; i += 2) {
+  const from = pteOffset(mm.vm.tables, tableBelow(mm.vm, oldPmd), oldAddr);
+  for (let i = 0; i < count * step; i += step) {
     const lo = i32[from + i];
-    const hi = i32[from + i + 1];
+    const hi = entryHi(i32, from + i, step);
     if ((lo | hi) === 0) continue;
-    i32[from + i] = 0;
-    i32[from + i + 1] = 0;
-    i32[to + i] = lo;
-    i32[to + i + 1] = (lo & PTE_MAPS) !== 0 ? hi | PTE_SOFT_DIRTY_HI : hi;
+    clearEntry(i32, from + i, step);
+    setEntry(i32, to + i, step, lo, (lo & PTE_MAPS) !== 0 ? hi | softDirtyHi : hi);
   }
   return true;
 }

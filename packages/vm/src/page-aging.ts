@@ -7,6 +7,7 @@ import { PTE_ACCESSED, PTE_DIRTY } from '@pagelab/hw';
 import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED } from '@pagelab/mm-core';
 import { hugeStart, splitHugePmd } from './huge-memory.ts';
 import type { MmStruct } from './mm-struct.ts';
+import { entryHi } from './pgtable-shape.ts';
 import { PteTableWalk } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import type { VmArea } from './vma.ts';
@@ -29,10 +30,10 @@ export function markLazyFree(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
   while (walk.next()) {
     if (walk.huge) splitStop(mm, walk);
     let touched = false;
-    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2) {
+    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += walk.step) {
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
-      const pfn = pfnOf(lo, i32[entry + 1]);
+      const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
       if ((flags[pfn] & PG_ANON) === 0 || ((flags[pfn] & PG_DIRTY) !== 0 && mapcount[pfn] !== 1)) continue;
       flags[pfn] &= ~(PG_DIRTY | PG_REFERENCED | PG_SWAPBACKED);
       i32[entry] = lo & ~(PTE_ACCESSED | PTE_DIRTY);
@@ -48,7 +49,7 @@ export function markLazyFree(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
  * all of it.
  */
 function splitStop(mm: MmStruct, walk: PteTableWalk): void {
-  splitHugePmd(mm, hugeStart(walk.addr), walk.pmdEntry);
+  splitHugePmd(mm, hugeStart(mm.vm.tables, walk.addr), walk.pmdEntry);
   walk.splitDone();
 }
 
@@ -64,10 +65,10 @@ export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
   while (walk.next()) {
     if (walk.huge) splitStop(mm, walk);
     let touched = false;
-    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2) {
+    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += walk.step) {
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
-      const pfn = pfnOf(lo, i32[entry + 1]);
+      const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
       if (mapcount[pfn] !== 1) continue;
       flags[pfn] &= ~PG_REFERENCED;
       if ((lo & PTE_ACCESSED) === 0) continue;
@@ -95,10 +96,10 @@ export function pageOut(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
     if (!walk.next()) return;
     if (walk.huge) splitStop(mm, walk);
     ({ addr } = walk);
-    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2, addr += PAGE_SIZE) {
+    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += walk.step, addr += PAGE_SIZE) {
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
-      const pfn = pfnOf(lo, i32[entry + 1]);
+      const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
       if (mapcount[pfn] !== 1) continue;
       const isFree = (flags[pfn] & (PG_SWAPBACKED | PG_DIRTY)) === 0 && (lo & PTE_DIRTY) === 0;
       if ((flags[pfn] & PG_ANON) === 0 || isFree || droppable) zapPageRange(vma, addr, addr + PAGE_SIZE);

@@ -19,9 +19,7 @@ import {
   PTE_DIRTY,
   PTE_PS,
   PTE_RW,
-  PTE_SOFT_DIRTY_HI,
   pteHi,
-  pteIndex,
   pteLo,
 } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
@@ -43,7 +41,8 @@ import type { AddressSpace } from './file.ts';
 import { countDeferredSplits, serveHugeMissing, serveHugePresent, takeOverPart } from './huge-memory.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
-import { allocPmd, allocPteBelow, tableBelow } from './pgtable.ts';
+import { entryHi, pteIndexOf, setEntry } from './pgtable-shape.ts';
+import { allocPmd, allocPteBelow, pteOffset, tableBelow } from './pgtable.ts';
 import { PG_READAHEAD, folioOrder, setPageDirty } from './page-cache.ts';
 import { PTE_MAPS, PTE_SPECIAL, pageProtHi, pageProtLo, pfnOf, vmaProtLo } from './pte.ts';
 import { addFileRmap, addNewAnonRmap, linearPageIndex, mmCounter, removeRmap } from './rmap.ts';
@@ -168,11 +167,12 @@ function isMajor(vm: Vm, flags: number): boolean {
 /** @linux mm/memory.c:handle_pte_fault */
 function servePage(vma: VmArea, address: VirtAddr, flags: number): number {
   const { mm } = vma;
-  const { ram } = mm.vm;
+  const { ram, tables } = mm.vm;
   const { i32 } = ram;
+  const step = tables.entryWords;
   const pmdEntry = allocPmd(mm, address);
   if (pmdEntry < 0) return VM_FAULT_OOM;
-  let table = tableBelow(ram, pmdEntry);
+  let table = tableBelow(mm.vm, pmdEntry);
   if (table < 0) {
     if (vma.file === null && mm.vm.thpMode !== 'never') {
       const fault = serveHugeMissing(vma, address, flags, pmdEntry);
@@ -183,19 +183,19 @@ function servePage(vma: VmArea, address: VirtAddr, flags: number): number {
   if ((i32[pmdEntry] & PTE_PS) !== 0) {
     const fault = serveHugePresent(vma, address, flags, pmdEntry);
     if (fault !== VM_FAULT_FALLBACK) return fault;
-    table = tableBelow(ram, pmdEntry);
+    table = tableBelow(mm.vm, pmdEntry);
   }
-  const entry = table + pteIndex(address) * 2;
+  const entry = pteOffset(tables, table, address);
   const lo = i32[entry];
-  const hi = i32[entry + 1];
+  const hi = entryHi(i32, entry, step);
   if ((lo | hi) === 0) return serveMissing(vma, address, flags, pmdEntry);
   // There is no swap: what shows no frame is a guard page.
   if ((lo & PTE_MAPS) === 0) return VM_FAULT_SIGSEGV;
-  let used = lo | PTE_ACCESSED;
+  const used = lo | PTE_ACCESSED;
   if ((flags & FAULT_FLAG_WRITE) !== 0) {
     if ((lo & PTE_RW) === 0) return serveWriteProtected(vma, address, entry, lo, hi);
-    used |= PTE_DIRTY;
-    i32[entry + 1] = hi | PTE_SOFT_DIRTY_HI;
+    setEntry(i32, entry, step, used | PTE_DIRTY, hi | tables.softDirtyHi);
+    return 0;
   }
   i32[entry] = used;
   return 0;
@@ -218,8 +218,8 @@ function serveAnonymous(vma: VmArea, address: VirtAddr, flags: number, pmdEntry:
   const entry = allocPteBelow(mm, pmdEntry, address);
   if (entry < 0) return VM_FAULT_OOM;
   if ((flags & FAULT_FLAG_WRITE) === 0) {
-    i32[entry] = pteLo(vm.zeroPfn, pageProtLo(vmFlags) | PTE_SPECIAL);
-    i32[entry + 1] = pteHi(vm.zeroPfn, pageProtHi(vmFlags));
+    const lo = pteLo(vm.zeroPfn, pageProtLo(vmFlags) | PTE_SPECIAL);
+    setEntry(i32, entry, vm.tables.entryWords, lo, pteHi(vm.zeroPfn, pageProtHi(vmFlags)));
     return 0;
   }
   if (vma.anonVma === null && anonVmaPrepare(vma) !== 0) return VM_FAULT_OOM;
@@ -227,7 +227,7 @@ function serveAnonymous(vma: VmArea, address: VirtAddr, flags: number, pmdEntry:
   if (pfn < 0) return VM_FAULT_OOM;
   addNewAnonRmap(vm, pfn, vma, address);
   mm.rss[MM_ANONPAGES]++;
-  setAnonEntry(i32, entry, pfn, vmFlags);
+  setAnonEntry(vm, entry, pfn, vmFlags);
   return 0;
 }
 
@@ -235,10 +235,10 @@ function serveAnonymous(vma: VmArea, address: VirtAddr, flags: number, pmdEntry:
  * Writes the entry of a private page that only this address space has, for a write. By force that comes to a read-only
  * mapping, too: there the page is dirty, but stays protected.
  */
-function setAnonEntry(i32: Int32Array, entry: number, pfn: Pfn, vmFlags: number): void {
+function setAnonEntry({ ram, tables }: Vm, entry: number, pfn: Pfn, vmFlags: number): void {
   const rights = (vmFlags & VM_WRITE) !== 0 ? PTE_RW | PTE_DIRTY : PTE_DIRTY;
-  i32[entry] = pteLo(pfn, pageProtLo(vmFlags) | rights);
-  i32[entry + 1] = pteHi(pfn, pageProtHi(vmFlags) | PTE_SOFT_DIRTY_HI);
+  const lo = pteLo(pfn, pageProtLo(vmFlags) | rights);
+  setEntry(ram.i32, entry, tables.entryWords, lo, pteHi(pfn, pageProtHi(vmFlags) | tables.softDirtyHi));
 }
 
 /**
@@ -290,10 +290,9 @@ function takeOver(vma: VmArea, pfn: Pfn): boolean {
  */
 function reuseEntry(vma: VmArea, entry: number, lo: number, hi: number): void {
   const { vm } = vma.mm;
-  const { i32 } = vm.ram;
+  const { entryWords, softDirtyHi } = vm.tables;
   const writable = (vma.flags & VM_WRITE) !== 0 ? PTE_RW : 0;
-  i32[entry] = lo | PTE_ACCESSED | PTE_DIRTY | writable;
-  i32[entry + 1] = hi | PTE_SOFT_DIRTY_HI;
+  setEntry(vm.ram.i32, entry, entryWords, lo | PTE_ACCESSED | PTE_DIRTY | writable, hi | softDirtyHi);
   vm.pages.events[VM_EVENT.PGREUSE]++;
 }
 
@@ -316,7 +315,7 @@ function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn): numb
     }
   }
   addNewAnonRmap(vm, copy, vma, address);
-  setAnonEntry(vm.ram.i32, entry, copy, vma.flags);
+  setAnonEntry(vm, entry, copy, vma.flags);
   vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, address, address + PAGE_SIZE);
   if (pfn >= 0) {
     removeRmap(vm, pfn, vma);
@@ -355,16 +354,17 @@ function faultAround(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
   const { vm } = mm;
   const { mapping, size } = vma.file!.inode;
   const { flags, refcount } = vm.frames;
-  const pteOffset = pteIndex(address);
+  const { entryWords: step, ptrsPerPte } = vm.tables;
+  const pteSlot = pteIndexOf(vm.tables, address);
   const vmaOffset = (address - vma.start) / PAGE_SIZE;
   const pgoff = vma.pgoff + vmaOffset;
-  const fromPte = Math.max(pteOffset - (pteOffset % FAULT_AROUND_PAGES), pteOffset - Math.min(pteOffset, vmaOffset));
+  const fromPte = Math.max(pteSlot - (pteSlot % FAULT_AROUND_PAGES), pteSlot - Math.min(pteSlot, vmaOffset));
   const pagesLeft = (vma.end - address) / PAGE_SIZE;
-  const toPte = Math.min(fromPte + FAULT_AROUND_PAGES, 512, pteOffset + pagesLeft) - 1;
-  const lastPgoff = Math.min(pgoff + toPte - pteOffset, Math.ceil(size / PAGE_SIZE) - 1);
+  const toPte = Math.min(fromPte + FAULT_AROUND_PAGES, ptrsPerPte, pteSlot + pagesLeft) - 1;
+  const lastPgoff = Math.min(pgoff + toPte - pteSlot, Math.ceil(size / PAGE_SIZE) - 1);
   let served = 0;
   let table = -1;
-  for (let at = mapping.pages.nextIndex(pgoff + fromPte - pteOffset); at >= 0 && at <= lastPgoff; ) {
+  for (let at = mapping.pages.nextIndex(pgoff + fromPte - pteSlot); at >= 0 && at <= lastPgoff; ) {
     const pfn = mapping.pages.get(at);
     const order = folioOrder(vm, pfn);
     const head = at - (at % (1 << order));
@@ -378,16 +378,16 @@ function faultAround(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
       if (isLast && vm.ram.i32[pmdEntry] === 0) return 0;
       const entry = allocPteBelow(mm, pmdEntry, address);
       if (entry < 0) return VM_FAULT_OOM;
-      table = entry - pteOffset * 2;
+      table = entry - pteSlot * step;
     }
-    if (order > 0 && !isLast && folioFits(vma, head, order, pteOffset + head - pgoff)) {
+    if (order > 0 && !isLast && folioFits(vma, head, order, pteSlot + head - pgoff)) {
       first = head;
       last = head + (1 << order) - 1;
     }
     for (let page = first; page <= last; page++) {
-      const entry = table + (pteOffset + page - pgoff) * 2;
+      const entry = table + (pteSlot + page - pgoff) * step;
       const { i32 } = vm.ram;
-      if ((i32[entry] | i32[entry + 1]) !== 0) continue;
+      if ((i32[entry] | entryHi(i32, entry, step)) !== 0) continue;
       const cached = mapping.pages.get(page);
       refcount[cached]++;
       setFileEntry(vma, entry, cached, 0);
@@ -405,7 +405,7 @@ function faultAround(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
 function folioFits(vma: VmArea, head: number, order: number, headPte: number): boolean {
   const behind = head + (1 << order);
   if (head < vma.pgoff || behind > vma.pgoff + (vma.end - vma.start) / PAGE_SIZE) return false;
-  return headPte >= 0 && headPte + (1 << order) <= 512;
+  return headPte >= 0 && headPte + (1 << order) <= vma.mm.vm.tables.ptrsPerPte;
 }
 
 /** Whether a folio reaches to the end of a file on a device. */
@@ -439,7 +439,7 @@ function serveFileCow(vma: VmArea, address: VirtAddr, pmdEntry: number): number 
   }
   addNewAnonRmap(vm, copy, vma, address);
   mm.rss[MM_ANONPAGES]++;
-  setAnonEntry(vm.ram.i32, entry, copy, vma.flags);
+  setAnonEntry(vm, entry, copy, vma.flags);
   return 0;
 }
 
@@ -492,19 +492,20 @@ function finishFault(vma: VmArea, address: VirtAddr, pmdEntry: number, pfn: Pfn,
 function mapFolio(vma: VmArea, address: VirtAddr, entry: number, order: number, flags: number): boolean {
   const { vm } = vma.mm;
   const { i32 } = vm.ram;
+  const step = vm.tables.entryWords;
   const { mapping, size } = vma.file!.inode;
   const nrPages = 1 << order;
   const pgoff = linearPageIndex(vma, address);
   const within = pgoff % nrPages;
   const head = pgoff - within;
   if (Math.ceil(size / PAGE_SIZE) < head + nrPages) return false;
-  if (!folioFits(vma, head, order, pteIndex(address) - within)) return false;
-  const firstEntry = entry - within * 2;
-  for (let i = 0; i < nrPages * 2; i++) if (i32[firstEntry + i] !== 0) return false;
+  if (!folioFits(vma, head, order, pteIndexOf(vm.tables, address) - within)) return false;
+  const firstEntry = entry - within * step;
+  for (let i = 0; i < nrPages * step; i++) if (i32[firstEntry + i] !== 0) return false;
   for (let i = 0; i < nrPages; i++) {
     const pfn = mapping.pages.get(head + i);
     vm.frames.refcount[pfn]++;
-    setFileEntry(vma, firstEntry + i * 2, pfn, flags);
+    setFileEntry(vma, firstEntry + i * step, pfn, flags);
   }
   return true;
 }
@@ -524,19 +525,18 @@ function faultOf(error: number): number {
 function setFileEntry(vma: VmArea, entry: number, pfn: Pfn, flags: number): void {
   const { mm } = vma;
   const { vm } = mm;
-  const { i32 } = vm.ram;
+  const { entryWords, softDirtyHi } = vm.tables;
   const pageFlags = vm.frames.flags[pfn];
   let lo = pteLo(pfn, vmaProtLo(vma));
   let hi = pteHi(pfn, pageProtHi(vma.flags));
   if ((flags & FAULT_FLAG_WRITE) !== 0) {
     lo |= (vma.flags & VM_WRITE) !== 0 ? PTE_RW | PTE_DIRTY : PTE_DIRTY;
-    hi |= PTE_SOFT_DIRTY_HI;
+    hi |= softDirtyHi;
   } else if ((lo & PTE_RW) !== 0 && (pageFlags & PG_DIRTY) !== 0) {
     lo |= PTE_DIRTY;
-    hi |= PTE_SOFT_DIRTY_HI;
+    hi |= softDirtyHi;
   }
-  i32[entry] = lo;
-  i32[entry + 1] = hi;
+  setEntry(vm.ram.i32, entry, entryWords, lo, hi);
   addFileRmap(vm, pfn, vma);
   mm.rss[mmCounter(pageFlags)]++;
 }

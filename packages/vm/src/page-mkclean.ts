@@ -5,6 +5,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE, PTE_DIRTY, PTE_RW } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import type { AddressSpace } from './file.ts';
+import { entryHi } from './pgtable-shape.ts';
 import { findPte } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import type { Vm } from './vm.ts';
@@ -34,7 +35,8 @@ function cleanEntry(vma: VmArea, addr: VirtAddr, pfn: Pfn): boolean {
   const entry = findPte(mm, addr);
   if (entry < 0) return false;
   const lo = i32[entry];
-  if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0 || pfnOf(lo, i32[entry + 1]) !== pfn) return false;
+  if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) return false;
+  if (pfnOf(lo, entryHi(i32, entry, mm.vm.tables.entryWords)) !== pfn) return false;
   if ((lo & (PTE_RW | PTE_DIRTY)) === 0) return false;
   i32[entry] = lo & ~(PTE_RW | PTE_DIRTY);
   mm.vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, addr, addr + PAGE_SIZE);

@@ -7,7 +7,8 @@ import { PTE_ACCESSED, PTE_DIRTY, PTE_RW, PTE_SOFT_DIRTY_HI, PTE_UFFD_WP_LO } fr
 import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED, PG_UPTODATE } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
-import { PMD_SIZE, PteTableWalk, findLeaf, leafLo } from './pgtable.ts';
+import { entryHi } from './pgtable-shape.ts';
+import { PteTableWalk, findLeaf, leafLo } from './pgtable.ts';
 import { GUARD_PAGEMAP_LO, PTE_MAPS, PTE_SPECIAL, isGuardMarker, pfnOf } from './pte.ts';
 import { linearPageIndex } from './rmap.ts';
 import { VM_LOCKED, VM_SOFTDIRTY } from './vma.ts';
@@ -79,12 +80,12 @@ export function smapsOf(vma: VmArea): SmapsSizes {
   const walk = new PteTableWalk(mm, vma.start, vma.end);
   while (walk.next()) {
     const { huge } = walk;
-    if (huge && (i32[walk.pmdEntry] & PTE_SPECIAL) === 0) sizes.anonHugePages += PMD_SIZE;
+    if (huge && (i32[walk.pmdEntry] & PTE_SPECIAL) === 0) sizes.anonHugePages += vm.tables.pmdSize;
     for (let i = 0; i < walk.count; i++) {
-      const entry = huge ? walk.pmdEntry : walk.entry + i * 2;
+      const entry = huge ? walk.pmdEntry : walk.entry + i * walk.step;
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
-      const pfn = pfnOf(lo, i32[entry + 1]) + (huge ? i : 0);
+      const pfn = pfnOf(lo, entryHi(i32, entry, walk.step)) + (huge ? i : 0);
       const pageFlags = flags[pfn];
       const isDirty = (lo & PTE_DIRTY) !== 0 || (pageFlags & PG_DIRTY) !== 0;
       const mappings = mapcount[pfn];
@@ -155,8 +156,8 @@ export function pagemapEntry(mm: MmStruct, addr: VirtAddr): PagemapEntry {
   let hi = vma !== undefined && (vma.flags & VM_SOFTDIRTY) !== 0 ? PM_SOFT_DIRTY_HI : 0;
   const entry = vma === undefined ? -1 : findLeaf(mm, addr);
   if (entry < 0) return { lo: 0, hi };
-  const pteLo = leafLo(vm.ram.i32[entry], addr);
-  const pteHi = vm.ram.i32[entry + 1];
+  const pteLo = leafLo(vm.tables, vm.ram.i32[entry], addr);
+  const pteHi = entryHi(vm.ram.i32, entry, vm.tables.entryWords);
   // A marker is a swap entry of its own kind.
   if (isGuardMarker(pteLo, pteHi)) return { lo: GUARD_PAGEMAP_LO, hi: hi | PM_SWAP_HI | PM_GUARD_REGION_HI };
   if ((pteLo & PTE_MAPS) === 0) return { lo: 0, hi };
@@ -186,12 +187,12 @@ export interface PageState {
 
 /** Tells what the page tables have at `addr`. */
 export function pageState(mm: MmStruct, addr: VirtAddr): PageState {
-  const { frames, ram } = mm.vm;
+  const { frames, ram, tables } = mm.vm;
   const none = { pfn: -1, kind: 'none', writable: false, dirty: false, accessed: false, mapcount: 0 } as const;
   const entry = findLeaf(mm, addr);
   if (entry < 0) return none;
-  const lo = leafLo(ram.i32[entry], addr);
-  const hi = ram.i32[entry + 1];
+  const lo = leafLo(tables, ram.i32[entry], addr);
+  const hi = entryHi(ram.i32, entry, tables.entryWords);
   if (isGuardMarker(lo, hi)) return { ...none, kind: 'guard' };
   if ((lo & PTE_MAPS) === 0) return none;
   const pfn = pfnOf(lo, hi);

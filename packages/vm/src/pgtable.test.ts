@@ -8,11 +8,13 @@ import type { MmStruct } from './mm-struct.ts';
 import { vmMunmap } from './munmap.ts';
 import { handlePageFault } from './page-fault.ts';
 import { pageState } from './page-walk.ts';
-import { PGDIR_SIZE, PMD_SIZE, PUD_SIZE, PteTableWalk, findPmd, findPte, nextBoundary } from './pgtable.ts';
+import { SHAPE_X86_64 } from './pgtable-shape.ts';
+import { PteTableWalk, findPmd, findPte, nextBoundary } from './pgtable.ts';
 import { testMm, testVm } from './testing/test-machine.ts';
 import { validateVm } from './validate.ts';
 import type { Vm } from './vm.ts';
 
+const { pgdirSize: PGDIR_SIZE, pmdSize: PMD_SIZE, pudSize: PUD_SIZE } = SHAPE_X86_64;
 const BASE = 0x100_0000_0000;
 
 let vm: Vm;

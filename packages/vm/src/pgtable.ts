@@ -1,28 +1,23 @@
 /**
- * Four-level page tables in simulated RAM.
+ * Page tables in simulated RAM.
  *
- * A *host word* below is an index into `ram.i32`: an entry is two of them, low word first. Tables are frames of the
- * page allocator; `mm.pgtablesBytes` counts those of the three lower levels.
+ * A *host word* below is an index into `ram.i32`: an entry is two of them, low word first, or one, as `vm.tables` says.
+ * The levels are named as in Linux; where one is folded, its entry is that of the level above. Tables are frames of the
+ * page allocator; `mm.pgtablesBytes` counts those of the levels below the top.
  */
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_WORDS, PTE_PS, pgdIndex, pmdIndex, pteIndex, pudIndex, pteHi, pteLo } from '@pagelab/hw';
-import type { Pfn, PhysicalMemory } from '@pagelab/hw';
+import { PAGE_WORDS, PTE_PS, pmdIndex, pudIndex, pteHi, pteLo } from '@pagelab/hw';
+import type { Pfn } from '@pagelab/hw';
 import { GFP_KERNEL_ACCOUNT, NODE_STAT, PG_TABLE, __GFP_ZERO } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
+import { entryHi, pgdIndexOf, pteIndexOf, setEntry } from './pgtable-shape.ts';
+import type { PageTableShape } from './pgtable-shape.ts';
 import { PTE_TABLE, pfnOf } from './pte.ts';
 import type { Vm } from './vm.ts';
 
 /** @linux include/asm-generic/pgalloc.h:GFP_PGTABLE_USER */
 const GFP_PGTABLE_USER = GFP_KERNEL_ACCOUNT | __GFP_ZERO;
-
-/** Bytes that one entry of each level covers. */
-export const PMD_SIZE = 2 ** 21;
-export const PUD_SIZE = 2 ** 30;
-export const PGDIR_SIZE = 2 ** 39;
-
-/** Entries 256 and up of the top level are the kernel's, the same in every address space. */
-const KERNEL_PGD_WORD = PAGE_WORDS / 2;
 
 /** The first multiple of `size` above `addr`. */
 export function nextBoundary(addr: VirtAddr, size: number): VirtAddr {
@@ -37,12 +32,13 @@ export function nextBoundary(addr: VirtAddr, size: number): VirtAddr {
  */
 export function pgdAlloc(mm: MmStruct): number {
   const { vm } = mm;
-  const { ram } = vm;
+  const { ram, tables } = vm;
   const pgd = allocTable(vm);
   if (pgd < 0) return -Errno.ENOMEM;
   const to = ram.frameWord(pgd);
   const from = ram.frameWord(vm.kernelPgd);
-  ram.i32.copyWithin(to + KERNEL_PGD_WORD, from + KERNEL_PGD_WORD, from + PAGE_WORDS);
+  const kernelHalf = tables.userPgdEntries * tables.entryWords;
+  ram.i32.copyWithin(to + kernelHalf, from + kernelHalf, from + PAGE_WORDS);
   mm.pgd = pgd;
   return 0;
 }
@@ -70,23 +66,36 @@ export function freeTable(vm: Vm, pfn: Pfn): void {
 }
 
 /** Host word of the table that an entry leads to; −1 for an empty entry. */
-export function tableBelow(ram: PhysicalMemory, entry: number): number {
+export function tableBelow(vm: Vm, entry: number): number {
+  const { ram } = vm;
   const lo = ram.i32[entry];
-  return lo === 0 ? -1 : ram.frameWord(pfnOf(lo, ram.i32[entry + 1]));
+  return lo === 0 ? -1 : ram.frameWord(pfnOf(lo, entryHi(ram.i32, entry, vm.tables.entryWords)));
+}
+
+/** Host word of the entry of `addr` in the top level. @linux include/linux/pgtable.h:pgd_offset */
+function pgdOffset(mm: MmStruct, addr: VirtAddr): number {
+  const { ram, tables } = mm.vm;
+  return ram.frameWord(mm.pgd) + pgdIndexOf(tables, addr) * tables.entryWords;
+}
+
+/** Host word of the entry of `addr` in the last-level table at host word `table`. @linux include/linux/pgtable.h:pte_offset_kernel */
+export function pteOffset(tables: PageTableShape, table: number, addr: VirtAddr): number {
+  return table + pteIndexOf(tables, addr) * tables.entryWords;
 }
 
 /** Host word of the entry of `addr` in the second level; −1 where there is no such table. */
 export function findPud(mm: MmStruct, addr: VirtAddr): number {
-  const { ram } = mm.vm;
-  const pud = tableBelow(ram, ram.frameWord(mm.pgd) + pgdIndex(addr) * 2);
+  const pgdEntry = pgdOffset(mm, addr);
+  if (mm.vm.tables.pudFolded) return pgdEntry;
+  const pud = tableBelow(mm.vm, pgdEntry);
   return pud < 0 ? -1 : pud + pudIndex(addr) * 2;
 }
 
 /** Host word of the entry of `addr` in the third level; −1 where a table above is missing. */
 export function findPmd(mm: MmStruct, addr: VirtAddr): number {
   const pudEntry = findPud(mm, addr);
-  if (pudEntry < 0) return -1;
-  const pmd = tableBelow(mm.vm.ram, pudEntry);
+  if (pudEntry < 0 || mm.vm.tables.pmdFolded) return pudEntry;
+  const pmd = tableBelow(mm.vm, pudEntry);
   return pmd < 0 ? -1 : pmd + pmdIndex(addr) * 2;
 }
 
@@ -104,13 +113,13 @@ export function findLeaf(mm: MmStruct, addr: VirtAddr): number {
   const pmd = findPmd(mm, addr);
   if (pmd < 0) return -1;
   if ((mm.vm.ram.i32[pmd] & PTE_PS) !== 0) return pmd;
-  const table = tableBelow(mm.vm.ram, pmd);
-  return table < 0 ? -1 : table + pteIndex(addr) * 2;
+  const table = tableBelow(mm.vm, pmd);
+  return table < 0 ? -1 : pteOffset(mm.vm.tables, table, addr);
 }
 
 /** The low word that a last-level entry of `addr` would have, of what {@link findLeaf} found. */
-export function leafLo(lo: number, addr: VirtAddr): number {
-  return (lo & PTE_PS) === 0 ? lo : (lo & ~PTE_PS) | (pteIndex(addr) << 12);
+export function leafLo(tables: PageTableShape, lo: number, addr: VirtAddr): number {
+  return (lo & PTE_PS) === 0 ? lo : (lo & ~PTE_PS) | (pteIndexOf(tables, addr) << 12);
 }
 
 /**
@@ -119,9 +128,9 @@ export function leafLo(lo: number, addr: VirtAddr): number {
  * @linux include/linux/mm.h:pud_alloc
  */
 export function allocPud(mm: MmStruct, addr: VirtAddr): number {
-  const { ram } = mm.vm;
-  const pgdEntry = ram.frameWord(mm.pgd) + pgdIndex(addr) * 2;
-  const pud = ram.i32[pgdEntry] === 0 ? installTable(mm, pgdEntry) : tableBelow(ram, pgdEntry);
+  const pgdEntry = pgdOffset(mm, addr);
+  if (mm.vm.tables.pudFolded) return pgdEntry;
+  const pud = mm.vm.ram.i32[pgdEntry] === 0 ? installTable(mm, pgdEntry) : tableBelow(mm.vm, pgdEntry);
   return pud < 0 ? -1 : pud + pudIndex(addr) * 2;
 }
 
@@ -132,10 +141,9 @@ export function allocPud(mm: MmStruct, addr: VirtAddr): number {
  * @linux include/linux/mm.h:pmd_alloc
  */
 export function allocPmd(mm: MmStruct, addr: VirtAddr): number {
-  const { ram } = mm.vm;
   const pudEntry = allocPud(mm, addr);
-  if (pudEntry < 0) return -1;
-  const pmd = ram.i32[pudEntry] === 0 ? installTable(mm, pudEntry) : tableBelow(ram, pudEntry);
+  if (pudEntry < 0 || mm.vm.tables.pmdFolded) return pudEntry;
+  const pmd = mm.vm.ram.i32[pudEntry] === 0 ? installTable(mm, pudEntry) : tableBelow(mm.vm, pudEntry);
   return pmd < 0 ? -1 : pmd + pmdIndex(addr) * 2;
 }
 
@@ -154,18 +162,16 @@ export function allocPte(mm: MmStruct, addr: VirtAddr): number {
  * memory.
  */
 export function allocPteBelow(mm: MmStruct, pmdEntry: number, addr: VirtAddr): number {
-  const { ram } = mm.vm;
-  const table = ram.i32[pmdEntry] === 0 ? installTable(mm, pmdEntry) : tableBelow(ram, pmdEntry);
-  return table < 0 ? -1 : table + pteIndex(addr) * 2;
+  const table = mm.vm.ram.i32[pmdEntry] === 0 ? installTable(mm, pmdEntry) : tableBelow(mm.vm, pmdEntry);
+  return table < 0 ? -1 : pteOffset(mm.vm.tables, table, addr);
 }
 
 /** Hangs a new, empty table below `entry`; its host word, or −1 without memory. */
 export function installTable(mm: MmStruct, entry: number): number {
-  const { ram } = mm.vm;
+  const { ram, tables } = mm.vm;
   const pfn = allocTable(mm.vm);
   if (pfn < 0) return -1;
-  ram.i32[entry] = pteLo(pfn, PTE_TABLE);
-  ram.i32[entry + 1] = pteHi(pfn, 0);
+  setEntry(ram.i32, entry, tables.entryWords, pteLo(pfn, PTE_TABLE), pteHi(pfn, 0));
   mm.pgtablesBytes += PAGE_SIZE;
   return ram.frameWord(pfn);
 }
@@ -177,7 +183,7 @@ export function installTable(mm: MmStruct, entry: number): number {
  * ```
  * const walk = new PteTableWalk(mm, start, end);
  * while (walk.next()) {
- *   for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += 2) …  // address: walk.addr + i * PAGE_SIZE
+ *   for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += walk.step) …  // address: walk.addr + i * PAGE_SIZE
  * }
  * ```
  *
@@ -190,50 +196,60 @@ export class PteTableWalk {
   entry = 0;
   /** Entries of this stop, in a row from `entry` on. */
   count = 0;
+  /** Words from one entry to the next. */
+  readonly step: number;
   /** Host word of the third-level entry above the table. */
   pmdEntry = 0;
   /** The third-level entry shows a huge page, or a part of it is in the range: there is no table, and no `entry`. */
   huge = false;
 
-  private readonly ram: PhysicalMemory;
+  private readonly vm: Vm;
   private readonly pgd: number;
   private readonly end: VirtAddr;
   private from: VirtAddr;
 
   /** `start` and `end` are page-aligned user addresses. */
   constructor(mm: MmStruct, start: VirtAddr, end: VirtAddr) {
-    this.ram = mm.vm.ram;
-    this.pgd = this.ram.frameWord(mm.pgd);
+    this.vm = mm.vm;
+    this.step = mm.vm.tables.entryWords;
+    this.pgd = mm.vm.ram.frameWord(mm.pgd);
     this.from = start;
     this.end = end;
   }
 
   /** Goes to the next table; false where there is none left. */
   next(): boolean {
-    const { end, ram } = this;
-    const { i32 } = ram;
+    const { end, step, vm } = this;
+    const { tables } = vm;
+    const { i32 } = vm.ram;
+    const { pgdirSize, pudSize, pmdSize } = tables;
     let addr = this.from;
     while (addr < end) {
-      const pud = tableBelow(ram, this.pgd + pgdIndex(addr) * 2);
-      if (pud < 0) {
-        addr = nextBoundary(addr, PGDIR_SIZE);
+      let entry = this.pgd + pgdIndexOf(tables, addr) * step;
+      if (i32[entry] === 0) {
+        addr = nextBoundary(addr, pgdirSize);
         continue;
       }
-      const pudSlot = firstFilled(i32, pud, pudIndex(addr));
-      if (pudSlot !== pudIndex(addr)) addr = Math.floor(addr / PGDIR_SIZE) * PGDIR_SIZE + pudSlot * PUD_SIZE;
-      if (pudSlot === 512 || addr >= end) continue;
-
-      const pmd = tableBelow(ram, pud + pudSlot * 2);
-      const pmdSlot = firstFilled(i32, pmd, pmdIndex(addr));
-      if (pmdSlot !== pmdIndex(addr)) addr = Math.floor(addr / PUD_SIZE) * PUD_SIZE + pmdSlot * PMD_SIZE;
-      if (pmdSlot === 512 || addr >= end) continue;
-
-      const pteSlot = pteIndex(addr);
-      this.pmdEntry = pmd + pmdSlot * 2;
-      this.huge = (i32[this.pmdEntry] & PTE_PS) !== 0;
-      this.entry = this.huge ? -1 : tableBelow(ram, this.pmdEntry) + pteSlot * 2;
+      if (!tables.pudFolded) {
+        const pud = tableBelow(vm, entry);
+        const slot = firstFilled(i32, pud, pudIndex(addr));
+        if (slot !== pudIndex(addr)) addr = Math.floor(addr / pgdirSize) * pgdirSize + slot * pudSize;
+        if (slot === 512 || addr >= end) continue;
+        entry = pud + slot * 2;
+      }
+      if (!tables.pmdFolded) {
+        const pmd = tableBelow(vm, entry);
+        const slot = firstFilled(i32, pmd, pmdIndex(addr));
+        if (slot !== pmdIndex(addr)) addr = Math.floor(addr / pudSize) * pudSize + slot * pmdSize;
+        if (slot === 512 || addr >= end) continue;
+        entry = pmd + slot * 2;
+      }
+      const pteSlot = pteIndexOf(tables, addr);
+      this.pmdEntry = entry;
+      this.huge = (i32[entry] & PTE_PS) !== 0;
+      this.entry = this.huge ? -1 : tableBelow(vm, entry) + pteSlot * step;
       this.addr = addr;
-      this.count = Math.min(512 - pteSlot, (end - addr) / PAGE_SIZE);
+      this.count = Math.min(tables.ptrsPerPte - pteSlot, (end - addr) / PAGE_SIZE);
       this.from = addr + this.count * PAGE_SIZE;
       return true;
     }
@@ -243,11 +259,11 @@ export class PteTableWalk {
   /** Looks at the table that has taken the place of this stop's huge entry. */
   splitDone(): void {
     this.huge = false;
-    this.entry = tableBelow(this.ram, this.pmdEntry) + pteIndex(this.addr) * 2;
+    this.entry = pteOffset(this.vm.tables, tableBelow(this.vm, this.pmdEntry), this.addr);
   }
 }
 
-/** The first slot from `slot` on of the table at host word `table` that is not empty; 512 where none is. */
+/** The first slot from `slot` on of the middle-level table at host word `table` that is not empty; 512 where none is. */
 function firstFilled(i32: Int32Array, table: number, slot: number): number {
   let at = slot;
   while (at < 512 && i32[table + at * 2] === 0) at++;

@@ -25,6 +25,7 @@ import {
 import { unmapPart } from './huge-memory.ts';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
+import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import type { Vm } from './vm.ts';
@@ -141,7 +142,9 @@ export function pageMappings(vm: Vm, pfn: Pfn): PageMapping[] {
 function mapsFrame(mm: MmStruct, addr: VirtAddr, pfn: Pfn): boolean {
   const entry = findLeaf(mm, addr);
   if (entry < 0) return false;
+  const { tables } = mm.vm;
   const { i32 } = mm.vm.ram;
-  const lo = leafLo(i32[entry], addr);
-  return (lo & PTE_MAPS) !== 0 && (lo & PTE_SPECIAL) === 0 && pfnOf(lo, i32[entry + 1]) === pfn;
+  const lo = leafLo(tables, i32[entry], addr);
+  if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) return false;
+  return pfnOf(lo, entryHi(i32, entry, tables.entryWords)) === pfn;
 }

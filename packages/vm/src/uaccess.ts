@@ -9,6 +9,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PF_WRITE, PTE_ACCESSED, PTE_DIRTY, PTE_PRESENT, PTE_RW } from '@pagelab/hw';
 import type { MmStruct } from './mm-struct.ts';
 import { FAULT_OK, handlePageFault } from './page-fault.ts';
+import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';
 import { pfnOf } from './pte.ts';
 
@@ -78,7 +79,7 @@ export function copyFromUserPartial(mm: MmStruct, addr: VirtAddr, bytes: Uint8Ar
  * @returns an index into `ram.u8`, or −1 where the access is not allowed or there is no page
  */
 export function userByte(mm: MmStruct, addr: VirtAddr, access: number): number {
-  const { ram } = mm.vm;
+  const { ram, tables } = mm.vm;
   const { i32 } = ram;
   if (!(addr >= 0 && addr < mm.taskSize)) return -1;
   const wanted = (access & PF_WRITE) !== 0 ? PTE_PRESENT | PTE_RW : PTE_PRESENT;
@@ -88,7 +89,8 @@ export function userByte(mm: MmStruct, addr: VirtAddr, access: number): number {
     const lo = entry < 0 ? 0 : i32[entry];
     if ((lo & wanted) === wanted) {
       i32[entry] = lo | used;
-      return ram.frameWord(pfnOf(leafLo(lo, addr), i32[entry + 1])) * 4 + (addr & (PAGE_SIZE - 1));
+      const pfn = pfnOf(leafLo(tables, lo, addr), entryHi(i32, entry, tables.entryWords));
+      return ram.frameWord(pfn) * 4 + (addr & (PAGE_SIZE - 1));
     }
     // As the CPU at kernel privilege pushes it: a page that is there was protected against the write.
     const errorCode = access | ((lo & PTE_PRESENT) !== 0 ? 1 : 0);

@@ -21,8 +21,6 @@ import { VM_GROWSDOWN } from './vma.ts';
 export const MAP_ABOVE4G = 0x80;
 
 const GIB = 2 ** 30;
-/** Bytes that one entry of the third-level page table covers: what huge pages are aligned to. */
-const PMD_SIZE = 2 ** 21;
 const MIN_STACK_HOLE = 128 * 2 ** 20;
 
 /** Lowest address that may be mapped without privilege, in bytes. */
@@ -77,7 +75,7 @@ export function getUnmappedArea(
   if (length < 0 || length > taskSize) return -Errno.ENOMEM;
   let found: number;
   if ((flags & MAP_FIXED) !== 0) found = addr;
-  else if (file === null && addr === 0 && (flags & MAP_SHARED_BIT) === 0 && length % PMD_SIZE === 0) {
+  else if (file === null && addr === 0 && (flags & MAP_SHARED_BIT) === 0 && length % mm.vm.tables.pmdSize === 0) {
     found = hugeAlignedArea(mm, length, flags);
   } else found = archGetUnmappedArea(mm, file, addr, length, pgoff, flags);
   if (found < 0 && (flags & MAP_FIXED) === 0) return found;
@@ -96,10 +94,11 @@ const MAP_SHARED_BIT = 1;
  * @linux mm/huge_memory.c:thp_get_unmapped_area_vmflags
  */
 function hugeAlignedArea(mm: MmStruct, length: number, flags: number): number {
-  const padded = archGetUnmappedArea(mm, null, 0, length + PMD_SIZE, 0, flags);
+  const { pmdSize } = mm.vm.tables;
+  const padded = archGetUnmappedArea(mm, null, 0, length + pmdSize, 0, flags);
   if (padded > 0) {
-    const offset = (PMD_SIZE - (padded % PMD_SIZE)) % PMD_SIZE;
-    return !mm.legacyLayout && offset === 0 ? padded + PMD_SIZE : padded + offset;
+    const offset = (pmdSize - (padded % pmdSize)) % pmdSize;
+    return !mm.legacyLayout && offset === 0 ? padded + pmdSize : padded + offset;
   }
   return archGetUnmappedArea(mm, null, 0, length, 0, flags);
 }

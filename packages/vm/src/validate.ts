@@ -22,9 +22,9 @@ import {
 import type { AnonVma } from './anon-vma.ts';
 import type { AddressSpace, VmFile } from './file.ts';
 import { isDataMapping, isExecMapping, isStackMapping } from './limits.ts';
-import { HPAGE_PMD_NR } from './huge-memory.ts';
 import type { MmStruct } from './mm-struct.ts';
-import { PGDIR_SIZE, PMD_SIZE, PUD_SIZE, findLeaf, leafLo } from './pgtable.ts';
+import { entryHi } from './pgtable-shape.ts';
+import { findLeaf, leafLo } from './pgtable.ts';
 import { PTE_MAPS, PTE_PROTNONE, PTE_SPECIAL, isGuardMarker, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
 import { locksPages, mmCounter, pageMappings } from './rmap.ts';
 import type { Vm } from './vm.ts';
@@ -151,30 +151,33 @@ function validateTables(mm: MmStruct, census: Census): void {
   const rss = [0, 0, 0, 0];
   let tables = 0;
   let hugeEntries = 0;
-  const visit = (pfn: Pfn, base: VirtAddr, span: number): void => {
+  const { entryWords: step, format, userPgdEntries } = vm.tables;
+  const visit = (pfn: Pfn, base: VirtAddr, depth: number): void => {
+    const level = format.levels[depth];
+    const span = 2 ** level.shift;
     check(!census.tables.has(pfn), `page table ${pfn} is used twice`);
     check((vm.frames.flags[pfn] & PG_TABLE) !== 0 && vm.frames.refcount[pfn] === 1, `frame ${pfn} is no page table`);
     census.tables.add(pfn);
     const word = ram.frameWord(pfn);
-    const entries = span === PGDIR_SIZE ? 256 : 512;
+    const entries = depth === 0 ? userPgdEntries : level.entries;
     for (let slot = 0; slot < entries; slot++) {
-      const lo = ram.i32[word + slot * 2];
-      const hi = ram.i32[word + slot * 2 + 1];
+      const lo = ram.i32[word + slot * step];
+      const hi = entryHi(ram.i32, word + slot * step, step);
       if ((lo | hi) === 0) continue;
       const addr = base + slot * span;
       if (span === PAGE_SIZE) {
         checkEntry(mm, addr, lo, hi, rss, census);
         if ((lo & PTE_MAPS) !== 0 && (lo & PTE_SPECIAL) === 0) count(census.references, headOf(vm, pfnOf(lo, hi)));
-      } else if (span === PMD_SIZE && (lo & PTE_PS) !== 0) {
+      } else if (span === vm.tables.pmdSize && (lo & PTE_PS) !== 0) {
         hugeEntries++;
         checkHugeEntry(mm, addr, lo, hi, rss, census);
       } else {
         tables++;
-        visit(pfnOf(lo, hi), addr, span === PGDIR_SIZE ? PUD_SIZE : span === PUD_SIZE ? PMD_SIZE : PAGE_SIZE);
+        visit(pfnOf(lo, hi), addr, depth + 1);
       }
     }
   };
-  visit(mm.pgd, 0, PGDIR_SIZE);
+  visit(mm.pgd, 0, 0);
   check(mm.depositedTables.length === hugeEntries, `mm ${mm.id}: ${mm.depositedTables.length} tables set aside, ${hugeEntries} huge entries`);
   for (const table of mm.depositedTables) {
     check(!census.tables.has(table) && (vm.frames.flags[table] & PG_TABLE) !== 0, `frame ${table} is no table set aside`);
@@ -187,17 +190,17 @@ function validateTables(mm: MmStruct, census: Census): void {
   }
   const own = ram.frameWord(mm.pgd);
   const kernel = ram.frameWord(vm.kernelPgd);
-  for (let word = PAGE_WORDS / 2; word < PAGE_WORDS; word++) {
+  for (let word = userPgdEntries * step; word < PAGE_WORDS; word++) {
     check(ram.i32[own + word] === ram.i32[kernel + word], `mm ${mm.id}: kernel half differs`);
   }
 }
 
-/** A huge entry says what 512 small ones would. */
+/** A huge entry says what a table of small ones would. */
 function checkHugeEntry(mm: MmStruct, addr: VirtAddr, lo: number, hi: number, rss: number[], census: Census): void {
   const { vm } = mm;
   const head = pfnOf(lo, hi);
   const where = `mm ${mm.id}, ${hex(addr)}`;
-  check((lo & PTE_MAPS) !== 0 && head % HPAGE_PMD_NR === 0, `${where}: a huge entry that shows no block`);
+  check((lo & PTE_MAPS) !== 0 && head % vm.tables.ptrsPerPte === 0, `${where}: a huge entry that shows no block`);
   if ((lo & PTE_SPECIAL) !== 0) {
     check(head === vm.hugeZeroPfn && (lo & PTE_RW) === 0, `${where}: a special huge entry that is not the zero page`);
     return;
@@ -205,8 +208,8 @@ function checkHugeEntry(mm: MmStruct, addr: VirtAddr, lo: number, hi: number, rs
   check((vm.frames.flags[head] & PG_HEAD) !== 0, `${where}: a huge entry that shows no huge page`);
   count(census.references, head);
   count(census.hugeEntries, head);
-  for (let i = 0; i < HPAGE_PMD_NR; i++) {
-    checkEntry(mm, addr + i * PAGE_SIZE, leafLo(lo, addr + i * PAGE_SIZE), hi, rss, census);
+  for (let i = 0; i < vm.tables.ptrsPerPte; i++) {
+    checkEntry(mm, addr + i * PAGE_SIZE, leafLo(vm.tables, lo, addr + i * PAGE_SIZE), hi, rss, census);
   }
 }
 
@@ -274,10 +277,10 @@ function validateFrames(vm: Vm, census: Census): void {
   for (const [head, parts] of mappedParts) {
     const { private: priv } = vm.frames;
     const hugeEntries = census.hugeEntries.get(head) ?? 0;
-    if (hugeEntries > 0) hugeMapped += HPAGE_PMD_NR;
+    if (hugeEntries > 0) hugeMapped += vm.tables.ptrsPerPte;
     checkState(priv[head], hugeEntries, `frame ${head}: huge mappings`);
     checkState(priv[head + 2], parts, `frame ${head}: mapped parts`);
-    check(vm.deferredSplit.has(head) === parts < HPAGE_PMD_NR, `frame ${head}: ${parts} parts mapped, and that is not noted`);
+    check(vm.deferredSplit.has(head) === parts < vm.tables.ptrsPerPte, `frame ${head}: ${parts} parts mapped, and that is not noted`);
   }
   for (const head of vm.deferredSplit.keys()) check(mappedParts.has(head), `frame ${head}: to be split, but not mapped`);
   checkState(vm.pages.nodeState(NODE_STAT.NR_ANON_THPS), hugeMapped, 'NR_ANON_THPS');
@@ -365,8 +368,8 @@ function validateTlbs(vm: Vm): void {
     for (const page of tlb.tags) {
       if (Number.isNaN(page)) continue;
       const entry = findLeaf(owner, page);
-      const lo = entry < 0 ? 0 : leafLo(vm.ram.i32[entry], page);
-      const hi = entry < 0 ? 0 : vm.ram.i32[entry + 1];
+      const lo = entry < 0 ? 0 : leafLo(vm.tables, vm.ram.i32[entry], page);
+      const hi = entry < 0 ? 0 : entryHi(vm.ram.i32, entry, vm.tables.entryWords);
       const frame = (lo & PTE_PRESENT) === 0 ? -1 : vm.ram.frameWord(pfnOf(lo, hi));
       const where = `CPU ${cpu.id} holds a stale translation of ${hex(page)}`;
       const read = tlb.lookupRead(page);

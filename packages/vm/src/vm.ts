@@ -16,6 +16,8 @@ import type { BlockStore } from './block-store.ts';
 import { ShmemOps } from './shmem.ts';
 import type { ThpMode } from './huge-memory.ts';
 import type { MmStruct } from './mm-struct.ts';
+import { SHAPE_X86_64 } from './pgtable-shape.ts';
+import type { PageTableShape } from './pgtable-shape.ts';
 import type { VmArea } from './vma.ts';
 
 /** `/proc/sys/vm` as far as address spaces follow it. */
@@ -85,6 +87,8 @@ export interface VmParts {
   readonly zeroPfn: Pfn;
   /** The kernel's own top-level page table: new address spaces share its upper half. */
   readonly kernelPgd: Pfn;
+  /** The shape of all page tables; four levels by default. */
+  readonly tables?: PageTableShape;
   /** What copying a page costs in virtual time; the usual numbers unless told. */
   readonly costs?: CostModel;
   /** What regular files lie on; a disk in the host's memory by default. */
@@ -103,6 +107,7 @@ export class Vm {
   readonly caches: VmCaches;
   readonly zeroPfn: Pfn;
   readonly kernelPgd: Pfn;
+  readonly tables: PageTableShape;
   readonly costs: CostModel;
 
   /** Live address spaces, anon_vmas and page caches by their ids; id 0 of each stays unused. */
@@ -151,6 +156,7 @@ export class Vm {
     this.caches = parts.caches;
     this.zeroPfn = parts.zeroPfn;
     this.kernelPgd = parts.kernelPgd;
+    this.tables = parts.tables ?? SHAPE_X86_64;
     this.costs = parts.costs ?? DEFAULT_COSTS;
     this.gather = new MmuGather(this);
     this.shmemOps = new ShmemOps(this);

@@ -2,17 +2,18 @@
  * Takes pages out of page tables: for `munmap` and `exit`, for `madvise(MADV_DONTNEED)`, for truncation.
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY, PTE_PS, pteIndex } from '@pagelab/hw';
+import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY, PTE_PS } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_SWAPBACKED } from '@pagelab/mm-core';
 import type { AddressSpace } from './file.ts';
 import { detachTable, freePgtables } from './free-pgtables.ts';
-import { HPAGE_PMD_NR, hugeStart, splitHugePmd, zapHugePmd } from './huge-memory.ts';
+import { hugeStart, splitHugePmd, zapHugePmd } from './huge-memory.ts';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { MmuGather } from './mmu-gather.ts';
 import { folioOrder, markPageAccessed, setPageDirty } from './page-cache.ts';
-import { PMD_SIZE, PteTableWalk, findPmd, nextBoundary, tableBelow } from './pgtable.ts';
+import { clearEntry, entryHi } from './pgtable-shape.ts';
+import { PteTableWalk, findPmd, nextBoundary, pteOffset, tableBelow } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { removeRmap } from './rmap.ts';
 import type { Vm } from './vm.ts';
@@ -112,31 +113,32 @@ export function unmapMappingPages(
 function zapRange(gather: MmuGather, vma: VmArea, start: VirtAddr, end: VirtAddr, zapFlags: number): void {
   if (start >= end) return;
   const { mm } = vma;
-  if (end <= nextBoundary(start, PMD_SIZE)) {
+  const { ram, tables } = mm.vm;
+  if (end <= nextBoundary(start, tables.pmdSize)) {
     // Most ranges are short: one table, and no walk to set up.
     const pmdEntry = findPmd(mm, start);
-    let table = pmdEntry < 0 ? -1 : tableBelow(mm.vm.ram, pmdEntry);
+    let table = pmdEntry < 0 ? -1 : tableBelow(mm.vm, pmdEntry);
     if (table < 0) return;
-    if ((mm.vm.ram.i32[pmdEntry] & PTE_PS) !== 0) {
-      if (end - start === PMD_SIZE) {
+    if ((ram.i32[pmdEntry] & PTE_PS) !== 0) {
+      if (end - start === tables.pmdSize) {
         zapHugePmd(gather, vma, start, pmdEntry);
         return;
       }
-      splitHugePmd(mm, hugeStart(start), pmdEntry);
-      table = tableBelow(mm.vm.ram, pmdEntry);
+      splitHugePmd(mm, hugeStart(tables, start), pmdEntry);
+      table = tableBelow(mm.vm, pmdEntry);
     }
-    const entry = table + pteIndex(start) * 2;
+    const entry = pteOffset(tables, table, start);
     zapTable(gather, vma, pmdEntry, entry, (end - start) / PAGE_SIZE, start, zapFlags);
     return;
   }
   const walk = new PteTableWalk(mm, start, end);
   while (walk.next()) {
     if (walk.huge) {
-      if (walk.count === HPAGE_PMD_NR) {
+      if (walk.count === tables.ptrsPerPte) {
         zapHugePmd(gather, vma, walk.addr, walk.pmdEntry);
         continue;
       }
-      splitHugePmd(mm, hugeStart(walk.addr), walk.pmdEntry);
+      splitHugePmd(mm, hugeStart(tables, walk.addr), walk.pmdEntry);
       walk.splitDone();
     }
     zapTable(gather, vma, walk.pmdEntry, walk.entry, walk.count, walk.addr, zapFlags);
@@ -154,7 +156,7 @@ function zapTable(
   zapFlags: number,
 ): void {
   const left = zapPteRange(gather, vma, entry, count, addr, zapFlags);
-  if ((zapFlags & ZAP_RECLAIM_PT) !== 0 && count === 512 && left === 0) {
+  if ((zapFlags & ZAP_RECLAIM_PT) !== 0 && count === vma.mm.vm.tables.ptrsPerPte && left === 0) {
     detachTable(gather, vma.mm, pmdEntry, addr);
   }
 }
@@ -188,6 +190,7 @@ function zapPteRange(
   const { vm, rss } = mm;
   const { i32 } = vm.ram;
   const { flags } = vm.frames;
+  const step = vm.tables.entryWords;
   let left = 0;
   let anon = 0;
   let shmem = 0;
@@ -196,14 +199,13 @@ function zapPteRange(
   let firstCleared = -1;
   let lastCleared = -1;
   for (let i = 0; i < count; i++) {
-    const entry = firstEntry + i * 2;
+    const entry = firstEntry + i * step;
     const lo = i32[entry];
-    const hi = i32[entry + 1];
+    const hi = entryHi(i32, entry, step);
     if ((lo | hi) === 0) continue;
     if ((lo & PTE_MAPS) === 0) {
       if ((zapFlags & ZAP_DROP_MARKER) !== 0) {
-        i32[entry] = 0;
-        i32[entry + 1] = 0;
+        clearEntry(i32, entry, step);
       } else {
         left++;
       }
@@ -224,8 +226,7 @@ function zapPteRange(
         if ((pageFlags & PG_SWAPBACKED) !== 0) shmem++;
         else file++;
       }
-      i32[entry] = 0;
-      i32[entry + 1] = 0;
+      clearEntry(i32, entry, step);
       removeRmap(vm, pfn, vma);
       if (firstCleared < 0) firstCleared = i;
       lastCleared = i;
@@ -235,8 +236,7 @@ function zapPteRange(
         firstCleared = -1;
       }
     } else {
-      i32[entry] = 0;
-      i32[entry + 1] = 0;
+      clearEntry(i32, entry, step);
       if (firstCleared < 0) firstCleared = i;
       lastCleared = i;
     }
