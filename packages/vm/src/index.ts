@@ -153,3 +153,7 @@ export { mmRss, unmapMappingPages, zapPageRange } from './zap.ts';
 export { memfdAddSeals, memfdCreate, memfdGetSeals } from './memfd.ts';
 export { SHMMAX, SHMMNI, ShmNamespace } from './sysv-shm.ts';
 export type { IpcCaller, ShmSegment } from './sysv-shm.ts';
+export { replacementPolicies } from './replacement/registry.ts';
+export { ReplacementError, ReplacementRun } from './replacement/replacement-run.ts';
+export type { ReplacementResult, ReplacementSize } from './replacement/replacement-run.ts';
+export type { ReplacementOptions, ReplacementPolicy, ReplacementPolicyFactory } from './replacement/replacement-policy.ts';

@@ -1,168 +1,70 @@
 /**
  * `pagelab replay TRACE…`: what a recorded program asked of memory, asked of this machine.
  */
-import { resolve } from 'node:path';
-import { existsSync } from 'node:fs';
 import { boot } from '@pagelab/kernel';
-import type { Machine } from '@pagelab/kernel';
-import {
-  formatBlockOffset, MallocAbort, MallocReplay, mallocs, MallocTraceError, MallocTraceReader, OP_FREE, OP_REALLOC,
-} from '@pagelab/libc-malloc';
-import type { Malloc, MallocEvents, MallocOs } from '@pagelab/libc-malloc';
+import type { MachineConfig } from '@pagelab/kernel';
+import { mallocs } from '@pagelab/libc-malloc';
 import type { Command } from 'commander';
-import { CommandFailure, UsageError } from '../errors.ts';
+import { CommandFailure } from '../errors.ts';
 import { loadMachineConfig } from '../machine-option.ts';
-import { loadModule } from '../program-loader.ts';
-import { Progress } from '../progress.ts';
-import { count, formatKb, formatReport, formatTime, takeSnapshot } from '../report.ts';
-import type { MemoryReport } from '../report.ts';
+import { formatMalloc, replayMalloc } from '../replay/replay-malloc.ts';
+import { formatPages, parseFrames, parseWindow, replayPages } from '../replay/replay-pages.ts';
 import { detectTraceKind, readTrace } from '../trace-file.ts';
+import type { TraceKind } from '../trace-file.ts';
 
 interface ReplayOptions {
   readonly machine?: string;
   readonly malloc: string;
   readonly addresses?: boolean;
+  readonly policy: string;
+  readonly frames?: string;
+  readonly window?: string;
   readonly strict?: boolean;
   readonly json?: boolean;
 }
 
-type CreateMalloc = (os: MallocOs) => Malloc;
-
-/** An allocator by its name, or the default export of a module of the user's. */
-async function findMalloc(nameOrFile: string): Promise<CreateMalloc> {
-  const known = (mallocs as Record<string, CreateMalloc | undefined>)[nameOrFile];
-  if (known) return known;
-  const names = Object.keys(mallocs).join(', ');
-  if (!/\.[mc]?[jt]s$/.test(nameOrFile) || !existsSync(nameOrFile)) {
-    throw new UsageError(`no allocator '${nameOrFile}': give one of ${names}, or a .ts or .js file that exports one`);
-  }
-  const { default: create } = await loadModule(resolve(nameOrFile), nameOrFile);
-  if (typeof create !== 'function') {
-    throw new CommandFailure(`${nameOrFile} exports no allocator: it needs 'export default (os) => new YourMalloc(os)'`);
-  }
-  return create as CreateMalloc;
+/** What a replay gave: for programs, and for people where it did not print by itself. */
+interface Outcome {
+  readonly result: unknown;
+  readonly text: string;
 }
 
-/** What the trace asked for, apart from where it landed. */
-class RequestTally {
-  events = 0;
-  liveBytes = 0;
-  peakLiveBytes = 0;
-  #sizes = new Float64Array(1 << 16);
+/** Replays one trace. */
+type Replayer = (file: string, kind: TraceKind) => Promise<Outcome>;
 
-  add({ count: events, ops, ids, extras, sizes }: MallocEvents): void {
-    this.events += events;
-    for (let i = 0; i < events; i++) {
-      this.#set(ids[i]!, ops[i] === OP_FREE || ops[i] === OP_REALLOC ? 0 : sizes[i]!);
-      if (ops[i] === OP_REALLOC) this.#set(extras[i]!, sizes[i]!);
-      if (this.liveBytes > this.peakLiveBytes) this.peakLiveBytes = this.liveBytes;
-    }
-  }
-
-  #set(id: number, bytes: number): void {
-    if (id >= this.#sizes.length) {
-      const grown = new Float64Array(2 ** Math.ceil(Math.log2(id + 1)));
-      grown.set(this.#sizes);
-      this.#sizes = grown;
-    }
-    this.liveBytes += bytes - this.#sizes[id]!;
-    this.#sizes[id] = bytes;
-  }
-}
-
-/** What one trace gave. */
-interface ReplayResult {
-  readonly trace: string;
-  readonly malloc: string;
-  readonly events: number;
-  readonly skippedLines: number;
-  /** This computer's time spent in the allocator and the machine, in nanoseconds. */
-  readonly hostNs: number;
-  readonly peakRequestedBytes: number;
-  readonly requestedBytes: number;
-  readonly mallinfo2: ReturnType<Malloc['mallinfo2']>;
-  readonly memory: MemoryReport;
-}
-
-async function replayMalloc(machine: Machine, file: string, options: ReplayOptions): Promise<ReplayResult> {
-  const create = await findMalloc(options.malloc);
-  const before = machine.stats();
-  const target = machine.createProcess({ name: 'replay' });
-  const tally = new RequestTally();
-  let skippedLines = 0;
-  let hostNs = 0n;
-  let addresses: string[] = [];
-  const malloc = create(target.os);
-  const replay = new MallocReplay(
-    malloc, target.os, options.addresses ? { onBlock: (offset) => void addresses.push(formatBlockOffset(offset)) } : {},
-  );
-  const progress = new Progress('events', 0);
-  const reader = new MallocTraceReader({
-    onBatch: (events) => {
-      const began = process.hrtime.bigint();
-      replay.run(events);
-      hostNs += process.hrtime.bigint() - began;
-      tally.add(events);
-      progress.advance(events.count);
-      if (addresses.length > 0) process.stdout.write(`${addresses.join('\n')}\n`);
-      addresses = [];
-    },
-    ...(options.strict ? {} : {
-      onError: ({ line, problem }: MallocTraceError) => {
-        skippedLines++;
-        progress.clear();
-        console.error(`pagelab: ${file}:${line}: ${problem}; skipped`);
-      },
-    }),
-  });
-  try {
-    for await (const piece of readTrace(file)) reader.push(piece);
-    reader.end();
-  } catch (error) {
-    if (error instanceof MallocTraceError) throw new CommandFailure(`${file}:${error.line}: ${error.problem}`);
-    if (error instanceof MallocAbort) throw new CommandFailure(`${file}: the allocator gave up: ${error.message}`);
-    if (!target.alive) throw new CommandFailure(`${file}: the replay was killed (${machine.dmesg().trim().split('\n').at(-1)})`);
-    throw error;
-  } finally {
-    progress.clear();
-  }
-  const mallinfo2 = malloc.mallinfo2();
-  const end = takeSnapshot(machine, target.os);
-  target.exit(0);
-  machine.quiesce();
-  return {
-    trace: file, malloc: options.malloc, events: tally.events, skippedLines,
-    hostNs: Number(hostNs),
-    peakRequestedBytes: tally.peakLiveBytes, requestedBytes: tally.liveBytes, mallinfo2,
-    memory: { before, end, after: machine.stats() },
-  };
-}
-
-function formatResult({ trace, malloc, events, peakRequestedBytes, requestedBytes, mallinfo2, hostNs, memory }: ReplayResult): string {
-  const { arena, uordblks, fordblks, hblks, hblkhd } = mallinfo2;
-  const peakKb = memory.end?.sizes?.residentPeakKb ?? 0;
-  const share = (part: number, whole: number): string => (whole === 0 ? '–' : `${((part / whole) * 100).toFixed(1)} %`);
-  return [
-    `${trace}: ${count(events)} events through ${malloc}, ${formatTime(hostNs)} of this computer's time`,
-    `  requested     ${formatKb(Math.round(requestedBytes / 1024))} at the end, ${formatKb(Math.round(peakRequestedBytes / 1024))} at most; resident at most ${formatKb(peakKb)}`,
-    `  heap          ${formatKb(Math.round(arena / 1024))}: ${formatKb(Math.round(uordblks / 1024))} in use, ${formatKb(Math.round(fordblks / 1024))} free (${share(fordblks, arena)}); ${hblks} blocks mapped (${formatKb(hblkhd / 1024)})`,
-    formatReport(memory),
-  ].join('\n');
-}
-
-async function replay(files: readonly string[], options: ReplayOptions): Promise<void> {
-  const config = loadMachineConfig(options.machine);
-  const results: ReplayResult[] = [];
-  for (const file of files) {
-    const kind = detectTraceKind(await firstPiece(file));
-    if (kind === undefined) throw new CommandFailure(`${file} is no trace that can be told: a malloc trace has lines like 'm 0 1 24'`);
-    if (kind !== 'malloc') throw new CommandFailure(`${file} is a ${kind} trace; only malloc traces can be replayed so far`);
+function onMachine(config: MachineConfig, options: ReplayOptions): Replayer {
+  return async (file) => {
     const machine = boot(config);
     const result = await replayMalloc(machine, file, options);
     machine.validate();
     machine.dispose();
+    return { result, text: formatMalloc(result) };
+  };
+}
+
+function underPolicies(options: ReplayOptions): Replayer {
+  const window = parseWindow(options.window);
+  const pages = { policy: options.policy, frames: parseFrames(options.frames), ...(window === undefined ? {} : { window }) };
+  const broken = { strict: options.strict === true, report: (message: string) => console.error(`pagelab: ${message}`) };
+  return async (file, kind) => {
+    const result = await replayPages(file, kind === 'lackey' ? kind : 'pages', pages, broken);
+    return { result, text: formatPages(result) };
+  };
+}
+
+async function replay(files: readonly string[], options: ReplayOptions): Promise<void> {
+  const config = loadMachineConfig(options.machine);
+  const pages = underPolicies(options);
+  const replayers: Partial<Record<TraceKind, Replayer>> = { malloc: onMachine(config, options), pages, lackey: pages };
+  const results: unknown[] = [];
+  for (const file of files) {
+    const kind = detectTraceKind(await firstPiece(file));
+    if (kind === undefined) throw new CommandFailure(`${file} is no trace that can be told: a malloc trace has lines like 'm 0 1 24'`);
+    const replayer = replayers[kind];
+    if (replayer === undefined) throw new CommandFailure(`${file} is a ${kind} trace; only ${Object.keys(replayers).join(', ')} traces can be replayed so far`);
+    const { result, text } = await replayer(file, kind);
     results.push(result);
-    if (!options.json && !options.addresses) console.log(formatResult(result));
+    if (!options.json && !options.addresses) console.log(text);
   }
   if (options.json && !options.addresses) console.log(JSON.stringify(results, null, 2));
 }
@@ -177,10 +79,13 @@ export function addReplay(program: Command): void {
   program
     .command('replay')
     .description('replay recorded traces')
-    .argument('<traces...>', 'malloc traces, .gz or plain')
+    .argument('<traces...>', "malloc traces, page-reference traces, or valgrind lackey's output; .gz or plain")
     .option('--machine <file|preset>', 'the machine to replay on')
     .option('--malloc <name|file>', `the allocator: ${Object.keys(mallocs).join(', ')}, or a file that exports one`, 'glibc')
     .option('--addresses', "print where each block landed, one a line: its offset in the heap, or 'mmap'")
+    .option('--policy <name|file>', 'for page references: which policy replaces pages, or all of the textbooks\'', 'all')
+    .option('--frames <n,…>', 'for page references: how many pages fit (default: 64)')
+    .option('--window <accesses>', 'for page references: what a working set spans (default: as many as frames)')
     .option('--strict', 'end at the first broken line instead of skipping it')
     .option('--json', 'the report as JSON')
     .action(replay);

@@ -1,0 +1,2 @@
+/** Contract suites for what can be plugged into virtual memory. */
+export { replacementPolicyContract } from './replacement/contract.ts';
