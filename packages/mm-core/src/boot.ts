@@ -1,12 +1,12 @@
 /**
  * From a memory map to zones full of free pages.
  */
-import { bugOn } from '@pagelab/lib';
 import { MIGRATE_MOVABLE } from './migratetype.ts';
 import type { BootLayout } from './mm-init.ts';
 import { LOCAL_DISTANCE, MemoryNode, REMOTE_DISTANCE, fallbackOrders } from './node.ts';
-import { PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PageFrames } from './page.ts';
+import { PAGEBLOCK_PAGES, PageFrames } from './page.ts';
 import type { PageAllocatorFactory, PageAllocatorRefusal, RunningCpu } from './page-allocator.ts';
+import { mapZones } from './zone-map.ts';
 import { Zone } from './zone.ts';
 
 /** What {@link bootZones} makes. */
@@ -84,19 +84,4 @@ export function freeInitmem(layout: BootLayout, zones: readonly Zone[]): void {
       if (from < to) zone.addManaged(from, to);
     }
   }
-}
-
-/** Position 0 stands where nothing is written, which so is most of the map: `zones` begins with the largest. */
-function mapZones(zones: readonly Zone[], nrBlocks: number): Uint8Array {
-  bugOn(zones.length > 254, 'more zones than the pageblock map can name');
-  const map = new Uint8Array(nrBlocks);
-  zones.forEach((zone, i) => {
-    if (i > 0) map.fill(i, zone.startPfn >>> PAGEBLOCK_ORDER, Math.ceil(zone.endPfn / PAGEBLOCK_PAGES));
-  });
-  // A pageblock in which two zones meet is in neither.
-  for (const zone of zones) {
-    const first = zone.startPfn >>> PAGEBLOCK_ORDER;
-    if (zones.some((other) => other !== zone && (other.endPfn - 1) >>> PAGEBLOCK_ORDER === first)) map[first] = 255;
-  }
-  return map;
 }

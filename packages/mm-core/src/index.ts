@@ -158,4 +158,4 @@ export type {
   RunningCpu,
 } from './page-allocator.ts';
 export { PageAlloc } from './page-alloc.ts';
-export type { PageAllocHooks, PageAllocOptions } from './page-alloc.ts';
+export type { PageAllocHooks, PageAllocOptions } from './page-alloc-options.ts';

@@ -34,7 +34,8 @@ import {
 import { MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_UNMOVABLE } from './migratetype.ts';
 import { OWNER_ANON, OWNER_FREE, OWNER_HOLE, OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, OWNER_MEMMAP, OWNER_PAGE_TABLE, OWNER_RESERVED, OWNER_SLAB, ownerName } from './owner.ts';
 import { PG_ANON, PG_HEAD, PG_LOCKED, PG_LRU, PG_MLOCKED, PG_SLAB, PG_SWAPBACKED, PG_TABLE, PG_TAIL, blockOrder } from './page.ts';
-import type { PageAlloc, PageAllocHooks } from './page-alloc.ts';
+import type { PageAlloc } from './page-alloc.ts';
+import type { PageAllocHooks } from './page-alloc-options.ts';
 import type { PageAllocator, PageAllocatorFactory } from './page-allocator.ts';
 import { VM_EVENT, ZONE_STAT } from './vmstat.ts';
 import { testMachine } from './testing/machine.ts';

@@ -5,12 +5,11 @@ import { Errno } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { DEFAULT_COSTS, PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
 import type { CostModel, Pfn, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
-import { KernelBug, bugOn } from '@pagelab/lib';
+import { bugOn } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
-import { ALLOC_CMA, ALLOC_KSWAPD, ALLOC_NOFRAGMENT, WMARK_HIGH, WMARK_LOW } from './alloc-flags.ts';
+import { ALLOC_CMA, ALLOC_KSWAPD, ALLOC_NOFRAGMENT, WMARK_LOW } from './alloc-flags.ts';
 import { bootZones, freeInitmem } from './boot.ts';
 import { buddyAllocator } from './buddy.ts';
-import { countOwners, validateFrames } from './census.ts';
 import { fastSlots } from './fast-slot.ts';
 import type { FastSlot } from './fast-slot.ts';
 import { getPageFromFreelist } from './freelist.ts';
@@ -28,73 +27,23 @@ import {
   gfpText,
 } from './gfp.ts';
 import { MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES } from './migratetype.ts';
+import { MemoryState } from './memory-state.ts';
 import { layOutMemory } from './mm-init.ts';
-import type { BootLayout, KernelVersion, NodeConfig } from './mm-init.ts';
-import type { MemoryNode } from './node.ts';
-import { frameOwner } from './owner.ts';
-import { BYTES_PER_FRAME, MAX_PAGE_ORDER, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PG_ANON, PG_HEAD, PG_TAIL, blockOrder, compoundHead } from './page.ts';
-import type { PageFrames } from './page.ts';
-import type { PageAllocatorFactory, PageAllocatorRefusal } from './page-allocator.ts';
-import { freePcppagesBulk, rmqueueBulk } from './pcp-bulk.ts';
+import type { BootLayout } from './mm-init.ts';
+import type { PageAllocHooks, PageAllocOptions } from './page-alloc-options.ts';
+import { MAX_PAGE_ORDER, PAGEBLOCK_ORDER, PG_ANON, PG_HEAD, PG_TAIL, blockOrder, compoundHead } from './page.ts';
+import { PcpMoves } from './pcp-bulk.ts';
 import { pcpAllowedOrder, pcpIndex } from './pcp.ts';
 import { FREE_NEEDS_CARE, badPage, freePagesPrepare, prepNewPage, splitPage, splitTails } from './prep-page.ts';
 import { allocPagesSlowpath } from './slow-path.ts';
 import { PageAllocSysctl } from './sysctl.ts';
-import type { PageAllocSysctlConfig } from './sysctl.ts';
-import { PGALLOC_OF_ZONE, VM_EVENT, VM_EVENT_NAMES, ZONE_STAT } from './vmstat.ts';
+import { boostWatermark } from './watermark-boost.ts';
+import { PGALLOC_OF_ZONE, VM_EVENT, ZONE_STAT } from './vmstat.ts';
 import { X86_64_ZONES, ZONE_NORMAL } from './zone-types.ts';
-import type { ZoneLayout } from './zone-types.ts';
 import type { Zone } from './zone.ts';
 
 const { PGFREE, UNEVICTABLE_PGCLEARED } = VM_EVENT;
 const { NUMA_HIT, NUMA_MISS, NUMA_FOREIGN, NUMA_LOCAL, NUMA_OTHER, NR_MLOCK } = ZONE_STAT;
-
-/** What higher layers fill in: how to get memory back. All are optional; what is missing gets nothing back. */
-export interface PageAllocHooks {
-  /** Wakes the node's kswapd to balance `zone` for blocks of `order`. @linux mm/vmscan.c:wakeup_kswapd */
-  wakeKswapd?: (zone: Zone, order: number, gfp: number) => void;
-  /** Reclaims for an allocation; returns the pages freed. @linux mm/vmscan.c:try_to_free_pages */
-  directReclaim?: (gfp: number, order: number, nrToReclaim: number) => number;
-  /** Compacts for an allocation; returns whether a block of `order` may have come free. @linux mm/compaction.c:try_to_compact_pages */
-  compact?: (gfp: number, order: number) => boolean;
-  /** Kills a task; returns whether it is worth trying again. @linux mm/oom_kill.c:out_of_memory */
-  outOfMemory?: (gfp: number, order: number) => boolean;
-  /** Pages of a zone that reclaim could free. @linux mm/vmscan.c:zone_reclaimable_pages */
-  zoneReclaimablePages?: (zone: Zone) => number;
-  /** Reports an allocation that failed. @linux mm/page_alloc.c:warn_alloc */
-  warnAlloc?: (gfp: number, order: number) => void;
-  /** Reports that a page allocator gave a wrong answer, which was not acted on. */
-  warnRefusal?: (refusal: PageAllocatorRefusal) => void;
-}
-
-/** What a page allocator is made from. */
-export interface PageAllocOptions {
-  readonly ram: PhysicalMemory;
-  readonly smp: Smp;
-  readonly clock: VirtualClock;
-  readonly trace: TraceRing;
-  /** Which kernel's rules to follow: `6.18` unless told. */
-  readonly kernel?: KernelVersion;
-  /** Zones of the architecture: x86-64 unless told. */
-  readonly layout?: ZoneLayout;
-  /** Nodes in order of their memory; one with all of it unless told. */
-  readonly nodes?: readonly NodeConfig[];
-  /** Distances from each node to each, 10 to itself and 20 to others unless told. */
-  readonly distances?: readonly (readonly number[])[];
-  /** CPUs the machine has room for: those it has unless told. */
-  readonly possibleCpus?: number;
-  /** `kernelcore=` and `movablecore=`, in pages: memory that ZONE_MOVABLE does not get, or does. 0 unless told. */
-  readonly kernelcorePages?: number;
-  readonly movablecorePages?: number;
-  /** What finds free blocks: the buddy system unless told. */
-  readonly pageAllocator?: PageAllocatorFactory;
-  /** Whether huge pages are in use (always, madvise): yes unless told. */
-  readonly transparentHugepage?: boolean;
-  readonly sysctl?: PageAllocSysctlConfig;
-  readonly hooks?: PageAllocHooks;
-  /** What an allocation costs in virtual time. */
-  readonly costs?: CostModel;
-}
 
 /**
  * The machine's page frames and what hands them out.
@@ -104,17 +53,9 @@ export interface PageAllocOptions {
  *
  * @linux mm/page_alloc.c
  */
-export class PageAlloc {
-  readonly frames: PageFrames;
-  readonly nodes: readonly MemoryNode[];
-  /** All zones, empty ones included, by node and ascending. */
-  readonly zones: readonly Zone[];
-  /** Events since boot, by VM_EVENT: `/proc/vmstat`. */
-  readonly events = new Float64Array(VM_EVENT_NAMES.length);
+export class PageAlloc extends MemoryState {
   readonly sysctl: PageAllocSysctl;
   readonly hooks: PageAllocHooks;
-  /** Migrate type of each pageblock, by `pfn >>> 9`. */
-  readonly blockTypes: Uint8Array;
   /** What boot made of the firmware's map. */
   readonly layout: BootLayout;
   /** The current task's `PF_MEMALLOC*` flags: the kernel sets them when it switches tasks. */
@@ -137,9 +78,8 @@ export class PageAlloc {
   readonly #allocCost: number;
   /** Low five GFP bits to zone index and migrate type. */
   readonly #gfpTable: Int8Array;
-  readonly #populated: readonly Zone[];
-  readonly #zoneOfBlock: Uint8Array;
   readonly #cpuNode: Int32Array;
+  readonly #pcp: PcpMoves;
   /** Where the common allocation of a page goes, by CPU and low five GFP bits. */
   readonly #fast: readonly FastSlot[];
   // Columns of the hot paths: twice as fast as through `frames`.
@@ -150,7 +90,6 @@ export class PageAlloc {
   readonly #private: Int32Array;
   readonly #traceAlloc: number;
   readonly #traceFree: number;
-  readonly #traceDrain: number;
   readonly #traceFallback: number;
 
   /** @throws RangeError where nodes and memory do not fit together, or a sysctl has a value it cannot have */
@@ -159,6 +98,24 @@ export class PageAlloc {
     const zoneLayout = options.layout ?? X86_64_ZONES;
     const kernel = options.kernel ?? '6.18';
     const nrCpus = smp.cpus.length;
+    const hooks = options.hooks ?? {};
+    const layout = layOutMemory(ram.map, zoneLayout, {
+      kernel,
+      nrCpus,
+      possibleCpus: Math.max(nrCpus, options.possibleCpus ?? nrCpus),
+      nodes: options.nodes ?? [],
+      movable: { kernelcorePages: options.kernelcorePages ?? 0, movablecorePages: options.movablecorePages ?? 0 },
+    });
+    const booted = bootZones(layout, {
+      nrCpus,
+      distances: options.distances,
+      memorylessFirst: kernel === '6.1',
+      pageAllocator: options.pageAllocator ?? buddyAllocator,
+      smp,
+      onFallback: (zone, allocFlags) => this.#noteFallback(zone, allocFlags),
+      onRefusal: (refusal) => hooks.warnRefusal?.(refusal),
+    });
+    super(booted);
     this.#ram = ram;
     this.#smp = smp;
     this.#clock = clock;
@@ -167,31 +124,10 @@ export class PageAlloc {
     this.#allocCost = this.#costs.pageAlloc;
     this.#traceAlloc = trace.define('mm_page_alloc', ['pfn', 'order', 'migratetype', 'gfp_flags']);
     this.#traceFree = trace.define('mm_page_free', ['pfn', 'order']);
-    this.#traceDrain = trace.define('mm_page_pcpu_drain', ['pfn', 'order', 'migratetype']);
+    this.#pcp = new PcpMoves(smp, this.blockTypes, trace);
     this.#traceFallback = trace.define('mm_page_alloc_extfrag', ['zone', 'alloc_flags']);
-    this.hooks = options.hooks ?? {};
-    this.layout = layOutMemory(ram.map, zoneLayout, {
-      kernel,
-      nrCpus,
-      possibleCpus: Math.max(nrCpus, options.possibleCpus ?? nrCpus),
-      nodes: options.nodes ?? [],
-      movable: { kernelcorePages: options.kernelcorePages ?? 0, movablecorePages: options.movablecorePages ?? 0 },
-    });
-    const booted = bootZones(this.layout, {
-      nrCpus,
-      distances: options.distances,
-      memorylessFirst: kernel === '6.1',
-      pageAllocator: options.pageAllocator ?? buddyAllocator,
-      smp,
-      onFallback: (zone, allocFlags) => this.#boostWatermark(zone, allocFlags),
-      onRefusal: (refusal) => this.hooks.warnRefusal?.(refusal),
-    });
-    this.frames = booted.frames;
-    this.blockTypes = booted.blockTypes;
-    this.nodes = booted.nodes;
-    this.zones = booted.zones;
-    this.#populated = booted.populated;
-    this.#zoneOfBlock = booted.zoneOfBlock;
+    this.hooks = hooks;
+    this.layout = layout;
     const { flags, refcount, mapcount, mapping, private: priv } = booted.frames;
     this.#flags = flags;
     this.#refcount = refcount;
@@ -209,7 +145,7 @@ export class PageAlloc {
       hugePagePages: zoneLayout.hugePagePages,
     });
     this.sysctl.init(options.sysctl ?? {}, options.transparentHugepage ?? true);
-    freeInitmem(this.layout, this.#populated);
+    freeInitmem(this.layout, this.populated);
   }
 
   // ---- allocating
@@ -361,7 +297,7 @@ export class PageAlloc {
     this.#mapping[pfn] = 0;
     const block = pfn >>> PAGEBLOCK_ORDER;
     const type = this.blockTypes[block];
-    const zone = this.#populated[this.#zoneOfBlock[block]];
+    const zone = this.populated[this.zoneOfBlock[block]];
     if (type >= MIGRATE_PCPTYPES || zone === undefined || zone.belowHigh !== false || zone.reclaimActive !== false) {
       this.#freeUnused(pfn, 0);
       return;
@@ -370,7 +306,7 @@ export class PageAlloc {
     this.events[PGFREE]++;
     const pcp = zone.pcp[this.#smp.processorId];
     pcp.lists[type].push(pfn);
-    if (!pcp.pushed()) this.#commit(zone, type, 0);
+    if (!pcp.pushed()) this.#pcp.commit(zone, type, 0);
   }
 
   /** Drops a reference to a block and frees it at the last. @linux mm/page_alloc.c:__free_pages */
@@ -423,88 +359,14 @@ export class PageAlloc {
 
   /** Gives the pages on a CPU's lists back to their zones. @linux mm/page_alloc.c:drain_pages */
   drainPages(cpu: number): void {
-    for (const zone of this.#populated) this.#drainAll(zone, cpu);
+    for (const zone of this.populated) this.#pcp.drain(zone, cpu);
   }
 
   /** Does that for every CPU, for one zone or for all. @linux mm/page_alloc.c:drain_all_pages */
   drainAllPages(only?: Zone): void {
-    for (const zone of this.#populated) {
+    for (const zone of this.populated) {
       if (only !== undefined && zone !== only) continue;
-      for (let cpu = 0; cpu < zone.pcp.length; cpu++) this.#drainAll(zone, cpu);
-    }
-  }
-
-  // ---- figures
-
-  /** Pages handed to the page allocator at boot: MemTotal. @linux include/linux/mm.h:totalram_pages */
-  get totalramPages(): number {
-    return this.#populated.reduce((pages, zone) => pages + zone.managed, 0);
-  }
-
-  /** Free pages of all zones, without those on per-CPU lists. @linux include/linux/vmstat.h:nr_free_pages */
-  nrFreePages(): number {
-    return this.#populated.reduce((pages, zone) => pages + zone.nrFree, 0);
-  }
-
-  /** The zone of a frame, `undefined` where there is no memory. @linux include/linux/mm.h:page_zone */
-  zoneOf(pfn: Pfn): Zone | undefined {
-    const index = this.#zoneOfBlock[pfn >>> PAGEBLOCK_ORDER];
-    if (index === 255) return this.#populated.find((zone) => pfn >= zone.startPfn && pfn < zone.endPfn);
-    const zone = this.#populated[index];
-    return zone !== undefined && pfn >= zone.startPfn && pfn < zone.endPfn ? zone : undefined;
-  }
-
-  /** Adds to a counter (NODE_STAT) of the frame's node. @linux mm/vmstat.c:mod_node_page_state */
-  modNodeState(pfn: Pfn, item: number, delta: number): void {
-    const nid = this.nodes.length === 1 ? 0 : this.#zoneInUse(pfn).nid;
-    this.nodes[nid].vmStat[item] += delta;
-  }
-
-  /** Adds to a counter (ZONE_STAT) of the frame's zone. @linux mm/vmstat.c:mod_zone_page_state */
-  modZoneState(pfn: Pfn, item: number, delta: number): void {
-    this.#zoneInUse(pfn).vmStat[item] += delta;
-  }
-
-  /** A counter (NODE_STAT) over all nodes. @linux include/linux/vmstat.h:global_node_page_state */
-  nodeState(item: number): number {
-    return this.nodes.reduce((sum, node) => sum + node.vmStat[item], 0);
-  }
-
-  /** A counter (ZONE_STAT) over all zones. @linux include/linux/vmstat.h:global_zone_page_state */
-  zoneState(item: number): number {
-    return this.#populated.reduce((sum, zone) => sum + zone.state(item), 0);
-  }
-
-  /** Counts an event (VM_EVENT). @linux include/linux/vmstat.h:count_vm_events */
-  countEvent(event: number, times = 1): void {
-    this.events[event] += times;
-  }
-
-  /** Who has a frame: `OWNER_*`. */
-  owner(pfn: Pfn): number {
-    return frameOwner(this.frames, pfn);
-  }
-
-  /** How many frames each owner has, by `OWNER_*`; see {@link countOwners}. Costs a step for each frame ever handed out. */
-  census(): Float64Array {
-    return countOwners(this.frames, this.#populated);
-  }
-
-  /** What describing all RAM costs, in bytes: `struct page` as Linux keeps it (64 bytes each), and the columns here. */
-  memmapBytes(): { readonly linux: number; readonly columns: number } {
-    const present = this.#populated.reduce((pages, zone) => pages + zone.present, 0);
-    return { linux: present * 64, columns: present * BYTES_PER_FRAME };
-  }
-
-  /**
-   * Recomputes every invariant of zones, lists and frames. Costs a step for each frame ever handed out.
-   *
-   * @throws KernelBug for the first that does not hold
-   */
-  validate(): void {
-    for (const zone of this.#populated) {
-      zone.validate();
-      validateFrames(this.frames, zone);
+      for (let cpu = 0; cpu < zone.pcp.length; cpu++) this.#pcp.drain(zone, cpu);
     }
   }
 
@@ -519,7 +381,7 @@ export class PageAlloc {
   rmqueue(zone: Zone, context: AllocContext, allocFlags: number): Pfn {
     const { order, migratetype, zonelist, gfp } = context;
     let pfn = -1;
-    if (pcpAllowedOrder(order)) pfn = this.#rmqueuePcplist(zone, order, migratetype, allocFlags);
+    if (pcpAllowedOrder(order)) pfn = this.#pcp.take(zone, order, migratetype, allocFlags);
     if (pfn < 0) pfn = zone.take(order, migratetype, allocFlags);
     if ((allocFlags & ALLOC_KSWAPD) !== 0 && zone.boostedWatermark) {
       zone.boostedWatermark = false;
@@ -553,20 +415,6 @@ export class PageAlloc {
     return this.allocPagesNode(this.#cpuNode[this.#smp.processorId], gfp, order);
   }
 
-  /** @linux mm/page_alloc.c:__rmqueue_pcplist */
-  #rmqueuePcplist(zone: Zone, order: number, migratetype: number, allocFlags: number): Pfn {
-    const pcp = zone.pcp[this.#smp.processorId];
-    const list = pcp.lists[pcpIndex(migratetype, order)];
-    pcp.freeCount >>= 1;
-    if (list.count === 0) {
-      zone.addHits(pcp);
-      rmqueueBulk(zone, pcp, order, migratetype, allocFlags);
-      if (list.count === 0) return -1;
-    }
-    pcp.count -= 1 << order;
-    return list.pop();
-  }
-
   #zero(pfn: Pfn, pages: number): void {
     for (let i = 0; i < pages; i++) this.#ram.zeroFrame(pfn + i);
     this.#clock.advance(this.#costs.zeroPage * pages);
@@ -589,7 +437,7 @@ export class PageAlloc {
   /** Checks and cleans a block that nobody refers to, and puts it where free pages go. @linux mm/page_alloc.c:__free_frozen_pages */
   #freeFrozen(pfn: Pfn, order: number): void {
     if (freePagesPrepare(this.frames, pfn, order)) {
-      this.#zoneInUse(pfn).vmStat[NR_MLOCK] -= 1 << order;
+      this.zoneInUse(pfn).vmStat[NR_MLOCK] -= 1 << order;
       this.events[UNEVICTABLE_PGCLEARED] += 1 << order;
     }
     if (this.#trace.enabled) this.#trace.emit(this.#traceFree, pfn, order);
@@ -598,7 +446,7 @@ export class PageAlloc {
 
   /** Puts a clean block on a per-CPU list, or back to its zone. @linux mm/page_alloc.c:free_frozen_page_commit */
   #freeUnused(pfn: Pfn, order: number): void {
-    const zone = this.#populated[this.#zoneOfBlock[pfn >>> PAGEBLOCK_ORDER]] ?? this.#zoneInUse(pfn);
+    const zone = this.populated[this.zoneOfBlock[pfn >>> PAGEBLOCK_ORDER]] ?? this.zoneInUse(pfn);
     let type = this.blockTypes[pfn >>> PAGEBLOCK_ORDER];
     this.#clock.advance(this.#allocCost);
     this.events[PGFREE] += 1 << order;
@@ -614,47 +462,18 @@ export class PageAlloc {
     const index = pcpIndex(type, order);
     pcp.lists[index].push(pfn);
     pcp.count += 1 << order;
-    this.#commit(zone, index, order);
+    this.#pcp.commit(zone, index, order);
   }
 
-  /** Gives pages back where a CPU has more than it should, after one more was freed. */
-  #commit(zone: Zone, index: number, order: number): void {
-    const cpu = this.#smp.processorId;
-    const toFree = zone.pcp[cpu].pagesToFree(order, zone.belowHigh, zone.reclaimActive);
-    if (toFree === 0) return;
-    this.#drain(zone, cpu, toFree, index);
-    if (zone.belowHigh && zone.watermarkOk(0, zone.wmarkPages(WMARK_HIGH), 0, 0, zone.nrFree)) zone.belowHigh = false;
-  }
-
-  #drainAll(zone: Zone, cpu: number): void {
-    this.#drain(zone, cpu, Infinity, 0);
-    zone.pcp[cpu].startSmall();
-  }
-
-  #drain(zone: Zone, cpu: number, pages: number, first: number): void {
-    freePcppagesBulk(zone, zone.pcp[cpu], pages, first, this.blockTypes, this.#trace, this.#traceDrain);
-  }
-
-  /** A pageblock is about to be mixed: asks reclaim for some room, so that it happens less. @linux mm/page_alloc.c:boost_watermark */
-  #boostWatermark(zone: Zone, allocFlags: number): void {
+  /** A pageblock is about to be mixed. */
+  #noteFallback(zone: Zone, allocFlags: number): void {
     if (this.#trace.enabled) this.#trace.emit(this.#traceFallback, zone.index, allocFlags);
-    const factor = this.sysctl.watermarkBoostFactor;
-    if (factor === 0 || PAGEBLOCK_PAGES * 4 > zone.managed) return;
-    const most = Math.floor((zone.watermark[WMARK_HIGH] * factor) / 10_000);
-    if (most === 0) return;
-    zone.setWatermarkBoost(Math.min(zone.watermarkBoost + PAGEBLOCK_PAGES, Math.max(PAGEBLOCK_PAGES, most)));
-    if ((allocFlags & ALLOC_KSWAPD) !== 0) zone.boostedWatermark = true;
+    boostWatermark(zone, allocFlags, this.sysctl.watermarkBoostFactor);
   }
 
   #refuse(gfp: number): Pfn {
     this.refusedRequests++;
     this.lastRefusal = `${gfpText(gfp)}: ${gfpRefusal(gfp)}`;
     return -Errno.EINVAL;
-  }
-
-  #zoneInUse(pfn: Pfn): Zone {
-    const zone = this.zoneOf(pfn);
-    if (zone === undefined) throw new KernelBug(`frame ${pfn} is not memory`);
-    return zone;
   }
 }

@@ -1,9 +1,11 @@
 /**
  * Moving pages between the per-CPU lists and the zone.
  */
+import type { Pfn } from '@pagelab/hw';
 import type { TraceRing } from '@pagelab/lib';
-import { ALLOC_CMA, ALLOC_KSWAPD, ALLOC_NOFRAGMENT } from './alloc-flags.ts';
+import { ALLOC_CMA, ALLOC_KSWAPD, ALLOC_NOFRAGMENT, WMARK_HIGH } from './alloc-flags.ts';
 import { PAGEBLOCK_ORDER } from './page.ts';
+import type { RunningCpu } from './page-allocator.ts';
 import { NR_PCP_LISTS, pcpIndex, pcpOrder } from './pcp.ts';
 import type { PerCpuPages } from './pcp.ts';
 import type { Zone } from './zone.ts';
@@ -11,12 +13,76 @@ import type { Zone } from './zone.ts';
 /** Refilling heeds these: reserves are not for stocking up. */
 const BULK_FLAGS = ALLOC_CMA | ALLOC_NOFRAGMENT | ALLOC_KSWAPD;
 
+/** The per-CPU lists' traffic with their zones. */
+export class PcpMoves {
+  readonly #smp: RunningCpu;
+  readonly #blockTypes: Uint8Array;
+  readonly #trace: TraceRing;
+  readonly #traceDrain: number;
+
+  constructor(smp: RunningCpu, blockTypes: Uint8Array, trace: TraceRing) {
+    this.#smp = smp;
+    this.#blockTypes = blockTypes;
+    this.#trace = trace;
+    this.#traceDrain = trace.define('mm_page_pcpu_drain', ['pfn', 'order', 'migratetype']);
+  }
+
+  /** Takes a block from the running CPU's list, which is refilled where it is empty; −1 where the zone has none. @linux mm/page_alloc.c:__rmqueue_pcplist */
+  take(zone: Zone, order: number, migratetype: number, allocFlags: number): Pfn {
+    const pcp = zone.pcp[this.#smp.processorId];
+    const list = pcp.lists[pcpIndex(migratetype, order)];
+    pcp.freeCount >>= 1;
+    if (list.count === 0) {
+      zone.addHits(pcp);
+      rmqueueBulk(zone, pcp, order, migratetype, allocFlags);
+      if (list.count === 0) return -1;
+    }
+    pcp.count -= 1 << order;
+    return list.pop();
+  }
+
+  /** Gives pages back where the running CPU has more than it should, after one more was put on list `index`. */
+  commit(zone: Zone, index: number, order: number): void {
+    const pcp = zone.pcp[this.#smp.processorId];
+    const toFree = pcp.pagesToFree(order, zone.belowHigh, zone.reclaimActive);
+    if (toFree === 0) return;
+    this.#give(zone, pcp, toFree, index);
+    if (zone.belowHigh && zone.watermarkOk(0, zone.wmarkPages(WMARK_HIGH), 0, 0, zone.nrFree)) zone.belowHigh = false;
+  }
+
+  /** Gives all pages of a CPU back. @linux mm/page_alloc.c:drain_pages_zone */
+  drain(zone: Zone, cpu: number): void {
+    this.#give(zone, zone.pcp[cpu], Infinity, 0);
+    zone.pcp[cpu].startSmall();
+  }
+
+  /** The oldest pages of each list, list by list from `first`. @linux mm/page_alloc.c:free_pcppages_bulk */
+  #give(zone: Zone, pcp: PerCpuPages, pages: number, first: number): void {
+    const trace = this.#trace;
+    let left = Math.min(pages, pcp.count);
+    let index = first;
+    while (left > 0) {
+      while (pcp.lists[index].count === 0) index = index + 1 === NR_PCP_LISTS ? 0 : index + 1;
+      const list = pcp.lists[index];
+      const order = pcpOrder(index);
+      while (left > 0 && list.count > 0) {
+        const pfn = list.shift();
+        const type = this.#blockTypes[pfn >>> PAGEBLOCK_ORDER];
+        left -= 1 << order;
+        pcp.count -= 1 << order;
+        zone.give(pfn, order, type);
+        if (trace.enabled) trace.emit(this.#traceDrain, pfn, order, type);
+      }
+    }
+  }
+}
+
 /**
  * Takes a batch of blocks from the zone, in the order it gives them.
  *
  * @linux mm/page_alloc.c:rmqueue_bulk
  */
-export function rmqueueBulk(zone: Zone, pcp: PerCpuPages, order: number, migratetype: number, allocFlags: number): void {
+function rmqueueBulk(zone: Zone, pcp: PerCpuPages, order: number, migratetype: number, allocFlags: number): void {
   const list = pcp.lists[pcpIndex(migratetype, order)];
   const batch = pcp.refillBatch(order, zone.belowHigh);
   for (let i = 0; i < batch; i++) {
@@ -24,37 +90,5 @@ export function rmqueueBulk(zone: Zone, pcp: PerCpuPages, order: number, migrate
     if (pfn < 0) return;
     list.append(pfn);
     pcp.count += 1 << order;
-  }
-}
-
-/**
- * Gives pages back to the zone: the oldest of each list, list by list from `first`.
- *
- * @param drained id of the tracepoint mm_page_pcpu_drain
- * @linux mm/page_alloc.c:free_pcppages_bulk
- */
-export function freePcppagesBulk(
-  zone: Zone,
-  pcp: PerCpuPages,
-  pages: number,
-  first: number,
-  blockTypes: Uint8Array,
-  trace: TraceRing,
-  drained: number,
-): void {
-  let left = Math.min(pages, pcp.count);
-  let index = first;
-  while (left > 0) {
-    while (pcp.lists[index].count === 0) index = index + 1 === NR_PCP_LISTS ? 0 : index + 1;
-    const list = pcp.lists[index];
-    const order = pcpOrder(index);
-    while (left > 0 && list.count > 0) {
-      const pfn = list.shift();
-      const type = blockTypes[pfn >>> PAGEBLOCK_ORDER];
-      left -= 1 << order;
-      pcp.count -= 1 << order;
-      zone.give(pfn, order, type);
-      if (trace.enabled) trace.emit(drained, pfn, order, type);
-    }
   }
 }

@@ -2,7 +2,7 @@
 import { PhysicalMemory, Smp, VirtualClock, firmwareMemoryMap } from '@pagelab/hw';
 import { TraceRing } from '@pagelab/lib';
 import { PageAlloc } from '../page-alloc.ts';
-import type { PageAllocOptions } from '../page-alloc.ts';
+import type { PageAllocOptions } from '../page-alloc-options.ts';
 
 export interface TestMachineOptions extends Partial<PageAllocOptions> {
   readonly memoryMib?: number;

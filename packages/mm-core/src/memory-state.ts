@@ -1,0 +1,112 @@
+/**
+ * What there is of physical memory, and the figures about it: frames, zones, nodes, counters.
+ */
+import type { Pfn } from '@pagelab/hw';
+import { KernelBug } from '@pagelab/lib';
+import type { BootedZones } from './boot.ts';
+import { countOwners, validateFrames } from './census.ts';
+import type { MemoryNode } from './node.ts';
+import { frameOwner } from './owner.ts';
+import { BYTES_PER_FRAME } from './page.ts';
+import type { PageFrames } from './page.ts';
+import { VM_EVENT_NAMES } from './vmstat.ts';
+import { zoneOfFrame } from './zone-map.ts';
+import type { Zone } from './zone.ts';
+
+export class MemoryState {
+  readonly frames: PageFrames;
+  readonly nodes: readonly MemoryNode[];
+  /** All zones, empty ones included, by node and ascending. */
+  readonly zones: readonly Zone[];
+  /** Events since boot, by VM_EVENT: `/proc/vmstat`. */
+  readonly events = new Float64Array(VM_EVENT_NAMES.length);
+  /** Migrate type of each pageblock, by `pfn >>> 9`. */
+  readonly blockTypes: Uint8Array;
+  /** Zones with memory, the largest first, and for each pageblock the position of its zone: see `zone-map.ts`. */
+  protected readonly populated: readonly Zone[];
+  protected readonly zoneOfBlock: Uint8Array;
+
+  constructor(booted: BootedZones) {
+    this.frames = booted.frames;
+    this.nodes = booted.nodes;
+    this.zones = booted.zones;
+    this.blockTypes = booted.blockTypes;
+    this.populated = booted.populated;
+    this.zoneOfBlock = booted.zoneOfBlock;
+  }
+
+  /** Pages handed to the page allocator at boot: MemTotal. @linux include/linux/mm.h:totalram_pages */
+  get totalramPages(): number {
+    return this.populated.reduce((pages, zone) => pages + zone.managed, 0);
+  }
+
+  /** Free pages of all zones, without those on per-CPU lists. @linux include/linux/vmstat.h:nr_free_pages */
+  nrFreePages(): number {
+    return this.populated.reduce((pages, zone) => pages + zone.nrFree, 0);
+  }
+
+  /** The zone of a frame, `undefined` where there is no memory. @linux include/linux/mm.h:page_zone */
+  zoneOf(pfn: Pfn): Zone | undefined {
+    return zoneOfFrame(this.populated, this.zoneOfBlock, pfn);
+  }
+
+  /** Adds to a counter (NODE_STAT) of the frame's node. @linux mm/vmstat.c:mod_node_page_state */
+  modNodeState(pfn: Pfn, item: number, delta: number): void {
+    const nid = this.nodes.length === 1 ? 0 : this.zoneInUse(pfn).nid;
+    this.nodes[nid].vmStat[item] += delta;
+  }
+
+  /** Adds to a counter (ZONE_STAT) of the frame's zone. @linux mm/vmstat.c:mod_zone_page_state */
+  modZoneState(pfn: Pfn, item: number, delta: number): void {
+    this.zoneInUse(pfn).vmStat[item] += delta;
+  }
+
+  /** A counter (NODE_STAT) over all nodes. @linux include/linux/vmstat.h:global_node_page_state */
+  nodeState(item: number): number {
+    return this.nodes.reduce((sum, node) => sum + node.vmStat[item], 0);
+  }
+
+  /** A counter (ZONE_STAT) over all zones. @linux include/linux/vmstat.h:global_zone_page_state */
+  zoneState(item: number): number {
+    return this.populated.reduce((sum, zone) => sum + zone.state(item), 0);
+  }
+
+  /** Counts an event (VM_EVENT). @linux include/linux/vmstat.h:count_vm_events */
+  countEvent(event: number, times = 1): void {
+    this.events[event] += times;
+  }
+
+  /** Who has a frame: `OWNER_*`. */
+  owner(pfn: Pfn): number {
+    return frameOwner(this.frames, pfn);
+  }
+
+  /** How many frames each owner has, by `OWNER_*`; see {@link countOwners}. Costs a step for each frame ever handed out. */
+  census(): Float64Array {
+    return countOwners(this.frames, this.populated);
+  }
+
+  /** What describing all RAM costs, in bytes: `struct page` as Linux keeps it (64 bytes each), and the columns here. */
+  memmapBytes(): { readonly linux: number; readonly columns: number } {
+    const present = this.populated.reduce((pages, zone) => pages + zone.present, 0);
+    return { linux: present * 64, columns: present * BYTES_PER_FRAME };
+  }
+
+  /**
+   * Recomputes every invariant of zones, lists and frames. Costs a step for each frame ever handed out.
+   *
+   * @throws KernelBug for the first that does not hold
+   */
+  validate(): void {
+    for (const zone of this.populated) {
+      zone.validate();
+      validateFrames(this.frames, zone);
+    }
+  }
+
+  protected zoneInUse(pfn: Pfn): Zone {
+    const zone = this.zoneOf(pfn);
+    if (zone === undefined) throw new KernelBug(`frame ${pfn} is not memory`);
+    return zone;
+  }
+}

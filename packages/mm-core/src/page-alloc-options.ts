@@ -1,0 +1,57 @@
+/**
+ * What a page allocator is made from, and what it calls of the layers above.
+ */
+import type { CostModel, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
+import type { TraceRing } from '@pagelab/lib';
+import type { KernelVersion, NodeConfig } from './mm-init.ts';
+import type { PageAllocatorFactory, PageAllocatorRefusal } from './page-allocator.ts';
+import type { PageAllocSysctlConfig } from './sysctl.ts';
+import type { ZoneLayout } from './zone-types.ts';
+import type { Zone } from './zone.ts';
+
+/** What higher layers fill in: how to get memory back. All are optional; what is missing gets nothing back. */
+export interface PageAllocHooks {
+  /** Wakes the node's kswapd to balance `zone` for blocks of `order`. @linux mm/vmscan.c:wakeup_kswapd */
+  wakeKswapd?: (zone: Zone, order: number, gfp: number) => void;
+  /** Reclaims for an allocation; returns the pages freed. @linux mm/vmscan.c:try_to_free_pages */
+  directReclaim?: (gfp: number, order: number, nrToReclaim: number) => number;
+  /** Compacts for an allocation; returns whether a block of `order` may have come free. @linux mm/compaction.c:try_to_compact_pages */
+  compact?: (gfp: number, order: number) => boolean;
+  /** Kills a task; returns whether it is worth trying again. @linux mm/oom_kill.c:out_of_memory */
+  outOfMemory?: (gfp: number, order: number) => boolean;
+  /** Pages of a zone that reclaim could free. @linux mm/vmscan.c:zone_reclaimable_pages */
+  zoneReclaimablePages?: (zone: Zone) => number;
+  /** Reports an allocation that failed. @linux mm/page_alloc.c:warn_alloc */
+  warnAlloc?: (gfp: number, order: number) => void;
+  /** Reports that a page allocator gave a wrong answer, which was not acted on. */
+  warnRefusal?: (refusal: PageAllocatorRefusal) => void;
+}
+
+/** What a page allocator is made from. */
+export interface PageAllocOptions {
+  readonly ram: PhysicalMemory;
+  readonly smp: Smp;
+  readonly clock: VirtualClock;
+  readonly trace: TraceRing;
+  /** Which kernel's rules to follow: `6.18` unless told. */
+  readonly kernel?: KernelVersion;
+  /** Zones of the architecture: x86-64 unless told. */
+  readonly layout?: ZoneLayout;
+  /** Nodes in order of their memory; one with all of it unless told. */
+  readonly nodes?: readonly NodeConfig[];
+  /** Distances from each node to each, 10 to itself and 20 to others unless told. */
+  readonly distances?: readonly (readonly number[])[];
+  /** CPUs the machine has room for: those it has unless told. */
+  readonly possibleCpus?: number;
+  /** `kernelcore=` and `movablecore=`, in pages: memory that ZONE_MOVABLE does not get, or does. 0 unless told. */
+  readonly kernelcorePages?: number;
+  readonly movablecorePages?: number;
+  /** What finds free blocks: the buddy system unless told. */
+  readonly pageAllocator?: PageAllocatorFactory;
+  /** Whether huge pages are in use (always, madvise): yes unless told. */
+  readonly transparentHugepage?: boolean;
+  readonly sysctl?: PageAllocSysctlConfig;
+  readonly hooks?: PageAllocHooks;
+  /** What an allocation costs in virtual time. */
+  readonly costs?: CostModel;
+}
