@@ -16,6 +16,7 @@ export { mallocs, glibc, bump } from './registry.ts';
 export type { MallocName } from './registry.ts';
 export { Glibc } from './glibc/glibc.ts';
 export type { GlibcOptions } from './glibc/ptmalloc.ts';
+export { glibcTunables } from './glibc/tunables.ts';
 export { Bump } from './bump.ts';
 export type { BumpOptions } from './bump.ts';
 export {

@@ -4,7 +4,10 @@ import type { Os, VirtAddr } from '@pagelab/abi';
  * All that an allocator may see of the machine: its memory and the calls that get more of it. The type is the fence:
  * what is not named here cannot be reached.
  */
-export type MallocOs = Pick<Os, 'mem' | 'sbrk' | 'mmap' | 'munmap' | 'mremap' | 'madvise' | 'getpagesize'>;
+export type MallocOs = Pick<
+  Os,
+  'mem' | 'sbrk' | 'mmap' | 'munmap' | 'mremap' | 'mprotect' | 'madvise' | 'getpagesize'
+>;
 
 /** What `mallinfo2` tells: bytes, except for the three counts. */
 export interface Mallinfo2 {
@@ -59,6 +62,16 @@ export interface Malloc {
   mallinfo2(): Mallinfo2;
   /** Recomputes the allocator's invariants from its memory; throws an Error that names the first one broken. */
   validate(): void;
+  /**
+   * This allocator as another thread of the address space calls it, which has just begun: with caches, an arena, a heap
+   * of its own, as far as the design has such. A block may be freed by any thread. An allocator without this method is
+   * the same to all threads.
+   *
+   * @param os the thread's own handle; by default that of the allocator
+   */
+  thread?(os?: MallocOs): Malloc;
+  /** Gives up what the design keeps for the calling thread, as the C library does when one ends. It calls no more. */
+  threadExit?(): void;
 }
 
 /** Makes an allocator for the address space behind `os`. Throws what `os` throws where there is no memory to start. */

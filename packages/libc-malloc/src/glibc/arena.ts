@@ -43,6 +43,11 @@ export class Arena {
   /** Where the head of bin 0 would be: bin i is 16 * i further. */
   readonly bins: VirtAddr;
   readonly binmap: VirtAddr;
+  /** The next arena in the circular list of all. */
+  readonly next: VirtAddr;
+  /** The next arena in the list of those that no thread uses. */
+  readonly nextFree: VirtAddr;
+  readonly attachedThreads: VirtAddr;
   readonly systemMem: VirtAddr;
   readonly maxSystemMem: VirtAddr;
   /** What goes into the size of each of its chunks: 0 in the main arena, else NON_MAIN_ARENA. */
@@ -58,6 +63,9 @@ export class Arena {
     this.bins = address + 80;
     this.unsorted = address + 96;
     this.binmap = address + 2144;
+    this.next = address + 2160;
+    this.nextFree = address + 2168;
+    this.attachedThreads = address + 2176;
     this.systemMem = address + 2184;
     this.maxSystemMem = address + 2192;
     this.chunkFlag = chunkFlag;
@@ -77,8 +85,9 @@ export function initArena(mem: UserMemory, av: Arena): void {
     mem.storeAddress(bin + BK, bin);
   }
   mem.storeAddress(av.top, av.unsorted);
-  mem.storeAddress(av.address + 2160, av.address);
-  mem.storeAddress(av.address + 2176, 1);
+  mem.storeAddress(av.next, av.address);
+  mem.storeAddress(av.attachedThreads, 1);
+  if (av.chunkFlag !== 0) mem.store32(av.flags, NONCONTIGUOUS_BIT);
 }
 
 /** Whether the heap has no gap so far, as far as the arena knows. */

@@ -1,22 +1,28 @@
 import type { VirtAddr } from '@pagelab/abi';
 import type { Mallinfo2, Malloc, MallocOs } from '../malloc.ts';
 import { mallocAbort } from '../malloc-abort.ts';
+import type { Arena } from './arena.ts';
 import * as chunk from './chunk.ts';
 import { checkedRequest2size } from './chunk.ts';
+import { arenaGet2, arenaGetRetry, keepOwnArenaOnly } from './arena-get.ts';
+import * as heapInfo from './heap-info.ts';
+import { heapForPtr } from './heap-info.ts';
 import { chunkHead, freeUncached, intFree, wrapsAround } from './int-free.ts';
 import { intMalloc } from './int-malloc.ts';
 import { intMemalign } from './int-memalign.ts';
 import { intRealloc } from './int-realloc.ts';
-import { intMallinfo } from './mallinfo.ts';
+import { mallinfo2 } from './mallinfo.ts';
+import { mallocInfo, mallocStats } from './malloc-info.ts';
 import { setMallopt } from './mallopt.ts';
-import { mtrim } from './malloc-trim.ts';
-import { mremapChunk, munmapChunk } from './mmap-chunk.ts';
+import { mallocTrim } from './malloc-trim.ts';
+import { mremapChunk, munmapChunk, sysmallocMmap } from './mmap-chunk.ts';
 import * as params from './params.ts';
 import type { GlibcOptions, Ptmalloc } from './ptmalloc.ts';
 import { openPtmalloc } from './ptmalloc.ts';
 import { revealPtr } from './safe-linking.ts';
 import * as tcacheLayout from './tcache.ts';
 import { tcacheGet, tcacheIndex } from './tcache.ts';
+import { threadFreeres } from './thread-freeres.ts';
 import { chunksize } from './unlink.ts';
 import { validateGlibc } from './validate.ts';
 
@@ -29,6 +35,7 @@ const {
   SBRK_BASE,
   TRIM_THRESHOLD,
 } = params;
+const { MPROTECT_SIZE } = heapInfo;
 const BY_4096 = 2 ** -12;
 const HIGH_BY_4096 = 2 ** -44;
 const HIGH = 2 ** -32;
@@ -45,6 +52,32 @@ export class Glibc implements Malloc {
 
   constructor(os: MallocOs, options: GlibcOptions = {}) {
     this.#pt = openPtmalloc(os, options);
+  }
+
+  /**
+   * As `pthread_create` would: the new thread has no cache and no arena until its first request.
+   *
+   * Errors: ENOMEM where there is no memory to note it.
+   */
+  thread(os: MallocOs = this.#pt.os): Glibc {
+    const pt = this.#pt;
+    pt.mem.store32(pt.multiThreaded, 1);
+    return new Glibc(os, { attach: pt.dataSegment, thread: pt.takeThreadRecord() });
+  }
+
+  /** Frees the thread's cache, and leaves its arena to threads to come. */
+  threadExit(): void {
+    threadFreeres(this.#pt);
+  }
+
+  /** What the C library does in a child of `fork`: all arenas but the caller's own are free for threads to come. */
+  afterFork(): void {
+    keepOwnArenaOnly(this.#pt);
+  }
+
+  /** Where the calling thread's record lies; a second handle of this thread takes it up with it as option `thread`. */
+  get threadRecord(): VirtAddr {
+    return this.#pt.thread;
   }
 
   /** Where the arena and the parameters lie; a forked child takes the heap up with it as option `attach`. */
@@ -133,7 +166,7 @@ export class Glibc implements Malloc {
     if (alignment > 2 ** 63) return 0;
     let power = MINSIZE;
     while (power < alignment) power *= 2;
-    return intMemalign(this.#pt, this.#pt.mainArena, power, size);
+    return memalignSlow(this.#pt, power, size);
   }
 
   mallocUsableSize(ptr: VirtAddr): number {
@@ -146,7 +179,7 @@ export class Glibc implements Malloc {
   }
 
   mallocTrim(pad: number): number {
-    return mtrim(this.#pt, this.#pt.mainArena, pad);
+    return mallocTrim(this.#pt, pad);
   }
 
   mallopt(param: number, value: number): number {
@@ -154,11 +187,21 @@ export class Glibc implements Malloc {
   }
 
   mallinfo2(): Mallinfo2 {
-    return intMallinfo(this.#pt, this.#pt.mainArena);
+    return mallinfo2(this.#pt);
+  }
+
+  /** The text that `malloc_stats` prints: bytes of each arena. Linear in the number of free chunks. */
+  mallocStats(): string {
+    return mallocStats(this.#pt);
+  }
+
+  /** The XML that `malloc_info(0, …)` prints: what is free, by size. Linear in the number of free chunks. */
+  mallocInfo(): string {
+    return mallocInfo(this.#pt);
   }
 
   validate(): void {
-    validateGlibc(this.#pt, this.#pt.mainArena);
+    validateGlibc(this.#pt);
   }
 }
 
@@ -168,43 +211,88 @@ export class Glibc implements Malloc {
  * @linux glibc malloc/malloc.c:tcache_init
  */
 function tcacheInit(pt: Ptmalloc): void {
-  const cache = intMalloc(pt, pt.mainArena, SIZEOF_TCACHE);
+  // Another handle of this thread may have made it.
+  if (pt.shuttingDown || pt.refreshTcache() !== 0) return;
+  const cache = allocate(pt, SIZEOF_TCACHE);
   if (cache === 0) return;
   pt.mem.fill(cache, SIZEOF_TCACHE, 0);
   pt.setTcache(cache);
 }
 
+/** A block of the thread's arena, or where that has no memory, of another. */
+function allocate(pt: Ptmalloc, size: number): VirtAddr {
+  const av = pt.arena ?? arenaGet2(pt, size);
+  if (av === null) return mapWithoutArena(pt, size);
+  const block = intMalloc(pt, av, size);
+  if (block !== 0 || pt.mem.load32(pt.multiThreaded) === 0) return block;
+  const other = arenaGetRetry(pt, av, size);
+  return other === null ? mapWithoutArena(pt, size) : intMalloc(pt, other, size);
+}
+
+/** Where not even an arena can be had, a block gets a mapping of its own. */
+function mapWithoutArena(pt: Ptmalloc, size: number): VirtAddr {
+  const nb = checkedRequest2size(size);
+  return nb < 0 ? 0 : sysmallocMmap(pt, nb);
+}
+
 /** @linux glibc malloc/malloc.c:__libc_malloc */
 function mallocSlow(pt: Ptmalloc, size: number): VirtAddr {
   if (checkedRequest2size(size) < 0) return 0;
-  if (pt.tcache === 0) tcacheInit(pt);
-  return intMalloc(pt, pt.mainArena, size);
+  if (pt.tcache === 0) {
+    tcacheInit(pt);
+    const list = tcacheIndex(pt, checkedRequest2size(size));
+    if (list >= 0 && pt.mem.load16(pt.tcache + 2 * list) !== 0) return tcacheGet(pt, list);
+  }
+  return allocate(pt, size);
+}
+
+/** @linux glibc malloc/malloc.c:_mid_memalign */
+function memalignSlow(pt: Ptmalloc, alignment: number, size: number): VirtAddr {
+  const av = pt.arena ?? arenaGet2(pt, size + alignment + MINSIZE);
+  if (av === null) return 0;
+  const block = intMemalign(pt, av, alignment, size);
+  if (block !== 0 || pt.mem.load32(pt.multiThreaded) === 0) return block;
+  const other = arenaGetRetry(pt, av, size);
+  return other === null ? 0 : intMemalign(pt, other, alignment, size);
 }
 
 /** @linux glibc malloc/malloc.c:__libc_calloc */
 function callocSlow(pt: Ptmalloc, size: number): VirtAddr {
   const { mem } = pt;
-  const av = pt.mainArena;
   if (!(size < 2 ** 64)) return 0;
   if (pt.tcache === 0) tcacheInit(pt);
+  const av = pt.arena ?? arenaGet2(pt, size);
+  if (av === null) return mapWithoutArena(pt, size);
   const oldTop = mem.loadAddress(av.top);
-  const oldTopSize = chunksize(mem, oldTop);
-  const oldMaxSystemMem = mem.loadAddress(av.maxSystemMem);
-  const block = intMalloc(pt, av, size);
+  const clean = cleanFrom(pt, av, oldTop);
+  let block = intMalloc(pt, av, size);
+  let other: Arena | null = av;
+  if (block === 0 && mem.load32(pt.multiThreaded) !== 0) {
+    other = arenaGetRetry(pt, av, size);
+    block = other === null ? mapWithoutArena(pt, size) : intMalloc(pt, other, size);
+  }
   if (block === 0) return 0;
   const p = block - MEM;
   const head = mem.loadAddress(p + SIZE);
   if ((head & IS_MMAPPED) !== 0) return block;
   let toClear = head - (head & 7);
-  if (p === oldTop && toClear > oldTopSize) {
-    // What came from beyond the old top, fresh from `sbrk`, is zero already; unless the heap reached further once and
-    // was trimmed. Below 0 the top is elsewhere, in a mapping: C compares unsigned.
-    const reached = mem.loadAddress(pt.mp + SBRK_BASE) + oldMaxSystemMem - oldTop;
-    const perturb = mem.load8(pt.globalMaxFast + 1);
-    if (reached >= 0 && perturb === 0) toClear = Math.min(toClear, Math.max(oldTopSize, reached));
-  }
+  if (p === oldTop && other === av && mem.load8(pt.globalMaxFast + 1) === 0) toClear = Math.min(toClear, clean - oldTop);
   mem.fill(block, toClear - SIZE_SZ, 0);
   return block;
+}
+
+/** Where the memory begins, at the top or beyond its end, that was never used: it is zero already. */
+function cleanFrom(pt: Ptmalloc, av: Arena, top: VirtAddr): VirtAddr {
+  const { mem } = pt;
+  const end = top + chunksize(mem, top);
+  if (av === pt.mainArena) {
+    // The heap may have reached further once, and been trimmed. Before the top it is elsewhere, in a mapping: C compares
+    // unsigned, and clears all.
+    const reached = mem.loadAddress(pt.mp + SBRK_BASE) + mem.loadAddress(av.maxSystemMem);
+    return reached < top ? Infinity : Math.max(end, reached);
+  }
+  const heap = heapForPtr(top);
+  return Math.max(end, heap + mem.loadAddress(heap + MPROTECT_SIZE));
 }
 
 /** @linux glibc malloc/malloc.c:__libc_free */
@@ -242,7 +330,16 @@ function reallocBlock(pt: Ptmalloc, ptr: VirtAddr, size: number): VirtAddr {
   if (wrapsAround(p, oldSize) || (p & 15) !== 0) mallocAbort('realloc(): invalid pointer');
   const nb = checkedRequest2size(size);
   if (nb < 0) return 0;
-  if (!mapped) return intRealloc(pt, av, p, head, nb);
+  if (!mapped) {
+    const resized = intRealloc(pt, av, p, head, nb);
+    if (resized !== 0) return resized;
+    // Another arena may have the memory.
+    const elsewhere = mallocSlow(pt, size);
+    if (elsewhere === 0) return 0;
+    mem.copy(elsewhere, ptr, oldSize - SIZE_SZ);
+    intFree(pt, av, p, false);
+    return elsewhere;
+  }
   const moved = mremapChunk(pt, p, nb);
   if (moved !== 0) return moved + MEM;
   if (oldSize - SIZE_SZ >= nb) return ptr;

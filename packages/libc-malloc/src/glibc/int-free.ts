@@ -5,6 +5,7 @@ import { isContiguous } from './arena.ts';
 import * as chunk from './chunk.ts';
 import { fastbinIndex } from './chunk.ts';
 import { mallocConsolidate } from './consolidate.ts';
+import { heapForPtr, heapTrim } from './heap-info.ts';
 import { linkUnsorted } from './link-unsorted.ts';
 import { munmapChunk } from './mmap-chunk.ts';
 import * as params from './params.ts';
@@ -152,7 +153,9 @@ function freeNormal(pt: Ptmalloc, av: Arena, chunk: VirtAddr, head: number, pert
   if (size >= FASTBIN_CONSOLIDATION_THRESHOLD) {
     if (mem.load32(av.haveFastchunks) !== 0) mallocConsolidate(pt, av);
     const topNow = mem.loadAddress(av.top);
-    if (chunksize(mem, topNow) >= mem.loadAddress(pt.mp + TRIM_THRESHOLD)) {
+    if (av !== pt.mainArena) {
+      heapTrim(pt, av, heapForPtr(topNow), mem.loadAddress(pt.mp + TOP_PAD));
+    } else if (chunksize(mem, topNow) >= mem.loadAddress(pt.mp + TRIM_THRESHOLD)) {
       systrim(pt, av, mem.loadAddress(pt.mp + TOP_PAD));
     }
   }

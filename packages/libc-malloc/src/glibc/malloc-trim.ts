@@ -8,12 +8,21 @@ import { systrim } from './systrim.ts';
 import { chunksize } from './unlink.ts';
 
 /**
- * Gives the whole pages inside free chunks back, and the top but for `pad` bytes; returns 1 where it gave any. Linear
- * in the number of free chunks that may hold a page.
+ * Gives the whole pages inside free chunks of all arenas back, and the main arena's top but for `pad` bytes; returns 1
+ * where it gave any. Linear in the number of free chunks that may hold a page.
  *
- * @linux glibc malloc/malloc.c:mtrim
+ * @linux glibc malloc/malloc.c:__malloc_trim
  */
-export function mtrim(pt: Ptmalloc, av: Arena, pad: number): number {
+export function mallocTrim(pt: Ptmalloc, pad: number): number {
+  let result = 0;
+  pt.forEachArena((av) => {
+    result |= mtrim(pt, av, pad);
+  });
+  return result;
+}
+
+/** @linux glibc malloc/malloc.c:mtrim */
+function mtrim(pt: Ptmalloc, av: Arena, pad: number): number {
   const { mem, pageSize } = pt;
   mallocConsolidate(pt, av);
   const firstBin = binIndex(pageSize);
@@ -32,7 +41,7 @@ export function mtrim(pt: Ptmalloc, av: Arena, pad: number): number {
       result = 1;
     }
   }
-  return systrim(pt, av, pad) | result;
+  return av === pt.mainArena ? systrim(pt, av, pad) | result : result;
 }
 
 function dontNeed(pt: Ptmalloc, start: VirtAddr, length: number): void {

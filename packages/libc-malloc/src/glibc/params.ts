@@ -14,6 +14,8 @@ export const ARENA_MAX = 32;
 export const N_MMAPS = 60;
 export const N_MMAPS_MAX = 64;
 export const MAX_N_MMAPS = 68;
+/** 32 bits: CPUs that the process may run on, which glibc asks the kernel for. */
+export const CPUS = 56;
 /** 32 bits: 1 once `mallopt` or a tunable fixed a threshold, which ends its moving by itself. */
 export const NO_DYN_THRESHOLD = 72;
 /** 64 bits, bytes. */

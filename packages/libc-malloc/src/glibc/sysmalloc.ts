@@ -4,13 +4,16 @@ import { NONCONTIGUOUS_BIT, isContiguous } from './arena.ts';
 import type { Arena } from './arena.ts';
 import * as chunk from './chunk.ts';
 import { alignUp } from './chunk.ts';
+import * as heapInfo from './heap-info.ts';
+import { growHeap, heapForPtr, newHeap } from './heap-info.ts';
 import { intFree } from './int-free.ts';
 import { sysmallocMmap } from './mmap-chunk.ts';
 import * as params from './params.ts';
 import type { Ptmalloc } from './ptmalloc.ts';
 import { mmapAnonymous, morecore } from './ptmalloc.ts';
 
-const { CHUNK_HDR_SZ, MALLOC_ALIGNMENT, MALLOC_ALIGN_MASK, MEM, MINSIZE, PREV_INUSE, SIZE } = chunk;
+const { CHUNK_HDR_SZ, MALLOC_ALIGNMENT, MALLOC_ALIGN_MASK, MEM, MINSIZE, NON_MAIN_ARENA, PREV_INUSE, SIZE } = chunk;
+const { AR_PTR, HEAP_SIZE, PREV_HEAP, SIZEOF_HEAP_INFO } = heapInfo;
 const { MMAP_THRESHOLD, N_MMAPS, N_MMAPS_MAX, SBRK_BASE, TOP_PAD } = params;
 
 /** The unit of the first mapping that takes the place of `brk` where that fails. */
@@ -24,11 +27,17 @@ const MMAP_AS_MORECORE_SIZE = 1024 * 1024;
  */
 export function sysmalloc(pt: Ptmalloc, av: Arena, nb: number): VirtAddr {
   const { mem, mp } = pt;
-  if (nb >= mem.loadAddress(mp + MMAP_THRESHOLD) && mem.load32(mp + N_MMAPS) < mem.load32(mp + N_MMAPS_MAX)) {
+  const large = nb >= mem.loadAddress(mp + MMAP_THRESHOLD) && mem.load32(mp + N_MMAPS) < mem.load32(mp + N_MMAPS_MAX);
+  if (large) {
     const block = sysmallocMmap(pt, nb);
     if (block !== 0) return block;
   }
-  extendHeap(pt, av, nb);
+  if (av === pt.mainArena) {
+    extendHeap(pt, av, nb);
+  } else if (!extendArena(pt, av, nb) && !large) {
+    const block = sysmallocMmap(pt, nb);
+    if (block !== 0) return block;
+  }
   const systemMem = mem.loadAddress(av.systemMem);
   if (systemMem > mem.loadAddress(av.maxSystemMem)) mem.storeAddress(av.maxSystemMem, systemMem);
   const p = mem.loadAddress(av.top);
@@ -111,6 +120,52 @@ function extendHeap(pt: Ptmalloc, av: Arena, nb: number): void {
   mem.storeAddress(top + SIZE, end - top + correction + PREV_INUSE);
   mem.storeAddress(av.systemMem, systemMem + correction);
   if (oldSize !== 0) fenceOff(pt, av, oldTop, oldSize);
+}
+
+/** Makes the top of a thread arena larger, or begins another heap for it; false where the system refuses both. */
+function extendArena(pt: Ptmalloc, av: Arena, nb: number): boolean {
+  const { mem } = pt;
+  const oldTop = mem.loadAddress(av.top);
+  const oldHead = mem.loadAddress(oldTop + SIZE);
+  const oldSize = oldHead - (oldHead & 7);
+  checkOldTop(av, oldTop, oldHead, oldTop + oldSize, pt.pageSize);
+  const oldHeap = heapForPtr(oldTop);
+  const oldHeapSize = mem.loadAddress(oldHeap + HEAP_SIZE);
+  if (growHeap(pt, oldHeap, MINSIZE + nb - oldSize)) {
+    const heapSize = mem.loadAddress(oldHeap + HEAP_SIZE);
+    mem.storeAddress(av.systemMem, mem.loadAddress(av.systemMem) + heapSize - oldHeapSize);
+    mem.storeAddress(oldTop + SIZE, oldHeap + heapSize - oldTop + PREV_INUSE);
+    return true;
+  }
+  const heap = newHeap(pt, nb + MINSIZE + SIZEOF_HEAP_INFO, mem.loadAddress(pt.mp + TOP_PAD));
+  if (heap === 0) return false;
+  const heapSize = mem.loadAddress(heap + HEAP_SIZE);
+  mem.storeAddress(heap + AR_PTR, av.address);
+  mem.storeAddress(heap + PREV_HEAP, oldHeap);
+  mem.storeAddress(av.systemMem, mem.loadAddress(av.systemMem) + heapSize);
+  const top = heap + SIZEOF_HEAP_INFO;
+  mem.storeAddress(av.top, top);
+  mem.storeAddress(top + SIZE, heapSize - SIZEOF_HEAP_INFO + PREV_INUSE);
+  fenceOffHeap(pt, av, oldTop, oldSize);
+  return true;
+}
+
+/** The old top ends its heap: two chunks without a block, the last of size 0, stand at the end. */
+function fenceOffHeap(pt: Ptmalloc, av: Arena, oldTop: VirtAddr, oldSize: number): void {
+  const { mem } = pt;
+  const shrunk = oldSize - MINSIZE;
+  const size = shrunk - (shrunk & MALLOC_ALIGN_MASK);
+  const fence = oldTop + size;
+  mem.storeAddress(fence + CHUNK_HDR_SZ + SIZE, PREV_INUSE);
+  if (size >= MINSIZE) {
+    mem.storeAddress(fence + SIZE, CHUNK_HDR_SZ + PREV_INUSE);
+    mem.storeAddress(fence + CHUNK_HDR_SZ, CHUNK_HDR_SZ);
+    mem.storeAddress(oldTop + SIZE, size + PREV_INUSE + NON_MAIN_ARENA);
+    intFree(pt, av, oldTop, true);
+  } else {
+    mem.storeAddress(oldTop + SIZE, size + CHUNK_HDR_SZ + PREV_INUSE);
+    mem.storeAddress(fence + CHUNK_HDR_SZ, size + CHUNK_HDR_SZ);
+  }
 }
 
 /** The old top ends where the heap has a gap: two used chunks without a block keep it from being joined across. */

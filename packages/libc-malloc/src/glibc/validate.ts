@@ -5,10 +5,12 @@
  * - a chunk is in a bin of the arena if and only if the next one says that it is free; no two free ones are neighbours
  * - each bin holds sizes of its range, its list is sound both ways, and the map of bins marks it
  * - a large bin is sorted, and its list of sizes is the list's first of each size
+ * - `sum of heap sizes === system_mem` in a thread arena, whose chunks fill its heaps up to the top or the fence
  * - fast bins and thread-cache lists hold used chunks of their size; each cache count is the length of its list
  */
 import type { VirtAddr } from '@pagelab/abi';
 import type { Arena } from './arena.ts';
+import { SIZEOF_MALLOC_STATE } from './arena.ts';
 import {
   BK,
   BK_NEXTSIZE,
@@ -25,6 +27,7 @@ import {
   binIndex,
   fastbinIndex,
 } from './chunk.ts';
+import { AR_PTR, HEAP_SIZE, MPROTECT_SIZE, PREV_HEAP, SIZEOF_HEAP_INFO, heapForPtr } from './heap-info.ts';
 import { SBRK_BASE } from './params.ts';
 import type { Ptmalloc } from './ptmalloc.ts';
 import { revealPtr } from './safe-linking.ts';
@@ -36,13 +39,59 @@ import { chunksize } from './unlink.ts';
  *
  * @linux glibc malloc/malloc.c:do_check_malloc_state
  */
-export function validateGlibc(pt: Ptmalloc, av: Arena): void {
-  const top = pt.mem.loadAddress(av.top);
-  if (top === av.unsorted) return;
-  const binned = checkBins(pt, av);
-  checkFastbins(pt, av);
+export function validateGlibc(pt: Ptmalloc): void {
   checkTcache(pt);
-  checkHeap(pt, av, top, binned);
+  checkArenaLists(pt);
+  pt.forEachArena((av) => {
+    const top = pt.mem.loadAddress(av.top);
+    if (top === av.unsorted) return;
+    const binned = checkBins(pt, av);
+    checkFastbins(pt, av);
+    if (av === pt.mainArena) checkHeap(pt, av, top, binned);
+    else checkHeaps(pt, av, top, binned);
+  });
+}
+
+/** There are as many arenas as are counted, and those on the free list are without threads. */
+function checkArenaLists(pt: Ptmalloc): void {
+  const { mem } = pt;
+  let count = 0;
+  pt.forEachArena(() => count++);
+  check(count === mem.loadAddress(pt.narenas), 'the arenas are not as many as narenas', pt.dataSegment);
+  let free = pt.arenaAt(mem.loadAddress(pt.freeList));
+  for (; free !== null; free = pt.arenaAt(mem.loadAddress(free.nextFree))) {
+    check(mem.loadAddress(free.attachedThreads) === 0, 'an arena on the free list has threads', free.address);
+    check(count-- > 0, 'the list of free arenas is a loop', free.address);
+  }
+}
+
+/** Walks the heaps of a thread arena, from the last to the first. */
+function checkHeaps(pt: Ptmalloc, av: Arena, top: VirtAddr, binned: Set<VirtAddr>): void {
+  const { mem } = pt;
+  let systemMem = 0;
+  let free = 0;
+  let last = top;
+  for (let heap = heapForPtr(top); heap !== 0; heap = mem.loadAddress(heap + PREV_HEAP)) {
+    const size = mem.loadAddress(heap + HEAP_SIZE);
+    systemMem += size;
+    check(mem.loadAddress(heap + AR_PTR) === av.address, 'a heap of an arena names another', heap);
+    check(size <= mem.loadAddress(heap + MPROTECT_SIZE), 'a heap uses what is not readable', heap);
+    const first = mem.loadAddress(heap + PREV_HEAP) === 0 ? alignUp(av.address + SIZEOF_MALLOC_STATE, 16) : heap + SIZEOF_HEAP_INFO;
+    let p = first;
+    while (p !== last) {
+      const bytes = chunksize(mem, p);
+      // The fence at the end of a heap that is full.
+      if (bytes === 0 && p > heap + size - 32) break;
+      check(bytes >= 16 && bytes % 16 === 0 && p + bytes <= heap + size, 'a chunk has an impossible size', p);
+      const inuse = isInuse(pt, p);
+      check(inuse !== binned.has(p), inuse ? 'a used chunk is in a bin' : 'a free chunk is in no bin', p);
+      if (!inuse) free++;
+      p += bytes;
+    }
+    last = -1;
+  }
+  check(free === binned.size, 'the bins hold chunks that are not in the heaps', top);
+  check(systemMem === mem.loadAddress(av.systemMem), 'the heaps do not add up to system_mem', top);
 }
 
 function check(condition: boolean, what: string, p: VirtAddr): void {

@@ -1,5 +1,5 @@
 import type { StructFields, StructView, UserMemory, VirtAddr } from '@pagelab/abi';
-import { Errno, MREMAP_MAYMOVE, PAGE_SIZE, SyscallError } from '@pagelab/abi';
+import { Errno, MAP_FIXED, MREMAP_MAYMOVE, PAGE_SIZE, PROT_READ, PROT_WRITE, SyscallError } from '@pagelab/abi';
 import type { MallocOs } from '../malloc.ts';
 
 /** What a wild access ends in: there is nobody to send a signal to. */
@@ -9,6 +9,11 @@ export class FlatFault extends Error {
 
 const DEFAULT_HEAP_BASE = 0x5555_5575_6000;
 const MMAP_BASE = 0x7ffe_0000_0000;
+
+/** What is known of a page of the mapping area: whether it is mapped, may be reached, and may hold something. */
+const MAPPED = 1;
+const REACHABLE = 2;
+const TOUCHED = 4;
 
 /** Pages whose place in the buffer is kept at hand, a power of two. */
 const SLOTS = 4096;
@@ -50,12 +55,30 @@ class FlatMemory implements UserMemory {
     this.#heapEnd = offset;
   }
 
-  setMapped(firstPage: number, nrPages: number, mapped: 0 | 1): void {
-    this.#mapped.fill(mapped, firstPage, firstPage + nrPages);
-    if (mapped === 1) return;
-    const start = this.#areaStart + firstPage * PAGE_SIZE;
-    this.#bytes.fill(0, start, start + nrPages * PAGE_SIZE);
+  /** Maps pages: zeroed, and not to be reached where `reachable` says so. */
+  map(firstPage: number, nrPages: number, reachable: boolean): void {
+    this.#mapped.fill(reachable ? MAPPED + REACHABLE + TOUCHED : MAPPED, firstPage, firstPage + nrPages);
+  }
+
+  unmap(firstPage: number, nrPages: number): void {
+    const mapped = this.#mapped;
+    const end = firstPage + nrPages;
+    for (let page = firstPage; page < end; page++) {
+      if ((mapped[page] & TOUCHED) !== 0) {
+        const start = this.#areaStart + page * PAGE_SIZE;
+        this.#bytes.fill(0, start, start + PAGE_SIZE);
+      }
+      mapped[page] = 0;
+    }
     this.#tags.fill(NaN);
+  }
+
+  protect(firstPage: number, nrPages: number, reachable: boolean): void {
+    for (let page = firstPage; page < firstPage + nrPages; page++) {
+      if (reachable) this.#mapped[page] |= REACHABLE + TOUCHED;
+      else this.#mapped[page] &= ~REACHABLE;
+    }
+    if (!reachable) this.#tags.fill(NaN);
   }
 
   /** First of `nrPages` unmapped pages, the last such run, as Linux searches from the top; -1 where there is none. */
@@ -82,7 +105,7 @@ class FlatMemory implements UserMemory {
       const offset = addr - MMAP_BASE;
       const last = Math.floor((offset + Math.max(length, 1) - 1) / PAGE_SIZE);
       for (let page = Math.floor(offset / PAGE_SIZE); page <= last; page++) {
-        if (this.#mapped[page] !== 1) throw new FlatFault(`no memory at 0x${addr.toString(16)}`);
+        if ((this.#mapped[page] & REACHABLE) === 0) throw new FlatFault(`no memory at 0x${addr.toString(16)}`);
       }
       at = this.#areaStart + offset;
     }
@@ -245,16 +268,25 @@ export class FlatOs implements MallocOs {
     return old;
   }
 
-  mmap(_addr: VirtAddr, length: number): VirtAddr {
+  mmap(addr: VirtAddr, length: number, prot: number, flags = 0): VirtAddr {
+    const memory = this.#memory;
     const nrPages = Math.ceil(length / PAGE_SIZE);
-    const page = this.#memory.findGap(nrPages);
+    const hint = (addr - MMAP_BASE) / PAGE_SIZE;
+    const reachable = (prot & (PROT_READ | PROT_WRITE)) !== 0;
+    if ((flags & MAP_FIXED) !== 0) memory.unmap(hint, nrPages);
+    const page = addr !== 0 && hint >= 0 && memory.isUnmapped(hint, nrPages) ? hint : memory.findGap(nrPages);
     if (page < 0) throw new SyscallError('mmap', Errno.ENOMEM);
-    this.#memory.setMapped(page, nrPages, 1);
+    memory.map(page, nrPages, reachable);
     return MMAP_BASE + page * PAGE_SIZE;
   }
 
   munmap(addr: VirtAddr, length: number): void {
-    this.#memory.setMapped((addr - MMAP_BASE) / PAGE_SIZE, Math.ceil(length / PAGE_SIZE), 0);
+    this.#memory.unmap((addr - MMAP_BASE) / PAGE_SIZE, Math.ceil(length / PAGE_SIZE));
+  }
+
+  mprotect(addr: VirtAddr, length: number, prot: number): void {
+    const reachable = (prot & (PROT_READ | PROT_WRITE)) !== 0;
+    this.#memory.protect((addr - MMAP_BASE) / PAGE_SIZE, Math.ceil(length / PAGE_SIZE), reachable);
   }
 
   mremap(oldAddr: VirtAddr, oldLength: number, newLength: number, flags: number): VirtAddr {
@@ -263,19 +295,19 @@ export class FlatOs implements MallocOs {
     const oldPages = Math.ceil(oldLength / PAGE_SIZE);
     const newPages = Math.ceil(newLength / PAGE_SIZE);
     if (newPages <= oldPages) {
-      memory.setMapped(page + newPages, oldPages - newPages, 0);
+      memory.unmap(page + newPages, oldPages - newPages);
       return oldAddr;
     }
     if (memory.isUnmapped(page + oldPages, newPages - oldPages)) {
-      memory.setMapped(page + oldPages, newPages - oldPages, 1);
+      memory.map(page + oldPages, newPages - oldPages, true);
       return oldAddr;
     }
     const newPage = memory.findGap(newPages);
     if ((flags & MREMAP_MAYMOVE) === 0 || newPage < 0) throw new SyscallError('mremap', Errno.ENOMEM);
-    memory.setMapped(newPage, newPages, 1);
+    memory.map(newPage, newPages, true);
     const newAddr = MMAP_BASE + newPage * PAGE_SIZE;
     memory.copy(newAddr, oldAddr, oldPages * PAGE_SIZE);
-    memory.setMapped(page, oldPages, 0);
+    memory.unmap(page, oldPages);
     return newAddr;
   }
 

@@ -14,16 +14,23 @@ export interface MallocReplayOptions {
    * and the break now; where there was no memory the offset is -1, the address 0.
    */
   readonly onBlock?: OnBlock;
+  /**
+   * Each thread number of the trace is a thread of its own, the first one seen being the main one. By default all events
+   * are the main thread's: this is how recorded addresses are.
+   */
+  readonly threads?: boolean;
 }
 
 /**
- * Asks an allocator for what a trace asked: all events on the calling thread, in their order. A `free` or `realloc` of a
+ * Asks an allocator for what a trace asked, in the order of the events. A `free` or `realloc` of a
  * number that holds no block is one of NULL.
  */
 export class MallocReplay {
   readonly #malloc: Malloc;
   readonly #os: Pick<MallocOs, 'sbrk'>;
   readonly #onBlock: OnBlock | undefined;
+  /** By thread number, where each is a thread of its own. */
+  readonly #threads: Map<number, Malloc> | undefined;
   readonly #heapStart: VirtAddr;
   /** The blocks that live now. */
   readonly blocks = new BlockTable();
@@ -32,18 +39,21 @@ export class MallocReplay {
     this.#malloc = malloc;
     this.#os = os;
     this.#onBlock = options.onBlock;
+    this.#threads = options.threads === true ? new Map() : undefined;
     this.#heapStart = os.sbrk(0);
   }
 
   /** Replays the next events of the trace. @throws MallocAbort where the allocator gives up */
   run(events: MallocEvents): void {
     const { ops, ids, extras, sizes, count } = events;
-    const malloc = this.#malloc;
+    let malloc = this.#malloc;
+    const threads = this.#threads;
     const blocks = this.blocks;
     const onBlock = this.#onBlock;
     for (let event = 0; event < count; event++) {
       const op = ops[event];
       const id = ids[event];
+      if (threads !== undefined) malloc = this.#thread(threads, events.threads[event]);
       let block: VirtAddr;
       if (op === OP_FREE) {
         malloc.free(blocks.take(id));
@@ -65,6 +75,15 @@ export class MallocReplay {
       }
       if (onBlock !== undefined) this.#tell(onBlock, block);
     }
+  }
+
+  #thread(threads: Map<number, Malloc>, number: number): Malloc {
+    let thread = threads.get(number);
+    if (thread === undefined) {
+      thread = threads.size === 0 ? this.#malloc : (this.#malloc.thread?.() ?? this.#malloc);
+      threads.set(number, thread);
+    }
+    return thread;
   }
 
   #tell(onBlock: OnBlock, block: VirtAddr): void {
