@@ -19,6 +19,7 @@ export {
   PG_KSM,
   PG_LOCKED,
   PG_LRU,
+  PG_LRU_WAITS,
   PG_MLOCKED,
   PG_OFFLINE,
   PG_PRIVATE,
@@ -39,6 +40,17 @@ export {
   compoundHead,
   pageFlagsText,
 } from './page.ts';
+export {
+  LRU_ACTIVE_ANON,
+  LRU_ACTIVE_FILE,
+  LRU_INACTIVE_ANON,
+  LRU_INACTIVE_FILE,
+  LRU_UNEVICTABLE,
+  LruLists,
+  NR_LRU_LISTS,
+  folioLru,
+  folioNrPages,
+} from './lruvec.ts';
 export {
   NR_OWNERS,
   OWNER_ANON,

@@ -5,6 +5,7 @@ import type { Pfn } from '@pagelab/hw';
 import { KernelBug } from '@pagelab/lib';
 import type { BootedZones } from './boot.ts';
 import { countOwners, validateFrames } from './census.ts';
+import { LruLists } from './lruvec.ts';
 import type { MemoryNode } from './node.ts';
 import { frameOwner } from './owner.ts';
 import { BYTES_PER_FRAME } from './page.ts';
@@ -22,6 +23,8 @@ export class MemoryState {
   readonly events = new Float64Array(VM_EVENT_NAMES.length);
   /** Migrate type of each pageblock, by `pfn >>> 9`. */
   readonly blockTypes: Uint8Array;
+  /** The lists that reclaim takes from. */
+  readonly lru: LruLists;
   /** Zones with memory, the largest first, and for each pageblock the position of its zone: see `zone-map.ts`. */
   protected readonly populated: readonly Zone[];
   protected readonly zoneOfBlock: Uint8Array;
@@ -33,6 +36,7 @@ export class MemoryState {
     this.blockTypes = booted.blockTypes;
     this.populated = booted.populated;
     this.zoneOfBlock = booted.zoneOfBlock;
+    this.lru = new LruLists(booted.frames, booted.nodes, (pfn) => this.zoneInUse(pfn));
   }
 
   /** Pages handed to the page allocator at boot: MemTotal. @linux include/linux/mm.h:totalram_pages */

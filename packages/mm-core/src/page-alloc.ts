@@ -31,7 +31,7 @@ import { MemoryState } from './memory-state.ts';
 import { layOutMemory } from './mm-init.ts';
 import type { BootLayout } from './mm-init.ts';
 import type { PageAllocHooks, PageAllocOptions } from './page-alloc-options.ts';
-import { MAX_PAGE_ORDER, PAGEBLOCK_ORDER, PG_ANON, PG_HEAD, PG_TAIL, blockOrder, compoundHead } from './page.ts';
+import { MAX_PAGE_ORDER, PAGEBLOCK_ORDER, PG_ANON, PG_HEAD, PG_LRU, PG_LRU_WAITS, PG_TAIL, blockOrder, compoundHead } from './page.ts';
 import { PcpMoves } from './pcp-bulk.ts';
 import { pcpAllowedOrder, pcpIndex } from './pcp.ts';
 import { FREE_NEEDS_CARE, badPage, freePagesPrepare, prepNewPage, splitPage, splitTails } from './prep-page.ts';
@@ -44,6 +44,9 @@ import type { Zone } from './zone.ts';
 
 const { PGFREE, UNEVICTABLE_PGCLEARED } = VM_EVENT;
 const { NUMA_HIT, NUMA_MISS, NUMA_FOREIGN, NUMA_LOCAL, NUMA_OTHER, NR_MLOCK } = ZONE_STAT;
+
+/** Linked in an LRU list, or in a batch before it. */
+const ON_LRU = PG_LRU | PG_LRU_WAITS;
 
 /**
  * The machine's page frames and what hands them out.
@@ -280,7 +283,11 @@ export class PageAlloc extends MemoryState {
 
   /** Drops a reference to a single frame and frees it at the last. @linux include/linux/gfp.h:__free_page */
   freePage(pfn: Pfn): void {
-    const head = this.#flags[pfn];
+    let head = this.#flags[pfn];
+    if ((head & ON_LRU) !== 0 && this.#refcount[pfn] === 1 && (head & (PG_HEAD | PG_TAIL)) === 0) {
+      this.lru.release(pfn);
+      head = this.#flags[pfn];
+    }
     if (
       this.#refcount[pfn] !== 1 ||
       (head & FREE_NEEDS_CARE) !== 0 ||
@@ -436,6 +443,7 @@ export class PageAlloc extends MemoryState {
 
   /** Checks and cleans a block that nobody refers to, and puts it where free pages go. @linux mm/page_alloc.c:__free_frozen_pages */
   #freeFrozen(pfn: Pfn, order: number): void {
+    if ((this.#flags[pfn] & ON_LRU) !== 0) this.lru.release(pfn);
     if (freePagesPrepare(this.frames, pfn, order)) {
       this.zoneInUse(pfn).vmStat[NR_MLOCK] -= 1 << order;
       this.events[UNEVICTABLE_PGCLEARED] += 1 << order;

@@ -9,7 +9,7 @@
  *
  * A frame that was never handed out has a row of zeroes: booting does not write the columns, however large the machine.
  */
-import { bugOn } from '@pagelab/lib';
+import { ColumnList, bugOn } from '@pagelab/lib';
 import type { Pfn } from '@pagelab/hw';
 import type { OwnedRange } from './owner.ts';
 import { LazyColumns } from './lazy-column.ts';
@@ -82,6 +82,9 @@ export const PG_OFFLINE = 1 << 25;
 /** Head of an allocated block that is not compound. */
 export const PG_BLOCK = 1 << 26;
 
+/** Waits in a CPU's batch to be put onto an LRU list. */
+export const PG_LRU_WAITS = 1 << 27;
+
 /** Printable names of the flags, by bit. */
 export const PAGE_FLAG_NAMES: readonly string[] = [
   'locked',
@@ -111,6 +114,7 @@ export const PAGE_FLAG_NAMES: readonly string[] = [
   'ksm',
   'offline',
   'block',
+  'lru_waits',
 ];
 
 /** The names of the flags set in `flags`, as in `locked|dirty`. */
@@ -124,11 +128,13 @@ export function pageFlagsText(flags: number): string {
  * @linux include/linux/page-flags.h:PAGE_FLAGS_CHECK_AT_FREE
  */
 export const PAGE_FLAGS_CHECK_AT_FREE =
-  PG_LOCKED | PG_LRU | PG_ACTIVE | PG_SLAB | PG_RESERVED | PG_BUDDY | PG_UNEVICTABLE | PG_TABLE | PG_WRITEBACK | PG_PRIVATE;
+  PG_LOCKED | PG_LRU | PG_LRU_WAITS | PG_ACTIVE | PG_SLAB | PG_RESERVED | PG_BUDDY | PG_UNEVICTABLE | PG_TABLE | PG_WRITEBACK | PG_PRIVATE;
 
 /** Bytes the columns take for a frame, and the bit that says whether the page allocator has it. */
 export const BYTES_PER_FRAME = 36.125;
 const NR_COLUMNS = 9;
+/** Heads of lists, behind the frames in the columns of links. */
+const NR_LIST_HEADS = 4096;
 
 /** The state of every frame, as columns indexed by pfn. */
 export class PageFrames {
@@ -143,6 +149,8 @@ export class PageFrames {
   /** Links of the list the frame is on, whichever that is; 0 is none, as frame 0 is never on a list. */
   readonly next: Int32Array;
   readonly prev: Int32Array;
+  /** Lists that are rings through `next` and `prev`: their heads are rows behind those of the frames. */
+  readonly lists: ColumnList;
   /** Id of the anon_vma (with {@link PG_ANON}), of the file's address space, or of the slab's cache; 0 is none. */
   readonly mapping: Int32Array;
   /** Offset in the mapping, in pages. */
@@ -157,21 +165,31 @@ export class PageFrames {
   readonly taken: Int32Array;
   /** Frames that never were the page allocator's, ascending: their rows stay zero. Set at boot. */
   bootRanges: readonly OwnedRange[] = [];
+  #nrListHeads = 0;
 
   /** Makes the columns for pfn 0 … `nrFrames` − 1, all zero. The host commits what is written. */
   constructor(nrFrames: number) {
     bugOn(!(nrFrames > 0 && nrFrames <= 0x7fff_ffff), 'page frames: more than a pfn of 31 bits can name');
     this.nrFrames = nrFrames;
-    const columns = new LazyColumns(nrFrames * BYTES_PER_FRAME, NR_COLUMNS);
+    const columns = new LazyColumns(nrFrames * BYTES_PER_FRAME + NR_LIST_HEADS * 8, NR_COLUMNS);
     this.flags = columns.uint32(nrFrames);
     this.refcount = columns.int32(nrFrames);
     this.mapcount = columns.int32(nrFrames);
-    this.next = columns.int32(nrFrames);
-    this.prev = columns.int32(nrFrames);
+    this.next = columns.int32(nrFrames + NR_LIST_HEADS);
+    this.prev = columns.int32(nrFrames + NR_LIST_HEADS);
+    this.lists = new ColumnList(this.next, this.prev, nrFrames);
     this.mapping = columns.int32(nrFrames);
     this.index = columns.float64(nrFrames);
     this.private = columns.int32(nrFrames);
     this.taken = columns.int32((nrFrames + 31) >>> 5);
+  }
+
+  /** Sets `count` heads of lists aside, all empty. @returns the row of the first */
+  allocListHeads(count: number): number {
+    const first = this.#nrListHeads;
+    this.#nrListHeads += count;
+    bugOn(this.#nrListHeads > NR_LIST_HEADS, 'page frames: more lists than there are heads for');
+    return this.lists.head(first);
   }
 }
 

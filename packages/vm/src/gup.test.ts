@@ -22,6 +22,7 @@ import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { handlePageFault } from './page-fault.ts';
 import { pageState, smapsOf } from './page-walk.ts';
+import { lruAddDrain } from './swap.ts';
 import { attachUser, testMm, testVm } from './testing/test-machine.ts';
 import { copyFromUser, copyFromUserPartial, copyToUser, copyToUserPartial } from './uaccess.ts';
 import { validateVm } from './validate.ts';
@@ -85,6 +86,7 @@ describe('populating', () => {
     const own = map(1, RW);
     populateRange(mm, own, own + PAGE_SIZE);
     doMadvise(mm, own, PAGE_SIZE, MADV_FREE);
+    lruAddDrain(vm);
     expect(smapsOf(mm.vmas.get(own)!)).toMatchObject({ lazyFree: PAGE_SIZE, privateDirty: 0 });
     doMadvise(mm, own, PAGE_SIZE, MADV_POPULATE_WRITE);
     expect(smapsOf(mm.vmas.get(own)!)).toMatchObject({ lazyFree: 0, privateDirty: PAGE_SIZE });

@@ -33,10 +33,14 @@ import {
   PG_ANON,
   PG_ANON_EXCLUSIVE,
   PG_BLOCK,
+  PG_ACTIVE,
   PG_HEAD,
+  PG_LRU,
   PG_MLOCKED,
+  PG_REFERENCED,
   PG_SWAPBACKED,
   PG_TAIL,
+  PG_UNEVICTABLE,
   PG_UPTODATE,
   VM_EVENT,
   __GFP_MOVABLE,
@@ -52,6 +56,7 @@ import type { PageTableShape } from './pgtable-shape.ts';
 import { allocTable, findPmd, freeTable } from './pgtable.ts';
 import { PTE_SPECIAL, PTE_TABLE, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
 import { linearPageIndex, locksPages, mlockPage, munlockPage, pageMappings } from './rmap.ts';
+import { folioAddLru, lruAddSplit } from './swap.ts';
 import { VM_HUGEPAGE, VM_HUGETLB, VM_NOHUGEPAGE, VM_SPECIAL, VM_WRITE } from './vma.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
@@ -263,6 +268,7 @@ export function mapNewHuge(vma: VmArea, start: VirtAddr, pmdEntry: number, head:
   const rights = (vma.flags & VM_WRITE) !== 0 ? PTE_RW | PTE_DIRTY : PTE_DIRTY;
   const lo = pteLo(head, pageProtLo(vma.flags) | rights | PTE_PS);
   setEntry(vm.ram.i32, pmdEntry, entryWords, lo, pteHi(head, pageProtHi(vma.flags) | softDirtyHi));
+  folioAddLru(vm, head);
 }
 
 /**
@@ -459,8 +465,10 @@ export function splitHugePage(vm: Vm, head: Pfn): number {
   }
   vm.deferredSplit.delete(head);
   priv[head + 2] = 0;
+  const wasLru = flags[head] & (PG_LRU | PG_ACTIVE | PG_UNEVICTABLE | PG_REFERENCED | PG_SWAPBACKED);
   flags[head] = (flags[head] & ~PG_HEAD) | PG_BLOCK;
   vm.pages.splitPage(head, tables.hugeOrder);
+  lruAddSplit(vm, head, tables.ptrsPerPte, wasLru);
   let freed = 0;
   for (let pfn = head; pfn < head + tables.ptrsPerPte; pfn++) {
     refcount[pfn] = Math.max(1, mapcount[pfn]);

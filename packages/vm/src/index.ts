@@ -146,6 +146,7 @@ export {
 export type { GetNewPage } from './migrate.ts';
 export { pageMappings } from './rmap.ts';
 export type { PageMapping } from './rmap.ts';
+export { folioAddLru, folioMarkAccessed, isolateLru, lruAddDrain, lruAddDrainAll, putbackLru, validateLru } from './swap.ts';
 export { SHMEM_MAX_BYTES, shmemFileSetup, shmemMakeInode } from './shmem.ts';
 export { accessOk, copyFromUser, copyFromUserPartial, copyToUser, copyToUserPartial, userByte } from './uaccess.ts';
 export { validateVm } from './validate.ts';

@@ -10,6 +10,7 @@ import type { MmStruct } from './mm-struct.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { PteTableWalk } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
+import { folioDeactivate, folioMarkLazyfree, lruAddDrain } from './swap.ts';
 import type { VmArea } from './vma.ts';
 import { zapPageRange } from './zap.ts';
 
@@ -26,6 +27,7 @@ export function markLazyFree(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
   const { flags, mapcount } = vm.frames;
   const { gather } = vm;
   const walk = new PteTableWalk(mm, start, end);
+  lruAddDrain(vm);
   gather.begin(mm);
   while (walk.next()) {
     if (walk.huge) splitStop(mm, walk);
@@ -35,7 +37,8 @@ export function markLazyFree(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
       const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
       if ((flags[pfn] & PG_ANON) === 0 || ((flags[pfn] & PG_DIRTY) !== 0 && mapcount[pfn] !== 1)) continue;
-      flags[pfn] &= ~(PG_DIRTY | PG_REFERENCED | PG_SWAPBACKED);
+      flags[pfn] &= ~PG_DIRTY;
+      folioMarkLazyfree(vm, pfn);
       i32[entry] = lo & ~(PTE_ACCESSED | PTE_DIRTY);
       touched = true;
     }
@@ -61,6 +64,7 @@ export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
   const { flags, mapcount } = vm.frames;
   const { gather } = vm;
   const walk = new PteTableWalk(mm, start, end);
+  lruAddDrain(vm);
   gather.begin(mm);
   while (walk.next()) {
     if (walk.huge) splitStop(mm, walk);
@@ -71,6 +75,7 @@ export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
       const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
       if (mapcount[pfn] !== 1) continue;
       flags[pfn] &= ~PG_REFERENCED;
+      folioDeactivate(vm, pfn);
       if ((lo & PTE_ACCESSED) === 0) continue;
       i32[entry] = lo & ~PTE_ACCESSED;
       touched = true;
@@ -91,6 +96,7 @@ export function pageOut(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
   const { vm } = mm;
   const { i32 } = vm.ram;
   const { flags, mapcount } = vm.frames;
+  lruAddDrain(vm);
   for (let addr = start; addr < end; addr += PAGE_SIZE) {
     const walk = new PteTableWalk(mm, addr, end);
     if (!walk.next()) return;

@@ -18,15 +18,12 @@ import { IntervalTree, XA_MARK_0, XA_MARK_1, XArrayInt } from '@pagelab/lib';
 import {
   GFP_KERNEL,
   NODE_STAT,
-  PG_ACTIVE,
   PG_DIRTY,
-  PG_MLOCKED,
   PG_RECLAIM,
-  PG_REFERENCED,
   PG_SWAPBACKED,
-  PG_UNEVICTABLE,
 } from '@pagelab/mm-core';
 import type { AddressSpace, AddressSpaceOps, Inode } from './file.ts';
+import { folioAddLru, folioMarkAccessed } from './swap.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
 
@@ -100,6 +97,7 @@ export function addToPageCache(vm: Vm, mapping: AddressSpace, pgoff: number, pfn
   frames.index[pfn] = pgoff;
   vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, 1);
   if ((frames.flags[pfn] & PG_SWAPBACKED) !== 0) vm.pages.modNodeState(pfn, NODE_STAT.NR_SHMEM, 1);
+  folioAddLru(vm, pfn);
   return 0;
 }
 
@@ -112,7 +110,7 @@ export function removeFromPageCache(vm: Vm, mapping: AddressSpace, pgoff: number
   shrinkNodes(vm, mapping, pgoff);
   frames.mapping[pfn] = 0;
   frames.private[pfn] = 0;
-  frames.flags[pfn] &= ~(PG_DIRTY | PG_READAHEAD | PG_ACTIVE | PG_REFERENCED);
+  frames.flags[pfn] &= ~(PG_DIRTY | PG_READAHEAD);
   vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, -1);
   if ((frames.flags[pfn] & PG_SWAPBACKED) !== 0) vm.pages.modNodeState(pfn, NODE_STAT.NR_SHMEM, -1);
   vm.pages.freePage(pfn);
@@ -164,26 +162,21 @@ export function setRangeDirty(vm: Vm, mapping: AddressSpace, first: number, last
 }
 
 /**
- * Notes that a page was used other than through page tables: once makes it referenced, twice active.
+ * Notes that a page of a file was used other than through page tables: once makes its folio referenced, twice active.
  *
  * @linux mm/swap.c:folio_mark_accessed
  */
 export function markPageAccessed(vm: Vm, mapping: AddressSpace, pgoff: number): void {
-  const { flags } = vm.frames;
   const pfn = mapping.pages.get(pgoff);
-  const before = flags[pfn];
-  let clear = 0;
-  let set = PG_REFERENCED;
-  if ((before & PG_REFERENCED) !== 0) {
-    if ((before & (PG_ACTIVE | PG_MLOCKED | PG_UNEVICTABLE)) !== 0) return;
-    clear = PG_REFERENCED;
-    set = PG_ACTIVE;
-  }
   const size = 1 << folioOrder(vm, pfn);
+  if (size === 1) {
+    folioMarkAccessed(vm, pfn);
+    return;
+  }
   const head = pgoff - (pgoff % size);
   for (let at = head; at < head + size; at++) {
     const page = mapping.pages.get(at);
-    if (page >= 0) flags[page] = (flags[page] & ~clear) | set;
+    if (page >= 0) folioMarkAccessed(vm, page);
   }
 }
 

@@ -48,6 +48,7 @@ import { PTE_MAPS, PTE_SPECIAL, pageProtHi, pageProtLo, pfnOf, vmaProtLo } from 
 import { addFileRmap, addNewAnonRmap, linearPageIndex, mmCounter, removeRmap } from './rmap.ts';
 import { expandStack } from './stack.ts';
 import { VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_MAYSHARE, VM_SHARED, VM_WRITE } from './vma.ts';
+import { folioAddLru } from './swap.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
 
@@ -226,6 +227,7 @@ function serveAnonymous(vma: VmArea, address: VirtAddr, flags: number, pmdEntry:
   const pfn = vm.pages.allocPage(GFP_HIGHUSER_MOVABLE | __GFP_ZERO);
   if (pfn < 0) return VM_FAULT_OOM;
   addNewAnonRmap(vm, pfn, vma, address);
+  folioAddLru(vm, pfn);
   mm.rss[MM_ANONPAGES]++;
   setAnonEntry(vm, entry, pfn, vmFlags);
   return 0;
@@ -315,6 +317,7 @@ function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn): numb
     }
   }
   addNewAnonRmap(vm, copy, vma, address);
+  folioAddLru(vm, copy);
   setAnonEntry(vm, entry, copy, vma.flags);
   vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, address, address + PAGE_SIZE);
   if (pfn >= 0) {
@@ -438,6 +441,7 @@ function serveFileCow(vma: VmArea, address: VirtAddr, pmdEntry: number): number 
     return VM_FAULT_OOM;
   }
   addNewAnonRmap(vm, copy, vma, address);
+  folioAddLru(vm, copy);
   mm.rss[MM_ANONPAGES]++;
   setAnonEntry(vm, entry, copy, vma.flags);
   return 0;

@@ -35,6 +35,7 @@ import {
   pagemapEntry,
   smapsOf,
 } from './page-walk.ts';
+import { lruAddDrain } from './swap.ts';
 import { attachUser, testMm, testVm } from './testing/test-machine.ts';
 import type { Vm } from './vm.ts';
 import { zapPageRange } from './zap.ts';
@@ -113,6 +114,9 @@ test('shared, locked and given-up memory', () => {
   expect(smapsOf(mm.vmas.get(locked)!)).toMatchObject({ rss: 2 * PAGE_SIZE, locked: 2 * PAGE_SIZE });
   expect(doMadvise(mm, given, 2 * PAGE_SIZE, MADV_FREE)).toBe(0);
   memory.store8(given, 2);
+  // It waits in a batch until that is full, or drained.
+  expect(smapsOf(mm.vmas.get(given)!)).toMatchObject({ lazyFree: 0 });
+  lruAddDrain(mm.vm);
   expect(smapsOf(mm.vmas.get(given)!)).toMatchObject({ lazyFree: PAGE_SIZE, anonymous: 2 * PAGE_SIZE });
 });
 

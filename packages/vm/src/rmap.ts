@@ -28,6 +28,7 @@ import type { MmStruct } from './mm-struct.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
+import { lruMlock, lruMunlock } from './swap.ts';
 import type { Vm } from './vm.ts';
 import { VM_LOCKED, VM_SPECIAL } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -88,6 +89,7 @@ export function mlockPage(vm: Vm, pfn: Pfn): void {
   flags[pfn] |= PG_MLOCKED;
   vm.pages.modZoneState(pfn, ZONE_STAT.NR_MLOCK, 1);
   vm.pages.events[VM_EVENT.UNEVICTABLE_PGMLOCKED]++;
+  lruMlock(vm, pfn);
 }
 
 /**
@@ -103,6 +105,7 @@ export function munlockPage(vm: Vm, pfn: Pfn): void {
   flags[pfn] &= ~PG_MLOCKED;
   vm.pages.modZoneState(pfn, ZONE_STAT.NR_MLOCK, -1);
   vm.pages.events[VM_EVENT.UNEVICTABLE_PGMUNLOCKED]++;
+  lruMunlock(vm, pfn);
 }
 
 /** One place where a frame is mapped. */

@@ -27,6 +27,7 @@ import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';
 import { PTE_MAPS, PTE_PROTNONE, PTE_SPECIAL, isGuardMarker, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
 import { locksPages, mmCounter, pageMappings } from './rmap.ts';
+import { validateLru } from './swap.ts';
 import type { Vm } from './vm.ts';
 import { VM_ACCOUNT, VM_LOCKED, VM_MAYWRITE, VM_SHARED, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -77,6 +78,7 @@ export function validateVm(vm: Vm): void {
   validateAnonVmas(vm, census);
   checkState(vm.committedAs, census.accountedPages, 'pages committed');
   validateTlbs(vm);
+  validateLru(vm);
 }
 
 /** @throws KernelBug with this message unless the condition holds */

@@ -18,6 +18,7 @@ import type { ThpMode } from './huge-memory.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { SHAPE_X86_64 } from './pgtable-shape.ts';
 import type { PageTableShape } from './pgtable-shape.ts';
+import { LruBatches } from './swap.ts';
 import type { VmArea } from './vma.ts';
 
 /** `/proc/sys/vm` as far as address spaces follow it. */
@@ -124,6 +125,8 @@ export class Vm {
   readonly spareVmAreas: VmArea[] = [];
   /** What the unmapping under way has collected; empty between operations. */
   readonly gather: MmuGather;
+  /** Moves between LRU lists that wait. */
+  readonly lruBatches: LruBatches;
   /** What huge pages are used for. */
   thpMode: ThpMode = 'never';
   /** The huge page of zeros that reads of huge mappings show; −1 until one is wanted. */
@@ -159,6 +162,7 @@ export class Vm {
     this.tables = parts.tables ?? SHAPE_X86_64;
     this.costs = parts.costs ?? DEFAULT_COSTS;
     this.gather = new MmuGather(this);
+    this.lruBatches = new LruBatches(this);
     this.shmemOps = new ShmemOps(this);
     this.blockFs = new BlockFs(this, parts.disk ?? new MemoryBlockStore(DEFAULT_DISK_BLOCKS));
     this.tracePageFaultUser = parts.trace.define('page_fault_user', ['address', 'error_code']);
