@@ -19,6 +19,7 @@ import {
   PG_DIRTY,
   PG_HEAD,
   PG_LOCKED,
+  PG_LRU_WAITS,
   PG_MLOCKED,
   PG_RESERVED,
   PG_SLAB,
@@ -35,6 +36,7 @@ import { TAG_DIRTY, setPageDirty } from './page-cache.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { findLeaf } from './pgtable.ts';
 import { pageMappings } from './rmap.ts';
+import { folioAddLru, isolateLru, lruAddDrainAll, putbackLru } from './swap.ts';
 import type { Vm } from './vm.ts';
 
 const { PGMIGRATE_SUCCESS, PGMIGRATE_FAIL, THP_MIGRATION_SUCCESS, THP_MIGRATION_FAIL, THP_MIGRATION_SPLIT } = VM_EVENT;
@@ -82,7 +84,8 @@ export function isolateMovable(vm: Vm, pfn: Pfn): boolean {
   const pageFlags = flags[pfn];
   if (refcount[pfn] === 0 || (pageFlags & (PG_TAIL | PG_SLAB | PG_TABLE | PG_RESERVED)) !== 0) return false;
   if (mapping[pfn] === 0 && (pageFlags & PG_ANON) === 0) return false;
-  refcount[pfn]++;
+  if ((pageFlags & PG_LRU_WAITS) !== 0) lruAddDrainAll(vm);
+  if (!isolateLru(vm, pfn)) return false;
   countIsolated(vm, pfn, 1 << blockOrder(vm.frames, pfn));
   return true;
 }
@@ -193,6 +196,7 @@ function movePage(vm: Vm, from: Pfn, to: Pfn, order: number): void {
   refcount[to] = refcount[from] - 1;
   refcount[from] = 1;
   vm.pages.putPage(from);
+  folioAddLru(vm, to);
 }
 
 /** Makes every entry that shows one frame show the other, and has it flushed. @linux mm/rmap.c:try_to_migrate_one, mm/migrate.c:remove_migration_pte */
@@ -269,10 +273,9 @@ function moveHugeState(vm: Vm, from: Pfn, to: Pfn): void {
 
 /** Splits an isolated huge page; returns its parts that are in use, isolated each. @linux mm/migrate.c:try_split_folio */
 function splitIsolated(vm: Vm, head: Pfn): Pfn[] {
-  const { mapcount, refcount } = vm.frames;
+  const { mapcount } = vm.frames;
   const { ptrsPerPte } = vm.tables;
-  countIsolated(vm, head, -ptrsPerPte);
-  refcount[head]--;
+  releaseIsolated(vm, head, blockOrder(vm.frames, head));
   const parts: Pfn[] = [];
   for (let pfn = head; pfn < head + ptrsPerPte; pfn++) if (mapcount[pfn] > 0) parts.push(pfn);
   splitHugePage(vm, head);
@@ -280,10 +283,10 @@ function splitIsolated(vm: Vm, head: Pfn): Pfn[] {
   return parts;
 }
 
-/** Gives up a frame that was isolated, and counts it so no more. */
+/** Puts a page that was isolated back, and counts it so no more. */
 function releaseIsolated(vm: Vm, pfn: Pfn, order: number): void {
   countIsolated(vm, pfn, -(1 << order));
-  vm.pages.putPage(pfn);
+  putbackLru(vm, pfn);
 }
 
 /** @linux mm/vmscan.c:isolate_lru_folios */
