@@ -150,7 +150,8 @@ export class CacheRegistry {
       return 0;
     }
     if (!cache.shutdown()) {
-      const text = `kmem_cache_destroy ${cache.name}: Slab cache still has objects`;
+      const summary = `kmem_cache_destroy ${cache.name}: Slab cache still has objects`;
+      const text = [...cache.remainingLines(), summary].join('\n');
       this.host.report({ kind: 'objects-remaining', cache: cache.name, address: 0, text });
       return -Errno.EBUSY;
     }

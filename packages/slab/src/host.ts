@@ -7,11 +7,14 @@
  */
 import type { VirtAddr } from '@pagelab/abi';
 import type { PhysicalMemory } from '@pagelab/hw';
-import type { TraceRing } from '@pagelab/lib';
+import type { Prng, TraceRing } from '@pagelab/lib';
 import type { PageAlloc } from '@pagelab/mm-core';
+import type { DirectMap } from './direct-map.ts';
 import type { SlabMachine } from './geometry.ts';
 import type { KmemCache } from './kmem-cache.ts';
 import type { SlabReporter } from './report.ts';
+import type { Taint } from './slub-reports.ts';
+import type { Tracking } from './track.ts';
 
 /** The CPUs as the allocator sees them: how many there are, and which one runs. */
 export interface SlabCpus {
@@ -27,6 +30,23 @@ export interface SlabTracepoints {
   readonly kfree: number;
 }
 
+/**
+ * How free lists are protected, as Kconfig sets it.
+ *
+ * - `none`: not at all.
+ * - `checks`: an object freed twice in a row and one freed to another cache are noticed, which costs nothing.
+ * - `full`: the same, and pointers in free lists are encoded. @linux CONFIG_SLAB_FREELIST_HARDENED
+ */
+export type FreelistHardening = 'none' | 'checks' | 'full';
+
+/** How free lists are made. */
+export interface FreelistRules {
+  readonly hardening: FreelistHardening;
+  /** Objects of a new slab are handed out in random order. @linux CONFIG_SLAB_FREELIST_RANDOM */
+  readonly random: boolean;
+  readonly prng: Prng;
+}
+
 /** The machine and the services a cache works with. */
 export interface SlabHost {
   readonly pages: PageAlloc;
@@ -37,7 +57,15 @@ export interface SlabHost {
   readonly machine: SlabMachine;
   /** The node of each CPU. */
   readonly cpuNode: Int32Array;
+  readonly freelist: FreelistRules;
+  /** Kernel memory, for what is not hot. */
+  readonly memory: DirectMap;
+  /** Who calls, and when. */
+  readonly tracking: Tracking;
+  readonly taint: Taint;
   readonly report: SlabReporter;
+  /** Takes a line for the kernel's log that is no report. */
+  readonly log: (line: string) => void;
   /** The caches by their ids; what `PageFrames.mapping` of a slab's first page leads to. */
   readonly caches: readonly (KmemCache | undefined)[];
 }

@@ -34,7 +34,17 @@ export {
   slubMinObjects,
 } from './geometry.ts';
 export type { ObjectShape, SlabGeometry, SlabKernelVersion, SlabMachine } from './geometry.ts';
-export type { CacheSpec, SlabAllocator, SlabConstructor, SlabCpus, SlabHost, SlabTracepoints } from './host.ts';
+export type {
+  CacheSpec,
+  FreelistHardening,
+  FreelistRules,
+  SlabAllocator,
+  SlabConstructor,
+  SlabCpus,
+  SlabHost,
+  SlabTracepoints,
+} from './host.ts';
+export { DirectMap } from './direct-map.ts';
 export { createKernelCaches, KERNEL_CACHES } from './kernel-caches.ts';
 export type { KernelCacheName, KernelCacheSpec } from './kernel-caches.ts';
 export {
@@ -49,9 +59,11 @@ export {
   kmallocType,
 } from './kmalloc.ts';
 export { KmemCache } from './kmem-cache.ts';
-export type { SlabInfo, SlabOwnershipCheck } from './kmem-cache.ts';
-export { formatAddress } from './report.ts';
-export type { SlabReport, SlabReporter } from './report.ts';
+export type { SlabInfo, SlabOwnershipCheck, SlabTracks } from './kmem-cache.ts';
+export { formatAddress, hexDump } from './report.ts';
+export type { SlabCorruption, SlabReport, SlabReportKind, SlabReporter } from './report.ts';
+export { TRACK_BYTES, Tracking } from './track.ts';
+export type { SlabContext, SlabTrack } from './track.ts';
 export {
   DEFAULT_SEEKS,
   SHRINKER_NUMA_AWARE,

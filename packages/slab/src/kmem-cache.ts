@@ -1,6 +1,7 @@
 /**
  * A cache of objects of one size, whichever allocator serves it.
  */
+import { Errno } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import type { CacheSpec, SlabConstructor } from './host.ts';
 import {
@@ -11,6 +12,7 @@ import {
   SLAB_NEVER_MERGE,
   SLAB_RECLAIM_ACCOUNT,
 } from './flags.ts';
+import type { SlabTrack } from './track.ts';
 
 /** A line of `/proc/slabinfo`. Objects that a CPU holds free count as active there, as in Linux. */
 export interface SlabInfo {
@@ -23,6 +25,12 @@ export interface SlabInfo {
   readonly pagesPerSlab: number;
   readonly activeSlabs: number;
   readonly totalSlabs: number;
+}
+
+/** Tracks of the live objects of a cache: who allocated each, and who freed it before. */
+export interface SlabTracks {
+  readonly allocated: readonly SlabTrack[];
+  readonly freed: readonly SlabTrack[];
 }
 
 /** Makes a cache the only owner of a slab in a check; throws where another owns it. */
@@ -83,6 +91,28 @@ export abstract class KmemCache {
   /** As {@link alloc}, from `node` where it can; −1 is any. @linux mm/slub.c:kmem_cache_alloc_node */
   abstract allocNode(gfp: number, node: number): VirtAddr;
 
+  /**
+   * As {@link alloc}, for a caller that uses `bytes` of the object: what a cache with {@link tracksSize} keeps.
+   *
+   * @linux mm/slub.c:slab_alloc_node
+   */
+  allocSized(gfp: number, _bytes: number): VirtAddr {
+    return this.alloc(gfp);
+  }
+
+  /** Whether the cache keeps how many bytes of an object were asked for. @linux mm/slub.c:slub_debug_orig_size */
+  get tracksSize(): boolean {
+    return false;
+  }
+
+  /** Bytes of an object that were asked for, `undefined` where that is not kept. */
+  requestedSize(_object: VirtAddr): number | undefined {
+    return undefined;
+  }
+
+  /** Is told that `bytes` of a live object are used from now on, as `krealloc` does. */
+  resized(_object: VirtAddr, _bytes: number): void {}
+
   /** Frees an object of this cache; 0 is not one. Misuse is reported. @linux mm/slub.c:kmem_cache_free */
   abstract free(object: VirtAddr): void;
 
@@ -128,6 +158,26 @@ export abstract class KmemCache {
    * @throws KernelBug at the first thing that does not fit
    */
   abstract validate(claim: SlabOwnershipCheck): void;
+
+  /**
+   * Checks every object of a debugged cache, and reports what is wrong.
+   *
+   * @returns objects looked at, or -EINVAL where the cache is not debugged
+   * @linux mm/slub.c:validate_slab_cache
+   */
+  check(): number {
+    return -Errno.EINVAL;
+  }
+
+  /** Lines for the log about objects that keep the cache from being destroyed. @linux mm/slub.c:list_slab_objects */
+  remainingLines(): string[] {
+    return [];
+  }
+
+  /** Who allocated the live objects, and who last freed them; `undefined` where that is not kept. */
+  tracks(): SlabTracks | undefined {
+    return undefined;
+  }
 
   /** True where no other cache may share it. @linux mm/slab_common.c:slab_unmergeable */
   get unmergeable(): boolean {

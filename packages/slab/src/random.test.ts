@@ -16,7 +16,7 @@ test.each([
   { seed: 4, nrNodes: 2, nrCpus: 2, slubOptions: { kernel: '6.1', minObjects: 4, maxOrder: 1, noMerge: true } as const },
 ])('random operations on any CPU and node: %o', ({ seed, ...options }) => {
   const prng = new Prng(seed);
-  const { slab, pages, smp, ram } = createTestMachine({ memoryBytes: 192 * 2 ** 20, ...options });
+  const { slab, pages, smp, ram } = createTestMachine({ memoryBytes: 192 * 2 ** 20, context: { caller: () => 'random' }, ...options });
   const caches: KmemCache[] = [];
   const live: { object: number; value: number; cache: KmemCache }[] = [];
   const settle = (): number => {

@@ -78,6 +78,11 @@ export function packCounters(objects: number, inuse: number, state: number): num
   return (objects << SLAB_OBJECTS_SHIFT) | inuse | state;
 }
 
+/** Changes a slab's counts, and nothing of where it is. */
+export function setSlabCounts(frames: PageFrames, pfn: Pfn, objects: number, inuse: number): void {
+  frames.private[pfn] = packCounters(objects, inuse, frames.private[pfn] & (SLAB_FROZEN | SLAB_ON_PARTIAL));
+}
+
 /** Objects of the slab. */
 export function slabObjects(frames: PageFrames, pfn: Pfn): number {
   return (frames.private[pfn] >>> SLAB_OBJECTS_SHIFT) & SLAB_INUSE_MASK;

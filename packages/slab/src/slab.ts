@@ -4,15 +4,16 @@
 import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
 import type { PhysicalMemory } from '@pagelab/hw';
-import { TraceRing } from '@pagelab/lib';
+import { Prng, TraceRing } from '@pagelab/lib';
 import { MAX_PAGE_ORDER, PG_KERNEL_DATA, PG_SLAB, PG_TAIL, VM_EVENT, __GFP_COMP, __GFP_ZERO, blockOrder } from '@pagelab/mm-core';
 import type { PageAlloc, PageFrames } from '@pagelab/mm-core';
 import { accountSlabPages } from './accounting.ts';
 import { CacheRegistry } from './cache-registry.ts';
 import type { KmemCacheOptions } from './cache-registry.ts';
+import { DirectMap } from './direct-map.ts';
 import { getOrder } from './geometry.ts';
 import type { SlabKernelVersion, SlabMachine } from './geometry.ts';
-import type { SlabAllocator, SlabCpus, SlabHost } from './host.ts';
+import type { FreelistHardening, SlabAllocator, SlabCpus, SlabHost } from './host.ts';
 import type { KmemCache, SlabInfo } from './kmem-cache.ts';
 import {
   KMALLOC_MAX_CACHE_SIZE,
@@ -30,6 +31,8 @@ import { cacheOfPage, frameAddress } from './slab-pages.ts';
 import { ShrinkerRegistry } from './shrinker.ts';
 import { NO_SLUB_DEBUG, parseSlubDebug } from './slub-debug.ts';
 import { SlubAllocator } from './slub.ts';
+import { Tracking } from './track.ts';
+import type { SlabContext } from './track.ts';
 
 /**
  * What `PageFrames.private` holds in the first page of a `kmalloc` too large for a cache, with PG_KERNEL_DATA.
@@ -52,6 +55,10 @@ export interface SlubOptions {
   readonly noMerge?: boolean;
   /** The value of `slub_debug=`. */
   readonly debug?: string;
+  /** `checks` by default. */
+  readonly freelistHardening?: FreelistHardening;
+  /** No by default. */
+  readonly freelistRandom?: boolean;
 }
 
 /** The parts a {@link Slab} stands on. */
@@ -65,6 +72,12 @@ export interface SlabParts {
   readonly allocator?: SlabAllocator;
   /** Is told of each misuse; by default the first one stops the emulator. */
   readonly report?: SlabReporter;
+  /** Takes what the kernel logs beside reports: lines of caches that are traced. */
+  readonly log?: (line: string) => void;
+  /** Time, process and caller, for caches that track who allocates. */
+  readonly context?: SlabContext;
+  /** Of the random numbers that free lists take. 1 by default. */
+  readonly seed?: number;
 }
 
 /** The node of each CPU. */
@@ -114,6 +127,8 @@ export class Slab {
   /** The caches of a kind, by (size + 7) >> 3. */
   private readonly kmallocTables: KmemCache[][];
   private readonly kmallocNormal: KmemCache[];
+  /** Largest size that `kmalloc` passes on without telling it. */
+  private readonly maxFastSize: number;
 
   /**
    * Makes the first caches and those of kmalloc.
@@ -135,7 +150,17 @@ export class Slab {
     this.shrinkers = new ShrinkerRegistry(nodes.length, (objects) => {
       events[VM_EVENT.SLABS_SCANNED] += objects;
     });
+    const memory = new DirectMap(parts.ram);
     this.host = {
+      memory,
+      tracking: new Tracking(parts.context ?? {}, parts.smp, memory),
+      taint: { bad: false },
+      freelist: {
+        hardening: options.freelistHardening ?? 'checks',
+        random: options.freelistRandom ?? false,
+        prng: new Prng(parts.seed ?? 1),
+      },
+      log: parts.log ?? (() => {}),
       pages: parts.pages,
       ram: parts.ram,
       smp: parts.smp,
@@ -157,6 +182,8 @@ export class Slab {
     });
     this.kmallocTables = this.createKmallocCaches();
     this.kmallocNormal = this.kmallocTables[KMALLOC_NORMAL];
+    // Where caches keep the size that was asked for, they must be told it.
+    this.maxFastSize = this.kmallocTables.some((table) => table.some((cache) => cache.tracksSize)) ? 0 : KMALLOC_MAX_CACHE_SIZE;
     this.lastFreed = this.kmallocNormal[0];
     this.lastFreedId = this.lastFreed.id;
   }
@@ -237,7 +264,7 @@ export class Slab {
    * @linux mm/slab_common.c:kmalloc
    */
   kmalloc(size: number, gfp: number): VirtAddr {
-    if (size <= KMALLOC_MAX_CACHE_SIZE && size > 0 && !this.trace.enabled) {
+    if (size <= this.maxFastSize && size > 0 && !this.trace.enabled) {
       const table = (gfp & KMALLOC_NOT_NORMAL_BITS) === 0 ? this.kmallocNormal : this.kmallocTables[kmallocType(gfp)];
       return table[(size + 7) >> 3].alloc(gfp);
     }
@@ -248,7 +275,7 @@ export class Slab {
     if (size === 0) return ZERO_SIZE_PTR;
     const cache = this.kmallocCache(size, gfp);
     if (cache === undefined) return this.kmallocLarge(size, gfp);
-    const object = cache.alloc(gfp);
+    const object = cache.allocSized(gfp, size);
     if (this.host.trace.enabled) this.host.trace.emit(this.host.tracepoints.kmalloc, object, size, cache.size, gfp);
     return object;
   }
@@ -302,15 +329,22 @@ export class Slab {
       return ZERO_SIZE_PTR;
     }
     if (address >= 0) return this.kmalloc(size, gfp);
-    const old = this.ksize(address);
-    if (size <= old) {
+    const { memory, machine } = this.host;
+    const room = this.ksize(address);
+    const cache = this.cacheOf(address);
+    const old = cache?.requestedSize(address) ?? room;
+    if (size <= room) {
       // Later growth within the block must find zeroes.
-      if ((gfp & __GFP_ZERO) !== 0 && this.host.machine.kernel !== '6.1') this.clear(address + size, old - size);
+      if ((gfp & __GFP_ZERO) !== 0 && machine.kernel !== '6.1') {
+        if (old < size) memory.fill(address + old, size - old, 0);
+        else memory.fill(address + size, room - size, 0);
+      }
+      cache?.resized(address, size);
       return address;
     }
     const moved = this.kmalloc(size, gfp);
     if (moved === 0) return 0;
-    this.copy(moved, address, old);
+    memory.copy(moved, address, old);
     this.kfree(address);
     return moved;
   }
@@ -389,33 +423,6 @@ export class Slab {
       return 0;
     }
     return PAGE_SIZE * 2 ** blockOrder(this.host.pages.frames, pfn);
-  }
-
-  /** Copies `bytes` of kernel memory between two blocks. */
-  private copy(to: VirtAddr, from: VirtAddr, bytes: number): void {
-    const { u8 } = this.host.ram;
-    for (let done = 0, run: number; done < bytes; done += run) {
-      const source = this.hostByte(from + done);
-      const target = this.hostByte(to + done);
-      run = Math.min(bytes - done, PAGE_SIZE - (source % PAGE_SIZE), PAGE_SIZE - (target % PAGE_SIZE));
-      u8.copyWithin(target, source, source + run);
-    }
-  }
-
-  /** Sets `bytes` of kernel memory to zero. */
-  private clear(address: VirtAddr, bytes: number): void {
-    const { u8 } = this.host.ram;
-    for (let done = 0, run: number; done < bytes; done += run) {
-      const target = this.hostByte(address + done);
-      run = Math.min(bytes - done, PAGE_SIZE - (target % PAGE_SIZE));
-      u8.fill(0, target, target + run);
-    }
-  }
-
-  /** Index in `u8` of the byte at a direct-map address; frames begin at multiples of a page there. */
-  private hostByte(address: VirtAddr): number {
-    const pa = address - PAGE_OFFSET;
-    return this.host.ram.frameWord(Math.floor(pa / PAGE_SIZE)) * 4 + (pa % PAGE_SIZE);
   }
 
   /**

@@ -11,13 +11,7 @@ import { KernelBug, bugOn } from '@pagelab/lib';
 import { PG_SLAB, blockOrder } from '@pagelab/mm-core';
 import { nodeOfPage } from './accounting.ts';
 import { SLAB_FROZEN, SLAB_ON_PARTIAL, frameAddress, slabInuse, slabObjects } from './slab-pages.ts';
-import type { CpuSlab, SlubState } from './slub-state.ts';
-
-/** Host word of the pointer after the one at `word` on a CPU's list; −1 at its end, or where it leaves the slab. */
-export function nextFreeWord(state: SlubState, c: CpuSlab, word: number): number {
-  const next = (state.words[word] - c.low) | 0;
-  return next >>> 0 < c.bytes && state.words[word + 1] === c.high ? c.base + ((next + state.offset) >> 2) : -1;
-}
+import type { SlubState } from './slub-state.ts';
 
 /** Free objects on the lists of the nodes. @linux mm/slub.c:count_partial */
 export function countFreeOnNodes({ frames, nodes }: SlubState): number {
@@ -37,7 +31,7 @@ export function countFree(state: SlubState): number {
     if (c.pfn === 0) continue;
     const objects = slabObjects(frames, c.pfn);
     let held = 0;
-    for (let word = c.freeWord; word >= 0 && held < objects; word = nextFreeWord(state, c, word)) held++;
+    for (let word = c.freeWord; word >= 0 && held < objects; word = state.nextFreeWord(c, word)) held++;
     free += objects - slabInuse(frames, c.pfn) + held;
   }
   return free;
@@ -54,9 +48,8 @@ const FREE_ON_CPU = 2;
  * @throws KernelBug where a free list leaves the slab or holds an object twice
  */
 function objectStates(state: SlubState, pfn: Pfn): Uint8Array {
-  const { frames, words, size, offset, name } = state;
+  const { frames, size, offset, name } = state;
   const states = new Uint8Array(slabObjects(frames, pfn));
-  const base = state.host.ram.frameWord(pfn);
   const start = frameAddress(pfn);
   const walk = (first: VirtAddr, mark: number): void => {
     for (let object = first; object !== 0; ) {
@@ -66,8 +59,7 @@ function objectStates(state: SlubState, pfn: Pfn): Uint8Array {
       }
       if (states[slot] !== LIVE) throw new KernelBug(`slab ${name}: an object of slab ${pfn} is on free lists twice`);
       states[slot] = mark;
-      const word = base + ((object - start + offset) >> 2);
-      object = words[word + 1] * 2 ** 32 + (words[word] >>> 0);
+      object = state.freePointer(object);
     }
   };
   walk(frames.index[pfn], FREE_ON_SLAB);

@@ -9,6 +9,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
+import type { Prng } from '@pagelab/lib';
 import {
   __GFP_COMP,
   __GFP_DIRECT_RECLAIM,
@@ -55,7 +56,7 @@ import {
   slabObjects,
   takeSlabPages,
 } from './slab-pages.ts';
-import { countFree, countFreeOnNodes, liveObjects, nextFreeWord, validateSlub } from './slub-inspect.ts';
+import { countFree, countFreeOnNodes, liveObjects, validateSlub } from './slub-inspect.ts';
 import { CpuSlab } from './slub-state.ts';
 import type { SlubState } from './slub-state.ts';
 
@@ -96,6 +97,8 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
   nrObjects = 0;
   nrPages = 0;
   private readonly allocFlags: number;
+  /** The order in which objects of a new slab are handed out, where that is not ascending. */
+  private readonly randomOrder: Uint16Array | undefined;
 
   constructor(host: SlabHost, spec: CacheSpec, geometry: SlabGeometry) {
     super(spec, geometry);
@@ -112,13 +115,38 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
     if ((spec.flags & SLAB_CACHE_DMA32) !== 0) flags |= __GFP_DMA32;
     if ((spec.flags & SLAB_RECLAIM_ACCOUNT) !== 0) flags |= __GFP_RECLAIMABLE;
     this.allocFlags = flags;
+    if (host.freelist.random && this.objectsPerSlab > 1) this.randomOrder = shuffled(this.objectsPerSlab, host.freelist.prng);
+  }
+
+  // ------------------------------------------------------------------------------------------------- free pointers
+
+  /** Host word of an object's free pointer. */
+  protected pointerWord(object: VirtAddr): number {
+    const pa = object + this.offset - PAGE_OFFSET;
+    return this.host.ram.frameWord(Math.floor(pa / PAGE_SIZE)) + ((pa % PAGE_SIZE) >> 2);
+  }
+
+  freePointer(object: VirtAddr): VirtAddr {
+    const word = this.pointerWord(object);
+    return this.words[word + 1] * 2 ** 32 + (this.words[word] >>> 0);
+  }
+
+  setFreePointer(object: VirtAddr, next: VirtAddr): void {
+    const word = this.pointerWord(object);
+    this.words[word] = next;
+    this.words[word + 1] = Math.floor(next / 2 ** 32);
+  }
+
+  nextFreeWord(c: CpuSlab, word: number): number {
+    const next = (this.words[word] - c.low) | 0;
+    return next >>> 0 < c.bytes && this.words[word + 1] === c.high ? c.base + ((next + this.offset) >> 2) : -1;
   }
 
   // ------------------------------------------------------------------------------------------------- making slabs
 
   /** Makes a slab: pages, constructor, free list in ascending order. @linux mm/slub.c:allocate_slab */
   protected newSlab(gfp: number, node: number): Pfn {
-    const { host, size, geometry, offset, ctor, words } = this;
+    const { host, size, geometry, ctor } = this;
     const { redLeftPad, minOrder } = geometry;
     const flags = (gfp & SLAB_PAGE_GFP_MASK) | this.allocFlags;
     let order = minOrder > MAX_CONTIGUOUS_ORDER ? minOrder : Math.min(geometry.order, MAX_CONTIGUOUS_ORDER);
@@ -135,19 +163,11 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
     }
     const objects = Math.floor((PAGE_SIZE * 2 ** order) / size);
     const first = frameAddress(pfn) + redLeftPad;
+    this.prepareSlab(pfn, order, objects);
     if (ctor !== undefined) for (let i = 0; i < objects; i++) ctor(first + i * size);
-    const high = Math.floor(first / 2 ** 32);
-    let low = (first - high * 2 ** 32) | 0;
-    let word = host.ram.frameWord(pfn) + ((redLeftPad + offset) >> 2);
-    for (let i = objects - 1; i > 0; i--, word += size >> 2) {
-      low = (low + size) | 0;
-      words[word] = low;
-      words[word + 1] = high;
-    }
-    words[word] = 0;
-    words[word + 1] = 0;
+    const head = this.randomOrder === undefined ? this.linkAscending(pfn, objects) : this.linkShuffled(pfn, objects, this.randomOrder);
     const { frames } = this;
-    frames.index[pfn] = first;
+    frames.index[pfn] = head;
     frames.private[pfn] = packCounters(objects, 0, 0);
     frames.next[pfn] = 0;
     frames.prev[pfn] = 0;
@@ -155,6 +175,46 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
     this.nrObjects += objects;
     this.nrPages += 2 ** order;
     return pfn;
+  }
+
+  /** Is told of the pages of a new slab before its objects are constructed. @linux mm/slub.c:setup_slab_debug */
+  protected prepareSlab(_pfn: Pfn, _order: number, _objects: number): void {}
+
+  /** Links a slab's objects into a list in ascending order. Returns the first. */
+  protected linkAscending(pfn: Pfn, objects: number): VirtAddr {
+    const { words, size } = this;
+    const { redLeftPad } = this.geometry;
+    const first = frameAddress(pfn) + redLeftPad;
+    const high = Math.floor(first / 2 ** 32);
+    let low = (first - high * 2 ** 32) | 0;
+    let word = this.host.ram.frameWord(pfn) + ((redLeftPad + this.offset) >> 2);
+    for (let i = objects - 1; i > 0; i--, word += size >> 2) {
+      low = (low + size) | 0;
+      words[word] = low;
+      words[word + 1] = high;
+    }
+    words[word] = 0;
+    words[word + 1] = 0;
+    return first;
+  }
+
+  /** Links them in the cache's order, from a place of the slab's own. @linux mm/slub.c:shuffle_freelist */
+  private linkShuffled(pfn: Pfn, objects: number, order: Uint16Array): VirtAddr {
+    const base = frameAddress(pfn) + this.geometry.redLeftPad;
+    const start = this.host.freelist.prng.below(order.length);
+    let head = 0;
+    let last = 0;
+    for (let i = 0; i < order.length; i++) {
+      const slot = order[(start + i) % order.length];
+      // A slab of the least order has fewer objects.
+      if (slot >= objects) continue;
+      const object = base + slot * this.size;
+      if (last === 0) head = object;
+      else this.setFreePointer(last, object);
+      last = object;
+    }
+    this.setFreePointer(last, 0);
+    return head;
   }
 
   /** @linux mm/slub.c:discard_slab */
@@ -230,12 +290,11 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
       // The CPU's objects come first, then those that others freed.
       let last = c.freeWord;
       const objects = slabObjects(frames, pfn);
-      for (let word = c.freeWord; word >= 0 && held < objects; word = nextFreeWord(this, c, word)) {
+      for (let word = c.freeWord; word >= 0 && held < objects; word = this.nextFreeWord(c, word)) {
         last = word;
         held++;
       }
-      this.words[last] = remote;
-      this.words[last + 1] = Math.floor(remote / 2 ** 32);
+      this.setFreePointer(c.start + (((last - c.base) << 2) - this.offset), remote);
       frames.index[pfn] = first;
     }
     frames.private[pfn] = (frames.private[pfn] - held) & ~SLAB_FROZEN;
@@ -334,4 +393,14 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
     validateSlub(this);
     for (const pfn of this.slabs) claim(pfn, 2 ** blockOrder(this.frames, pfn), this);
   }
+}
+
+/** 0 … n − 1 in random order. @linux mm/slab_common.c:freelist_randomize */
+function shuffled(n: number, prng: Prng): Uint16Array {
+  const order = Uint16Array.from({ length: n }, (_, i) => i);
+  for (let i = n - 1; i > 0; i--) {
+    const other = prng.below(i + 1);
+    [order[i], order[other]] = [order[other], order[i]];
+  }
+  return order;
 }

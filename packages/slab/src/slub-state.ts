@@ -54,4 +54,10 @@ export interface SlubState {
   readonly slabs: ReadonlySet<Pfn>;
   readonly nrObjects: number;
   readonly nrPages: number;
+  /** The free object after a free one; 0 at the end of a list. @linux mm/slub.c:get_freepointer */
+  freePointer(object: VirtAddr): VirtAddr;
+  /** @linux mm/slub.c:set_freepointer */
+  setFreePointer(object: VirtAddr, next: VirtAddr): void;
+  /** Host word of the pointer after the one at `word` on a CPU's list; −1 at its end, or where it leaves the slab. */
+  nextFreeWord(c: CpuSlab, word: number): number;
 }

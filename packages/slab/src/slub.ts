@@ -13,6 +13,7 @@ import type { Pfn } from '@pagelab/hw';
 import type { TraceRing } from '@pagelab/lib';
 import { PG_SLAB, __GFP_ZERO, compoundHead } from '@pagelab/mm-core';
 import { nodeOfPage } from './accounting.ts';
+import { SLAB_DEBUG_FLAGS } from './flags.ts';
 import { calculateSizes } from './geometry.ts';
 import type { SlabGeometry } from './geometry.ts';
 import type { CacheSpec, SlabAllocator, SlabCpus, SlabHost } from './host.ts';
@@ -28,6 +29,7 @@ import {
   slabInuse,
   slabObjects,
 } from './slab-pages.ts';
+import { SlubDebugCache } from './slub-debug-cache.ts';
 import { MAX_CONTIGUOUS_ORDER, SlubSlabs } from './slub-slabs.ts';
 import type { CpuSlab } from './slub-state.ts';
 
@@ -36,9 +38,9 @@ const NO_NODE = -1;
 const CLEAR_BY_LOOP_WORDS = 64;
 
 /** A cache of SLUB. @linux mm/slab.h:kmem_cache */
-class SlubCache extends SlubSlabs {
-  private readonly smp: SlabCpus;
-  private readonly trace: TraceRing;
+export class SlubCache extends SlubSlabs {
+  protected readonly smp: SlabCpus;
+  protected readonly trace: TraceRing;
   /** RAM in units of 8 bytes. */
   private readonly doubles: Float64Array;
 
@@ -98,15 +100,15 @@ class SlubCache extends SlubSlabs {
   }
 
   /** The list ends at `word`, or what it holds there is no object of the slab. */
-  private endOfList(c: CpuSlab, word: number): void {
+  protected endOfList(c: CpuSlab, word: number): void {
     c.freeWord = -1;
-    if (this.words[word] === 0 && this.words[word + 1] === 0) return;
-    // As Linux does: the objects behind the broken pointer are given up.
-    this.report('freelist-corrupt', c.start + (((word - c.base) << 2) - this.offset), 'Freepointer corrupt');
+    const object = c.start + (((word - c.base) << 2) - this.offset);
+    // The objects behind a broken pointer are given up.
+    if (this.freePointer(object) !== 0) this.report('freelist-corrupt', object, 'Freepointer corrupt');
   }
 
   /** Sets an object to zero; `word` is its host word, which is even: objects are aligned to 8 bytes. */
-  private clear(word: number, object: VirtAddr): void {
+  protected clear(word: number, object: VirtAddr): void {
     const nrWords = (this.objectSize + 3) >> 2;
     if (nrWords <= CLEAR_BY_LOOP_WORDS) {
       const { doubles } = this;
@@ -122,14 +124,14 @@ class SlubCache extends SlubSlabs {
     }
   }
 
-  private traceAlloc(object: VirtAddr, gfp: number): void {
+  protected traceAlloc(object: VirtAddr, gfp: number): void {
     this.trace.emit(this.host.tracepoints.kmemCacheAlloc, object, this.objectSize, this.size, gfp);
   }
 
   // ---------------------------------------------------------------------------------------------------- slow paths
 
   /** @linux mm/slub.c:___slab_alloc */
-  private allocSlow(c: CpuSlab, gfp: number, node: number): VirtAddr {
+  protected allocSlow(c: CpuSlab, gfp: number, node: number): VirtAddr {
     const { frames } = this;
     if (c.pfn !== 0 && node !== NO_NODE && nodeOfPage(this.host.pages, c.pfn) !== node) this.deactivate(c);
     if (c.pfn !== 0 && c.freeWord < 0) {
@@ -201,7 +203,7 @@ class SlubCache extends SlubSlabs {
   }
 
   /** The object is not in the running CPU's slab, or something is wrong with it. */
-  private freeSlow(object: VirtAddr, c: CpuSlab): void {
+  protected freeSlow(object: VirtAddr, c: CpuSlab): void {
     const { frames } = this;
     const page = (object - PAGE_OFFSET) / PAGE_SIZE;
     const head = page >= 0 && page < frames.nrFrames ? compoundHead(frames, page | 0) : 0;
@@ -216,7 +218,8 @@ class SlubCache extends SlubSlabs {
     }
     if (head === c.pfn) {
       // The fast path declined it: it is the head of the free list.
-      this.report('double-free', object, 'Object already free');
+      if (this.host.freelist.hardening === 'none') this.setFreePointer(object, object);
+      else this.report('double-free', object, 'Object already free');
       return;
     }
     if (this.trace.enabled) this.trace.emit(this.host.tracepoints.kmemCacheFree, object);
@@ -230,7 +233,10 @@ class SlubCache extends SlubSlabs {
       this.report('invalid-free', object, 'Not a slab object');
       return;
     }
-    this.report('wrong-cache', object, `Wrong slab cache. Object is from ${owner.name}`);
+    if (this.host.freelist.hardening !== 'none') {
+      const text = `cache_from_obj: Wrong slab cache. ${this.name} but object is from ${owner.name}`;
+      this.host.report({ kind: 'wrong-cache', cache: this.name, address: object, text });
+    }
     owner.free(object);
   }
 
@@ -240,11 +246,11 @@ class SlubCache extends SlubSlabs {
     const prior = frames.index[head];
     const counters = frames.private[head];
     const inuse = slabInuse(frames, head) - 1;
-    if (prior === object || inuse < 0) {
+    if ((prior === object && this.host.freelist.hardening !== 'none') || inuse < 0) {
       this.report('double-free', object, 'Object already free');
       return;
     }
-    this.setFreePointer(head, object, prior);
+    this.setFreePointer(object, prior);
     frames.index[head] = object;
     frames.private[head] = counters - 1;
     if ((counters & SLAB_FROZEN) !== 0) return;
@@ -262,14 +268,94 @@ class SlubCache extends SlubSlabs {
     this.discard(head);
   }
 
-  private setFreePointer(head: Pfn, object: VirtAddr, next: VirtAddr): void {
-    const word = this.host.ram.frameWord(head) + ((object - frameAddress(head) + this.offset) >> 2);
-    this.words[word] = next;
-    this.words[word + 1] = Math.floor(next / 2 ** 32);
-  }
-
   private report(kind: SlabReport['kind'], address: VirtAddr, what: string): void {
     this.host.report({ kind, cache: this.name, address, text: `BUG ${this.name}: ${what} 0x${formatAddress(address)}` });
+  }
+}
+
+/** Swaps the bytes of 32 bits. */
+function swab32(value: number): number {
+  return (value << 24) | ((value & 0xff00) << 8) | ((value >>> 8) & 0xff00) | (value >>> 24);
+}
+
+/**
+ * A cache whose free pointers are encoded: a pointer is stored XOR a secret of the cache XOR its own address, bytes swapped,
+ * so that who overwrites one cannot choose where it leads.
+ *
+ * @linux mm/slub.c:freelist_ptr_encode
+ */
+class HardenedSlubCache extends SlubCache {
+  /** The two halves of the secret. */
+  private readonly keyLow: number;
+  private readonly keyHigh: number;
+
+  constructor(host: SlabHost, spec: CacheSpec, geometry: SlabGeometry) {
+    super(host, spec, geometry);
+    this.keyLow = host.freelist.prng.u32() | 0;
+    this.keyHigh = host.freelist.prng.u32() | 0;
+  }
+
+  /** Encodes or decodes the pointer at `word`, whose address has these halves. */
+  private decodeLow(word: number, addressHigh: number): number {
+    return this.words[word] ^ this.keyLow ^ swab32(addressHigh);
+  }
+
+  private decodeHigh(word: number, addressLow: number): number {
+    return this.words[word + 1] ^ this.keyHigh ^ swab32(addressLow);
+  }
+
+  override freePointer(object: VirtAddr): VirtAddr {
+    const at = object + this.offset;
+    const high = Math.floor(at / 2 ** 32);
+    const word = this.pointerWord(object);
+    return this.decodeHigh(word, at - high * 2 ** 32) * 2 ** 32 + (this.decodeLow(word, high) >>> 0);
+  }
+
+  override setFreePointer(object: VirtAddr, next: VirtAddr): void {
+    super.setFreePointer(object, next);
+    const at = object + this.offset;
+    const high = Math.floor(at / 2 ** 32);
+    const word = this.pointerWord(object);
+    const low = this.decodeLow(word, high);
+    this.words[word + 1] = this.decodeHigh(word, at - high * 2 ** 32);
+    this.words[word] = low;
+  }
+
+  protected override linkAscending(pfn: Pfn, objects: number): VirtAddr {
+    const first = frameAddress(pfn) + this.geometry.redLeftPad;
+    for (let i = 0; i < objects; i++) this.setFreePointer(first + i * this.size, i + 1 < objects ? first + (i + 1) * this.size : 0);
+    return first;
+  }
+
+  override nextFreeWord(c: CpuSlab, word: number): number {
+    const next = (this.decodeLow(word, c.high) - c.low) | 0;
+    const high = this.decodeHigh(word, (c.low + ((word - c.base) << 2)) | 0);
+    return next >>> 0 < c.bytes && high === c.high ? c.base + ((next + this.offset) >> 2) : -1;
+  }
+
+  override alloc(gfp: number): VirtAddr {
+    const c = this.cpu[this.smp.processorId];
+    const word = c.freeWord;
+    if (word < 0) return this.allocSlow(c, gfp, NO_NODE);
+    c.freeWord = this.nextFreeWord(c, word);
+    if (c.freeWord < 0) this.endOfList(c, word);
+    const object = c.start + (((word - c.base) << 2) - this.offset);
+    if ((gfp & __GFP_ZERO) !== 0) this.clear(word - (this.offset >> 2), object);
+    if (this.trace.enabled) this.traceAlloc(object, gfp);
+    return object;
+  }
+
+  override free(object: VirtAddr): void {
+    const c = this.cpu[this.smp.processorId];
+    const at = object - c.start;
+    const word = c.base + ((at + this.offset) >> 2);
+    if (!(at >= 0 && at < c.bytes) || (at & 3) !== 0 || word === c.freeWord) {
+      this.freeSlow(object, c);
+      return;
+    }
+    this.setFreePointer(object, c.freeWord < 0 ? 0 : c.start + (((c.freeWord - c.base) << 2) - this.offset));
+    c.freeWord = word;
+    if (this.trace.enabled) this.trace.emit(this.host.tracepoints.kmemCacheFree, object);
   }
 }
 
@@ -280,6 +366,8 @@ export class SlubAllocator implements SlabAllocator {
   createCache(host: SlabHost, spec: CacheSpec): KmemCache | number {
     const shape = { ...spec, hasConstructor: spec.ctor !== undefined };
     const geometry = calculateSizes(shape, host.machine);
-    return typeof geometry === 'number' ? geometry : new SlubCache(host, spec, geometry);
+    if (typeof geometry === 'number') return geometry;
+    if ((spec.flags & SLAB_DEBUG_FLAGS) !== 0) return new SlubDebugCache(host, spec, geometry);
+    return host.freelist.hardening === 'full' ? new HardenedSlubCache(host, spec, geometry) : new SlubCache(host, spec, geometry);
   }
 }

@@ -1,0 +1,106 @@
+/**
+ * Who allocated and who freed an object: `struct track`, of which an object of a cache with SLAB_STORE_USER has two.
+ *
+ *     byte 0  address of the call     byte 8  stack, unused     12 CPU     16 process     24 when, in jiffies
+ */
+import type { VirtAddr } from '@pagelab/abi';
+import type { DirectMap } from './direct-map.ts';
+
+/** Bytes of a `struct track` on x86-64. */
+export const TRACK_BYTES = 32;
+/** Nanoseconds of a jiffy: HZ is 250. */
+const JIFFY_NS = 4e6;
+/** Where the kernel's code begins; calls get addresses from here on. @linux arch/x86/include/asm/page_64_types.h:__START_KERNEL_map */
+const KERNEL_TEXT = -0x7f00_0000;
+/** Bytes between the addresses of two calls. */
+const CALL_BYTES = 16;
+
+/** Who did something to an object, and when. @linux mm/slub.c:track */
+export interface SlabTrack {
+  /** Name of the function that called the slab layer. */
+  readonly call: string;
+  readonly cpu: number;
+  /** 0 where no process runs. */
+  readonly pid: number;
+  /** In jiffies of 4 ms since boot. */
+  readonly when: number;
+}
+
+/** What tracking needs to know of the machine: each is optional, and 0 or unknown without. */
+export interface SlabContext {
+  /** Nanoseconds of virtual time. */
+  readonly clock?: { readonly now: number };
+  /** Id of the running process, 0 for none. */
+  readonly pid?: () => number;
+  /** Name of the function that calls the slab layer; by default it is taken from the host's call stack. */
+  readonly caller?: () => string;
+}
+
+/** Names of the slab layer's own classes and functions in a call stack. */
+const OWN_FRAME = /^(?:new )?(?:CallTable|Tracking|Slub|Slab|Slob|Kmem|Cache|KmemCache|HardenedSlub|SlubDebug)\w*\./;
+
+/** The function that called the slab layer, by the host's call stack. Cost: some microseconds. */
+function callerFromStack(): string {
+  const { stack = '' } = new Error();
+  for (const line of stack.split('\n')) {
+    // "    at Class.method [as other] (place)", "    at place", "method@place".
+    const name = /^\s*at (?:async )?((?:new )?[^\s(]+)(?: \[as [^\]]+\])? \(/.exec(line)?.[1] ?? /^([^@\s]+)@/.exec(line)?.[1];
+    if (name === undefined || OWN_FRAME.test(name) || name === 'callerFromStack') continue;
+    const last = name.slice(name.lastIndexOf('.') + 1);
+    return last.startsWith('<') ? 'anonymous' : last;
+  }
+  return 'anonymous';
+}
+
+/** Time, process and calls, for tracks. */
+export class Tracking {
+  private readonly context: SlabContext;
+  private readonly smp: { readonly processorId: number };
+  private readonly memory: DirectMap;
+  /** Names of calls; a call's address is its place in here. */
+  private readonly calls: string[] = [];
+  private readonly places = new Map<string, number>();
+
+  constructor(context: SlabContext, smp: { readonly processorId: number }, memory: DirectMap) {
+    this.context = context;
+    this.smp = smp;
+    this.memory = memory;
+  }
+
+  /** Jiffies since boot. */
+  get jiffies(): number {
+    return Math.floor((this.context.clock?.now ?? 0) / JIFFY_NS);
+  }
+
+  /** Writes who does it now. @linux mm/slub.c:set_track_update */
+  set(track: VirtAddr): void {
+    const { memory, context } = this;
+    memory.setPointer(track, this.addressOf((context.caller ?? callerFromStack)()));
+    memory.setWord(track + 8, 0);
+    memory.setWord(track + 12, this.smp.processorId);
+    memory.setWord(track + 16, context.pid?.() ?? 0);
+    memory.setPointer(track + 24, this.jiffies);
+  }
+
+  /** Reads a track; `undefined` where nobody did it, or what is there is none. @linux mm/slub.c:get_track */
+  get(track: VirtAddr): SlabTrack | undefined {
+    const { memory } = this;
+    const call = this.calls[(memory.pointer(track) - KERNEL_TEXT) / CALL_BYTES];
+    if (call === undefined) return undefined;
+    return { call, cpu: memory.word(track + 12), pid: memory.word(track + 16), when: memory.pointer(track + 24) };
+  }
+
+  /** As the log has it. @linux mm/slub.c:print_track */
+  text(what: 'Allocated' | 'Freed', track: SlabTrack): string {
+    return `${what} in ${track.call} age=${this.jiffies - track.when} cpu=${track.cpu} pid=${track.pid}`;
+  }
+
+  private addressOf(call: string): VirtAddr {
+    let place = this.places.get(call);
+    if (place === undefined) {
+      place = this.calls.push(call) - 1;
+      this.places.set(call, place);
+    }
+    return KERNEL_TEXT + place * CALL_BYTES;
+  }
+}
