@@ -15,8 +15,10 @@ async function load(name: string): Promise<{ default: Program; machine?: Machine
 }
 
 /** Frames by owner, and live objects by cache: what a program must leave as it found it. */
-function inUse({ framesByOwner, slabs }: MachineStats): unknown {
-  return { framesByOwner, objects: Object.fromEntries(slabs.map(({ name, activeObjects }) => [name, activeObjects])) };
+function inUse({ framesByOwner, kernelPageTables, slabs }: MachineStats): unknown {
+  const { free: _free, 'page table': tables = 0, ...others } = framesByOwner;
+  const owners = { ...others, tables: tables - kernelPageTables };
+  return { owners, objects: Object.fromEntries(slabs.map(({ name, activeObjects }) => [name, activeObjects])) };
 }
 
 function runOn(machine: Machine, program: Program, name: string): void {

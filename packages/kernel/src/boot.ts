@@ -11,7 +11,7 @@ import type { PageAllocHooks, PageAllocatorFactory } from '@pagelab/mm-core';
 import { Slab, createKernelCaches } from '@pagelab/slab';
 import type { KernelCacheName, KmemCache } from '@pagelab/slab';
 import { DEFAULT_VM_SYSCTL, Vm } from '@pagelab/vm';
-import type { VmCaches } from '@pagelab/vm';
+import type { KernelWarning, VmCaches } from '@pagelab/vm';
 import { BootFrames } from './boot-frames.ts';
 import { ConfigError, parseMachineConfig } from './config.ts';
 import type { MachineConfig, MachineConfigInput } from './config.ts';
@@ -27,6 +27,7 @@ import { applySysctl } from './proc/sysctl.ts';
 import { warnRefusal } from './refusal.ts';
 import { Scheduler } from './scheduler.ts';
 import { TaskTable } from './task-table.ts';
+import { vmallocLayout } from './vmalloc-layout.ts';
 
 /** Events the trace ring keeps. */
 const TRACE_RECORDS = 65_536;
@@ -84,7 +85,11 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   for (const cpu of smp.cpus) cpu.loadCr3(pageTables.pgd * 4096);
   // Virtual memory: the zero page, and everything behind a page fault.
   const sysctl = { ...DEFAULT_VM_SYSCTL, userReserveKbytes: userReserveKbytes(pages), adminReserveKbytes: adminReserveKbytes(pages) };
-  const vm = new Vm({ ram, smp, pages, slab, clock, trace, sysctl, caches: vmCaches(caches), zeroPfn, kernelPgd: pageTables.pgd });
+  const warn = (warning: KernelWarning): void => {
+    log.print(warning.text);
+  };
+  const vmalloc = vmallocLayout(config, pages);
+  const vm = new Vm({ ram, smp, pages, slab, clock, trace, sysctl, caches: vmCaches(caches), zeroPfn, kernelPgd: pageTables.pgd, vmalloc, warn });
   // Tasks.
   const kernel = new Kernel({
     config, clock, costs, trace, ram, smp, pages, slab, caches, pageTables, vm,
@@ -168,6 +173,7 @@ function vmCaches(caches: Readonly<Record<KernelCacheName, KmemCache>>): VmCache
     shmemInode: caches.shmem_inode_cache,
     inode: caches.inode_cache,
     radixTreeNode: caches.radix_tree_node,
+    vmapArea: caches.vmap_area,
   };
 }
 

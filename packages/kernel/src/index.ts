@@ -8,6 +8,23 @@ export type { ConsoleSink } from './console.ts';
 export { TaskExit } from './exit.ts';
 export type { ProgramImage } from './exec.ts';
 export type { Machine, Process, RunResult, StartOptions } from './machine.ts';
+export { KernelModule } from './module.ts';
+export type { ModuleOptions } from './module.ts';
+export { KernelOops } from './oops.ts';
+export type { OopsKind } from './oops.ts';
+export {
+  GFP_ATOMIC,
+  GFP_DMA,
+  GFP_DMA32,
+  GFP_HIGHUSER,
+  GFP_KERNEL,
+  GFP_NOFS,
+  GFP_NOIO,
+  GFP_NOWAIT,
+  GFP_USER,
+  __GFP_NOWARN,
+  __GFP_ZERO,
+} from '@pagelab/mm-core';
 export { DeadlockError } from './scheduler.ts';
 export type { ProcessMemory } from './process-memory.ts';
 export type { CacheStats, MachineStats, ProcessStats, ZoneStats, TlbModelCounts } from './stats.ts';

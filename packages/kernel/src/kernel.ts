@@ -9,11 +9,13 @@ import type { PageAlloc } from '@pagelab/mm-core';
 import type { KernelCacheName, KmemCache, Slab } from '@pagelab/slab';
 import { ShmNamespace } from '@pagelab/vm';
 import type { Vm } from '@pagelab/vm';
+import { CallTrace } from './call-trace.ts';
 import type { MachineConfig } from './config.ts';
 import type { Console } from './console.ts';
 import { Namespace } from './fs/namespace.ts';
 import type { KernelLog } from './kernel-log.ts';
 import type { KernelPageTables } from './kernel-page-tables.ts';
+import type { LoadedModule } from './module.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { TaskTable } from './task-table.ts';
 import type { Task } from './task.ts';
@@ -71,6 +73,12 @@ export class Kernel implements KernelParts {
   transparentHugepage: TransparentHugepage;
   /** The task that runs: whose page tables the current CPU has, and whose memory is attached. */
   current: Task | null = null;
+  /** Functions of the kernel that are being called. */
+  readonly callTrace = new CallTrace();
+  /** Loaded modules, by name. */
+  readonly modules = new Map<string, LoadedModule>();
+  /** Faults of the kernel's own since boot. @linux arch/x86/kernel/dumpstack.c:die_counter */
+  oopses = 0;
   /** Why the machine has stopped: a bug of the emulator, or a limit of the host. Every use of it throws this again. */
   panic: Error | null = null;
 

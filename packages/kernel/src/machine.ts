@@ -14,6 +14,8 @@ import { endProcess, TaskExit } from './exit.ts';
 import { forkProcess } from './fork.ts';
 import type { ConsoleSink } from './console.ts';
 import type { Kernel } from './kernel.ts';
+import { runModule, unloadModule } from './module.ts';
+import type { KernelModule, ModuleOptions } from './module.ts';
 import { openPath } from './open.ts';
 import { listFiles } from './proc/lookup.ts';
 import type { ProcessMemory } from './process-memory.ts';
@@ -82,6 +84,14 @@ export interface Machine {
   schedule(): number;
   /** Makes a process that is driven from outside. @throws SyscallError */
   createProcess(options?: StartOptions): Process;
+  /**
+   * Runs kernel code of one's own: `body` gets what a loadable module has. What it allocates stays when it returns.
+   *
+   * @throws KernelOops where it makes an access that hardware refuses; the machine goes on
+   */
+  module<T>(body: (module: KernelModule) => T, options?: ModuleOptions): T;
+  /** Unloads a module: its data section is freed, what else it holds is not. @returns whether it was loaded */
+  unloadModule(name: string): boolean;
   /** The text of a file of `/proc` or `/sys`. @throws SyscallError */
   readFile(path: string): string;
   readFileBytes(path: string, offset: number, length: number): Uint8Array;
@@ -98,7 +108,7 @@ export interface Machine {
   readonly trace: TraceRing;
   /** Recomputes every invariant. @throws KernelBug for the first that does not hold */
   validate(): void;
-  /** Gives back what per-CPU lists and empty slabs hold, so that what is left is in use. */
+  /** Gives back what per-CPU lists, empty slabs and freed areas of vmalloc hold, so that what is left is in use. */
   quiesce(): void;
   /** Ends every process and lets go of the machine's memory. It cannot be used afterwards. */
   dispose(): void;
@@ -182,6 +192,8 @@ export function createMachine(kernel: Kernel): Machine {
     },
     schedule: drain,
     createProcess: (options = {}) => driven(start(null, options), inKernel),
+    module: (body, options = {}) => inKernel((running) => runModule(running, body, options)),
+    unloadModule: (name) => inKernel((running) => unloadModule(running, name)),
     readFile: (path) => decodeUtf8(readBytes(path, 0, 2 ** 30)),
     readFileBytes: readBytes,
     writeFile(path, text) {
@@ -207,6 +219,7 @@ export function createMachine(kernel: Kernel): Machine {
     validate: () => inKernel(validateKernel),
     quiesce() {
       inKernel((running) => {
+        running.vm.vmalloc.purge();
         for (const cache of running.slab.caches()) cache.shrink();
         running.pages.drainAllPages();
       });

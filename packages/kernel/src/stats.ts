@@ -67,6 +67,8 @@ export interface MachineStats {
   readonly majorFaults: number;
   /** Frames by who has them: `'anonymous'`, `'slab'`, … */
   readonly framesByOwner: Readonly<Record<string, number>>;
+  /** Of the page tables, those of the kernel's half beyond what boot made: they stay once they are there. */
+  readonly kernelPageTables: number;
   readonly zones: readonly ZoneStats[];
   /** Free blocks by order over all zones. */
   readonly freeBlocks: readonly number[];
@@ -126,6 +128,7 @@ export function machineStats(kernel: Kernel): MachineStats {
     faults: pages.events[VM_EVENT.PGFAULT]!,
     majorFaults: pages.events[VM_EVENT.PGMAJFAULT]!,
     framesByOwner,
+    kernelPageTables: kernel.vm.vmalloc.initMm.tables.length,
     zones,
     freeBlocks,
     unusableIndex: unusableIndex(freeBlocks),

@@ -152,6 +152,26 @@ export { accessOk, copyFromUser, copyFromUserPartial, copyToUser, copyToUserPart
 export { validateVm } from './validate.ts';
 export { mmRss, unmapMappingPages, zapPageRange } from './zap.ts';
 export { memfdAddSeals, memfdCreate, memfdGetSeals } from './memfd.ts';
+
+// The kernel's own virtual memory.
+export { InitMm, PAGE_KERNEL_LO } from './init-mm.ts';
+export type { KernelWalk } from './init-mm.ts';
+export { KernelFault, KernelMemory } from './kernel-access.ts';
+export { throwWarning } from './kernel-warning.ts';
+export type { KernelWarning, KernelWarningSink } from './kernel-warning.ts';
+export { VmapArea } from './vmap-area.ts';
+export {
+  VMALLOC_X86_64,
+  VM_ALLOC,
+  VM_DMA_COHERENT,
+  VM_IOREMAP,
+  VM_MAP,
+  VM_MAP_PUT_PAGES,
+  VM_NO_GUARD,
+  VM_USERMAP,
+  Vmalloc,
+} from './vmalloc.ts';
+export type { VmStruct, VmallocLayout, VmallocRequest } from './vmalloc.ts';
 export { SHMMAX, SHMMNI, ShmNamespace } from './sysv-shm.ts';
 export type { IpcCaller, ShmSegment } from './sysv-shm.ts';
 export { replacementPolicies } from './replacement/registry.ts';

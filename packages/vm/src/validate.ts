@@ -53,7 +53,7 @@ interface Census {
  * Checks every invariant of virtual memory: sizes and resident sets of each address space, page tables against
  * mappings, map and reference counts of frames, the ways back from frames, interval trees, anon_vmas, what is promised,
  * and that no CPU holds a translation that the page tables would not give it. Nothing may hold pages or be in the
- * middle of a change.
+ * middle of a change. Then the kernel's own areas.
  *
  * @throws KernelBug at the first that does not hold
  */
@@ -79,6 +79,7 @@ export function validateVm(vm: Vm): void {
   checkState(vm.committedAs, census.accountedPages, 'pages committed');
   validateTlbs(vm);
   validateLru(vm);
+  vm.vmalloc.validate();
 }
 
 /** @throws KernelBug with this message unless the condition holds */

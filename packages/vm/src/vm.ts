@@ -15,11 +15,15 @@ import { MemoryBlockStore } from './block-store.ts';
 import type { BlockStore } from './block-store.ts';
 import { ShmemOps } from './shmem.ts';
 import type { ThpMode } from './huge-memory.ts';
+import { throwWarning } from './kernel-warning.ts';
+import type { KernelWarningSink } from './kernel-warning.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { SHAPE_X86_64 } from './pgtable-shape.ts';
 import type { PageTableShape } from './pgtable-shape.ts';
 import { LruBatches } from './swap.ts';
 import type { VmArea } from './vma.ts';
+import { VMALLOC_X86_64, Vmalloc } from './vmalloc.ts';
+import type { VmallocLayout } from './vmalloc.ts';
 
 /** `/proc/sys/vm` as far as address spaces follow it. */
 export interface VmSysctl {
@@ -72,6 +76,7 @@ export interface VmCaches {
   readonly shmemInode: KmemCache;
   readonly inode: KmemCache;
   readonly radixTreeNode: KmemCache;
+  readonly vmapArea: KmemCache;
 }
 
 /** The parts that virtual memory stands on. */
@@ -92,6 +97,10 @@ export interface VmParts {
   readonly tables?: PageTableShape;
   /** What copying a page costs in virtual time; the usual numbers unless told. */
   readonly costs?: CostModel;
+  /** Where vmalloc's addresses are; x86-64's by default. */
+  readonly vmalloc?: VmallocLayout;
+  /** Is told of misuse of kernel memory; by default the first one stops the emulator. */
+  readonly warn?: KernelWarningSink;
   /** What regular files lie on; a disk in the host's memory by default. */
   readonly disk?: BlockStore;
 }
@@ -110,6 +119,8 @@ export class Vm {
   readonly kernelPgd: Pfn;
   readonly tables: PageTableShape;
   readonly costs: CostModel;
+  /** Is told of misuse of kernel memory. */
+  readonly warn: KernelWarningSink;
 
   /** Live address spaces, anon_vmas and page caches by their ids; id 0 of each stays unused. */
   readonly mms = new IdTable<MmStruct>(1);
@@ -133,6 +144,8 @@ export class Vm {
   hugeZeroPfn: Pfn = -1;
   /** Heads of huge pages of which parts are unmapped; and whether each was counted as such. */
   readonly deferredSplit = new Map<Pfn, boolean>();
+  /** The kernel's own virtual memory. */
+  readonly vmalloc: Vmalloc;
   /** What shared memory does for its pages. */
   readonly shmemOps: ShmemOps;
   /** Regular files. */
@@ -161,6 +174,8 @@ export class Vm {
     this.kernelPgd = parts.kernelPgd;
     this.tables = parts.tables ?? SHAPE_X86_64;
     this.costs = parts.costs ?? DEFAULT_COSTS;
+    this.warn = parts.warn ?? throwWarning;
+    this.vmalloc = new Vmalloc(this, parts.vmalloc ?? VMALLOC_X86_64);
     this.gather = new MmuGather(this);
     this.lruBatches = new LruBatches(this);
     this.shmemOps = new ShmemOps(this);

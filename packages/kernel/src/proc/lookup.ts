@@ -15,6 +15,7 @@ import { slabinfo } from './slabinfo.ts';
 import { procStat } from './stat.ts';
 import { SYSCTL_NAMES, sysctlFile } from './sysctl.ts';
 import { uptime, version } from './version.ts';
+import { vmallocinfo } from './vmallocinfo.ts';
 import { vmstat } from './vmstat.ts';
 import { zoneinfo } from './zoneinfo.ts';
 
@@ -25,6 +26,7 @@ const FILES: Readonly<Record<string, (kernel: Kernel) => ProcFile>> = {
   '/proc/buddyinfo': (kernel) => text(0o444, () => buddyinfo(kernel)),
   '/proc/pagetypeinfo': (kernel) => text(0o400, () => pagetypeinfo(kernel)),
   '/proc/slabinfo': (kernel) => text(0o400, () => slabinfo(kernel)),
+  '/proc/vmallocinfo': (kernel) => text(0o400, () => vmallocinfo(kernel)),
   '/proc/vmstat': (kernel) => text(0o444, () => vmstat(kernel)),
   '/proc/iomem': (kernel) => text(0o444, (task) => iomem(kernel, task)),
   '/proc/stat': (kernel) => text(0o444, () => procStat(kernel)),

@@ -1,16 +1,8 @@
-import { NODE_STAT, WMARK_LOW, ZONE_HIGHMEM, ZONE_MOVABLE, ZONE_NORMAL, ZONE_STAT, totalreservePages } from '@pagelab/mm-core';
+import { NODE_STAT, WMARK_LOW, ZONE_HIGHMEM, ZONE_MOVABLE, ZONE_STAT, totalreservePages } from '@pagelab/mm-core';
 import { vmCommitLimit } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
-import { zoneLayout } from '../memory-shape.ts';
+import { lowEndPfn, vmallocTotalKib } from '../vmalloc-layout.ts';
 import { kbLine, pagesToKb } from './proc-file.ts';
-
-/** Address space that vmalloc has, in KiB. @linux arch/x86/include/asm/pgtable_64_types.h:VMALLOC_SIZE_TB_L4 */
-const VMALLOC_KIB = 34_359_738_367;
-/** Of a kernel with 32 bits: where its half begins, and vmalloc's part of it ends, with and without PAE; and the gap before. */
-const PAGE_OFFSET_32 = 0xc000_0000;
-const VMALLOC_END_PAE = 0xfeff_e000;
-const VMALLOC_END_32 = 0xfebf_e000;
-const VMALLOC_OFFSET = 8 * 2 ** 20;
 
 /** `/proc/meminfo`. @linux fs/proc/meminfo.c:meminfo_proc_show */
 export function meminfo(kernel: Kernel): string {
@@ -59,8 +51,8 @@ export function meminfo(kernel: Kernel): string {
     ['WritebackTmp', 0],
     ['CommitLimit', pagesToKb(vmCommitLimit(vm))],
     ['Committed_AS', pagesToKb(vm.committedAs)],
-    ['VmallocTotal', arch === 'x86-64' ? VMALLOC_KIB : vmalloc32Kib(kernel)],
-    ['VmallocUsed', pages.nodeState(NODE_STAT.NR_KERNEL_STACK_KB)],
+    ['VmallocTotal', vmallocTotalKib(kernel.config, pages)],
+    ['VmallocUsed', pagesToKb(vm.vmalloc.nrPages)],
     ['VmallocChunk', 0],
     ['Percpu', 0],
     ['HardwareCorrupted', 0],
@@ -80,22 +72,10 @@ export function meminfo(kernel: Kernel): string {
   const largePage = arch === 'x86-32' ? '4M' : '2M';
   text += kbLine('Hugepagesize', arch === 'x86-32' ? 4096 : 2048, 16, 8) + kbLine('Hugetlb', 0, 16, 8);
   text += kbLine('DirectMap4k', 0, 16, 8);
-  if (arch !== 'x86-64') return text + kbLine(`DirectMap${largePage}`, pagesToKb(lowEndPfn(kernel)), 16, 8);
+  if (arch !== 'x86-64') return text + kbLine(`DirectMap${largePage}`, pagesToKb(lowEndPfn(kernel.config, pages)), 16, 8);
   text += kbLine('DirectMap2M', pageTables.directMap2M / 1024, 16, 8);
   text += kbLine('DirectMap1G', pageTables.directMap1G / 1024, 16, 8);
   return text;
-}
-
-/** One past the last frame that a kernel of 32 bits has a permanent address for. @linux arch/x86/mm/init_32.c:max_low_pfn */
-function lowEndPfn({ config, pages }: Kernel): number {
-  const { kinds, limits } = zoneLayout(config);
-  return Math.min(limits[kinds.indexOf(ZONE_NORMAL)]!, pages.layout.maxPfn);
-}
-
-/** @linux arch/x86/include/asm/pgtable_32_areas.h:VMALLOC_START */
-function vmalloc32Kib(kernel: Kernel): number {
-  const end = kernel.config.arch === 'x86-pae' ? VMALLOC_END_PAE : VMALLOC_END_32;
-  return (end - PAGE_OFFSET_32 - VMALLOC_OFFSET) / 1024 - pagesToKb(lowEndPfn(kernel));
 }
 
 /** Memory above and below the limit of permanent addresses, where there is one. */

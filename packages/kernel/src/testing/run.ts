@@ -17,11 +17,12 @@ export function runChecked(machine: Machine, program: Program, options?: StartOp
   return result;
 }
 
-/** What is in use: frames by owner, and live slab objects by cache. */
+/** What is in use: frames by owner, without the page tables that the kernel keeps for good, and live slab objects by cache. */
 export function inUse(machine: Machine): unknown {
   machine.quiesce();
-  const { framesByOwner, slabs } = machine.stats();
-  const { free: _free, slab: _slab, ...owners } = framesByOwner;
+  const { framesByOwner, kernelPageTables, slabs } = machine.stats();
+  const { free: _free, slab: _slab, 'page table': tables = 0, ...others } = framesByOwner;
+  const owners = { ...others, tables: tables - kernelPageTables };
   const objects = Object.fromEntries(slabs.filter((c) => c.activeObjects > 0).map((c) => [c.name, c.activeObjects]));
   return { owners, objects };
 }

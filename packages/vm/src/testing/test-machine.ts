@@ -7,6 +7,7 @@ import { TraceRing } from '@pagelab/lib';
 import { GFP_KERNEL, PageAlloc, __GFP_ZERO } from '@pagelab/mm-core';
 import type { NodeConfig, PageAllocHooks } from '@pagelab/mm-core';
 import { Slab, createKernelCaches } from '@pagelab/slab';
+import type { KernelWarningSink } from '../kernel-warning.ts';
 import { mmAlloc } from '../mm-lifetime.ts';
 import type { MmLimits, MmStruct } from '../mm-struct.ts';
 import { FAULT_OK, handlePageFault } from '../page-fault.ts';
@@ -17,7 +18,7 @@ export const NO_LIMITS: MmLimits = { rlimit: () => -1, rlimitMax: () => -1, capa
 
 /** Boots as much as virtual memory needs. */
 export function testVm(
-  options: { memoryBytes?: number; cpus?: number; hooks?: PageAllocHooks; nodes?: readonly NodeConfig[] } = {},
+  options: { memoryBytes?: number; cpus?: number; hooks?: PageAllocHooks; nodes?: readonly NodeConfig[]; warn?: KernelWarningSink } = {},
 ): Vm {
   const ram = new PhysicalMemory(firmwareMemoryMap('pc', options.memoryBytes ?? 128 * 2 ** 20));
   const smp = new Smp(ram, options.cpus ?? 2);
@@ -46,9 +47,11 @@ export function testVm(
       shmemInode: made.shmem_inode_cache,
       inode: made.inode_cache,
       radixTreeNode: made.radix_tree_node,
+      vmapArea: made.vmap_area,
     },
     zeroPfn,
     kernelPgd,
+    ...(options.warn === undefined ? {} : { warn: options.warn }),
   });
 }
 

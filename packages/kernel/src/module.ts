@@ -1,0 +1,246 @@
+/**
+ * Kernel code of one's own: what a loadable module sees of the kernel. It allocates as Linux's modules do, its memory is
+ * simulated RAM behind kernel addresses, and what it does wrong has the consequences that it has there.
+ *
+ * @linux kernel/module/main.c:do_init_module
+ */
+import type { VirtAddr } from '@pagelab/abi';
+import type { Pfn } from '@pagelab/hw';
+import { GFP_KERNEL, __GFP_ZERO } from '@pagelab/mm-core';
+import type { KmemCache, KmemCacheOptions } from '@pagelab/slab';
+import { KernelMemory } from '@pagelab/vm';
+import type { VmallocRequest } from '@pagelab/vm';
+import type { Kernel } from './kernel.ts';
+import { oops } from './oops.ts';
+
+/** What a module is loaded with. */
+export interface ModuleOptions {
+  /** Its name; `module` unless told. Modules of one name are one: they share what {@link KernelModule.data} gave. */
+  readonly name?: string;
+}
+
+/** What stays of a module between its calls. */
+export interface LoadedModule {
+  readonly name: string;
+  /** Its data sections: where they begin, and their bytes. */
+  readonly data: { readonly address: VirtAddr; readonly bytes: number }[];
+}
+
+/** The kernel as a module sees it: addresses are numbers, 0 is `NULL`. `gfp` is GFP_KERNEL unless told. */
+export class KernelModule {
+  readonly name: string;
+  /** Memory behind any kernel address. An access that hardware refuses ends the module with a `KernelOops`. */
+  readonly mem: KernelMemory;
+
+  readonly #kernel: Kernel;
+  readonly #module: LoadedModule;
+
+  constructor(kernel: Kernel, module: LoadedModule) {
+    this.#kernel = kernel;
+    this.#module = module;
+    this.name = module.name;
+    this.mem = new KernelMemory(kernel.ram, kernel.smp, (fault) => {
+      throw oops(kernel, fault, null);
+    });
+  }
+
+  // ---- objects
+
+  /** @returns the address; 0 without memory @linux include/linux/slab.h:kmalloc */
+  kmalloc(size: number, gfp = GFP_KERNEL): VirtAddr {
+    return this.#kernel.slab.kmalloc(size, gfp);
+  }
+
+  /** @linux include/linux/slab.h:kzalloc */
+  kzalloc(size: number, gfp = GFP_KERNEL): VirtAddr {
+    return this.#kernel.slab.kmalloc(size, gfp | __GFP_ZERO);
+  }
+
+  /** @linux include/linux/slab.h:kcalloc */
+  kcalloc(n: number, size: number, gfp = GFP_KERNEL): VirtAddr {
+    return this.#kernel.slab.kcalloc(n, size, gfp);
+  }
+
+  /** @linux include/linux/slab.h:krealloc */
+  krealloc(address: VirtAddr, size: number, gfp = GFP_KERNEL): VirtAddr {
+    return this.#kernel.slab.krealloc(address, size, gfp);
+  }
+
+  /** @linux mm/slub.c:kfree */
+  kfree(address: VirtAddr): void {
+    this.#kernel.slab.kfree(address);
+  }
+
+  /** @linux mm/slab_common.c:ksize */
+  ksize(address: VirtAddr): number {
+    return this.#kernel.slab.ksize(address);
+  }
+
+  /** @returns the cache, or −errno @linux include/linux/slab.h:kmem_cache_create */
+  kmemCacheCreate(options: KmemCacheOptions): KmemCache | number {
+    return this.#kernel.slab.kmemCacheCreate(options);
+  }
+
+  /** @returns 0, or −EBUSY where objects are live @linux mm/slab_common.c:kmem_cache_destroy */
+  kmemCacheDestroy(cache: KmemCache): number {
+    return this.#kernel.slab.kmemCacheDestroy(cache);
+  }
+
+  // ---- areas
+
+  /** @returns the address; 0 without memory @linux mm/vmalloc.c:vmalloc */
+  vmalloc(size: number, request: VmallocRequest = {}): VirtAddr {
+    return this.#kernel.vm.vmalloc.vmallocNodeRange(size, { caller: this.#caller('vmalloc'), ...request });
+  }
+
+  /** @linux mm/vmalloc.c:vzalloc */
+  vzalloc(size: number): VirtAddr {
+    return this.vmalloc(size, { gfp: GFP_KERNEL | __GFP_ZERO });
+  }
+
+  /** @linux mm/vmalloc.c:vmalloc_user */
+  vmallocUser(size: number): VirtAddr {
+    return this.#kernel.vm.vmalloc.vmallocUser(size, this.#caller('vmalloc_user'));
+  }
+
+  /** @linux mm/vmalloc.c:vfree */
+  vfree(address: VirtAddr): void {
+    this.#kernel.vm.vmalloc.vfree(address);
+  }
+
+  /** Shows frames side by side. @linux mm/vmalloc.c:vmap */
+  vmap(pages: readonly Pfn[]): VirtAddr {
+    return this.#kernel.vm.vmalloc.vmap(pages, 0, this.#caller('vmap'));
+  }
+
+  /** @linux mm/vmalloc.c:vunmap */
+  vunmap(address: VirtAddr): void {
+    this.#kernel.vm.vmalloc.vunmap(address);
+  }
+
+  /** @linux mm/vmalloc.c:vm_map_ram */
+  vmMapRam(pages: readonly Pfn[]): VirtAddr {
+    return this.#kernel.vm.vmalloc.vmMapRam(pages);
+  }
+
+  /** @linux mm/vmalloc.c:vm_unmap_ram */
+  vmUnmapRam(address: VirtAddr): void {
+    this.#kernel.vm.vmalloc.vmUnmapRam(address);
+  }
+
+  /** `kmalloc` where that is easy, `vmalloc` where not. @linux mm/slub.c:kvmalloc_node */
+  kvmalloc(size: number, gfp = GFP_KERNEL): VirtAddr {
+    return this.#kernel.vm.vmalloc.kvmalloc(size, gfp, this.#caller('kvmalloc'));
+  }
+
+  /** @linux mm/slub.c:kvfree */
+  kvfree(address: VirtAddr): void {
+    this.#kernel.vm.vmalloc.kvfree(address);
+  }
+
+  /** The frame behind an address of vmalloc, or −1. @linux mm/vmalloc.c:vmalloc_to_page */
+  vmallocToPage(address: VirtAddr): Pfn {
+    return this.#kernel.vm.vmalloc.vmallocToPfn(address);
+  }
+
+  /** Flushes the TLBs for areas that were freed, and gives their addresses back; how many. @linux mm/vmalloc.c:vm_unmap_aliases */
+  vmUnmapAliases(): number {
+    return this.#kernel.vm.vmalloc.purge();
+  }
+
+  // ---- pages
+
+  /** @returns the first frame, or −errno @linux mm/page_alloc.c:alloc_pages */
+  allocPages(order = 0, gfp = GFP_KERNEL): Pfn {
+    return this.#kernel.pages.allocPages(gfp, order);
+  }
+
+  /** @linux mm/page_alloc.c:__free_pages */
+  freePages(pfn: Pfn, order = 0): void {
+    this.#kernel.pages.freePages(pfn, order);
+  }
+
+  /** A frame's address in the direct map. @linux include/linux/mm.h:page_address */
+  pageAddress(pfn: Pfn): VirtAddr {
+    return this.#kernel.pages.pageAddress(pfn);
+  }
+
+  // ---- itself
+
+  /**
+   * Zeroed bytes of the module's own data section: what is stored there is found by who looks for pointers. It stays until
+   * the module is unloaded.
+   *
+   * @returns the address; 0 without memory
+   * @linux kernel/module/main.c:move_module
+   */
+  data(bytes: number): VirtAddr {
+    const address = this.#kernel.vm.vmalloc.vmallocNodeRange(bytes, { gfp: GFP_KERNEL | __GFP_ZERO, caller: 'load_module' });
+    if (address !== 0) this.#module.data.push({ address, bytes });
+    return address;
+  }
+
+  /** Calls a function of the module by its name: reports of what is allocated inside show it. */
+  call<T>(name: string, body: () => T): T {
+    const { callTrace } = this.#kernel;
+    callTrace.enter(name, this.name);
+    try {
+      return body();
+    } finally {
+      callTrace.leave();
+    }
+  }
+
+  /** Logs a line. @linux kernel/printk/printk.c:_printk */
+  printk(text: string): void {
+    this.#kernel.log.print(text);
+  }
+
+  /** Runs `body` on another CPU. @throws RangeError where there is none @linux kernel/smp.c:smp_call_function_single */
+  onCpu<T>(cpu: number, body: () => T): T {
+    const { smp } = this.#kernel;
+    if (!(cpu in smp.cpus)) throw new RangeError(`onCpu: takes a CPU from 0 to ${smp.cpus.length - 1}, not ${cpu}`);
+    const before = smp.processorId;
+    smp.processorId = cpu;
+    try {
+      return body();
+    } finally {
+      smp.processorId = before;
+    }
+  }
+
+  #caller(otherwise: string): string {
+    return this.#kernel.callTrace.caller(otherwise);
+  }
+}
+
+/**
+ * Runs a module's code.
+ *
+ * @throws KernelOops where it makes an access that hardware refuses; the kernel goes on
+ */
+export function runModule<T>(kernel: Kernel, body: (module: KernelModule) => T, options: ModuleOptions): T {
+  const name = options.name ?? 'module';
+  if (!/^\w+$/.test(name)) throw new RangeError(`module: a name has letters, digits and _, unlike ${JSON.stringify(name)}`);
+  let module = kernel.modules.get(name);
+  if (module === undefined) {
+    module = { name, data: [] };
+    kernel.modules.set(name, module);
+  }
+  const cpu = kernel.smp.processorId;
+  kernel.callTrace.enter('init_module', name);
+  try {
+    return body(new KernelModule(kernel, module));
+  } finally {
+    kernel.callTrace.leave();
+    kernel.smp.processorId = cpu;
+  }
+}
+
+/** Forgets a module, and frees its data section. What else it holds is leaked, as on Linux. @linux kernel/module/main.c:free_module */
+export function unloadModule(kernel: Kernel, name: string): boolean {
+  const module = kernel.modules.get(name);
+  if (module === undefined) return false;
+  for (const { address } of module.data) kernel.vm.vmalloc.vfree(address);
+  return kernel.modules.delete(name);
+}

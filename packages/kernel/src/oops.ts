@@ -1,0 +1,100 @@
+/**
+ * What the kernel does when its own code makes an access that hardware refuses: it reports, ends what ran, and goes on.
+ *
+ * @linux arch/x86/mm/fault.c:page_fault_oops, arch/x86/kernel/dumpstack.c:oops_end
+ */
+import { PF_INSTR, PF_PROT, PF_RSVD, PF_USER, PF_WRITE, VECTOR_GENERAL_PROTECTION } from '@pagelab/hw';
+import type { KernelFault } from '@pagelab/vm';
+import type { Kernel } from './kernel.ts';
+import { hexAddress } from './proc/proc-file.ts';
+
+/** `page-fault`; `general-protection`, at an address that is not canonical; `stack-guard`, where the kernel's stack ran over. */
+export type OopsKind = 'page-fault' | 'general-protection' | 'stack-guard';
+
+/** Kernel code made an access that it may not make. What ran has ended; the machine goes on. */
+export class KernelOops extends Error {
+  override readonly name = 'KernelOops';
+  readonly kind: OopsKind;
+  readonly address: number;
+  /** As the processor pushed it: `PF_…` bits. */
+  readonly errorCode: number;
+  /** The area of vmalloc whose guard page it is; `''` for none. */
+  readonly area: string;
+  /** The functions that were being called, the innermost first. */
+  readonly callTrace: readonly string[];
+  /** What the log says of it. */
+  readonly text: string;
+
+  constructor(fields: Omit<KernelOops, 'name' | 'message' | 'stack' | 'cause'>) {
+    super(fields.text.split('\n')[0]);
+    this.kind = fields.kind;
+    this.address = fields.address;
+    this.errorCode = fields.errorCode;
+    this.area = fields.area;
+    this.callTrace = fields.callTrace;
+    this.text = fields.text;
+  }
+}
+
+/** The bounds of the stack that ran over. */
+export interface OverrunStack {
+  /** `task`, `IRQ`. @linux arch/x86/kernel/dumpstack_64.c:stack_type_name */
+  readonly name: string;
+  readonly begin: number;
+  readonly end: number;
+}
+
+/** Makes the report of a fault, logs it, and counts it. @param overrun the stack, where the access was a push onto it */
+export function oops(kernel: Kernel, fault: KernelFault, overrun: OverrunStack | null): KernelOops {
+  const { address, errorCode, vector } = fault;
+  const general = vector === VECTOR_GENERAL_PROTECTION;
+  const kind: OopsKind = overrun !== null ? 'stack-guard' : general ? 'general-protection' : 'page-fault';
+  const callTrace = kernel.callTrace.save();
+  const lines: string[] = [];
+  if (overrun !== null) {
+    const { name, begin, end } = overrun;
+    lines.push(`BUG: ${name} stack guard page was hit at ${hex16(address)} (stack is ${hex16(begin)}..${hex16(end)})`);
+  } else if (!general) {
+    lines.push(headline(address), ...explain(errorCode), tables(kernel, address));
+  }
+  kernel.oopses += 1;
+  const what = overrun !== null ? 'stack guard page: 0000' : general ? 'general protection fault: 0000' : `Oops: ${hex4(errorCode)}`;
+  lines.push(`${what} [#${kernel.oopses}]`);
+  if (callTrace.length > 0) lines.push('Call Trace:', ' <TASK>', ...callTrace.map((name) => ` ${name}`), ' </TASK>');
+  for (const line of lines) kernel.log.print(line);
+  const area = kernel.vm.vmalloc.findVmArea(address);
+  return new KernelOops({ kind, address, errorCode, area: area?.caller ?? '', callTrace, text: lines.join('\n') });
+}
+
+/** @linux arch/x86/mm/fault.c:show_fault_oops */
+function headline(address: number): string {
+  if (address >= 0 && address < 4096) return `BUG: kernel NULL pointer dereference, address: ${hex16(address)}`;
+  return `BUG: unable to handle page fault for address: ${hex16(address)}`;
+}
+
+function explain(errorCode: number): string[] {
+  const by = (errorCode & PF_USER) !== 0 ? 'user' : 'supervisor';
+  const access = (errorCode & PF_INSTR) !== 0 ? 'instruction fetch' : (errorCode & PF_WRITE) !== 0 ? 'write access' : 'read access';
+  const why =
+    (errorCode & PF_RSVD) !== 0 ? 'reserved bit violation' : (errorCode & PF_PROT) !== 0 ? 'permissions violation' : 'not-present page';
+  return [`#PF: ${by} ${access} in kernel mode`, `#PF: error_code(0x${hex4(errorCode)}) - ${why}`];
+}
+
+/** The entries met on the way down. @linux arch/x86/mm/fault.c:dump_pagetable */
+function tables(kernel: Kernel, address: number): string {
+  const { entries } = kernel.vm.vmalloc.initMm.walk(address);
+  const texts = entries.map(({ level, lo, hi }) => {
+    const value = `${((hi >>> 0) * 2 ** 32 + (lo >>> 0)).toString(16)} `;
+    // Without a fifth level the fourth is the top one's.
+    return level === 'pgd' && entries.length > 2 ? `PGD ${value}P4D ${value}` : `${level.toUpperCase()} ${value}`;
+  });
+  return texts.join('');
+}
+
+function hex16(address: number): string {
+  return hexAddress(address).padStart(16, '0');
+}
+
+function hex4(value: number): string {
+  return value.toString(16).padStart(4, '0');
+}

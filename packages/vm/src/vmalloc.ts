@@ -1,0 +1,458 @@
+/**
+ * Kernel memory that is contiguous in addresses only: frames from anywhere, shown side by side by the kernel's page tables.
+ *
+ * ```
+ *   … | pages of an area | guard | pages of the next | guard | …        each page one entry, nothing at a guard
+ * ```
+ *
+ * Freeing clears the entries and gives the frames back at once; the *addresses* stay unused until a purge has flushed the
+ * TLBs of all CPUs for all areas freed meanwhile, which is what makes `vfree` cheap.
+ *
+ * @linux mm/vmalloc.c
+ */
+import { Errno, PAGE_SIZE } from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
+import { PAGE_OFFSET } from '@pagelab/hw';
+import type { Pfn, PhysAddr } from '@pagelab/hw';
+import { bugOn } from '@pagelab/lib';
+import { GFP_KERNEL, __GFP_DMA, __GFP_DMA32, __GFP_HIGHMEM, __GFP_NOWARN, __GFP_ZERO } from '@pagelab/mm-core';
+import { InitMm } from './init-mm.ts';
+import { formatAddress } from './kernel-warning.ts';
+import { VmapSpace } from './vmap-area.ts';
+import type { VmapArea } from './vmap-area.ts';
+import type { Vm } from './vm.ts';
+
+// Flags of an area. @linux include/linux/vmalloc.h
+/** Device memory. */
+export const VM_IOREMAP = 0x1;
+/** `vmalloc`: the pages are the area's own. */
+export const VM_ALLOC = 0x2;
+/** `vmap`: somebody else's pages. */
+export const VM_MAP = 0x4;
+/** May be mapped into a program. */
+export const VM_USERMAP = 0x8;
+/** `dma_alloc_coherent`. */
+export const VM_DMA_COHERENT = 0x10;
+/** No guard page behind it. */
+export const VM_NO_GUARD = 0x40;
+/** `vfree` puts the pages of a `vmap` too. */
+export const VM_MAP_PUT_PAGES = 0x200;
+
+/** What of the caller's flags goes into the kernel's own bookkeeping. @linux mm/internal.h:GFP_RECLAIM_MASK */
+const GFP_RECLAIM_MASK = 0x400 | 0x800 | 0x20 | 0x40 | 0x80 | 0x2000 | 0x4000 | 0x8000 | 0x10000 | 0x20000 | 0x80000;
+/** Where `struct page` of frame 0 is, and how far it is to the next. @linux arch/x86/include/asm/pgtable_64_types.h:__VMEMMAP_BASE_L4 */
+const VMEMMAP_START = -0x1600_0000_0000;
+const STRUCT_PAGE_BYTES = 64;
+
+/** Where vmalloc's addresses are, and what a kernel's release decides of it. */
+export interface VmallocLayout {
+  readonly start: VirtAddr;
+  /** One past the last byte that an area may take. */
+  readonly end: VirtAddr;
+  /** Bytes of `struct vm_struct`. */
+  readonly vmStructBytes: number;
+  /** Lists of areas: 1, or the CPUs there could be. */
+  readonly nrNodes: number;
+  /** Whether the kernel counts its own page tables of a level in NR_PAGETABLE. */
+  readonly countsTables: (level: 'pgd' | 'pud' | 'pmd' | 'pte') => boolean;
+}
+
+/** That of x86-64 without KASLR: 32 TiB from 0xffffc90000000000. @linux arch/x86/include/asm/pgtable_64_types.h:VMALLOC_START */
+export const VMALLOC_X86_64: VmallocLayout = {
+  start: -0x3700_0000_0000,
+  end: -0x3700_0000_0000 + 2 ** 45 - PAGE_SIZE,
+  vmStructBytes: 72,
+  nrNodes: 1,
+  countsTables: () => true,
+};
+
+/** A mapped area. @linux include/linux/vmalloc.h:vm_struct */
+export interface VmStruct {
+  readonly area: VmapArea;
+  /** Its slab object, which holds the address of the area at byte 8. */
+  readonly object: VirtAddr;
+  readonly addr: VirtAddr;
+  /** Bytes, guard page included. */
+  readonly size: number;
+  /** Bytes that were asked for. */
+  readonly requested: number;
+  flags: number;
+  /** Its frames in order, where the area knows them; else empty. */
+  pages: Int32Array;
+  /** Where the kernel keeps their `struct page` pointers; 0 where it does not. */
+  pagesArray: VirtAddr;
+  /** Physical address of device memory; 0 for none. */
+  readonly phys: number;
+  /** Which function asked. */
+  readonly caller: string;
+}
+
+/** What {@link Vmalloc.vmallocNodeRange} is asked for, beyond a size. */
+export interface VmallocRequest {
+  readonly gfp?: number;
+  /** Bytes, a power of two. */
+  readonly align?: number;
+  /** `VM_…` beyond VM_ALLOC. */
+  readonly flags?: number;
+  /** Where the area may lie; all of vmalloc's addresses by default. */
+  readonly start?: VirtAddr;
+  readonly end?: VirtAddr;
+  readonly caller?: string;
+}
+
+/** Counts since boot. */
+export interface VmallocStats {
+  /** Purges, and areas they gave back. */
+  purges: number;
+  purgedAreas: number;
+}
+
+export class Vmalloc {
+  readonly layout: VmallocLayout;
+  readonly initMm: InitMm;
+  readonly space: VmapSpace;
+  readonly stats: VmallocStats = { purges: 0, purgedAreas: 0 };
+  /** Pages that areas own: `VmallocUsed`. @linux mm/vmalloc.c:nr_vmalloc_pages */
+  nrPages = 0;
+  /** Told of what `vmalloc` gives out and takes back; `null` while nobody listens. */
+  observer: { alloc(addr: VirtAddr, size: number): void; free(addr: VirtAddr): void } | null = null;
+
+  readonly #vm: Vm;
+
+  /** Takes the objects and tables that Linux takes at boot. @linux mm/vmalloc.c:vmalloc_init */
+  constructor(vm: Vm, layout: VmallocLayout) {
+    this.#vm = vm;
+    this.layout = layout;
+    this.initMm = new InitMm(vm, layout.countsTables);
+    this.space = new VmapSpace(layout.start, layout.end, vm.caches.vmapArea, layout.nrNodes, GFP_KERNEL);
+    bugOn(this.initMm.preallocate(layout.start, layout.end) < 0, 'vmalloc: no memory for its page tables');
+  }
+
+  // ------------------------------------------------------------------------------------------------- allocating
+
+  /**
+   * Allocates `size` bytes whose pages need not lie together, readable and writable, with a guard page behind them.
+   *
+   * @returns the address, a multiple of the page size, or 0 where there is no memory or no address space
+   * @linux mm/vmalloc.c:vmalloc
+   */
+  vmalloc(size: number, caller = 'vmalloc'): VirtAddr {
+    return this.vmallocNodeRange(size, { caller });
+  }
+
+  /** As {@link vmalloc}, zeroed. @linux mm/vmalloc.c:vzalloc */
+  vzalloc(size: number, caller = 'vzalloc'): VirtAddr {
+    return this.vmallocNodeRange(size, { gfp: GFP_KERNEL | __GFP_ZERO, caller });
+  }
+
+  /** As {@link vzalloc}, for memory that programs may map. @linux mm/vmalloc.c:vmalloc_user */
+  vmallocUser(size: number, caller = 'vmalloc_user'): VirtAddr {
+    return this.vmallocNodeRange(size, { gfp: GFP_KERNEL | __GFP_ZERO, flags: VM_USERMAP, caller });
+  }
+
+  /**
+   * As {@link vmalloc}, for whoever says more: zones and reclaim by `gfp`, alignment, flags, a range of addresses.
+   *
+   * @linux mm/vmalloc.c:__vmalloc_node_range
+   */
+  vmallocNodeRange(size: number, request: VmallocRequest = {}): VirtAddr {
+    const { gfp = GFP_KERNEL, flags = 0, caller = '__vmalloc' } = request;
+    const { pages } = this.#vm;
+    const nrPages = Math.ceil(size / PAGE_SIZE);
+    if (!(nrPages > 0)) return this.#fail(gfp, `vmalloc error: size ${size}, exceeds total pages`);
+    if (nrPages > pages.totalramPages) return this.#fail(gfp, `vmalloc error: size ${size}, exceeds total pages`);
+    const made = this.#getVmArea(size, VM_ALLOC | flags, { ...request, gfp, caller });
+    if (typeof made === 'number') {
+      const why = made === -Errno.EBUSY ? this.#noSpace(size, request) : `vmalloc error: size ${size}, vm_struct allocation failed`;
+      return this.#fail(gfp, why);
+    }
+    if (!this.#allocPages(made, nrPages, gfp) || !this.#map(made.addr, made.pages)) {
+      this.vfree(made.addr);
+      return this.#fail(gfp, `vmalloc error: size ${nrPages * PAGE_SIZE}, failed to allocate pages`);
+    }
+    this.observer?.alloc(made.addr, size);
+    return made.addr;
+  }
+
+  #noSpace(size: number, { start = this.layout.start, end = this.layout.end }: VmallocRequest): string {
+    const range = `Address range restricted to 0x${formatAddress(start)} - 0x${formatAddress(end)}`;
+    return `vmalloc_node_range for size ${size + PAGE_SIZE} failed: ${range}`;
+  }
+
+  /** The frames, and the array of pointers to them. What was taken before a failure is the area's. @linux mm/vmalloc.c:__vmalloc_area_node */
+  #allocPages(vm: VmStruct, nrPages: number, gfp: number): boolean {
+    const { pages } = this.#vm;
+    const arrayBytes = nrPages * 8;
+    const nested = (gfp & GFP_RECLAIM_MASK) | __GFP_ZERO;
+    vm.pagesArray =
+      arrayBytes > PAGE_SIZE
+        ? this.vmallocNodeRange(arrayBytes, { gfp: nested, caller: vm.caller })
+        : this.#vm.slab.kmalloc(arrayBytes, nested);
+    if (vm.pagesArray === 0) return false;
+    // Pages without a permanent address will do, unless a device wants them low.
+    const highmem = (gfp & (__GFP_DMA | __GFP_DMA32)) === 0 ? __GFP_HIGHMEM : 0;
+    const wanted = gfp | __GFP_NOWARN | highmem;
+    const frames = new Int32Array(nrPages);
+    for (let i = 0; i < nrPages; i++) {
+      const pfn = pages.allocPage(wanted);
+      if (pfn < 0) {
+        vm.pages = frames.slice(0, i);
+        this.nrPages += i;
+        return false;
+      }
+      frames[i] = pfn;
+    }
+    vm.pages = frames;
+    this.nrPages += nrPages;
+    this.#storePagePointers(vm);
+    return true;
+  }
+
+  #storePointer(at: VirtAddr, pointer: number): void {
+    this.#vm.ram.storeAddress(this.physAddr(at), pointer);
+  }
+
+  #storePagePointers(vm: VmStruct): void {
+    for (let i = 0; i < vm.pages.length; i++) {
+      this.#storePointer(vm.pagesArray + i * 8, VMEMMAP_START + vm.pages[i] * STRUCT_PAGE_BYTES);
+    }
+  }
+
+  /**
+   * Shows frames that somebody has at addresses side by side.
+   *
+   * @param flags VM_MAP_PUT_PAGES where {@link vfree} is to drop a reference to each
+   * @returns the address, or 0
+   * @linux mm/vmalloc.c:vmap
+   */
+  vmap(frames: ArrayLike<Pfn>, flags = 0, caller = 'vmap'): VirtAddr {
+    const nrPages = frames.length;
+    if (nrPages === 0 || nrPages > this.#vm.pages.totalramPages) return 0;
+    const made = this.#getVmArea(nrPages * PAGE_SIZE, VM_MAP | flags, { gfp: GFP_KERNEL, caller });
+    if (typeof made === 'number') return 0;
+    const shown = Int32Array.from(frames);
+    if (!this.#map(made.addr, shown)) {
+      this.vunmap(made.addr);
+      return 0;
+    }
+    if ((flags & VM_MAP_PUT_PAGES) !== 0) made.pages = shown;
+    return made.addr;
+  }
+
+  /**
+   * Takes addresses without showing anything at them.
+   *
+   * @returns the area, or −ENOMEM, −EBUSY
+   * @linux mm/vmalloc.c:__get_vm_area_node
+   */
+  #getVmArea(size: number, flags: number, request: VmallocRequest & { readonly gfp: number; readonly caller: string }): VmStruct | number {
+    const { slab } = this.#vm;
+    const { align = PAGE_SIZE, start = this.layout.start, end = this.layout.end, gfp, caller } = request;
+    const nested = gfp & GFP_RECLAIM_MASK;
+    const object = slab.kzalloc(this.layout.vmStructBytes, nested);
+    if (object === 0) return -Errno.ENOMEM;
+    const guarded = Math.ceil(size / PAGE_SIZE) * PAGE_SIZE + ((flags & VM_NO_GUARD) === 0 ? PAGE_SIZE : 0);
+    let area = this.space.alloc(guarded, align, start, end, nested);
+    if (area === -Errno.EBUSY && this.space.lazyPages > 0) {
+      this.purge();
+      area = this.space.alloc(guarded, align, start, end, nested);
+    }
+    if (typeof area === 'number') {
+      slab.kfree(object);
+      return area;
+    }
+    this.#storePointer(object + 8, area.start);
+    const pages = new Int32Array(0);
+    const made: VmStruct = { area, object, addr: area.start, size: guarded, requested: size, flags, pages, pagesArray: 0, phys: 0, caller };
+    area.vm = made;
+    return made;
+  }
+
+  /** Enters frames at addresses side by side; false without memory for a table, with what was entered left. */
+  #map(addr: VirtAddr, frames: Int32Array): boolean {
+    const { initMm } = this;
+    for (let i = 0; i < frames.length; i++) {
+      const entry = initMm.allocPte(addr + i * PAGE_SIZE);
+      if (entry < 0) return false;
+      bugOn(!initMm.isNone(entry), 'vmap: something is mapped there already');
+      initMm.setPte(entry, frames[i]);
+    }
+    return true;
+  }
+
+  #fail(gfp: number, text: string): 0 {
+    if ((gfp & __GFP_NOWARN) === 0) this.#vm.warn({ kind: 'vmalloc-failed', address: 0, text });
+    return 0;
+  }
+
+  // ------------------------------------------------------------------------------------------------------ freeing
+
+  /**
+   * Frees memory of {@link vmalloc}; 0 is nothing. Addresses that are no area's are reported.
+   *
+   * @linux mm/vmalloc.c:vfree
+   */
+  vfree(addr: VirtAddr): void {
+    if (addr === 0) return;
+    if (addr % PAGE_SIZE !== 0) return this.#warn('vfree-bad-address', addr, 'Trying to vfree() bad address');
+    const vm = this.#removeVmArea(addr);
+    if (vm === null) return this.#warn('vfree-nonexistent', addr, 'Trying to vfree() nonexistent vm area');
+    const owns = (vm.flags & VM_ALLOC) !== 0;
+    if (owns) this.observer?.free(addr);
+    for (let i = 0; i < vm.pages.length; i++) this.#vm.pages.putPage(vm.pages[i]);
+    if (owns) this.nrPages -= vm.pages.length;
+    if (vm.pagesArray !== 0) this.kvfree(vm.pagesArray);
+    this.#vm.slab.kfree(vm.object);
+  }
+
+  /** Takes away what {@link vmap} made; the frames are the caller's still. @linux mm/vmalloc.c:vunmap */
+  vunmap(addr: VirtAddr): void {
+    if (addr === 0) return;
+    const vm = addr % PAGE_SIZE === 0 ? this.#removeVmArea(addr) : null;
+    if (vm === null) return this.#warn('vunmap-nonexistent', addr, 'Trying to vunmap() nonexistent vm area');
+    this.#vm.slab.kfree(vm.object);
+  }
+
+  /**
+   * Shows frames at addresses side by side, without an area of its own name nor a guard page: for short use.
+   *
+   * @returns the address, or 0
+   * @linux mm/vmalloc.c:vm_map_ram
+   */
+  vmMapRam(frames: ArrayLike<Pfn>): VirtAddr {
+    const area = frames.length === 0 ? -Errno.ENOMEM : this.space.alloc(frames.length * PAGE_SIZE, PAGE_SIZE, this.layout.start, this.layout.end, GFP_KERNEL);
+    if (typeof area === 'number') return 0;
+    if (this.#map(area.start, Int32Array.from(frames))) return area.start;
+    this.vmUnmapRam(area.start);
+    return 0;
+  }
+
+  /** Takes away what {@link vmMapRam} made. @linux mm/vmalloc.c:vm_unmap_ram */
+  vmUnmapRam(addr: VirtAddr): void {
+    const area = this.space.areas.get(addr);
+    if (area === undefined || area.start !== addr || area.vm !== null || area.isLazy) {
+      return this.#warn('vunmap-nonexistent', addr, 'Trying to vm_unmap_ram() nonexistent area');
+    }
+    this.#unmapArea(area);
+  }
+
+  #warn(kind: string, address: VirtAddr, what: string): void {
+    this.#vm.warn({ kind, address, text: `${what} (${formatAddress(address)})` });
+  }
+
+  /** Frees memory of `kmalloc` or of `vmalloc`, whichever it is. @linux mm/util.c:kvfree */
+  kvfree(addr: VirtAddr): void {
+    if (this.isVmallocAddr(addr)) this.vfree(addr);
+    else this.#vm.slab.kfree(addr);
+  }
+
+  /** `kmalloc` where that succeeds without effort, else `vmalloc`. @returns the address, or 0 @linux mm/slub.c:kvmalloc_node */
+  kvmalloc(size: number, gfp = GFP_KERNEL, caller = 'kvmalloc'): VirtAddr {
+    if (size <= PAGE_SIZE) return this.#vm.slab.kmalloc(size, gfp);
+    // Beyond a page it is only tried: no retries, no warning.
+    const address = this.#vm.slab.kmalloc(size, gfp | __GFP_NOWARN | 0x10000);
+    return address !== 0 ? address : this.vmallocNodeRange(size, { gfp, caller });
+  }
+
+  /** Unmaps an area that begins at `addr`; its addresses wait for a purge. @linux mm/vmalloc.c:remove_vm_area */
+  #removeVmArea(addr: VirtAddr): VmStruct | null {
+    const area = this.space.areas.get(addr);
+    const vm = area?.vm ?? null;
+    if (area === undefined || vm === null || area.start !== addr) return null;
+    this.#unmapArea(area);
+    return vm;
+  }
+
+  /** @linux mm/vmalloc.c:free_unmap_vmap_area */
+  #unmapArea(area: VmapArea): void {
+    const { initMm } = this;
+    for (let addr = area.start; addr < area.end; addr += PAGE_SIZE) {
+      const entry = initMm.findPte(addr);
+      if (entry >= 0) initMm.clearPte(entry);
+    }
+    this.space.makeLazy(area);
+    if (this.space.lazyPages > this.lazyMaxPages) this.purge();
+  }
+
+  /** Pages that may wait for a purge: 32 MiB for each doubling of the CPUs. @linux mm/vmalloc.c:lazy_max_pages */
+  get lazyMaxPages(): number {
+    return (32 - Math.clz32(this.#vm.smp.cpus.length)) * ((32 * 2 ** 20) / PAGE_SIZE);
+  }
+
+  /**
+   * Flushes the TLBs of all CPUs for the areas that were freed, once, and gives their addresses back.
+   *
+   * @returns the areas given back
+   * @linux mm/vmalloc.c:__purge_vmap_area_lazy
+   */
+  purge(): number {
+    const { space } = this;
+    const { lazy } = space;
+    if (lazy.length === 0) return 0;
+    let start = Infinity;
+    let end = -Infinity;
+    for (const area of lazy) {
+      start = Math.min(start, area.start);
+      end = Math.max(end, area.end);
+    }
+    this.#vm.smp.flushTlbKernelRange(start, end);
+    space.lazy = [];
+    space.lazyPages = 0;
+    for (const area of lazy) space.release(area);
+    this.stats.purges += 1;
+    this.stats.purgedAreas += lazy.length;
+    return lazy.length;
+  }
+
+  // ---------------------------------------------------------------------------------------------------- questions
+
+  /** Whether an address is vmalloc's. @linux include/linux/mm.h:is_vmalloc_addr */
+  isVmallocAddr(addr: VirtAddr): boolean {
+    return addr >= this.layout.start && addr < this.layout.end;
+  }
+
+  /** The frame behind a vmalloc address, or −1. @linux mm/vmalloc.c:vmalloc_to_page */
+  vmallocToPfn(addr: VirtAddr): Pfn {
+    return this.isVmallocAddr(addr) ? this.initMm.walk(addr).pfn : -1;
+  }
+
+  /** The physical address of a byte in the direct map or of vmalloc; −1 where there is none. @linux arch/x86/mm/pat/set_memory.c:slow_virt_to_phys */
+  physAddr(addr: VirtAddr): PhysAddr {
+    if (!this.isVmallocAddr(addr)) return addr - PAGE_OFFSET;
+    const { pfn } = this.initMm.walk(addr);
+    return pfn < 0 ? -1 : pfn * PAGE_SIZE + (addr & (PAGE_SIZE - 1));
+  }
+
+  /** The area that holds `addr`, guard page included; `undefined` for none. @linux mm/vmalloc.c:find_vm_area */
+  findVmArea(addr: VirtAddr): VmStruct | undefined {
+    return this.space.areas.get(addr)?.vm ?? undefined;
+  }
+
+  /**
+   * Recomputes areas, entries, frames and counts.
+   *
+   * @throws KernelBug for the first that does not hold
+   */
+  validate(): void {
+    const { initMm, space } = this;
+    space.validate();
+    let owned = 0;
+    space.areas.forEach(({ vm, isLazy }, start, end) => {
+      bugOn(isLazy && vm !== null, 'vmalloc: an area to be purged is in use');
+      if (vm === null) return;
+      bugOn(vm.addr !== start || vm.size !== end - start, 'vmalloc: an area of another size');
+      if ((vm.flags & VM_ALLOC) === 0) return;
+      owned += vm.pages.length;
+      vm.pages.forEach((pfn, i) => {
+        const pointer = this.#vm.ram.loadAddress(this.physAddr(vm.pagesArray + i * 8));
+        bugOn(pointer !== VMEMMAP_START + pfn * STRUCT_PAGE_BYTES, `vmalloc: page ${i} of 0x${formatAddress(start)} is another in its array`);
+      });
+      for (let addr = start, i = 0; addr < end; addr += PAGE_SIZE, i++) {
+        const { pfn } = initMm.walk(addr);
+        bugOn(pfn !== (vm.pages[i] ?? -1), `vmalloc: 0x${formatAddress(addr)} shows frame ${pfn}, not ${vm.pages[i] ?? -1}`);
+        bugOn(pfn >= 0 && this.#vm.frames.refcount[pfn] <= 0, `vmalloc: frame ${pfn} is free`);
+      }
+    });
+    bugOn(owned !== this.nrPages, `vmalloc: ${this.nrPages} pages counted, ${owned} found`);
+  }
+}
