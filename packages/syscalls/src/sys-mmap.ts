@@ -110,13 +110,9 @@ export function sysMmap(
   if (open === undefined) return -Errno.EBADF;
   if (bits & MAP_HUGETLB) return -Errno.EINVAL;
   if (open.flags & O_PATH) return -Errno.EBADF;
-  if (open.vmFile === null) {
-    const error = cannotMap(open, length, int32(prot), bits);
-    if (open.mapsZero !== true || error !== open.mmapError) return error;
-    if (bits & MAP_GROWSDOWN) return -Errno.EINVAL;
-    return doMmap(task.mm, { file: null, addr, length, prot: rights, flags: bits | MAP_ANONYMOUS, pgoff: 0 });
-  }
-  return doMmap(task.mm, { file: open.vmFile, addr, length, prot: rights, flags: bits, pgoff });
+  const zeroFile = open.zeroFile ?? undefined;
+  if (open.vmFile === null && zeroFile === undefined) return cannotMap(open, length, int32(prot), bits);
+  return doMmap(task.mm, { file: open.vmFile, zeroFile, addr, length, prot: rights, flags: bits, pgoff });
 }
 
 /** Log of a size of huge pages that x86-64 has: 0 for the usual one, 2 MiB, 1 GiB. */

@@ -1,5 +1,5 @@
 import { CAP_SYS_PTRACE, Errno, PAGE_SIZE } from '@pagelab/abi';
-import { getUserPage } from '@pagelab/vm';
+import { pinUserPagesRemote, unpinUserPages } from '@pagelab/vm';
 import { int32, unsigned } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
 import { MAX_RW_COUNT, accessOk, getUser, putUser } from './user-access.ts';
@@ -7,6 +7,9 @@ import { IOVEC_BYTES, wordAt } from './user-struct.ts';
 
 /** The most ranges of one call. @linux include/uapi/linux/uio.h:UIO_MAXIOV */
 const UIO_MAXIOV = 1024;
+
+/** Pages that are brought in at once: two pages of pointers. @linux mm/process_vm_access.c:PVM_MAX_USER_PAGES */
+const PVM_MAX_USER_PAGES = (2 * PAGE_SIZE) / 8;
 
 interface Range {
   readonly base: number;
@@ -83,6 +86,7 @@ function mayReach(task: TaskContext, target: TaskContext): boolean {
   return task.credentials.uid === target.credentials.uid && (low & ~mine.low) === 0 && (high & ~mine.high) === 0;
 }
 
+/** Goes through the ranges of both sides at once. @linux mm/process_vm_access.c:process_vm_rw_core */
 function copyRanges(
   task: TaskContext,
   target: TaskContext,
@@ -90,42 +94,87 @@ function copyRanges(
   there: readonly Range[],
   write: boolean,
 ): number {
-  const { ram } = task.vm;
-  let copied = 0;
-  let at = 0;
-  let within = 0;
+  const local = new LocalRanges(task, mine, write);
+  const pages: number[] = [];
   for (const { base, length } of there) {
-    for (let done = 0; done < length; ) {
-      const addr = base + done;
-      const inPage = ((addr % PAGE_SIZE) + PAGE_SIZE) % PAGE_SIZE;
-      const pfn = getUserPage(target.mm, addr - inPage, write);
-      if (pfn < 0) return copied > 0 ? copied : -Errno.EFAULT;
-      const pageEnd = Math.min(length - done, PAGE_SIZE - inPage);
-      for (let moved = 0; moved < pageEnd; ) {
-        while (at < mine.length && within === mine[at]!.length) {
-          at += 1;
-          within = 0;
-        }
-        if (at === mine.length) return copied;
-        const localAt = mine[at]!.base + within;
-        // A page of the caller's at a time: what lies before one out of reach is copied.
-        const part = Math.min(pageEnd - moved, mine[at]!.length - within, PAGE_SIZE - (localAt % PAGE_SIZE));
-        const offset = ram.frameWord(pfn) * 4 + inPage + moved;
-        if (write) {
-          const bytes = getUser(task, localAt, part);
-          if (typeof bytes === 'number') return copied > 0 ? copied : -Errno.EFAULT;
-          ram.u8.set(bytes, offset);
-        } else if (putUser(task, localAt, ram.u8.slice(offset, offset + part)) < 0) {
-          return copied > 0 ? copied : -Errno.EFAULT;
-        }
-        moved += part;
-        within += part;
-        copied += part;
-      }
-      done += pageEnd;
+    if (local.done || local.failed) break;
+    for (let done = 0; done < length && !local.done && !local.failed; ) {
+      const inPage = (((base + done) % PAGE_SIZE) + PAGE_SIZE) % PAGE_SIZE;
+      // As many pages as there is room to note are brought in before any is copied.
+      const nrPages = Math.min(Math.ceil((inPage + length - done) / PAGE_SIZE), PVM_MAX_USER_PAGES);
+      const nrPinned = pinUserPagesRemote(task.mm, target.mm, base + done - inPage, nrPages, write, pages);
+      if (nrPinned <= 0) return local.copied > 0 ? local.copied : -Errno.EFAULT;
+      const bytes = Math.min(nrPinned * PAGE_SIZE - inPage, length - done);
+      local.copyPages(pages, inPage, bytes);
+      unpinUserPages(task.vm, pages);
+      done += bytes;
     }
   }
-  return copied;
+  return local.copied > 0 || !local.failed ? local.copied : -Errno.EFAULT;
+}
+
+/** How far a copy has got on the caller's side. @linux include/linux/uio.h:iov_iter */
+class LocalRanges {
+  copied = 0;
+  /** A page of the caller's is out of reach. */
+  failed = false;
+  private at = 0;
+  private within = 0;
+  private readonly task: TaskContext;
+  private readonly ranges: readonly Range[];
+  private readonly write: boolean;
+
+  constructor(task: TaskContext, ranges: readonly Range[], write: boolean) {
+    this.task = task;
+    this.ranges = ranges;
+    this.write = write;
+    this.skipEmpty();
+  }
+
+  /** Nothing is left of the ranges. */
+  get done(): boolean {
+    return this.at === this.ranges.length;
+  }
+
+  /** Copies `bytes` bytes between pages, from byte `inPage` of the first on, and the ranges. @linux mm/process_vm_access.c:process_vm_rw_pages */
+  copyPages(pages: readonly number[], inPage: number, bytes: number): void {
+    let offset = inPage;
+    for (let left = bytes; left > 0 && !this.done && !this.failed; ) {
+      const host = this.task.vm.ram.frameWord(pages[Math.floor(offset / PAGE_SIZE)]!) * 4 + (offset % PAGE_SIZE);
+      const moved = this.copyPart(host, Math.min(left, PAGE_SIZE - (offset % PAGE_SIZE)));
+      offset += moved;
+      left -= moved;
+    }
+  }
+
+  /** Copies what lies in one page of the caller's. @returns bytes */
+  private copyPart(host: number, most: number): number {
+    const { task, ranges, write } = this;
+    const { u8 } = task.vm.ram;
+    const { base, length } = ranges[this.at]!;
+    const addr = base + this.within;
+    const part = Math.min(most, length - this.within, PAGE_SIZE - (addr % PAGE_SIZE));
+    if (write) {
+      const bytes = getUser(task, addr, part);
+      this.failed = typeof bytes === 'number';
+      if (typeof bytes !== 'number') u8.set(bytes, host);
+    } else {
+      this.failed = putUser(task, addr, u8.slice(host, host + part)) < 0;
+    }
+    if (this.failed) return 0;
+    this.copied += part;
+    this.within += part;
+    this.skipEmpty();
+    return part;
+  }
+
+  private skipEmpty(): void {
+    const { ranges } = this;
+    while (this.at < ranges.length && this.within === ranges[this.at]!.length) {
+      this.at += 1;
+      this.within = 0;
+    }
+  }
 }
 
 /** An array of ranges in user memory. @linux lib/iov_iter.c:iovec_from_user */

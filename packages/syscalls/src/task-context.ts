@@ -2,7 +2,7 @@
  * What a system call acts for: a task, as far as the calls need to know it. The process layer implements it.
  */
 import type { ResourceUsage, SignalStack } from '@pagelab/abi';
-import type { MmLimits, MmStruct, ShmNamespace, Vm, VmFile } from '@pagelab/vm';
+import type { MmLimits, MmStruct, ShmNamespace, Vm, VmFile, ZeroFile } from '@pagelab/vm';
 import type { FileTable } from './file-table.ts';
 
 /** A set of capabilities, bit by bit: capabilities 0 to 31, and 32 on. */
@@ -100,8 +100,8 @@ export interface OpenFile {
   /** Brings it to its device. @returns 0; -EINVAL where that means nothing; -EIO */
   sync(): number;
   status(): FileStatus;
-  /** Mapping it gives fresh memory: `/dev/zero`. */
-  readonly mapsZero?: boolean;
+  /** Of `/dev/zero`: what mapping it maps. */
+  readonly zeroFile?: ZeroFile | null;
   /** Of a file that stands for a process: which one. */
   readonly pidfd?: number;
   get(): OpenFile;

@@ -109,6 +109,7 @@ function reusableAnonVma(owner: VmArea, low: VmArea, high: VmArea): AnonVma | nu
   const compatible =
     low.end === high.start &&
     low.file === high.file &&
+    low.zeroFile === high.zeroFile &&
     ((low.flags ^ high.flags) & ~(VM_ACCESS_FLAGS | VM_IGNORE_MERGE)) === 0 &&
     low.droppable === high.droppable &&
     high.pgoff === low.pgoff + (high.start - low.start) / PAGE_SIZE;

@@ -87,6 +87,7 @@ export function doBrkFlags(
   range.droppable = false;
   range.pgoff = addr / PAGE_SIZE;
   range.file = null;
+  range.zeroFile = null;
   range.anonVma = null;
   range.source = null;
   if (below === undefined || !expandOnly(below, addr, addr + length, range)) {

@@ -162,7 +162,7 @@ function loadSegment(mm: MmStruct, file: VmFile, segment: ProgramSegment): numbe
   const zeroed = pageAlign(memoryBytes) - shown;
   const flags = prot | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC;
   if (shown > 0) {
-    const err = mmapRegion(mm, file, start, shown, flags, false, offset / PAGE_SIZE, false);
+    const err = mmapRegion(mm, file, null, start, shown, flags, false, offset / PAGE_SIZE, false);
     if (err !== 0) return err;
   }
   if (zeroed > 0) {

@@ -92,6 +92,25 @@ export interface AddressSpaceOps {
   evict(inode: Inode): void;
 }
 
+/**
+ * An open file whose private mappings are anonymous memory, and whose shared ones are shared memory: `/dev/zero`. A
+ * private mapping shows its name and its page offsets, and merges with no other file's.
+ *
+ * @linux drivers/char/mem.c:mmap_zero
+ */
+export interface ZeroFile {
+  readonly path: string;
+  /** Open for reading, for writing. */
+  readonly readable: boolean;
+  readonly writable: boolean;
+  /** Device number and inode number, as `/proc/PID/maps` shows them. */
+  readonly dev: string;
+  readonly ino: number;
+  /** Each mapping holds one reference. */
+  get(): ZeroFile;
+  put(): void;
+}
+
 /** What {@link AddressSpaceOps.readPage} answers where there is no page and none is needed. */
 export const FILE_HOLE = -0x8000;
 

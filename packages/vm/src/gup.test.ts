@@ -12,7 +12,7 @@ import {
 } from '@pagelab/abi';
 import { PF_USER, PF_WRITE } from '@pagelab/hw';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { FOLL_FORCE, FOLL_WRITE, getUserPage, getUserPageFlags, populateRange } from './gup.ts';
+import { FOLL_FORCE, FOLL_WRITE, getUserPageFlags, populateRange } from './gup.ts';
 import { doMadvise } from './madvise.ts';
 import { doMlock } from './mlock.ts';
 import { doMmap } from './mmap.ts';
@@ -104,14 +104,14 @@ describe('populating', () => {
 describe('getting a page', () => {
   test('as an access would', () => {
     const addr = map(2, RW);
-    expect(getUserPage(mm, addr, false)).toBe(vm.zeroPfn);
-    const pfn = getUserPage(mm, addr + 5, true);
+    expect(getUserPageFlags(mm, addr, 0)).toBe(vm.zeroPfn);
+    const pfn = getUserPageFlags(mm, addr + 5, FOLL_WRITE);
     expect(pfn).toBe(pageState(mm, addr).pfn);
     expect(pageState(mm, addr).kind).toBe('anon');
-    expect(getUserPage(mm, addr - PAGE_SIZE, false)).toBe(-Errno.EFAULT);
-    expect(getUserPage(mm, -4096, false)).toBe(-Errno.EFAULT);
-    expect(getUserPage(mm, map(1, PROT_READ), true)).toBe(-Errno.EFAULT);
-    expect(getUserPage(mm, map(1, PROT_NONE), false)).toBe(-Errno.EFAULT);
+    expect(getUserPageFlags(mm, addr - PAGE_SIZE, 0)).toBe(-Errno.EFAULT);
+    expect(getUserPageFlags(mm, -4096, 0)).toBe(-Errno.EFAULT);
+    expect(getUserPageFlags(mm, map(1, PROT_READ), FOLL_WRITE)).toBe(-Errno.EFAULT);
+    expect(getUserPageFlags(mm, map(1, PROT_NONE), 0)).toBe(-Errno.EFAULT);
   });
 
   test('by force: a copy of read-only private memory, which stays read-only', () => {

@@ -11,7 +11,7 @@ import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_REFERENCED } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
 import { isCowMapping } from './copy-page-range.ts';
-import { FAULT_FLAG_ALLOW_RETRY, FAULT_FLAG_RESTARTED, FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_OOM, handleMmFault } from './page-fault.ts';
+import { FAULT_FLAG_ALLOW_RETRY, FAULT_FLAG_RESTARTED, FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_OOM, handleMmFault } from './page-fault.ts';
 import { markPageAccessed, setPageDirty } from './page-cache.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';
@@ -35,10 +35,12 @@ export const FOLL_WRITE = 0x1;
  * Rights that the mapping has not now, but may have, do: a private page is copied, not written where it is read-only.
  */
 export const FOLL_FORCE = 0x8;
+/** A reference is kept for a while: what is read does not change meanwhile, so a page shared over `fork` is copied. */
+const FOLL_PIN = 0x8_0000;
 /** A fault that had to wait is made anew. @linux mm/internal.h:FOLL_UNLOCKABLE */
 const FOLL_UNLOCKABLE = 0x4_0000;
 /** The same, but the caller begins where it was: it counts as one that did not wait. */
-const FOLL_RESTART = 0x8_0000;
+const FOLL_RESTART = 0x10_0000;
 
 /**
  * Brings in every page of [start, end), as `mlock` and MAP_POPULATE want them: private writable mappings get pages of
@@ -97,16 +99,56 @@ function faultInRange(vma: VmArea, start: VirtAddr, end: VirtAddr, follow: numbe
 }
 
 /**
+ * Pins pages of an address space, for whoever `by` acts for: the faults that it takes count there.
+ *
+ * @param addr of the first, page-aligned
+ * @param pages gets the frames, each but the zero page with a reference: {@link unpinUserPages} gives them back
+ * @returns how many pages from the first on could be brought in; −errno where that is none: −EFAULT, −ENOMEM
+ * @linux mm/gup.c:pin_user_pages_remote
+ */
+export function pinUserPagesRemote(
+  by: MmStruct,
+  mm: MmStruct,
+  addr: VirtAddr,
+  nrPages: number,
+  write: boolean,
+  pages: Pfn[],
+): number {
+  const { minFlt, majFlt } = mm;
+  const follow = (write ? FOLL_WRITE : 0) | FOLL_UNLOCKABLE | FOLL_PIN;
+  pages.length = 0;
+  let error = 0;
+  while (pages.length < nrPages) {
+    const pfn = getUserPageFlags(mm, addr + pages.length * PAGE_SIZE, follow);
+    if (pfn < 0) {
+      error = pfn;
+      break;
+    }
+    if (pfn !== mm.vm.zeroPfn) mm.vm.pages.getPage(pfn);
+    pages.push(pfn);
+  }
+  if (by !== mm) {
+    by.minFlt += mm.minFlt - minFlt;
+    by.majFlt += mm.majFlt - majFlt;
+    mm.minFlt = minFlt;
+    mm.majFlt = majFlt;
+  }
+  return pages.length === 0 ? error : pages.length;
+}
+
+/** Gives back the references to pages that were pinned. @linux mm/gup.c:unpin_user_pages */
+export function unpinUserPages(vm: Vm, pages: Pfn[]): void {
+  for (const pfn of pages) if (pfn !== vm.zeroPfn) vm.pages.putPage(pfn);
+  pages.length = 0;
+}
+
+/**
  * The frame behind an address, brought in as an access would. No reference is taken.
  *
+ * @param follow `FOLL_…` flags
  * @returns −EFAULT where nothing is mapped or the mapping does not allow it, −ENOMEM
  * @linux mm/gup.c:get_user_pages
  */
-export function getUserPage(mm: MmStruct, addr: VirtAddr, write: boolean): Pfn {
-  return getUserPageFlags(mm, addr, (write ? FOLL_WRITE : 0) | FOLL_UNLOCKABLE);
-}
-
-/** As {@link getUserPage}, with `FOLL_…` flags. */
 export function getUserPageFlags(mm: MmStruct, addr: VirtAddr, follow: number): Pfn {
   if (!(addr >= 0 && addr < mm.taskSize)) return -Errno.EFAULT;
   const page = addr - (addr & (PAGE_SIZE - 1));
@@ -145,6 +187,11 @@ function followOrFault(vma: VmArea, addr: VirtAddr, follow: number): Pfn {
       const hi = entryHi(i32, entry, tables.entryWords);
       if ((lo & PTE_MAPS) !== 0 && (!write || mayWriteThrough(vma, lo, hi))) {
         const pfn = pfnOf(lo, hi);
+        if (!write && (follow & FOLL_PIN) !== 0 && mustUnshare(mm.vm, pfn)) {
+          const fault = handleMmFault(vma, addr, (faultFlags & ~FAULT_FLAG_WRITE) | FAULT_FLAG_UNSHARE);
+          if ((fault & VM_FAULT_ERROR) !== 0) return (fault & VM_FAULT_OOM) !== 0 ? -Errno.ENOMEM : -Errno.EFAULT;
+          continue;
+        }
         // Whoever asks is going to write past the page tables, which note nothing then.
         if (write) markWritten(mm.vm, pfn);
         if ((lo & PTE_SPECIAL) === 0) touchPage(vma, pfn);
@@ -154,6 +201,12 @@ function followOrFault(vma: VmArea, addr: VirtAddr, follow: number): Pfn {
     const fault = handleMmFault(vma, addr, faultFlags);
     if ((fault & VM_FAULT_ERROR) !== 0) return (fault & VM_FAULT_OOM) !== 0 ? -Errno.ENOMEM : -Errno.EFAULT;
   }
+}
+
+/** Whether a page that is to be pinned has to become the address space's own first. @linux include/linux/mm.h:gup_must_unshare */
+function mustUnshare(vm: Vm, pfn: Pfn): boolean {
+  const flags = vm.frames.flags[pfn];
+  return (flags & PG_ANON) !== 0 && (flags & PG_ANON_EXCLUSIVE) === 0;
 }
 
 /** Notes that the kernel uses a page. @linux include/linux/mm_types.h:FOLL_TOUCH */

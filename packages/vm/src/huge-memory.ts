@@ -50,7 +50,7 @@ import { anonVmaPrepare } from './anon-vma.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { MmuGather } from './mmu-gather.ts';
-import { FAULT_FLAG_WRITE, VM_FAULT_FALLBACK, VM_FAULT_OOM } from './page-fault.ts';
+import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_FALLBACK, VM_FAULT_OOM } from './page-fault.ts';
 import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
 import type { PageTableShape } from './pgtable-shape.ts';
 import { allocTable, findPmd, freeTable } from './pgtable.ts';
@@ -137,7 +137,8 @@ export function serveHugePresent(vma: VmArea, address: VirtAddr, flags: number, 
   const { entryWords, softDirtyHi } = mm.vm.tables;
   const lo = i32[pmdEntry];
   const hi = entryHi(i32, pmdEntry, entryWords);
-  if ((flags & FAULT_FLAG_WRITE) === 0) {
+  const unshare = (flags & FAULT_FLAG_UNSHARE) !== 0;
+  if ((flags & FAULT_FLAG_WRITE) === 0 && !unshare) {
     i32[pmdEntry] = lo | PTE_ACCESSED;
     return 0;
   }
@@ -148,6 +149,7 @@ export function serveHugePresent(vma: VmArea, address: VirtAddr, flags: number, 
       splitHugePmd(mm, hugeStart(mm.vm.tables, address), pmdEntry);
       return VM_FAULT_FALLBACK;
     }
+    if (unshare) return 0;
     if ((vma.flags & VM_WRITE) !== 0) rights |= PTE_RW;
   }
   setEntry(i32, pmdEntry, entryWords, lo | rights, hi | softDirtyHi);

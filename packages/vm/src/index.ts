@@ -42,7 +42,7 @@ export {
   VmArea,
 } from './vma.ts';
 export { FILE_HOLE } from './file.ts';
-export type { AddressSpace, AddressSpaceOps, Inode, ReadAheadState, VmFile, VmOperations } from './file.ts';
+export type { AddressSpace, AddressSpaceOps, Inode, ReadAheadState, VmFile, VmOperations, ZeroFile } from './file.ts';
 export { allocFile, fileGet, filePut, inodePut, inodeUnlink } from './open-file.ts';
 export type { OpenMode, PathSource } from './open-file.ts';
 export { BlockFs } from './block-fs.ts';
@@ -111,7 +111,7 @@ export {
   CLEAR_REFS_SOFT_DIRTY,
   clearRefs,
 } from './clear-refs.ts';
-export { FOLL_FORCE, FOLL_WRITE, getUserPage, getUserPageFlags, populateRange } from './gup.ts';
+export { FOLL_FORCE, FOLL_WRITE, getUserPageFlags, pinUserPagesRemote, populateRange, unpinUserPages } from './gup.ts';
 export {
   PM_FILE_HI,
   PM_GUARD_REGION_HI,

@@ -220,7 +220,8 @@ function advisedFlags(vma: VmArea, advice: number): number {
     case MADV_DOFORK:
       return (flags & VM_IO) !== 0 ? REFUSED : flags & ~VM_DONTCOPY;
     case MADV_WIPEONFORK:
-      return vma.file !== null || (flags & VM_SHARED) !== 0 ? REFUSED : flags | VM_WIPEONFORK;
+      if (vma.file !== null || vma.zeroFile !== null || (flags & VM_SHARED) !== 0) return REFUSED;
+      return flags | VM_WIPEONFORK;
     case MADV_KEEPONFORK:
       return vma.droppable ? REFUSED : flags & ~VM_WIPEONFORK;
     case MADV_DONTDUMP:
@@ -251,8 +252,8 @@ function willNeed(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
 /** MADV_REMOVE: frees the pages of the file. @linux mm/madvise.c:madvise_remove */
 function punchHole(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
   const { file } = vma;
-  if ((vma.flags & VM_LOCKED) !== 0 || file === null) return -Errno.EINVAL;
-  if (!isSharedMaywrite(vma.flags)) return -Errno.EACCES;
+  if ((vma.flags & VM_LOCKED) !== 0 || (file === null && vma.zeroFile === null)) return -Errno.EINVAL;
+  if (file === null || !isSharedMaywrite(vma.flags)) return -Errno.EACCES;
   const offset = start - vma.start + vma.pgoff * PAGE_SIZE;
   const mode = FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE;
   return file.inode.mapping.ops.fallocate(file.inode, mode, offset, end - start);

@@ -64,14 +64,14 @@ export function mapsLines(mm: MmStruct): MapsLine[] {
 
 /** Returns the line of one mapping. */
 export function mapsLine(vma: VmArea): MapsLine {
-  const { file } = vma;
+  const { file, zeroFile } = vma;
   return {
     start: vma.start,
     end: vma.end,
     perms: vmaPerms(vma),
-    offset: file === null ? 0 : vma.pgoff * PAGE_SIZE,
-    dev: file === null ? NO_DEV : file.inode.mapping.ops.dev,
-    ino: file === null ? 0 : file.inode.ino,
+    offset: file === null && zeroFile === null ? 0 : vma.pgoff * PAGE_SIZE,
+    dev: file !== null ? file.inode.mapping.ops.dev : (zeroFile?.dev ?? NO_DEV),
+    ino: file !== null ? file.inode.ino : (zeroFile?.ino ?? 0),
     name: vmaName(vma),
   };
 }
@@ -95,6 +95,7 @@ function vmaPerms({ flags }: VmArea): string {
 export function vmaName(vma: VmArea): string {
   const { mm } = vma;
   if (vma.file !== null) return vma.file.path;
+  if (vma.zeroFile !== null) return vma.zeroFile.path;
   if (vma.name !== '') return vma.name;
   if (vma.start < mm.brk && vma.end > mm.startBrk) return '[heap]';
   if (vma.start <= mm.startStack && vma.end >= mm.startStack) return '[stack]';

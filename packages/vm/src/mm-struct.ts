@@ -95,7 +95,15 @@ export class MmStruct {
   /** Stands for the part of a VMA that is cut off at an end. */
   trimmed: VmArea | null = null;
   /** What the range being mapped or changed is compared by. */
-  readonly mergeRange: MergeRange = { flags: 0, droppable: false, pgoff: 0, file: null, anonVma: null, source: null };
+  readonly mergeRange: MergeRange = {
+    flags: 0,
+    droppable: false,
+    pgoff: 0,
+    file: null,
+    zeroFile: null,
+    anonVma: null,
+    source: null,
+  };
 
   /** Made by `mmAlloc` and `dupMm`. */
   constructor(vm: Vm, limits: MmLimits) {

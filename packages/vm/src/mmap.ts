@@ -32,7 +32,7 @@ import {
   PROT_WRITE,
 } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import type { VmFile } from './file.ts';
+import type { VmFile, ZeroFile } from './file.ts';
 import { populateRange } from './gup.ts';
 import { canDoMlock, mayExpandVm, mlockFutureOk, vmStatAccount } from './limits.ts';
 import type { MmStruct } from './mm-struct.ts';
@@ -67,6 +67,8 @@ import type { VmArea } from './vma.ts';
 export interface MmapRequest {
   /** The file to map, or `null` for anonymous memory. No reference passes. */
   readonly file: VmFile | null;
+  /** In place of a file: `/dev/zero`. No reference passes. */
+  readonly zeroFile?: ZeroFile | undefined;
   readonly addr: VirtAddr;
   /** In bytes; negative for a value in the upper half of a register. */
   readonly length: number;
@@ -100,6 +102,7 @@ const LEGACY_MAP_MASK =
 
 const HUGE_SIZE = 2 ** 21;
 const MAX_FILE_SIZE = 2 ** 63;
+const MAX_DEVICE_SIZE = 2 ** 64;
 
 /**
  * Maps memory: the whole of the call but for the descriptor and the alignment of the offset, populating included.
@@ -110,9 +113,10 @@ const MAX_FILE_SIZE = 2 ** 63;
  * @linux mm/mmap.c:do_mmap, mm/util.c:vm_mmap_pgoff
  */
 export function doMmap(mm: MmStruct, request: MmapRequest): number {
-  const { file, prot } = request;
+  const { file, zeroFile = null, prot } = request;
+  const opened = file ?? zeroFile;
   let { flags, length } = request;
-  if (file === null && (flags & MAP_HUGETLB) !== 0) {
+  if (opened === null && (flags & MAP_HUGETLB) !== 0) {
     const aligned = hugetlbLength(flags, length);
     if (aligned <= 0) return aligned;
     length = aligned;
@@ -140,9 +144,10 @@ export function doMmap(mm: MmStruct, request: MmapRequest): number {
 
   let pgoff: number;
   let droppable = false;
-  if (file !== null) {
+  if (opened !== null) {
     pgoff = request.pgoff;
-    const fileFlags = fileMappingFlags(file, prot, flags, vmFlags, pgoff, nrPages);
+    if (pgoff < 0 || (pgoff + nrPages) * PAGE_SIZE >= (file === null ? MAX_DEVICE_SIZE : MAX_FILE_SIZE)) return -Errno.EOVERFLOW;
+    const fileFlags = fileMappingFlags(opened, file === null ? 0 : file.inode.seals, prot, flags, vmFlags);
     if (fileFlags < 0) return fileFlags;
     vmFlags = fileFlags;
   } else {
@@ -168,7 +173,7 @@ export function doMmap(mm: MmStruct, request: MmapRequest): number {
   }
   if ((flags & MAP_NORESERVE) !== 0 && mm.vm.sysctl.overcommitMemory !== OVERCOMMIT_NEVER) vmFlags |= VM_NORESERVE;
 
-  const err = mmapRegion(mm, file, addr, length, vmFlags, droppable, pgoff, (flags & MAP_FIXED) === 0);
+  const err = mmapRegion(mm, file, zeroFile, addr, length, vmFlags, droppable, pgoff, (flags & MAP_FIXED) === 0);
   if (err !== 0) return err;
   if ((vmFlags & VM_LOCKED) !== 0 || (flags & (MAP_POPULATE | MAP_NONBLOCK)) === MAP_POPULATE) {
     populateRange(mm, addr, addr + length);
@@ -191,14 +196,12 @@ function hugetlbLength(flags: number, length: number): number {
  * @returns the VM_ flags with those that follow from that, or -errno
  */
 function fileMappingFlags(
-  file: VmFile,
+  file: VmFile | ZeroFile,
+  seals: number,
   prot: number,
   flags: number,
   vmFlags: number,
-  pgoff: number,
-  nrPages: number,
 ): number {
-  if (pgoff < 0 || (pgoff + nrPages) * PAGE_SIZE >= MAX_FILE_SIZE) return -Errno.EOVERFLOW;
   let result = vmFlags;
   switch (flags & MAP_TYPE) {
     case MAP_SHARED:
@@ -215,7 +218,7 @@ function fileMappingFlags(
   }
   if (!file.readable) return -Errno.EACCES;
   if ((result & VM_GROWSDOWN) !== 0) return -Errno.EINVAL;
-  if ((result & VM_SHARED) !== 0 && (file.inode.seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) !== 0) {
+  if ((result & VM_SHARED) !== 0 && (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) !== 0) {
     if ((result & VM_WRITE) !== 0) return -Errno.EPERM;
     result &= ~VM_MAYWRITE;
   }
@@ -232,6 +235,7 @@ function fileMappingFlags(
 export function mmapRegion(
   mm: MmStruct,
   file: VmFile | null,
+  zeroFile: ZeroFile | null,
   addr: VirtAddr,
   length: number,
   vmFlags: number,
@@ -274,12 +278,13 @@ export function mmapRegion(
   range.droppable = droppable;
   range.pgoff = pgoff;
   range.file = file;
+  range.zeroFile = zeroFile;
   range.anonVma = null;
   range.source = null;
   // Shared anonymous memory gets an object of its own: no neighbour has it.
   const isZeroShared = file === null && (flags & VM_SHARED) !== 0;
   if (isZeroShared || mergeNewRange(mm, addr, end, range) === null) {
-    const vma = newVma(mm, file, addr, end, flags, droppable, pgoff, isZeroShared);
+    const vma = newVma(mm, file, zeroFile, addr, end, flags, droppable, pgoff, isZeroShared);
     if (vma === null) {
       if (charged !== 0) vmUnacctMemory(vm, charged);
       return -Errno.ENOMEM;
@@ -298,6 +303,7 @@ export function mmapRegion(
 function newVma(
   mm: MmStruct,
   file: VmFile | null,
+  zeroFile: ZeroFile | null,
   start: VirtAddr,
   end: VirtAddr,
   flags: number,
@@ -316,7 +322,7 @@ function newVma(
       return null;
     }
     linkFileVma(vma, vma.file!);
-  }
+  } else if (zeroFile !== null) vma.zeroFile = zeroFile.get();
   vmaLink(vma);
   return vma;
 }

@@ -163,6 +163,7 @@ function resizeAt(remap: Remap): number {
     range.droppable = vma.droppable;
     range.pgoff = vma.pgoff + vmaPages(vma);
     range.file = vma.file;
+    range.zeroFile = vma.zeroFile;
     range.anonVma = vma.anonVma;
     range.source = null;
     const grown = mergeNewRange(mm, vma.end, vma.end + delta, range);
@@ -334,6 +335,7 @@ function copyVma(remap: Remap): VmArea | null {
   range.droppable = vma.droppable;
   range.pgoff = pgoff;
   range.file = vma.file;
+  range.zeroFile = vma.zeroFile;
   range.anonVma = vma.anonVma;
   range.source = vma;
   const merged = mergeNewRange(mm, newAddr, newAddr + newLength, range);

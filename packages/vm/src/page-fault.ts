@@ -68,6 +68,8 @@ export const FAULT_FLAG_WRITE = 0x1;
 export const FAULT_FLAG_USER = 0x40;
 export const FAULT_FLAG_REMOTE = 0x80;
 export const FAULT_FLAG_INSTRUCTION = 0x100;
+/** The page gets pinned: a shared anonymous one becomes the address space's own first, and stays write-protected. */
+export const FAULT_FLAG_UNSHARE = 0x400;
 /** A fault that has to wait starts over: what it waited for may have brought in more. @linux include/linux/mm_types.h:FAULT_FLAG_ALLOW_RETRY */
 export const FAULT_FLAG_ALLOW_RETRY = 0x4;
 /** The caller starts over by itself after a wait: its second fault, which does not wait, is the one that counts. */
@@ -193,8 +195,8 @@ function servePage(vma: VmArea, address: VirtAddr, flags: number): number {
   // There is no swap: what shows no frame is a guard page.
   if ((lo & PTE_MAPS) === 0) return VM_FAULT_SIGSEGV;
   const used = lo | PTE_ACCESSED;
-  if ((flags & FAULT_FLAG_WRITE) !== 0) {
-    if ((lo & PTE_RW) === 0) return serveWriteProtected(vma, address, entry, lo, hi);
+  if ((flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) !== 0) {
+    if ((lo & PTE_RW) === 0) return serveWriteProtected(vma, address, flags, entry, lo, hi);
     setEntry(i32, entry, step, used | PTE_DIRTY, hi | tables.softDirtyHi);
     return 0;
   }
@@ -243,15 +245,30 @@ function setAnonEntry({ ram, tables }: Vm, entry: number, pfn: Pfn, vmFlags: num
   setEntry(ram.i32, entry, tables.entryWords, lo, pteHi(pfn, pageProtHi(vmFlags) | tables.softDirtyHi));
 }
 
+/** Writes the entry of a private page that was copied so that it can be pinned: as protected, and as clean, as it was. */
+function setUnshared({ ram, tables }: Vm, entry: number, pfn: Pfn, vmFlags: number): void {
+  const softDirty = entryHi(ram.i32, entry, tables.entryWords) & tables.softDirtyHi;
+  const lo = pteLo(pfn, pageProtLo(vmFlags));
+  setEntry(ram.i32, entry, tables.entryWords, lo, pteHi(pfn, pageProtHi(vmFlags) | softDirty));
+}
+
 /**
  * A write to a page that is there but write-protected: the page is taken over where nobody else can see it, and copied
  * otherwise; a page of a shared mapping just becomes writable.
  *
  * @linux mm/memory.c:do_wp_page
  */
-function serveWriteProtected(vma: VmArea, address: VirtAddr, entry: number, lo: number, hi: number): number {
+function serveWriteProtected(
+  vma: VmArea,
+  address: VirtAddr,
+  faultFlags: number,
+  entry: number,
+  lo: number,
+  hi: number,
+): number {
   const { vm } = vma.mm;
   const { flags } = vm.frames;
+  const unshare = (faultFlags & FAULT_FLAG_UNSHARE) !== 0;
   const pfn = (lo & PTE_SPECIAL) === 0 ? pfnOf(lo, hi) : -1;
   if ((vma.flags & (VM_SHARED | VM_MAYSHARE)) !== 0) {
     if (pfn >= 0) {
@@ -264,11 +281,11 @@ function serveWriteProtected(vma: VmArea, address: VirtAddr, entry: number, lo: 
   }
   if (pfn >= 0 && (flags[pfn] & PG_ANON) !== 0) {
     if ((flags[pfn] & PG_ANON_EXCLUSIVE) !== 0 || takeOver(vma, pfn)) {
-      reuseEntry(vma, entry, lo, hi);
+      if (!unshare) reuseEntry(vma, entry, lo, hi);
       return 0;
     }
   }
-  return copyPage(vma, address, entry, pfn);
+  return copyPage(vma, address, entry, pfn, unshare);
 }
 
 /**
@@ -298,8 +315,13 @@ function reuseEntry(vma: VmArea, entry: number, lo: number, hi: number): void {
   vm.pages.events[VM_EVENT.PGREUSE]++;
 }
 
-/** Replaces what a private entry shows, `pfn` or, at −1, the zero page, by a copy. @linux mm/memory.c:wp_page_copy */
-function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn): number {
+/**
+ * Replaces what a private entry shows, `pfn` or, at −1, the zero page, by a copy: writable, and dirty, but where it was only
+ * to become the address space's own.
+ *
+ * @linux mm/memory.c:wp_page_copy
+ */
+function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn, unshare: boolean): number {
   const { mm } = vma;
   const { vm } = mm;
   if (vma.anonVma === null && anonVmaPrepare(vma) !== 0) return VM_FAULT_OOM;
@@ -318,7 +340,8 @@ function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn): numb
   }
   addNewAnonRmap(vm, copy, vma, address);
   folioAddLru(vm, copy);
-  setAnonEntry(vm, entry, copy, vma.flags);
+  if (unshare) setUnshared(vm, entry, copy, vma.flags);
+  else setAnonEntry(vm, entry, copy, vma.flags);
   vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, address, address + PAGE_SIZE);
   if (pfn >= 0) {
     removeRmap(vm, pfn, vma);

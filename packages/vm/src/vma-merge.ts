@@ -10,7 +10,7 @@ import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { anonVmaClone } from './anon-vma.ts';
 import type { AnonVma } from './anon-vma.ts';
-import type { VmFile } from './file.ts';
+import type { VmFile, ZeroFile } from './file.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { splitMiddle, splitVma } from './vma-split.ts';
 import { removeVma, vmaPages, vmaResize, vmaUnlink, vmaUnlinkPair } from './vma-tree.ts';
@@ -24,6 +24,7 @@ export interface MergeRange {
   /** Page offset of the range's first page. */
   pgoff: number;
   file: VmFile | null;
+  zeroFile: ZeroFile | null;
   anonVma: AnonVma | null;
   /** The mapping that the range is a part of, or that it is a moved copy of; `null` for a new range. */
   source: VmArea | null;
@@ -46,6 +47,7 @@ function kindsFit(target: VmArea, range: MergeRange): boolean {
   return (
     ((target.flags ^ range.flags) & ~VM_IGNORE_MERGE) === 0 &&
     target.file === range.file &&
+    target.zeroFile === range.zeroFile &&
     target.droppable === range.droppable &&
     anonVmasFit(target, range)
   );
@@ -229,6 +231,7 @@ export function vmaModify(vma: VmArea, start: VirtAddr, end: VirtAddr, flags: nu
   range.droppable = vma.droppable;
   range.pgoff = vma.pgoff + (start - vma.start) / PAGE_SIZE;
   range.file = vma.file;
+  range.zeroFile = vma.zeroFile;
   range.anonVma = vma.anonVma;
   range.source = vma;
   const merged = mergeExistingRange(vma, start, end, range);

@@ -88,7 +88,7 @@ export function vmAreaAlloc(mm: MmStruct, start: VirtAddr, end: VirtAddr, flags:
 }
 
 /**
- * Makes a copy of a VMA, for `mm`, that is in no tree, holds no reference to its file and is on no anon_vma chain yet.
+ * Makes a copy of a VMA, for `mm`, that is in no tree, does not have its file yet and is on no anon_vma chain.
  *
  * @linux mm/vma_init.c:vm_area_dup
  */
@@ -97,12 +97,17 @@ export function vmAreaDup(vma: VmArea, mm: MmStruct): VmArea | null {
   if (copy === null) return null;
   copy.droppable = vma.droppable;
   copy.name = vma.name;
+  if (vma.zeroFile !== null) copy.zeroFile = vma.zeroFile.get();
   return copy;
 }
 
 /** Frees a VMA that is in no tree, has no file and is on no chain. @linux mm/vma_init.c:vm_area_free */
 export function vmAreaFree(vma: VmArea): void {
   const { vm } = vma.mm;
+  if (vma.zeroFile !== null) {
+    vma.zeroFile.put();
+    vma.zeroFile = null;
+  }
   vm.caches.vmArea.free(vma.object);
   vma.object = 0;
   if (vm.spareVmAreas.length < MAX_SPARE_VM_AREAS) vm.spareVmAreas.push(vma);

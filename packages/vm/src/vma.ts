@@ -9,7 +9,7 @@
 import type { VirtAddr } from '@pagelab/abi';
 import type { IntervalNode } from '@pagelab/lib';
 import type { AnonVma, AnonVmaChain } from './anon-vma.ts';
-import type { VmFile } from './file.ts';
+import type { VmFile, ZeroFile } from './file.ts';
 import type { MmStruct } from './mm-struct.ts';
 
 /** What the pages may be used for now. */
@@ -76,6 +76,8 @@ export class VmArea {
   pgoff: number;
   /** What is behind a file or shared mapping; `null` for private anonymous memory. */
   file: VmFile | null = null;
+  /** Of anonymous memory that `/dev/zero` was mapped for: that file. Linux's `vm_file` is either this or {@link file}. */
+  zeroFile: ZeroFile | null = null;
   /** Its place among the mappings of its file; `null` without a file, and while its bounds change. */
   mmapNode: IntervalNode<VmArea> | null = null;
   /** Where this VMA's own anonymous pages are recorded; `null` until the first is made. */

@@ -1,20 +1,29 @@
-import { Errno } from '@pagelab/abi';
+import { Errno, O_ACCMODE, O_RDONLY, O_WRONLY } from '@pagelab/abi';
 import type { FileStatus, TaskContext } from '@pagelab/syscalls';
+import type { ZeroFile } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import { BaseFile } from './base-file.ts';
 import type { DeviceNode } from './node.ts';
-import { nodeStatus } from './status.ts';
+import { deviceNumber, nodeStatus } from './status.ts';
 
 /** `/dev/null`, `/dev/zero`, `/dev/full`. @linux drivers/char/mem.c */
-export class DeviceFile extends BaseFile {
-  /** Mapping `/dev/zero` gives fresh memory. */
-  readonly mapsZero: boolean;
+export class DeviceFile extends BaseFile implements ZeroFile {
+  readonly zeroFile: ZeroFile | null;
+  readonly readable: boolean;
+  readonly writable: boolean;
+  readonly dev: string;
+  readonly ino: number;
   private readonly node: DeviceNode;
 
   constructor(kernel: Kernel, path: string, flags: number, object: number, node: DeviceNode) {
     super(kernel, path, flags, object);
+    const access = flags & O_ACCMODE;
     this.node = node;
-    this.mapsZero = node.device === 'zero';
+    this.zeroFile = node.device === 'zero' ? this : null;
+    this.readable = access !== O_WRONLY;
+    this.writable = access !== O_RDONLY;
+    this.dev = deviceNumber(nodeStatus(node).dev);
+    this.ino = node.ino;
   }
 
   override size(): number {
@@ -38,4 +47,3 @@ export class DeviceFile extends BaseFile {
     return nodeStatus(this.node);
   }
 }
-

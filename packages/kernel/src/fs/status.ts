@@ -43,6 +43,11 @@ export function nodeStatus(node: FsNode): FileStatus {
   }
 }
 
+/** A device number as `/proc/PID/maps` shows it: both parts in hexadecimal. */
+export function deviceNumber([major, minor]: readonly [number, number]): string {
+  return `${major.toString(16).padStart(2, '0')}:${minor.toString(16).padStart(2, '0')}`;
+}
+
 /** Of a file that the kernel makes up: its permissions. */
 export function procStatus(mode: number, isDirectory: boolean): FileStatus {
   return { ...plain(1, (isDirectory ? S_IFDIR : S_IFREG) | mode, 0), dev: DEV_PROC };
