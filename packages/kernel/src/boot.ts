@@ -5,11 +5,11 @@
  */
 import { DEFAULT_COSTS, PhysicalMemory, Smp, VirtualClock, tlbModelFactory } from '@pagelab/hw';
 import type { BufferSource } from '@pagelab/hw';
-import { TraceRing } from '@pagelab/lib';
+import { KernelBug, TraceRing } from '@pagelab/lib';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from '@pagelab/mm-core';
 import type { PageAllocHooks, PageAllocatorFactory } from '@pagelab/mm-core';
 import { Slab, createKernelCaches } from '@pagelab/slab';
-import type { KernelCacheName, KmemCache } from '@pagelab/slab';
+import type { KernelCacheName, KmemCache, SlabReport } from '@pagelab/slab';
 import { DEFAULT_VM_SYSCTL, Vm } from '@pagelab/vm';
 import type { KernelWarning, VmCaches } from '@pagelab/vm';
 import { BootFrames } from './boot-frames.ts';
@@ -31,6 +31,9 @@ import { vmallocLayout } from './vmalloc-layout.ts';
 
 /** Events the trace ring keeps. */
 const TRACE_RECORDS = 65_536;
+
+/** Reports of the slab allocator that are kept as values. */
+const MAX_SLAB_REPORTS = 1000;
 
 /** What a machine takes from its host, where not as usual. */
 export interface BootOptions {
@@ -75,7 +78,16 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   );
   logNodes(log, pages);
   // The slab allocator, and the caches of the kernel's objects.
-  const slab = new Slab({ pages, ram, smp, trace, slubOptions: slubOptions(config) });
+  const slabReports: SlabReport[] = [];
+  const running: { kernel?: Kernel } = {};
+  const slab = new Slab({
+    pages, ram, smp, trace,
+    slubOptions: slubOptions(config),
+    seed: config.seed,
+    report: (report) => logSlabReport(log, slabReports, report),
+    log: (line) => log.print(line),
+    context: { clock, pid: () => running.kernel?.current?.pid ?? 0 },
+  });
   const caches = createKernelCaches(slab);
   // The kernel's page tables: direct map and image.
   const bootFrames = new BootFrames(ram, pages.frames.bootRanges);
@@ -97,7 +109,9 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
     tasks: new TaskTable(),
     console: new Console(),
     log,
+    slabReports,
   });
+  running.kernel = kernel;
   hooks.outOfMemory = (gfp, order) => outOfMemory(kernel, gfp, order);
   // What the configuration sets in /proc/sys.
   for (const [name, value] of Object.entries(config.sysctl)) {
@@ -106,6 +120,17 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
     }
   }
   return kernel;
+}
+
+/**
+ * Misuse of the slab allocator kept and logged; the kernel goes on where Linux would.
+ *
+ * @throws KernelBug where it would not
+ */
+function logSlabReport(log: KernelLog, reports: SlabReport[], report: SlabReport): void {
+  if (reports.length < MAX_SLAB_REPORTS) reports.push(report);
+  for (const line of report.text.split('\n')) log.print(line);
+  if (report.fatal === true) throw new KernelBug(report.text);
 }
 
 /** Makes a part, where a value that it cannot be made from is the configuration's. */
@@ -133,11 +158,12 @@ function pageAllocOptions(config: MachineConfig, options: BootOptions) {
 }
 
 function slubOptions(config: MachineConfig) {
-  const { slubMaxOrder, slubMinObjects, slabNomerge, slubDebug } = config.commandLine;
+  const { slubMaxOrder, slubMinOrder, slubMinObjects, slabNomerge, slubDebug } = config.commandLine;
   return {
     kernel: config.kernel,
     possibleCpus: config.possibleCpus,
     ...(slubMaxOrder === undefined ? {} : { maxOrder: slubMaxOrder }),
+    ...(slubMinOrder === undefined ? {} : { minOrder: slubMinOrder }),
     ...(slubMinObjects === undefined ? {} : { minObjects: slubMinObjects }),
     ...(slabNomerge === undefined ? {} : { noMerge: slabNomerge }),
     ...(slubDebug === undefined ? {} : { debug: slubDebug }),

@@ -40,9 +40,11 @@ export interface CommandLine {
   readonly slabNomerge?: boolean;
   /** `slub_max_order=` */
   readonly slubMaxOrder?: number;
+  /** `slub_min_order=` */
+  readonly slubMinOrder?: number;
   /** `slub_min_objects=` */
   readonly slubMinObjects?: number;
-  /** `slub_debug=`: letters of the checks. */
+  /** `slub_debug=`: letters of the checks, and the caches they are for. */
   readonly slubDebug?: string;
   /** `transparent_hugepage=` */
   readonly transparentHugepage?: 'always' | 'madvise' | 'never';
@@ -138,14 +140,17 @@ const WORDS: readonly Word[] = [
     },
   },
   { name: 'slab_nomerge', takes: 'no value', read: (text) => (text === '' ? { slabNomerge: true } : undefined) },
-  {
-    name: 'slub_max_order',
-    takes: 'an order from 0 to 10',
-    read: (text) => {
-      const slubMaxOrder = number(text);
-      return slubMaxOrder === undefined || slubMaxOrder > 10 ? undefined : { slubMaxOrder };
-    },
-  },
+  ...(['slub_max_order', 'slub_min_order'] as const).map(
+    (name): Word => ({
+      name,
+      takes: 'an order from 0 to 10',
+      read: (text) => {
+        const order = number(text);
+        if (order === undefined || order > 10) return undefined;
+        return name === 'slub_max_order' ? { slubMaxOrder: order } : { slubMinOrder: order };
+      },
+    }),
+  ),
   {
     name: 'slub_min_objects',
     takes: 'a number of objects',
@@ -156,8 +161,8 @@ const WORDS: readonly Word[] = [
   },
   {
     name: 'slub_debug',
-    takes: 'letters out of FZPUTAO, or -',
-    read: (text) => (/^[FZPUTAO]*$|^-$/i.test(text) ? { slubDebug: text === '' ? 'FZPU' : text.toUpperCase() } : undefined),
+    takes: 'blocks apart by ;, each letters out of FZPUTAO, or -, and the caches it is for, such as FZ,kmalloc-*;PU,dentry',
+    read: (text) => (/^([FZPUTAO]*|-)(,[^\s,;]+)*(;([FZPUTAO]*|-)(,[^\s,;]+)*)*$/i.test(text) ? { slubDebug: text === '' ? 'FZPU' : text } : undefined),
   },
   {
     name: 'transparent_hugepage',
@@ -165,6 +170,14 @@ const WORDS: readonly Word[] = [
     read: (text) => (text === 'always' || text === 'madvise' || text === 'never' ? { transparentHugepage: text } : undefined),
   },
 ];
+
+/** Words that have another name since 6.9. @linux mm/slub.c:setup_slub_debug */
+const NEWER_NAMES: Readonly<Record<string, string>> = {
+  slab_debug: 'slub_debug',
+  slab_max_order: 'slub_max_order',
+  slab_min_order: 'slub_min_order',
+  slab_min_objects: 'slub_min_objects',
+};
 
 /** Words of Linux's that this kernel does not act on yet. */
 const NOT_YET: readonly string[] = ['cma', 'hugepages', 'hugepagesz'];
@@ -174,7 +187,8 @@ export function parseCommandLine(text: string): CommandLine | { readonly error: 
   let result: CommandLine = {};
   for (const word of text.split(/\s+/).filter((part) => part !== '')) {
     const equals = word.indexOf('=');
-    const name = equals < 0 ? word : word.slice(0, equals);
+    const written = equals < 0 ? word : word.slice(0, equals);
+    const name = NEWER_NAMES[written] ?? written;
     const value = equals < 0 ? '' : word.slice(equals + 1);
     if (NOT_YET.includes(name)) return { error: `"${name}" is not supported yet` };
     const known = WORDS.find((candidate) => candidate.name === name);

@@ -6,7 +6,7 @@ import type { CostModel, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
 import { KernelBug } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
 import type { PageAlloc } from '@pagelab/mm-core';
-import type { KernelCacheName, KmemCache, Slab } from '@pagelab/slab';
+import type { KernelCacheName, KmemCache, Slab, SlabReport } from '@pagelab/slab';
 import { ShmNamespace } from '@pagelab/vm';
 import type { Vm } from '@pagelab/vm';
 import { CallTrace } from './call-trace.ts';
@@ -42,6 +42,8 @@ export interface KernelParts {
   readonly tasks: TaskTable;
   readonly console: Console;
   readonly log: KernelLog;
+  /** Misuse of the slab allocator that was reported, the oldest thousand. */
+  readonly slabReports: readonly SlabReport[];
 }
 
 export class Kernel implements KernelParts {
@@ -60,6 +62,7 @@ export class Kernel implements KernelParts {
   readonly tasks: TaskTable;
   readonly console: Console;
   readonly log: KernelLog;
+  readonly slabReports: readonly SlabReport[];
   readonly tracepoints: Tracepoints;
   /** The tree of names. */
   readonly names: Namespace;
@@ -98,6 +101,7 @@ export class Kernel implements KernelParts {
     this.tasks = parts.tasks;
     this.console = parts.console;
     this.log = parts.log;
+    this.slabReports = parts.slabReports;
     const { transparentHugepage = 'madvise' } = parts.config.commandLine;
     this.transparentHugepage = parts.pages.sysctl.transparentHugepage ? transparentHugepage : 'never';
     this.vm.thpMode = this.transparentHugepage;

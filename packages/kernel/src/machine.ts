@@ -4,6 +4,7 @@
 import { SyscallError } from '@pagelab/abi';
 import type { Os, Program } from '@pagelab/abi';
 import type { TraceRing } from '@pagelab/lib';
+import type { SlabReport } from '@pagelab/slab';
 import { decodeUtf8, encodeUtf8 } from '@pagelab/syscalls';
 import type { OpenFile, TaskContext } from '@pagelab/syscalls';
 import { ConfigError } from './config.ts';
@@ -104,6 +105,8 @@ export interface Machine {
   setConsole(sink: ConsoleSink | undefined): void;
   /** The kernel's log. */
   dmesg(): string;
+  /** Misuse of kernel memory that the slab allocator noticed, oldest first: at most a thousand. */
+  slabReports(): readonly SlabReport[];
   stats(): MachineStats;
   readonly trace: TraceRing;
   /** Recomputes every invariant. @throws KernelBug for the first that does not hold */
@@ -212,6 +215,7 @@ export function createMachine(kernel: Kernel): Machine {
       use().console.sink = sink;
     },
     dmesg: () => use().log.read(),
+    slabReports: () => [...use().slabReports],
     stats: () => inKernel(machineStats),
     get trace() {
       return use().trace;

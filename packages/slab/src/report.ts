@@ -50,6 +50,8 @@ export interface SlabReport {
   readonly address: VirtAddr;
   /** What the kernel logs, lines apart by newlines. */
   readonly text: string;
+  /** Linux stops here, as it has no way to go on. */
+  readonly fatal?: boolean;
   readonly corruption?: SlabCorruption;
   /** Who allocated and who last freed the object, in a cache with SLAB_STORE_USER. */
   readonly allocated?: SlabTrack;

@@ -245,6 +245,11 @@ export class Slab {
     return cacheOfPage(this.host, Math.floor((address - PAGE_OFFSET) / PAGE_SIZE));
   }
 
+  /** Jiffies of 4 ms since boot, as tracks have them. */
+  get jiffies(): number {
+    return this.host.tracking.jiffies;
+  }
+
   /** The lines of `/proc/slabinfo`: the newest cache first, as Linux prints them. @linux mm/slab_common.c:slab_show */
   slabInfo(): SlabInfo[] {
     return this.registry.caches.map((cache) => cache.slabInfo()).reverse();

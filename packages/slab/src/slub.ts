@@ -269,7 +269,8 @@ export class SlubCache extends SlubSlabs {
   }
 
   private report(kind: SlabReport['kind'], address: VirtAddr, what: string): void {
-    this.host.report({ kind, cache: this.name, address, text: `BUG ${this.name}: ${what} 0x${formatAddress(address)}` });
+    const fatal = kind === 'double-free' || kind === 'freelist-corrupt';
+    this.host.report({ kind, cache: this.name, address, text: `BUG ${this.name}: ${what} 0x${formatAddress(address)}`, fatal });
   }
 }
 

@@ -24,7 +24,7 @@ export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
   text(`${CPUS}present`, () => upTo(kernel.config.cpus));
   text(`${CPUS}possible`, () => upTo(kernel.config.possibleCpus));
   for (const [path, read] of nodeFiles(kernel)) text(path, read);
-  for (const [path, read] of slabFiles(kernel)) text(path, read);
+  for (const [path, file] of slabFiles(kernel)) files.set(path, file);
   return files;
 }
 
