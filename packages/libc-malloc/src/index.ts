@@ -12,11 +12,14 @@ export {
 export type { Mallinfo2, Malloc, MallocFactory, MallocOs } from './malloc.ts';
 export { MallocAbort } from './malloc-abort.ts';
 export { posixMemalign, pvalloc, reallocarray, valloc } from './memalign-family.ts';
-export { mallocs, glibc, bump } from './registry.ts';
+export { mallocs, glibc, tlsf, buddy, bump } from './registry.ts';
 export type { MallocName } from './registry.ts';
 export { Glibc } from './glibc/glibc.ts';
 export type { GlibcOptions } from './glibc/ptmalloc.ts';
 export { glibcTunables } from './glibc/tunables.ts';
+export { Tlsf } from './tlsf/tlsf.ts';
+export type { TlsfOptions } from './tlsf/tlsf.ts';
+export { Buddy } from './buddy/buddy.ts';
 export { Bump } from './bump.ts';
 export type { BumpOptions } from './bump.ts';
 export {

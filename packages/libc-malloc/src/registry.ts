@@ -1,8 +1,11 @@
 import { Bump } from './bump.ts';
 import type { BumpOptions } from './bump.ts';
+import { Buddy } from './buddy/buddy.ts';
 import { Glibc } from './glibc/glibc.ts';
 import type { GlibcOptions } from './glibc/ptmalloc.ts';
 import type { MallocOs } from './malloc.ts';
+import { Tlsf } from './tlsf/tlsf.ts';
+import type { TlsfOptions } from './tlsf/tlsf.ts';
 
 /** The malloc of glibc 2.36. */
 export function glibc(os: MallocOs, options: GlibcOptions = {}): Glibc {
@@ -14,8 +17,18 @@ export function bump(os: MallocOs, options: BumpOptions = {}): Bump {
   return new Bump(os, options);
 }
 
+/** Two-level segregated fit: constant time. */
+export function tlsf(os: MallocOs, options: TlsfOptions = {}): Tlsf {
+  return new Tlsf(os, options);
+}
+
+/** A binary buddy system. */
+export function buddy(os: MallocOs): Buddy {
+  return new Buddy(os);
+}
+
 /** The allocators by the names that users choose them by. */
-export const mallocs = { glibc, bump } as const;
+export const mallocs = { glibc, tlsf, buddy, bump } as const;
 
 /** A name in {@link mallocs}. */
 export type MallocName = keyof typeof mallocs;
