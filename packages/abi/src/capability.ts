@@ -5,6 +5,8 @@
  */
 export const CAP_DAC_OVERRIDE = 1;
 export const CAP_KILL = 5;
+export const CAP_SETGID = 6;
+export const CAP_SETUID = 7;
 /** Lock memory beyond RLIMIT_MEMLOCK. */
 export const CAP_IPC_LOCK = 14;
 /** Use shared memory whatever its permissions. */

@@ -5,6 +5,8 @@ export {
   CAP_KILL,
   CAP_IPC_LOCK,
   CAP_IPC_OWNER,
+  CAP_SETGID,
+  CAP_SETUID,
   CAP_SYS_RAWIO,
   CAP_SYS_PTRACE,
   CAP_SYS_ADMIN,
@@ -255,3 +257,21 @@ export {
 export { SyscallError } from './syscall-error.ts';
 export { Syscall, syscallName } from './syscall-nr.ts';
 export type { SyscallName } from './syscall-nr.ts';
+export {
+  MPOL_DEFAULT,
+  MPOL_PREFERRED,
+  MPOL_BIND,
+  MPOL_INTERLEAVE,
+  MPOL_LOCAL,
+  MPOL_PREFERRED_MANY,
+  MPOL_WEIGHTED_INTERLEAVE,
+  MPOL_F_STATIC_NODES,
+  MPOL_F_RELATIVE_NODES,
+  MPOL_F_NUMA_BALANCING,
+  MPOL_F_NODE,
+  MPOL_F_ADDR,
+  MPOL_F_MEMS_ALLOWED,
+  MPOL_MF_STRICT,
+  MPOL_MF_MOVE,
+  MPOL_MF_MOVE_ALL,
+} from './mempolicy.ts';

@@ -200,6 +200,7 @@ function vmCaches(caches: Readonly<Record<KernelCacheName, KmemCache>>): VmCache
     inode: caches.inode_cache,
     radixTreeNode: caches.radix_tree_node,
     vmapArea: caches.vmap_area,
+    numaPolicy: caches.numa_policy,
   };
 }
 

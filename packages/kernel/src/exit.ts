@@ -4,7 +4,7 @@
  * @linux kernel/exit.c
  */
 import { CLD_EXITED, CLD_KILLED, SA_NOCLDWAIT, SIGCHLD } from '@pagelab/abi';
-import { mmput } from '@pagelab/vm';
+import { mmput, setTaskPolicy } from '@pagelab/vm';
 import type { MmStruct } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 import { processMemory } from './process-memory.ts';
@@ -86,6 +86,7 @@ export function endTask(task: Task, word: number): void {
   addAccounting(process.ended, task.accounting);
   if (process.threads.length === 0) endAddressSpace(kernel, process);
   else mmput(process.mm!);
+  setTaskPolicy(kernel.vm, task.memPolicy, null);
   freeKernelStack(kernel, task.objects);
   if (task !== process.leader) releaseTask(task);
   if (process.threads.length === 0) notifyParent(kernel, process, process.groupExitWord < 0 ? word : process.groupExitWord);

@@ -5,8 +5,8 @@
  */
 import { Errno } from '@pagelab/abi';
 import type { Program } from '@pagelab/abi';
-import { dupMm, mmput } from '@pagelab/vm';
-import type { MmLimits, MmStruct } from '@pagelab/vm';
+import { dupMm, mmput, mpolDup, mpolFree } from '@pagelab/vm';
+import type { MemPolicy, MmLimits, MmStruct } from '@pagelab/vm';
 import { copyCredentials } from './credentials.ts';
 import { attachHandle } from './handle.ts';
 import { Process } from './process.ts';
@@ -35,8 +35,10 @@ export function forkProcess(
   const limits = copyLimits(parent.limits);
   const credentials = copyCredentials(task.credentials);
   const processObjects = allocProcessObjects(kernel);
-  const mm = typeof processObjects === 'number' ? processObjects : copyMm(task.mm, shares, mmLimits(limits, credentials));
-  if (typeof processObjects === 'number' || typeof mm === 'number') {
+  const policy = copyPolicy(task);
+  const mm = typeof processObjects === 'number' || typeof policy === 'number' ? -Errno.ENOMEM : copyMm(task.mm, shares, mmLimits(limits, credentials));
+  if (typeof processObjects === 'number' || typeof policy === 'number' || typeof mm === 'number') {
+    if (typeof policy !== 'number' && policy !== null) mpolFree(kernel.vm, policy);
     if (typeof mm !== 'number') mmput(mm);
     if (typeof processObjects !== 'number') freeProcessObjects(kernel, processObjects);
     freeKernelStack(kernel, taskObjects);
@@ -64,7 +66,7 @@ export function forkProcess(
     kernel,
     process,
     pid,
-    cpu: kernel.scheduler.placeTask(),
+    cpu: kernel.scheduler.placeTask(task.affinity),
     state: program === null ? 'driven' : 'blocked',
     credentials,
     objects: taskObjects,
@@ -73,7 +75,7 @@ export function forkProcess(
   });
   process.leader = child;
   process.threads.push(child);
-  inherit(child, task);
+  inherit(child, task, policy);
   child.signalStack = task.signalStack;
   child.stackPointer = task.stackPointer;
   parent.children.add(process);
@@ -90,8 +92,15 @@ function copyMm(mm: MmStruct, shares: boolean, limits: MmLimits): MmStruct | num
   return mm;
 }
 
-/** What every new task takes over: what it holds back, and its execution domain. */
-function inherit(child: Task, from: Task): void {
+/** A task's memory policy for its child; -ENOMEM. @linux mm/mempolicy.c:mpol_dup */
+function copyPolicy({ kernel, memPolicy }: Task): MemPolicy | null | number {
+  return memPolicy.policy === null ? null : mpolDup(kernel.vm, memPolicy.policy);
+}
+
+/** What every new task takes over: what it holds back, its execution domain, where it runs and where its memory lies. */
+function inherit(child: Task, from: Task, policy: MemPolicy | null): void {
+  child.affinity = from.affinity;
+  Object.assign(child.memPolicy, from.memPolicy, { policy });
   child.blocked = from.blocked;
   child.personality = from.personality;
 }
@@ -103,12 +112,18 @@ export function createThread(task: Task, program: Program, argv: readonly string
   if (pid < 0) return -Errno.EAGAIN;
   const objects = allocTaskObjects(kernel);
   if (typeof objects === 'number') return objects;
+  const policy = copyPolicy(task);
+  if (typeof policy === 'number') {
+    freeKernelStack(kernel, objects);
+    freeTaskObjects(kernel, objects);
+    return policy;
+  }
   process.mm!.users += 1;
   const thread = new Task({
     kernel,
     process,
     pid,
-    cpu: kernel.scheduler.placeTask(),
+    cpu: kernel.scheduler.placeTask(task.affinity),
     state: 'blocked',
     credentials: copyCredentials(task.credentials),
     objects,
@@ -116,7 +131,7 @@ export function createThread(task: Task, program: Program, argv: readonly string
     argv,
   });
   process.threads.push(thread);
-  inherit(thread, task);
+  inherit(thread, task, policy);
   attachHandle(thread);
   kernel.tasks.add(thread);
   if (kernel.trace.enabled) kernel.trace.emit(kernel.tracepoints.processFork, task.pid, pid);

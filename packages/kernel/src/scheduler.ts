@@ -9,7 +9,9 @@
  * none of those wait for what lies below it on that stack, the children of the waiting process, and theirs, go first;
  * others run when none of these can, or when they turn and turn without ending the wait.
  */
+import { Errno } from '@pagelab/abi';
 import { Prng } from '@pagelab/lib';
+import { switchTaskPolicy } from '@pagelab/vm';
 import { throwIfEnded } from './exit.ts';
 import type { Kernel } from './kernel.ts';
 import type { Process } from './process.ts';
@@ -42,8 +44,9 @@ export class Scheduler {
     this.queues = Array.from({ length: nrCpus }, () => []);
   }
 
-  /** A CPU for a new task. @linux kernel/sched/core.c:select_task_rq */
-  placeTask(): number {
+  /** A CPU for a task, of those it may run on; of all unless told. @linux kernel/sched/core.c:select_task_rq */
+  placeTask(affinity?: readonly number[]): number {
+    if (affinity !== undefined && affinity.length < this.queues.length) return affinity[affinity.length === 1 ? 0 : this.prng.below(affinity.length)]!;
     return this.queues.length === 1 ? 0 : this.prng.below(this.queues.length);
   }
 
@@ -118,9 +121,36 @@ export function switchTo(task: Task): void {
     kernel.trace.emit(kernel.tracepoints.schedSwitch, previous === null ? 0 : previous.pid, task.pid, task.cpu);
   }
   kernel.current = task;
+  switchTaskPolicy(kernel.vm, task.memPolicy);
   task.minFltMark = mm.minFlt;
   task.majFltMark = mm.majFlt;
   task.port.attach(cpu);
+}
+
+/**
+ * Lets a task run on some CPUs only, and moves it where it is on another.
+ *
+ * @returns 0; -EINVAL where the machine has none of them
+ * @linux kernel/sched/core.c:__set_cpus_allowed_ptr
+ */
+export function setAffinity(task: Task, cpus: readonly number[]): number {
+  const { kernel } = task;
+  const usable = cpus.filter((cpu) => cpu < kernel.smp.cpus.length);
+  if (usable.length === 0) return -Errno.EINVAL;
+  task.affinity = usable;
+  if (usable.includes(task.cpu)) return 0;
+  const isCurrent = kernel.current === task;
+  const isReady = task.state === 'ready';
+  if (isReady) kernel.scheduler.dequeue(task);
+  if (isCurrent) {
+    settleFaults(task);
+    task.port.detach();
+    kernel.current = null;
+  }
+  task.cpu = kernel.scheduler.placeTask(usable);
+  if (isReady) kernel.scheduler.enqueue(task);
+  if (isCurrent) switchTo(task);
+  return 0;
 }
 
 /**

@@ -18,7 +18,8 @@ import type {
   TaskContext,
   WaitOutcome,
 } from '@pagelab/syscalls';
-import type { MmStruct, ShmNamespace, Vm, VmFile } from '@pagelab/vm';
+import { noTaskPolicy } from '@pagelab/vm';
+import type { MmStruct, ShmNamespace, TaskPolicy, Vm, VmFile } from '@pagelab/vm';
 import { hasCapability } from './credentials.ts';
 import { exitGroup, exitThread } from './exit.ts';
 import type { TaskExit } from './exit.ts';
@@ -30,7 +31,7 @@ import { namesOf, openPath, openVmFile } from './open.ts';
 import { killProcesses, killThread } from './kill.ts';
 import { openPidfd } from './pidfd.ts';
 import { processGroup, setProcessGroup } from './process-group.ts';
-import { yieldCpu } from './scheduler.ts';
+import { setAffinity, yieldCpu } from './scheduler.ts';
 import { NO_SIGNAL_STACK, setSignalStack, shownSignalStack } from './signal-frame.ts';
 import { EMPTY_SIGNALS } from './signal-set.ts';
 import { changeSignalMask, setDisposition } from './signals.ts';
@@ -56,6 +57,10 @@ export class Task implements TaskContext {
   /** The CPU it is placed on. */
   cpu: number;
   state: TaskState;
+  /** CPUs it may run on. */
+  affinity: readonly number[];
+  /** Where its allocations go. */
+  readonly memPolicy: TaskPolicy = noTaskPolicy();
   readonly credentials: Credentials;
   readonly objects: TaskObjects;
   readonly accounting: Accounting = newAccounting();
@@ -110,6 +115,7 @@ export class Task implements TaskContext {
     this.pid = fields.pid;
     this.stackPointer = fields.process.image.stackPointer;
     this.cpu = fields.cpu;
+    this.affinity = fields.kernel.smp.cpus.map(({ id }) => id);
     this.state = fields.state;
     this.credentials = fields.credentials;
     this.objects = fields.objects;
@@ -248,6 +254,10 @@ export class Task implements TaskContext {
 
   yieldCpu(): void {
     yieldCpu(this);
+  }
+
+  setAffinity(cpus: readonly number[]): number {
+    return setAffinity(this, cpus);
   }
 }
 

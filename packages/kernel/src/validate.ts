@@ -16,6 +16,7 @@ export function validateKernel(kernel: Kernel): void {
   kernel.slab.validate();
   validateVm(kernel.vm);
   validateTasks(kernel);
+  validatePolicies(kernel);
 }
 
 /** Every address space has a process and every process its objects, threads and stacks. */
@@ -58,4 +59,17 @@ function validateTasks(kernel: Kernel): void {
     });
     bugOn(!known, `CPU ${cpu.id} runs on page tables of nobody`);
   }
+}
+
+/** Every memory policy is a task's, a mapping's or a file's. */
+function validatePolicies({ tasks, vm }: Kernel): void {
+  let policies = 0;
+  for (const { memPolicy } of tasks.values()) if (memPolicy.policy !== null) policies += 1;
+  vm.mms.forEach(({ vmas }) => {
+    for (const { policy } of vmas) if (policy !== null) policies += 1;
+  });
+  vm.mappings.forEach(({ inode }) => {
+    policies += inode.policies?.length ?? 0;
+  });
+  bugOn(policies !== vm.nrPolicies, `${vm.nrPolicies} memory policies, of which ${policies} are somebody's`);
 }

@@ -101,6 +101,9 @@ export const PF_MEMALLOC_NOIO = 0x80000;
 /** Its movable allocations stay out of ZONE_MOVABLE and CMA: they will be pinned. */
 export const PF_MEMALLOC_PIN = 0x10000000;
 
+/** It has a memory policy: its allocations do not simply go to the node of its CPU. No flag of Linux's, which looks at the policy itself. */
+export const PF_MEMPOLICY = 0x1;
+
 /** Tells whether the allocation may sleep. @linux include/linux/gfp.h:gfpflags_allow_blocking */
 export function gfpAllowsBlocking(gfp: number): boolean {
   return (gfp & __GFP_DIRECT_RECLAIM) !== 0;

@@ -171,3 +171,5 @@ export type {
 } from './page-allocator.ts';
 export { PageAlloc } from './page-alloc.ts';
 export type { PageAllocHooks, PageAllocOptions } from './page-alloc-options.ts';
+export { NodeMask } from './nodemask.ts';
+export type { AllocPolicy } from './nodemask.ts';

@@ -54,6 +54,11 @@ export class MemoryState {
     return zoneOfFrame(this.populated, this.zoneOfBlock, pfn);
   }
 
+  /** The node of a frame of memory. @linux include/linux/mm.h:page_to_nid */
+  nodeOf(pfn: Pfn): number {
+    return this.nodes.length === 1 ? 0 : this.zoneInUse(pfn).nid;
+  }
+
   /** Adds to a counter (NODE_STAT) of the frame's node. @linux mm/vmstat.c:mod_node_page_state */
   modNodeState(pfn: Pfn, item: number, delta: number): void {
     const nid = this.nodes.length === 1 ? 0 : this.zoneInUse(pfn).nid;

@@ -2,6 +2,7 @@
  * NUMA nodes, and the order in which an allocation tries their zones.
  */
 import type { NodeShape } from './mm-init.ts';
+import type { NodeMask } from './nodemask.ts';
 import { NODE_STAT_NAMES } from './vmstat.ts';
 import type { Zone } from './zone.ts';
 
@@ -26,6 +27,8 @@ export class MemoryNode {
   readonly zonelists: readonly (readonly Zone[])[];
   /** The same without other nodes' zones: for `__GFP_THISNODE`. */
   readonly localZonelists: readonly (readonly Zone[])[];
+  /** Zonelists without the zones of nodes that are not allowed, as they were asked for. */
+  readonly #restricted = new Map<string, readonly Zone[]>();
 
   /** @param zonesOf all zones of a node, ascending */
   constructor(
@@ -41,6 +44,17 @@ export class MemoryNode {
     this.fallbackOrder = fallbackOrder;
     this.zonelists = this.zones.map((_, highest) => fallbackOrder.flatMap((nid) => zonesDownFrom(zonesOf(nid), highest)));
     this.localZonelists = this.zones.map((_, highest) => zonesDownFrom(this.zones, highest));
+  }
+
+  /** The zones to try of those on the nodes that are allowed. */
+  zonelistWithin(highestIndex: number, allowed: NodeMask): readonly Zone[] {
+    const key = `${highestIndex}:${allowed.key}`;
+    let zones = this.#restricted.get(key);
+    if (zones === undefined) {
+      zones = this.zonelists[highestIndex].filter(({ nid }) => allowed.has(nid));
+      this.#restricted.set(key, zones);
+    }
+    return zones;
   }
 
   /** Pages of RAM. */

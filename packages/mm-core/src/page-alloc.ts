@@ -21,6 +21,7 @@ import {
   __GFP_HIGHMEM,
   __GFP_THISNODE,
   __GFP_ZERO,
+  PF_MEMPOLICY,
   currentGfpContext,
   gfpRefusal,
   gfpTable,
@@ -30,6 +31,7 @@ import { MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES } from './migratetyp
 import { MemoryState } from './memory-state.ts';
 import { layOutMemory } from './mm-init.ts';
 import type { BootLayout } from './mm-init.ts';
+import type { AllocPolicy, NodeMask } from './nodemask.ts';
 import type { PageAllocHooks, PageAllocOptions } from './page-alloc-options.ts';
 import { MAX_PAGE_ORDER, PAGEBLOCK_ORDER, PG_ANON, PG_HEAD, PG_LRU, PG_LRU_WAITS, PG_TAIL, blockOrder, compoundHead } from './page.ts';
 import { PcpMoves } from './pcp-bulk.ts';
@@ -63,6 +65,8 @@ export class PageAlloc extends MemoryState {
   readonly layout: BootLayout;
   /** The current task's `PF_MEMALLOC*` flags: the kernel sets them when it switches tasks. */
   currentFlags = 0;
+  /** The current task's memory policy, which {@link setTaskPolicy} sets; `null` for memory near the CPU. */
+  taskPolicy: AllocPolicy | null = null;
   /** Whether the current task is a victim of the OOM killer, and may use reserves to get out of the way. */
   currentIsOomVictim = false;
   /** Above 0 where nothing may sleep: in an interrupt, or with preemption off. */
@@ -195,9 +199,10 @@ export class PageAlloc extends MemoryState {
   /**
    * Allocates as {@link allocPages}, preferring node `nid`.
    *
+   * @param allowed nodes that the memory may lie on; `null` for all
    * @linux mm/page_alloc.c:__alloc_frozen_pages
    */
-  allocPagesNode(nid: number, gfp: number, order: number): Pfn {
+  allocPagesNode(nid: number, gfp: number, order: number, allowed: NodeMask | null = null): Pfn {
     if (!(order >= 0 && order <= MAX_PAGE_ORDER)) return -Errno.ENOMEM;
     const flags = this.currentFlags === 0 ? gfp : currentGfpContext(gfp, this.currentFlags);
     const kind = this.#gfpTable[flags & 31];
@@ -210,7 +215,12 @@ export class PageAlloc extends MemoryState {
       order,
       highestIndex,
       migratetype: kind >> 3,
-      zonelist: (flags & __GFP_THISNODE) === 0 ? node.zonelists[highestIndex] : node.localZonelists[highestIndex],
+      zonelist:
+        (flags & __GFP_THISNODE) !== 0
+          ? node.localZonelists[highestIndex]
+          : allowed === null
+            ? node.zonelists[highestIndex]
+            : node.zonelistWithin(highestIndex, allowed),
       localNid: this.#cpuNode[this.#smp.processorId],
     };
     let allocFlags = WMARK_LOW | (flags & ALLOC_KSWAPD);
@@ -377,6 +387,20 @@ export class PageAlloc extends MemoryState {
     }
   }
 
+  // ---- policies
+
+  /** Lets the current task's policy choose nodes from now on; `null` for none. */
+  setTaskPolicy(policy: AllocPolicy | null): void {
+    this.taskPolicy = policy;
+    // The flag leads past the fast path, which knows the CPU's own node only.
+    this.currentFlags = policy === null ? this.currentFlags & ~PF_MEMPOLICY : this.currentFlags | PF_MEMPOLICY;
+  }
+
+  /** The node of a CPU. @linux include/linux/topology.h:cpu_to_node */
+  nodeOfCpu(cpu: number): number {
+    return this.#cpuNode[cpu];
+  }
+
   // ---- what the attempts and the ladder of an allocation call
 
   /**
@@ -419,6 +443,7 @@ export class PageAlloc extends MemoryState {
   // ---- inside
 
   #allocLocal(gfp: number, order: number): Pfn {
+    if (this.taskPolicy !== null && this.atomicDepth === 0 && (gfp & __GFP_THISNODE) === 0) return this.taskPolicy.allocate(gfp, order);
     return this.allocPagesNode(this.#cpuNode[this.#smp.processorId], gfp, order);
   }
 

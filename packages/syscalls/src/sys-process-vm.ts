@@ -78,8 +78,8 @@ function transfer(
   return copyRanges(task, target, mine, there, write);
 }
 
-/** @linux kernel/ptrace.c:__ptrace_may_access */
-function mayReach(task: TaskContext, target: TaskContext): boolean {
+/** Whether a task may look into another's memory. @linux kernel/ptrace.c:__ptrace_may_access */
+export function mayReach(task: TaskContext, target: TaskContext): boolean {
   if (task.tgid === target.tgid || task.capable(CAP_SYS_PTRACE)) return true;
   const { low, high } = target.credentials.permitted;
   const mine = task.credentials.permitted;

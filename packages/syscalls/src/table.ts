@@ -21,9 +21,19 @@ import {
   sysWrite,
 } from './sys-file.ts';
 import { GETRUSAGE_WHO, sysGetrusage } from './sys-getrusage.ts';
-import { sysGetgid, sysGetpid, sysGetppid, sysGettid, sysGetuid } from './sys-ids.ts';
+import { sysGetgid, sysGetpid, sysGetppid, sysGettid, sysGetuid, sysSetgid, sysSetuid } from './sys-ids.ts';
 import { sysKill, sysTgkill, sysTkill } from './sys-kill.ts';
 import { MADVISE_ADVICE, sysMadvise } from './sys-madvise.ts';
+import {
+  GET_MEMPOLICY_FLAGS,
+  MBIND_FLAGS,
+  SET_MEMPOLICY_FLAGS,
+  SET_MEMPOLICY_MODE,
+  sysGetMempolicy,
+  sysMbind,
+  sysSetMempolicy,
+  sysSetMempolicyHomeNode,
+} from './sys-mempolicy.ts';
 import { MEMFD_CREATE_FLAGS, sysMemfdCreate } from './sys-memfd-create.ts';
 import { sysMincore } from './sys-mincore.ts';
 import {
@@ -37,6 +47,7 @@ import {
 } from './sys-mlock.ts';
 import { MMAP_FLAGS, MMAP_PROT, sysMmap } from './sys-mmap.ts';
 import { MPROTECT_PROT, sysMprotect } from './sys-mprotect.ts';
+import { MOVE_PAGES_FLAGS, sysMigratePages, sysMovePages } from './sys-move-pages.ts';
 import { MREMAP_FLAGS, sysMremap } from './sys-mremap.ts';
 import { MSYNC_FLAGS, sysMsync } from './sys-msync.ts';
 import { sysMunmap } from './sys-munmap.ts';
@@ -48,7 +59,7 @@ import { PIDFD_OPEN_FLAGS, PROCESS_MADVISE_ADVICE, sysPidfdOpen, sysProcessMadvi
 import { sysProcessVmReadv, sysProcessVmWritev } from './sys-process-vm.ts';
 import { REMAP_FILE_PAGES_FLAGS, sysRemapFilePages } from './sys-remap-file-pages.ts';
 import { sysGetrlimit, sysPrlimit64, sysSetrlimit } from './sys-rlimit.ts';
-import { sysGetcpu, sysSchedYield } from './sys-sched.ts';
+import { sysGetcpu, sysSchedGetaffinity, sysSchedSetaffinity, sysSchedYield } from './sys-sched.ts';
 import { sysGetpgid, sysGetpgrp, sysSetpgid } from './sys-setpgid.ts';
 import { SHMAT_FLAGS, SHMCTL_COMMANDS, SHMGET_FLAGS, sysShmat, sysShmctl, sysShmdt, sysShmget } from './sys-shm.ts';
 import { SIGACTION_FLAGS, sysRtSigaction } from './sys-sigaction.ts';
@@ -124,6 +135,8 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   sysinfo: sysSysinfo,
   getuid: sysGetuid,
   getgid: sysGetgid,
+  setuid: sysSetuid,
+  setgid: sysSetgid,
   geteuid: sysGetuid,
   getegid: sysGetgid,
   setpgid: sysSetpgid,
@@ -164,6 +177,14 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   pkey_free: sysPkeyFree,
   pidfd_open: sysPidfdOpen,
   process_madvise: sysProcessMadvise,
+  sched_setaffinity: sysSchedSetaffinity,
+  sched_getaffinity: sysSchedGetaffinity,
+  set_mempolicy: sysSetMempolicy,
+  get_mempolicy: sysGetMempolicy,
+  mbind: sysMbind,
+  set_mempolicy_home_node: sysSetMempolicyHomeNode,
+  migrate_pages: sysMigratePages,
+  move_pages: sysMovePages,
 };
 
 /** The calls by number; a number without one is `undefined`. @linux arch/x86/entry/syscall_64.c:sys_call_table */
@@ -196,6 +217,11 @@ export const syscallFlags: readonly FlagTable[] = [
   REMAP_FILE_PAGES_FLAGS,
   PIDFD_OPEN_FLAGS,
   PROCESS_MADVISE_ADVICE,
+  SET_MEMPOLICY_MODE,
+  SET_MEMPOLICY_FLAGS,
+  MBIND_FLAGS,
+  GET_MEMPOLICY_FLAGS,
+  MOVE_PAGES_FLAGS,
 ];
 
 /**

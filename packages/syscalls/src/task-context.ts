@@ -2,7 +2,7 @@
  * What a system call acts for: a task, as far as the calls need to know it. The process layer implements it.
  */
 import type { ResourceUsage, SignalStack } from '@pagelab/abi';
-import type { MmLimits, MmStruct, ShmNamespace, Vm, VmFile, ZeroFile } from '@pagelab/vm';
+import type { MmLimits, MmStruct, ShmNamespace, TaskPolicy, Vm, VmFile, ZeroFile } from '@pagelab/vm';
 import type { FileTable } from './file-table.ts';
 
 /** A set of capabilities, bit by bit: capabilities 0 to 31, and 32 on. */
@@ -13,8 +13,8 @@ export interface CapabilitySet {
 
 /** Who a task is and what it may. @linux include/linux/cred.h:cred */
 export interface Credentials {
-  readonly uid: number;
-  readonly gid: number;
+  uid: number;
+  gid: number;
   effective: CapabilitySet;
   permitted: CapabilitySet;
   inheritable: CapabilitySet;
@@ -184,6 +184,12 @@ export interface TaskContext extends MmLimits {
   findTask(pid: number): TaskContext | undefined;
   /** Lets another task run, where one can. */
   yieldCpu(): void;
+  /** Where its allocations go. */
+  readonly memPolicy: TaskPolicy;
+  /** CPUs it may run on. */
+  readonly affinity: readonly number[];
+  /** @returns 0; -EINVAL where the machine has none of these CPUs */
+  setAffinity(cpus: readonly number[]): number;
   /** Number of the CPU it runs on. */
   readonly cpu: number;
   /** How many tasks there are. */

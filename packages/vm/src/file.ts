@@ -3,6 +3,7 @@
  */
 import type { IntervalTree, XArrayInt } from '@pagelab/lib';
 import type { VirtAddr } from '@pagelab/abi';
+import type { SharedPolicyRange } from './shared-policy.ts';
 import type { VmArea } from './vma.ts';
 
 /**
@@ -146,6 +147,8 @@ export interface Inode {
   writeErrors: number;
   /** Pages that count against the commit limit, charged up front (shared anonymous memory without NORESERVE). */
   accounted: boolean;
+  /** Where its pages are to lie, by ranges; `null` for no say. Shared memory alone has any. */
+  policies: SharedPolicyRange[] | null;
   readonly object: VirtAddr;
 }
 

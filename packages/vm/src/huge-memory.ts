@@ -47,6 +47,7 @@ import {
   __GFP_ZERO,
 } from '@pagelab/mm-core';
 import { anonVmaPrepare } from './anon-vma.ts';
+import { vmaAllocPages } from './mempolicy.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { MmuGather } from './mmu-gather.ts';
@@ -113,7 +114,7 @@ export function serveHugeMissing(vma: VmArea, address: VirtAddr, flags: number, 
     setHugeZero(vma, pmdEntry, zero);
     return 0;
   }
-  const pfn = allocHuge(vma);
+  const pfn = allocHuge(vma, hugeStart(mm.vm.tables, address));
   if (pfn < 0) return VM_FAULT_FALLBACK;
   if (!depositTable(mm)) {
     mm.vm.pages.putPage(pfn);
@@ -160,7 +161,7 @@ export function serveHugePresent(vma: VmArea, address: VirtAddr, flags: number, 
 function replaceHugeZero(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
   const { mm } = vma;
   const start = hugeStart(mm.vm.tables, address);
-  const pfn = thpEnabled(vma) ? allocHuge(vma) : -1;
+  const pfn = thpEnabled(vma) ? allocHuge(vma, start) : -1;
   if (pfn < 0) {
     splitHugePmd(mm, start, pmdEntry);
     return VM_FAULT_FALLBACK;
@@ -204,10 +205,13 @@ export function takeOverPart(vma: VmArea, pfn: Pfn): boolean {
 }
 
 /** A zeroed huge page; negative, and counted, where there is no block. @linux mm/huge_memory.c:vma_alloc_anon_folio_pmd */
-function allocHuge(vma: VmArea): Pfn {
+function allocHuge(vma: VmArea, address: VirtAddr): Pfn {
   const { pages, tables } = vma.mm.vm;
   const gfp = (vma.flags & VM_HUGEPAGE) !== 0 ? GFP_TRANSHUGE : GFP_TRANSHUGE_LIGHT;
-  const pfn = pages.allocPages(gfp | __GFP_ZERO, tables.hugeOrder);
+  const pfn =
+    pages.nodes.length === 1
+      ? pages.allocPages(gfp | __GFP_ZERO, tables.hugeOrder)
+      : vmaAllocPages(vma, address, gfp | __GFP_ZERO, tables.hugeOrder);
   if (pfn < 0) pages.events[VM_EVENT.THP_FAULT_FALLBACK]++;
   return pfn;
 }

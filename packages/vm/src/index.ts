@@ -178,3 +178,22 @@ export { replacementPolicies } from './replacement/registry.ts';
 export { ReplacementError, ReplacementRun } from './replacement/replacement-run.ts';
 export type { ReplacementResult, ReplacementSize } from './replacement/replacement-run.ts';
 export type { ReplacementOptions, ReplacementPolicy, ReplacementPolicyFactory } from './replacement/replacement-policy.ts';
+export {
+  localNode,
+  mpolDup,
+  mpolEqual,
+  mpolFree,
+  mpolNew,
+  mpolText,
+  nextInterleaveNode,
+  noTaskPolicy,
+  nodesWithMemory,
+  setTaskPolicy,
+  shownPolicy,
+  switchTaskPolicy,
+  vmaPolicyAt,
+} from './mempolicy.ts';
+export type { MemPolicy, TaskPolicy } from './mempolicy.ts';
+export { doMbind, doMigratePages, nodeOfPageAt, policyRangeEnd, queuePageForMove, setHomeNode, targetOnNode } from './mbind.ts';
+export { numaPagesOf } from './numa-pages.ts';
+export type { NumaPages } from './numa-pages.ts';

@@ -102,6 +102,7 @@ export class MmStruct {
     file: null,
     zeroFile: null,
     anonVma: null,
+    policy: null,
     source: null,
   };
 

@@ -165,6 +165,7 @@ function resizeAt(remap: Remap): number {
     range.file = vma.file;
     range.zeroFile = vma.zeroFile;
     range.anonVma = vma.anonVma;
+    range.policy = vma.policy;
     range.source = null;
     const grown = mergeNewRange(mm, vma.end, vma.end + delta, range);
     if (grown === null) {
@@ -337,6 +338,7 @@ function copyVma(remap: Remap): VmArea | null {
   range.file = vma.file;
   range.zeroFile = vma.zeroFile;
   range.anonVma = vma.anonVma;
+  range.policy = vma.policy;
   range.source = vma;
   const merged = mergeNewRange(mm, newAddr, newAddr + newLength, range);
   if (merged !== null) {

@@ -65,6 +65,7 @@ export function makeInode(vm: Vm, init: InodeInit): Inode {
     blockMap: null,
     writeErrors: 0,
     accounted: init.accounted,
+    policies: null,
     object: init.object,
   };
   const mapping = {

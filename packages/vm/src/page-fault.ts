@@ -39,6 +39,7 @@ import {
 import { anonVmaPrepare } from './anon-vma.ts';
 import type { AddressSpace } from './file.ts';
 import { countDeferredSplits, serveHugeMissing, serveHugePresent, takeOverPart } from './huge-memory.ts';
+import { vmaAllocPages } from './mempolicy.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { entryHi, pteIndexOf, setEntry } from './pgtable-shape.ts';
@@ -212,6 +213,12 @@ function serveMissing(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: n
   return serveFileShared(vma, address, pmdEntry);
 }
 
+/** A page for a mapping: of any node that suits the CPU, unless somebody has a policy. @linux mm/mempolicy.c:vma_alloc_folio_noprof */
+function allocUserPage(vma: VmArea, address: VirtAddr, gfp: number): Pfn {
+  const { vm } = vma.mm;
+  return vm.nrPolicies === 0 ? vm.pages.allocPage(gfp) : vmaAllocPages(vma, address, gfp, 0);
+}
+
 /** @linux mm/memory.c:do_anonymous_page */
 function serveAnonymous(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: number): number {
   const { mm } = vma;
@@ -226,7 +233,7 @@ function serveAnonymous(vma: VmArea, address: VirtAddr, flags: number, pmdEntry:
     return 0;
   }
   if (vma.anonVma === null && anonVmaPrepare(vma) !== 0) return VM_FAULT_OOM;
-  const pfn = vm.pages.allocPage(GFP_HIGHUSER_MOVABLE | __GFP_ZERO);
+  const pfn = allocUserPage(vma, address, GFP_HIGHUSER_MOVABLE | __GFP_ZERO);
   if (pfn < 0) return VM_FAULT_OOM;
   addNewAnonRmap(vm, pfn, vma, address);
   folioAddLru(vm, pfn);
@@ -325,7 +332,7 @@ function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn, unsha
   const { mm } = vma;
   const { vm } = mm;
   if (vma.anonVma === null && anonVmaPrepare(vma) !== 0) return VM_FAULT_OOM;
-  const copy = vm.pages.allocPage(pfn < 0 ? GFP_HIGHUSER_MOVABLE | __GFP_ZERO : GFP_HIGHUSER_MOVABLE);
+  const copy = allocUserPage(vma, address, pfn < 0 ? GFP_HIGHUSER_MOVABLE | __GFP_ZERO : GFP_HIGHUSER_MOVABLE);
   if (copy < 0) return VM_FAULT_OOM;
   if (pfn < 0) {
     mm.rss[MM_ANONPAGES]++;
@@ -448,7 +455,7 @@ function serveFileCow(vma: VmArea, address: VirtAddr, pmdEntry: number): number 
   const { mm } = vma;
   const { vm } = mm;
   if (vma.anonVma === null && anonVmaPrepare(vma) !== 0) return VM_FAULT_OOM;
-  const copy = vm.pages.allocPage(GFP_HIGHUSER_MOVABLE);
+  const copy = allocUserPage(vma, address, GFP_HIGHUSER_MOVABLE);
   if (copy < 0) return VM_FAULT_OOM;
   const pfn = fetchPage(vma, address);
   if (pfn < 0) {

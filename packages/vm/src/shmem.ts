@@ -22,11 +22,13 @@ import type { Pfn } from '@pagelab/hw';
 import { GFP_HIGHUSER_MOVABLE, GFP_KERNEL, PG_DIRTY, PG_SWAPBACKED, PG_UPTODATE, __GFP_ZERO } from '@pagelab/mm-core';
 import { FILE_HOLE } from './file.ts';
 import type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
+import { allocByPolicy } from './mempolicy.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { allocFile, inodePut } from './open-file.ts';
 import type { PathSource } from './open-file.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
 import { addToPageCache, makeInode, markPageAccessed, removeFromPageCache } from './page-cache.ts';
+import { freeSharedPolicies, sharedPolicyAt } from './shared-policy.ts';
 import { unmapHole } from './truncate.ts';
 import type { Vm } from './vm.ts';
 import { VM_NORESERVE } from './vma.ts';
@@ -123,6 +125,7 @@ export class ShmemOps implements AddressSpaceOps {
     const vm = this.#vm;
     truncatePages(vm, inode, 0, Infinity);
     if (inode.accounted) vmUnacctMemory(vm, Math.ceil(inode.size / PAGE_SIZE));
+    freeSharedPolicies(vm, inode);
     vm.mappings.free(inode.mapping.id);
     vm.caches.shmemInode.free(inode.object);
   }
@@ -155,7 +158,7 @@ export function shmemGetPage(vm: Vm, mapping: AddressSpace, pgoff: number): Pfn 
 function makePage(vm: Vm, mapping: AddressSpace, pgoff: number, gfp: number): Pfn {
   const { accounted } = mapping.inode;
   if (!accounted && vmEnoughMemory(vm, null, 1) !== 0) return -Errno.ENOSPC;
-  const pfn = vm.pages.allocPage(gfp);
+  const pfn = vm.nrPolicies === 0 ? vm.pages.allocPage(gfp) : allocByShared(vm, mapping, pgoff, gfp);
   let error = pfn < 0 ? pfn : 0;
   if (pfn >= 0) {
     vm.frames.flags[pfn] |= PG_SWAPBACKED;
@@ -167,6 +170,12 @@ function makePage(vm: Vm, mapping: AddressSpace, pgoff: number, gfp: number): Pf
     return error;
   }
   return pfn;
+}
+
+/** As the file's policy for the page says, or else the task's. @linux mm/shmem.c:shmem_alloc_folio */
+function allocByShared(vm: Vm, { inode }: AddressSpace, pgoff: number, gfp: number): Pfn {
+  const policy = sharedPolicyAt(inode, pgoff) ?? vm.taskPolicy.policy;
+  return policy === null ? vm.pages.allocPage(gfp) : allocByPolicy(vm, policy, gfp, 0, inode.ino + pgoff);
 }
 
 /**

@@ -5,7 +5,7 @@ import { DEFAULT_COSTS } from '@pagelab/hw';
 import type { CostModel, VirtualClock, PhysicalMemory, Pfn, Smp } from '@pagelab/hw';
 import { IdTable } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
-import type { PageAlloc, PageFrames } from '@pagelab/mm-core';
+import type { NodeMask, PageAlloc, PageFrames } from '@pagelab/mm-core';
 import type { KmemCache, Slab } from '@pagelab/slab';
 import type { AnonVma } from './anon-vma.ts';
 import type { AddressSpace } from './file.ts';
@@ -17,6 +17,8 @@ import { ShmemOps } from './shmem.ts';
 import type { ThpMode } from './huge-memory.ts';
 import { throwWarning } from './kernel-warning.ts';
 import type { KernelWarningSink } from './kernel-warning.ts';
+import { TaskAllocPolicy, noTaskPolicy } from './mempolicy.ts';
+import type { TaskPolicy } from './mempolicy.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { SHAPE_X86_64 } from './pgtable-shape.ts';
 import type { PageTableShape } from './pgtable-shape.ts';
@@ -77,6 +79,7 @@ export interface VmCaches {
   readonly inode: KmemCache;
   readonly radixTreeNode: KmemCache;
   readonly vmapArea: KmemCache;
+  readonly numaPolicy: KmemCache;
 }
 
 /** The parts that virtual memory stands on. */
@@ -146,6 +149,14 @@ export class Vm {
   readonly deferredSplit = new Map<Pfn, boolean>();
   /** The kernel's own virtual memory. */
   readonly vmalloc: Vmalloc;
+  /** Memory policies that there are; the one of the task that runs, and what the page allocator asks where that has one. */
+  nrPolicies = 0;
+  taskPolicy: TaskPolicy = noTaskPolicy();
+  readonly policyHook = new TaskAllocPolicy(this);
+  /** Nodes that have memory; `null` until they are first wanted. */
+  memoryNodes: NodeMask | null = null;
+  /** Pages that each node gives in its turn, by its number. @linux mm/mempolicy.c:wi_state */
+  readonly interleaveWeights = new Uint8Array(64).fill(1);
   /** What shared memory does for its pages. */
   readonly shmemOps: ShmemOps;
   /** Regular files. */

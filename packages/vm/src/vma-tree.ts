@@ -10,6 +10,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import { unlinkAnonVmas, vmaIntervalInsert, vmaIntervalRemove } from './anon-vma.ts';
 import { splitHugePmdAt } from './huge-memory.ts';
+import { mpolDup, mpolFree } from './mempolicy.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { filePut } from './open-file.ts';
 import { VM_GROWSDOWN, VM_MAYWRITE, VM_SHARED, VmArea } from './vma.ts';
@@ -81,6 +82,7 @@ export function vmAreaAlloc(mm: MmStruct, start: VirtAddr, end: VirtAddr, flags:
     vma.flags = flags;
     vma.pgoff = pgoff;
     vma.droppable = false;
+    vma.policy = null;
     vma.name = '';
   }
   vma.object = object;
@@ -97,6 +99,14 @@ export function vmAreaDup(vma: VmArea, mm: MmStruct): VmArea | null {
   if (copy === null) return null;
   copy.droppable = vma.droppable;
   copy.name = vma.name;
+  if (vma.policy !== null) {
+    const policy = mpolDup(mm.vm, vma.policy);
+    if (typeof policy === 'number') {
+      vmAreaFree(copy);
+      return null;
+    }
+    copy.policy = policy;
+  }
   if (vma.zeroFile !== null) copy.zeroFile = vma.zeroFile.get();
   return copy;
 }
@@ -107,6 +117,10 @@ export function vmAreaFree(vma: VmArea): void {
   if (vma.zeroFile !== null) {
     vma.zeroFile.put();
     vma.zeroFile = null;
+  }
+  if (vma.policy !== null) {
+    mpolFree(vm, vma.policy);
+    vma.policy = null;
   }
   vm.caches.vmArea.free(vma.object);
   vma.object = 0;

@@ -10,6 +10,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import type { IntervalNode } from '@pagelab/lib';
 import type { AnonVma, AnonVmaChain } from './anon-vma.ts';
 import type { VmFile, ZeroFile } from './file.ts';
+import type { MemPolicy } from './mempolicy.ts';
 import type { MmStruct } from './mm-struct.ts';
 
 /** What the pages may be used for now. */
@@ -86,6 +87,8 @@ export class VmArea {
   readonly anonVmaChain: AnonVmaChain[] = [];
   /** MAP_DROPPABLE: bit 40 of Linux's flags, out of a 32-bit word's reach. */
   droppable = false;
+  /** Where its pages are to lie, where it has a say of its own. The object is the mapping's alone. */
+  policy: MemPolicy | null = null;
   /** A name of the kernel's for `/proc/PID/maps`, such as `[vdso]`; `''` for none. */
   name = '';
   /** Address of its object in the `vm_area_struct` cache. */

@@ -114,20 +114,46 @@ export function checkAsBooted(checks: Checks, recording: Recording, shape: Machi
  */
 export function checkLoadedZones(checks: Checks, recording: Recording, shape: MachineShape, recorded: readonly ZoneRow[]): void {
   const last = recorded.map(({ node, zone, values }) => ({ node, zone, pages: values['managed'] ?? 0 }));
-  const candidates = [managedAtBoot(recording, recorded, true), managedAtBoot(recording, recorded, false), last].map((managed) => {
+  const asBooted = (managed: typeof last): ZoneRow[] => {
     shape.setManaged(managed);
     shape.startOver();
     return ownZones(shape);
-  });
-  const alike = (of: (row: ZoneRow) => string): readonly ZoneRow[] =>
-    candidates.find((rows) => rows.map(of).join() === recorded.map(of).join()) ?? candidates[0]!;
-  const best = alike(({ values }) => `${values['min']} ${values['low']} ${values['high']}`);
+  };
+  const candidates = [managedAtBoot(recording, recorded, true), managedAtBoot(recording, recorded, false), last].map(asBooted);
+  const alike = (of: (row: ZoneRow) => string): readonly ZoneRow[] | undefined =>
+    candidates.find((rows) => rows.map(of).join() === recorded.map(of).join());
+  const marks = ({ values }: ZoneRow): string => `${values['min']} ${values['low']} ${values['high']}`;
+  if (alike(marks) === undefined) {
+    // The log of a load does not say how many pages came late: as many as make the zones' shares what they are.
+    for (const managed of lateBy(recorded)) {
+      candidates.push(asBooted(managed));
+      if (alike(marks) !== undefined) break;
+    }
+  }
+  const best = alike(marks) ?? candidates[0]!;
   checkMarks(checks, 'before', recorded, best);
   // Whoever reads /proc/sys/vm/lowmem_reserve_ratio has the reserves worked out anew.
-  checkProtection(checks, 'before', recorded, alike(({ protection }) => protection));
+  checkProtection(checks, 'before', recorded, alike(({ protection }) => protection) ?? candidates[0]!);
   checkPagesets(checks, 'before', recorded, best, highMoves(recording));
   shape.setManaged(last);
   checkThresholds(checks, 'before', recorded, ownZones(shape));
+}
+
+/** Managed pages without those that one zone got late, judged by the zones' shares of what is kept free: a number of guesses. */
+function* lateBy(recorded: readonly ZoneRow[]): Generator<{ node: number; zone: string; pages: number }[]> {
+  const rows = recorded.map(({ node, zone, values }) => ({ node, zone, pages: values['managed'] ?? 0, min: values['min'] ?? 0 }));
+  const total = rows.reduce((sum, { min }) => sum + min, 0);
+  const pages = rows.reduce((sum, row) => sum + row.pages, 0);
+  for (const late of rows) {
+    const share = late.min / total;
+    if (late.pages * share === 0 || share >= 1) continue;
+    const guess = late.pages - (share * (pages - late.pages)) / (1 - share);
+    // A share is known to one part in `min`.
+    const doubt = (late.pages / late.min) * 2;
+    for (let by = Math.max(0, Math.floor(guess - doubt)); by <= guess + doubt; by += 16) {
+      yield rows.map((row) => ({ node: row.node, zone: row.zone, pages: row === late ? row.pages - by : row.pages }));
+    }
+  }
 }
 
 /** Settings that follow from how much memory is free, were given on the command line, or concern programs of 32 bits. */

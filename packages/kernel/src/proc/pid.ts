@@ -10,6 +10,7 @@ import { writeClearRefs } from './clear-refs.ts';
 import { limits } from './limits.ts';
 import { maps, smaps, smapsRollup } from './maps.ts';
 import { readMem, writeMem } from './mem.ts';
+import { numaMaps } from './numa-maps.ts';
 import { oomScoreFile, oomScoreAdjFile } from './oom.ts';
 import { pagemap } from './pagemap.ts';
 import type { ProcFile } from './proc-file.ts';
@@ -29,6 +30,7 @@ const FILES: Readonly<Record<string, PidFile>> = {
   maps: text(0o444, (task) => (task.process.mm === null ? '' : maps(task.process.mm))),
   smaps: text(0o444, (task) => (task.process.mm === null ? '' : smaps(task.process.mm))),
   smaps_rollup: text(0o444, (task) => (task.process.mm === null ? '' : smapsRollup(task.process.mm))),
+  numa_maps: text(0o444, (task) => (task.process.mm === null ? '' : numaMaps(task))),
   stat: text(0o444, (task, isThread) => stat(task, isThread)),
   statm: text(0o444, (task) => statm(task.process.mm)),
   status: text(0o444, (task) => status(task)),

@@ -4,6 +4,7 @@
 import { Errno } from '@pagelab/abi';
 import type { Kernel } from '../kernel.ts';
 import type { ProcFile } from '../proc/proc-file.ts';
+import { interleaveWeightFiles } from './mempolicy.ts';
 import { listText, nodeFiles } from './node.ts';
 import { slabFiles } from './slab.ts';
 import { thpEnabled } from './thp.ts';
@@ -24,6 +25,7 @@ export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
   text(`${CPUS}present`, () => upTo(kernel.config.cpus));
   text(`${CPUS}possible`, () => upTo(kernel.config.possibleCpus));
   for (const [path, read] of nodeFiles(kernel)) text(path, read);
+  for (const [path, file] of interleaveWeightFiles(kernel)) files.set(path, file);
   for (const [path, file] of slabFiles(kernel)) files.set(path, file);
   return files;
 }

@@ -48,6 +48,7 @@ export function testVm(
       inode: made.inode_cache,
       radixTreeNode: made.radix_tree_node,
       vmapArea: made.vmap_area,
+      numaPolicy: made.numa_policy,
     },
     zeroPfn,
     kernelPgd,

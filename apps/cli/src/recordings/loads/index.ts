@@ -4,7 +4,8 @@
 import { forkcow } from './forkcow.ts';
 import type { Load } from './load-run.ts';
 import { mlock } from './mlock.ts';
+import { numapolicy } from './numapolicy.ts';
 import { overcommit } from './overcommit.ts';
 
 /** Each under the name that `config.json` has for it. */
-export const LOADS: readonly Load[] = [forkcow, mlock, overcommit];
+export const LOADS: readonly Load[] = [forkcow, mlock, numapolicy, overcommit];

@@ -250,6 +250,12 @@ export function wordAt(seed: number, offset: number): number {
   return seed + offset;
 }
 
+/** Makes a process another user's, without capabilities. */
+export function becomeUser(os: Os, uid: number): void {
+  os.syscall(Syscall.setgid, uid);
+  os.syscall(Syscall.setuid, uid);
+}
+
 /** Writes a word to each page. */
 export function touchWrite(os: Os, start: VirtAddr, bytes: number, seed = 1): void {
   for (let offset = 0; offset < bytes; offset += PAGE) os.mem.storeAddress(start + offset, wordAt(seed, offset));

@@ -1,13 +1,12 @@
 /**
  * `mlock`: locking memory as a user with a limit, then as root without one.
  */
-import { CAP_IPC_LOCK, MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, RLIMIT_MEMLOCK, Syscall, isError } from '@pagelab/abi';
+import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, RLIMIT_MEMLOCK, Syscall, isError } from '@pagelab/abi';
 import type { Process } from '@pagelab/kernel';
 import { parseNumbers } from '../proc-text.ts';
 import { FaultLog } from './forkcow.ts';
-import { MIB, kibOf, map, shown, touchWrite } from './load-run.ts';
+import { MIB, becomeUser, kibOf, map, shown, touchWrite } from './load-run.ts';
 import type { Load, LoadRun } from './load-run.ts';
-import { dropCapability } from './overcommit.ts';
 
 export const mlock: Load = { name: 'mlock', run };
 
@@ -28,8 +27,7 @@ function user(load: LoadRun, process: Process): void {
   const limit = os.getrlimit(RLIMIT_MEMLOCK);
   load.equal('RLIMIT_MEMLOCK', 'soft', Number(soft), limit.cur);
   load.equal('RLIMIT_MEMLOCK', 'hard', Number(hard), limit.max);
-  load.take(/^now uid \d+, no CAP_IPC_LOCK$/);
-  dropCapability(os, CAP_IPC_LOCK);
+  becomeUser(os, Number(load.take(/^now uid (\d+), no CAP_IPC_LOCK$/)[1]));
   const p = map(os, 32 * MIB);
   const report = new LockReport(load, process);
   const call = (): void => load.replayCall(process, { p, MCL_CURRENT: 1, MCL_FUTURE: 2 });

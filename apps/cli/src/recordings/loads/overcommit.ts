@@ -1,10 +1,10 @@
 /**
  * `overcommit`: what may be mapped in each of the three modes, and what is committed meanwhile.
  */
-import { CAP_SYS_ADMIN, Errno, MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE, Syscall, isError } from '@pagelab/abi';
+import { Errno, MAP_ANONYMOUS, MAP_NORESERVE, MAP_PRIVATE, PROT_READ, PROT_WRITE, Syscall, isError } from '@pagelab/abi';
 import type { Os } from '@pagelab/abi';
 import type { Process } from '@pagelab/kernel';
-import { MIB, PAGE } from './load-run.ts';
+import { MIB, PAGE, becomeUser } from './load-run.ts';
 import type { Load, LoadRun } from './load-run.ts';
 
 const SYSCTL = '/proc/sys/vm/';
@@ -24,8 +24,7 @@ function run(load: LoadRun): void {
     os.writeFile(`${SYSCTL}${match[1] === 'ratio' ? 'overcommit_ratio' : match[1]!}`, match[2]!);
     load.equal('commit limit', `mode 2 ${match[1]} ${match[2]}`, match[3], committed(load));
   }
-  load.take(/^as uid \d+:$/);
-  dropCapability(os, CAP_SYS_ADMIN);
+  becomeUser(os, Number(load.take(/^as uid (\d+):$/)[1]));
   cumulative(load, os);
   load.says('commit limit', 'end', committed(load));
   load.end(child, 'oc');
@@ -103,18 +102,4 @@ function word(result: number): string {
   if (!isError(result)) return 'ok';
   if (result === -Errno.ENOMEM) return 'Cannot allocate memory';
   return result === -Errno.EAGAIN ? 'Resource temporarily unavailable' : `errno ${-result}`;
-}
-
-/** Gives a capability up, as changing to another user does. */
-export function dropCapability(os: Os, capability: number): void {
-  const VERSION_3 = 0x2008_0522;
-  const header = os.mmap(0, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS);
-  const data = header + 8;
-  os.mem.store32(header, VERSION_3);
-  os.mem.store32(header + 4, 0);
-  os.syscall(Syscall.capget, header, data);
-  const word = data + (capability < 32 ? 0 : 12);
-  for (const set of [0, 4, 8]) os.mem.store32(word + set, os.mem.load32(word + set) & ~(1 << (capability % 32)));
-  os.syscall(Syscall.capset, header, data);
-  os.munmap(header, PAGE);
 }
