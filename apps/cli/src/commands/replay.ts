@@ -2,13 +2,15 @@
  * `pagelab replay TRACE…`: what a recorded program asked of memory, asked of this machine.
  */
 import { boot } from '@pagelab/kernel';
-import type { MachineConfig } from '@pagelab/kernel';
+import type { Machine, MachineConfig } from '@pagelab/kernel';
 import { mallocs } from '@pagelab/libc-malloc';
 import type { Command } from 'commander';
 import { CommandFailure } from '../errors.ts';
 import { loadMachineConfig } from '../machine-option.ts';
 import { formatMalloc, replayMalloc } from '../replay/replay-malloc.ts';
 import { formatPages, parseFrames, parseWindow, replayPages } from '../replay/replay-pages.ts';
+import { formatStrace, replayStrace } from '../replay/strace/replay-strace.ts';
+import type { BrokenLines } from '../replay/trace-lines.ts';
 import { detectTraceKind, readTrace } from '../trace-file.ts';
 import type { TraceKind } from '../trace-file.ts';
 
@@ -32,20 +34,32 @@ interface Outcome {
 /** Replays one trace. */
 type Replayer = (file: string, kind: TraceKind) => Promise<Outcome>;
 
-function onMachine(config: MachineConfig, options: ReplayOptions): Replayer {
+/** Replays on a machine of its own, which must be valid afterwards. */
+async function onMachine<R>(config: MachineConfig, replayOn: (machine: Machine) => Promise<R>): Promise<R> {
+  const machine = boot(config);
+  const result = await replayOn(machine);
+  machine.validate();
+  machine.dispose();
+  return result;
+}
+
+function throughMalloc(config: MachineConfig, options: ReplayOptions): Replayer {
   return async (file) => {
-    const machine = boot(config);
-    const result = await replayMalloc(machine, file, options);
-    machine.validate();
-    machine.dispose();
+    const result = await onMachine(config, (machine) => replayMalloc(machine, file, options));
     return { result, text: formatMalloc(result) };
   };
 }
 
-function underPolicies(options: ReplayOptions): Replayer {
+function asProcesses(config: MachineConfig, broken: BrokenLines): Replayer {
+  return async (file) => {
+    const result = await onMachine(config, (machine) => replayStrace(machine, file, broken));
+    return { result, text: formatStrace(result) };
+  };
+}
+
+function underPolicies(options: ReplayOptions, broken: BrokenLines): Replayer {
   const window = parseWindow(options.window);
   const pages = { policy: options.policy, frames: parseFrames(options.frames), ...(window === undefined ? {} : { window }) };
-  const broken = { strict: options.strict === true, report: (message: string) => console.error(`pagelab: ${message}`) };
   return async (file, kind) => {
     const result = await replayPages(file, kind === 'lackey' ? kind : 'pages', pages, broken);
     return { result, text: formatPages(result) };
@@ -54,15 +68,16 @@ function underPolicies(options: ReplayOptions): Replayer {
 
 async function replay(files: readonly string[], options: ReplayOptions): Promise<void> {
   const config = loadMachineConfig(options.machine);
-  const pages = underPolicies(options);
-  const replayers: Partial<Record<TraceKind, Replayer>> = { malloc: onMachine(config, options), pages, lackey: pages };
+  const broken = { strict: options.strict === true, report: (message: string) => console.error(`pagelab: ${message}`) };
+  const pages = underPolicies(options, broken);
+  const replayers: Readonly<Record<TraceKind, Replayer>> = {
+    malloc: throughMalloc(config, options), strace: asProcesses(config, broken), pages, lackey: pages,
+  };
   const results: unknown[] = [];
   for (const file of files) {
     const kind = detectTraceKind(await firstPiece(file));
     if (kind === undefined) throw new CommandFailure(`${file} is no trace that can be told: a malloc trace has lines like 'm 0 1 24'`);
-    const replayer = replayers[kind];
-    if (replayer === undefined) throw new CommandFailure(`${file} is a ${kind} trace; only ${Object.keys(replayers).join(', ')} traces can be replayed so far`);
-    const { result, text } = await replayer(file, kind);
+    const { result, text } = await replayers[kind](file, kind);
     results.push(result);
     if (!options.json && !options.addresses) console.log(text);
   }
@@ -79,7 +94,7 @@ export function addReplay(program: Command): void {
   program
     .command('replay')
     .description('replay recorded traces')
-    .argument('<traces...>', "malloc traces, page-reference traces, or valgrind lackey's output; .gz or plain")
+    .argument('<traces...>', "malloc traces, strace logs, page-reference traces, or valgrind lackey's output; .gz or plain")
     .option('--machine <file|preset>', 'the machine to replay on')
     .option('--malloc <name|file>', `the allocator: ${Object.keys(mallocs).join(', ')}, or a file that exports one`, 'glibc')
     .option('--addresses', "print where each block landed, one a line: its offset in the heap, or 'mmap'")
