@@ -1,6 +1,6 @@
 import type { Pfn, PhysicalMemory } from '@pagelab/hw';
-import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA } from '@pagelab/mm-core';
-import type { OwnedRange } from '@pagelab/mm-core';
+import { GFP_KERNEL, OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, __GFP_ZERO } from '@pagelab/mm-core';
+import type { OwnedRange, PageAlloc } from '@pagelab/mm-core';
 import { bugOn } from '@pagelab/lib';
 
 /**
@@ -11,15 +11,38 @@ export class BootFrames {
   private readonly ram: PhysicalMemory;
   private readonly range: OwnedRange;
   private taken = 0;
+  private readonly pages: PageAlloc;
+  /** What of early memory is left, largest piece first. */
+  private readonly early: { start: Pfn; readonly end: Pfn }[];
 
-  constructor(ram: PhysicalMemory, bootRanges: readonly OwnedRange[]) {
+  constructor(ram: PhysicalMemory, pages: PageAlloc) {
     this.ram = ram;
+    this.pages = pages;
+    const { bootRanges } = pages.frames;
     const code = bootRanges.find(({ owner }) => owner === OWNER_KERNEL_CODE);
     const data = bootRanges.filter(({ owner }) => owner === OWNER_KERNEL_DATA);
     // Right behind the code lies the image's data; at its end what starts as zero.
     const image = data.find(({ start }) => start === code?.end) ?? data[0];
     bugOn(image === undefined, 'boot: no memory for the kernel');
     this.range = image!;
+    this.early = data
+      .filter((range) => range !== image)
+      .map(({ start, end }) => ({ start, end }))
+      .sort((a, b) => b.end - b.start - (a.end - a.start));
+  }
+
+  /**
+   * Zeroed frames side by side: of early memory, or, where none of its pieces has as many left, of the page allocator.
+   *
+   * @returns the first
+   */
+  takeRun(nrPages: number): Pfn {
+    const piece = this.early.find(({ start, end }) => end - start >= nrPages);
+    if (piece === undefined) return this.pages.virtToPfn(this.pages.allocPagesExact(nrPages * 4096, GFP_KERNEL | __GFP_ZERO));
+    const first = piece.start;
+    piece.start += nrPages;
+    for (let pfn = first; pfn < piece.start; pfn++) this.ram.zeroFrame(pfn);
+    return first;
   }
 
   /** A zeroed frame. */

@@ -18,6 +18,7 @@ import type { MachineConfig, MachineConfigInput } from './config.ts';
 import { Console } from './console.ts';
 import { KernelLog } from './kernel-log.ts';
 import { mapKernel } from './kernel-page-tables.ts';
+import { KernelStacks } from './kernel-stack.ts';
 import { Kernel } from './kernel.ts';
 import { createMachine } from './machine.ts';
 import type { Machine } from './machine.ts';
@@ -90,7 +91,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   });
   const caches = createKernelCaches(slab);
   // The kernel's page tables: direct map and image.
-  const bootFrames = new BootFrames(ram, pages.frames.bootRanges);
+  const bootFrames = new BootFrames(ram, pages);
   const zeroPfn = bootFrames.take();
   const { codeBytes, imageBytes } = imageSize(pages);
   const pageTables = mapKernel(ram, codeBytes, imageBytes, () => bootFrames.take());
@@ -102,9 +103,10 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   };
   const vmalloc = vmallocLayout(config, pages);
   const vm = new Vm({ ram, smp, pages, slab, clock, trace, sysctl, caches: vmCaches(caches), zeroPfn, kernelPgd: pageTables.pgd, vmalloc, warn });
-  // Tasks.
+  // Tasks, and the stacks they and interrupts run on in the kernel.
+  const stacks = new KernelStacks({ config: config.kernelStack, vmalloc: vm.vmalloc, pages, ram, smp, bootFrames });
   const kernel = new Kernel({
-    config, clock, costs, trace, ram, smp, pages, slab, caches, pageTables, vm,
+    config, clock, costs, trace, ram, smp, pages, slab, caches, pageTables, vm, stacks,
     scheduler: new Scheduler(config.cpus, config.seed),
     tasks: new TaskTable(),
     console: new Console(),

@@ -35,6 +35,7 @@ export const CONFIG_KEYS: Readonly<Record<string, string>> = {
   slab: '"slub"',
   reclaim: '"classic"',
   tlb: TLB_SPECS.map((spec) => `"${spec}"`).join(', ').replace(/, ([^,]*)$/, ' or $1'),
+  kernelStack: 'an object { size: "4K", "8K" or "16K", vmap: true or false, threadInfo: "task" or "stack" }; vmap with "x86-64" alone',
   seed: 'a whole number',
   faultLimit: 'a whole number from 1',
 };
@@ -73,6 +74,13 @@ const schema = z.strictObject({
   slab: z.enum(['slub', 'slab', 'slob']).default('slub'),
   reclaim: z.enum(['classic']).default('classic'),
   tlb: z.enum(TLB_SPECS as [string, ...string[]]).default('functional'),
+  kernelStack: z
+    .strictObject({
+      size: z.enum(['4K', '8K', '16K']).optional(),
+      vmap: z.boolean().optional(),
+      threadInfo: z.enum(['task', 'stack']).optional(),
+    })
+    .default({}),
   seed: z.int().default(1),
   faultLimit: z.int().min(1).default(100_000),
 });
@@ -80,9 +88,20 @@ const schema = z.strictObject({
 /** What people write: everything but `memory` may be left out. */
 export type MachineConfigInput = z.input<typeof schema>;
 
+/** How the kernel's stacks are made: what Linux decides when it is built. */
+export interface KernelStackConfig {
+  /** Of a task's, in bytes. @linux arch/x86/include/asm/page_64_types.h:THREAD_SIZE */
+  readonly bytes: number;
+  /** Of vmalloc, with guard pages. @linux arch/Kconfig:VMAP_STACK */
+  readonly vmap: boolean;
+  /** Where `thread_info` is: in `task_struct`, or, as in old kernels, at the low end of the stack. @linux init/Kconfig:THREAD_INFO_IN_TASK */
+  readonly threadInfo: 'task' | 'stack';
+}
+
 /** A machine's configuration, complete, sizes in bytes. */
-export interface MachineConfig extends Readonly<Omit<z.output<typeof schema>, 'possibleCpus'>> {
+export interface MachineConfig extends Readonly<Omit<z.output<typeof schema>, 'possibleCpus' | 'kernelStack'>> {
   readonly possibleCpus: number;
+  readonly kernelStack: KernelStackConfig;
   /** `cmdline`, read. */
   readonly commandLine: CommandLine;
 }
@@ -118,7 +137,10 @@ export function parseMachineConfig(json: unknown): MachineConfig {
   if (config.numa !== undefined && commandLine.numa !== undefined && commandLine.numa.kind !== 'off') {
     throw new ConfigError('cmdline: "numa" takes off where the machine has nodes; only memory without nodes is cut into fake ones');
   }
-  return Object.freeze({ ...config, possibleCpus, commandLine });
+  const { size: stackSize = config.arch === 'x86-64' ? '16K' : '8K', vmap = config.arch === 'x86-64', threadInfo = 'task' } = config.kernelStack;
+  if (vmap && config.arch !== 'x86-64') throw new ConfigError(`kernelStack: takes ${CONFIG_KEYS['kernelStack']}`);
+  const kernelStack = { bytes: Number.parseInt(stackSize) * KIB, vmap, threadInfo };
+  return Object.freeze({ ...config, possibleCpus, kernelStack, commandLine });
 }
 
 /** What the schema cannot say of nodes. */

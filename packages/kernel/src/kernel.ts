@@ -15,10 +15,12 @@ import type { Console } from './console.ts';
 import { Namespace } from './fs/namespace.ts';
 import type { KernelLog } from './kernel-log.ts';
 import type { KernelPageTables } from './kernel-page-tables.ts';
+import type { KernelStacks } from './kernel-stack.ts';
 import type { LoadedModule } from './module.ts';
 import type { Scheduler } from './scheduler.ts';
+import type { StackUse } from './stack-use.ts';
 import type { TaskTable } from './task-table.ts';
-import type { Task } from './task.ts';
+import type { Task, TaskObjects } from './task.ts';
 import { defineTracepoints } from './tracepoints.ts';
 import type { Tracepoints } from './tracepoints.ts';
 
@@ -38,6 +40,7 @@ export interface KernelParts {
   readonly caches: Readonly<Record<KernelCacheName, KmemCache>>;
   readonly pageTables: KernelPageTables;
   readonly vm: Vm;
+  readonly stacks: KernelStacks;
   readonly scheduler: Scheduler;
   readonly tasks: TaskTable;
   readonly console: Console;
@@ -58,6 +61,7 @@ export class Kernel implements KernelParts {
   readonly caches: Readonly<Record<KernelCacheName, KmemCache>>;
   readonly pageTables: KernelPageTables;
   readonly vm: Vm;
+  readonly stacks: KernelStacks;
   readonly scheduler: Scheduler;
   readonly tasks: TaskTable;
   readonly console: Console;
@@ -78,6 +82,10 @@ export class Kernel implements KernelParts {
   current: Task | null = null;
   /** Functions of the kernel that are being called. */
   readonly callTrace = new CallTrace();
+  /** The stack that kernel code runs on which says so; `null` for none. */
+  stackUse: StackUse | null = null;
+  /** The kernel thread that a module's code runs in; `null` while none runs. */
+  moduleThread: TaskObjects | null = null;
   /** Loaded modules, by name. */
   readonly modules = new Map<string, LoadedModule>();
   /** Faults of the kernel's own since boot. @linux arch/x86/kernel/dumpstack.c:die_counter */
@@ -97,6 +105,7 @@ export class Kernel implements KernelParts {
     this.caches = parts.caches;
     this.pageTables = parts.pageTables;
     this.vm = parts.vm;
+    this.stacks = parts.stacks;
     this.scheduler = parts.scheduler;
     this.tasks = parts.tasks;
     this.console = parts.console;

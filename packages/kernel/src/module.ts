@@ -4,6 +4,7 @@
  *
  * @linux kernel/module/main.c:do_init_module
  */
+import { SyscallError } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { GFP_KERNEL, __GFP_ZERO } from '@pagelab/mm-core';
@@ -12,6 +13,8 @@ import { KernelMemory } from '@pagelab/vm';
 import type { VmallocRequest } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 import { oops } from './oops.ts';
+import { DEFAULT_FRAME_BYTES, StackUse } from './stack-use.ts';
+import { allocTaskObjects, freeKernelStack, freeTaskObjects } from './task-objects.ts';
 
 /** What a module is loaded with. */
 export interface ModuleOptions {
@@ -180,15 +183,61 @@ export class KernelModule {
     return address;
   }
 
-  /** Calls a function of the module by its name: reports of what is allocated inside show it. */
-  call<T>(name: string, body: () => T): T {
-    const { callTrace } = this.#kernel;
+  /**
+   * Calls a function of the module by its name: reports of what is allocated inside show it. Its frame is taken from the stack
+   * the caller runs on, and written whole.
+   *
+   * @param frameBytes at least 16
+   * @throws KernelOops where the stack runs over into a guard page; where it has none, what lies below is overwritten
+   */
+  call<T>(name: string, body: () => T, frameBytes = DEFAULT_FRAME_BYTES): T {
+    if (!(frameBytes >= 16)) throw new RangeError(`call: a frame has 16 bytes or more, not ${frameBytes}`);
+    const { callTrace, stackUse } = this.#kernel;
     callTrace.enter(name, this.name);
+    try {
+      stackUse?.push(frameBytes);
+      return body();
+    } finally {
+      stackUse?.pop(frameBytes);
+      callTrace.leave();
+    }
+  }
+
+  /**
+   * Runs `body` as a handler of an interrupt, on the interrupt stack of the CPU, where nothing may sleep.
+   *
+   * @linux arch/x86/include/asm/irq_stack.h:call_on_irqstack
+   */
+  interrupt<T>(body: () => T): T {
+    const kernel = this.#kernel;
+    const { stackUse: outer } = kernel;
+    const stack = kernel.stacks.irqStacks[kernel.smp.processorId]!;
+    // One that comes during another stays on its stack.
+    if (outer?.stack !== stack) kernel.stackUse = new StackUse(kernel, stack, 'IRQ');
+    kernel.pages.atomicDepth += 1;
     try {
       return body();
     } finally {
-      callTrace.leave();
+      kernel.pages.atomicDepth -= 1;
+      kernel.stackUse = outer;
     }
+  }
+
+  /** The stack that the module runs on: its bounds, where it stands, and the lowest it stood. */
+  get stack(): { readonly begin: VirtAddr; readonly end: VirtAddr; readonly pointer: VirtAddr; readonly lowest: VirtAddr } {
+    const { stack, pointer, lowest } = this.#kernel.stackUse!;
+    return { begin: stack.begin, end: stack.end, pointer, lowest };
+  }
+
+  /** Whether the last word of that stack was overwritten. @linux include/linux/sched/task_stack.h:task_stack_end_corrupted */
+  stackEndCorrupted(): boolean {
+    return this.#kernel.stacks.endCorrupted(this.#kernel.stackUse!.stack);
+  }
+
+  /** The stack of a task: its lowest address, and one past its highest. `undefined` where there is no such task. */
+  stackOf(pid: number): { readonly begin: VirtAddr; readonly end: VirtAddr } | undefined {
+    const stack = this.#kernel.tasks.get(pid)?.objects.stack;
+    return stack === undefined || stack === null ? undefined : { begin: stack.begin, end: stack.end };
   }
 
   /** Logs a line. @linux kernel/printk/printk.c:_printk */
@@ -215,8 +264,9 @@ export class KernelModule {
 }
 
 /**
- * Runs a module's code.
+ * Runs a module's code, in a kernel thread with a stack of its own.
  *
+ * @throws SyscallError ENOMEM where there is no memory for the thread
  * @throws KernelOops where it makes an access that hardware refuses; the kernel goes on
  */
 export function runModule<T>(kernel: Kernel, body: (module: KernelModule) => T, options: ModuleOptions): T {
@@ -227,6 +277,12 @@ export function runModule<T>(kernel: Kernel, body: (module: KernelModule) => T, 
     module = { name, data: [] };
     kernel.modules.set(name, module);
   }
+  const { stackUse: outer } = kernel;
+  const nested = kernel.moduleThread !== null;
+  const thread = kernel.moduleThread ?? allocTaskObjects(kernel);
+  if (typeof thread === 'number') throw new SyscallError('init_module', thread);
+  kernel.moduleThread = thread;
+  if (!nested) kernel.stackUse = new StackUse(kernel, thread.stack!, 'task');
   const cpu = kernel.smp.processorId;
   kernel.callTrace.enter('init_module', name);
   try {
@@ -234,6 +290,12 @@ export function runModule<T>(kernel: Kernel, body: (module: KernelModule) => T, 
   } finally {
     kernel.callTrace.leave();
     kernel.smp.processorId = cpu;
+    kernel.stackUse = outer;
+    if (!nested) {
+      kernel.moduleThread = null;
+      freeKernelStack(kernel, thread);
+      freeTaskObjects(kernel, thread);
+    }
   }
 }
 

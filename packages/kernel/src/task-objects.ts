@@ -1,35 +1,24 @@
 /**
- * What a task and a process take of kernel memory: slab objects, and the frames of the kernel stack.
+ * What a task and a process take of kernel memory: slab objects, and the kernel stack.
  */
 import { Errno } from '@pagelab/abi';
-import { GFP_KERNEL, NODE_STAT, PG_KERNEL_DATA, __GFP_ACCOUNT, __GFP_ZERO } from '@pagelab/mm-core';
+import { GFP_KERNEL } from '@pagelab/mm-core';
 import type { Kernel } from './kernel.ts';
 import type { ProcessObjects } from './process.ts';
 import type { TaskObjects } from './task.ts';
 
-/** Pages of a kernel stack. @linux arch/x86/include/asm/page_64_types.h:THREAD_SIZE */
-export const KERNEL_STACK_PAGES = 4;
-const KERNEL_STACK_KIB = 16;
-
 /** Allocates what a task needs, or nothing. @returns the objects, or -ENOMEM @linux kernel/fork.c:dup_task_struct */
 export function allocTaskObjects(kernel: Kernel): TaskObjects | number {
-  const { caches, pages } = kernel;
-  const objects: TaskObjects = { task: 0, cred: 0, pid: 0, stack: [] };
+  const { caches, stacks } = kernel;
+  const objects: TaskObjects = { task: 0, cred: 0, pid: 0, stack: null };
   objects.task = caches.task_struct.alloc(GFP_KERNEL);
-  let complete = objects.task !== 0;
-  // A stack is mapped by vmalloc: its pages need not lie together.
-  for (let i = 0; complete && i < KERNEL_STACK_PAGES; i++) {
-    const pfn = pages.allocPage(GFP_KERNEL | __GFP_ACCOUNT | __GFP_ZERO);
-    complete = pfn >= 0;
-    if (complete) {
-      objects.stack.push(pfn);
-      pages.frames.flags[pfn]! |= PG_KERNEL_DATA;
-    }
+  const stack = objects.task === 0 ? -Errno.ENOMEM : stacks.alloc(objects.task);
+  if (typeof stack !== 'number') {
+    objects.stack = stack;
+    objects.cred = caches.cred.alloc(GFP_KERNEL);
+    if (objects.cred !== 0) objects.pid = caches.pid.alloc(GFP_KERNEL);
+    if (objects.pid !== 0) return objects;
   }
-  if (complete) complete = (objects.cred = caches.cred.alloc(GFP_KERNEL)) !== 0;
-  if (complete) complete = (objects.pid = caches.pid.alloc(GFP_KERNEL)) !== 0;
-  if (objects.stack.length === KERNEL_STACK_PAGES) accountStack(kernel, objects, KERNEL_STACK_KIB);
-  if (complete) return objects;
   freeKernelStack(kernel, objects);
   freeTaskObjects(kernel, objects);
   return -Errno.ENOMEM;
@@ -37,12 +26,8 @@ export function allocTaskObjects(kernel: Kernel): TaskObjects | number {
 
 /** Gives the kernel stack back, which happens before the task is forgotten. @linux kernel/fork.c:put_task_stack */
 export function freeKernelStack(kernel: Kernel, objects: TaskObjects): void {
-  if (objects.stack.length === KERNEL_STACK_PAGES) accountStack(kernel, objects, -KERNEL_STACK_KIB);
-  for (const pfn of objects.stack) {
-    kernel.pages.frames.flags[pfn]! &= ~PG_KERNEL_DATA;
-    kernel.pages.freePage(pfn);
-  }
-  objects.stack.length = 0;
+  if (objects.stack !== null) kernel.stacks.free(objects.stack);
+  objects.stack = null;
 }
 
 /** @linux kernel/fork.c:free_task */
@@ -81,8 +66,4 @@ export function freeProcessObjects(kernel: Kernel, objects: ProcessObjects): voi
   objects.sighand = 0;
   objects.fs = 0;
   objects.files = 0;
-}
-
-function accountStack(kernel: Kernel, objects: TaskObjects, kib: number): void {
-  kernel.pages.modNodeState(objects.stack[0]!, NODE_STAT.NR_KERNEL_STACK_KB, kib);
 }

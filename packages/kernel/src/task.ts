@@ -6,7 +6,7 @@
 import { RUSAGE_CHILDREN, RUSAGE_THREAD } from '@pagelab/abi';
 import type { Os, Program, ProgramGenerator, ResourceUsage, SigInfo, SignalStack, VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE } from '@pagelab/hw';
-import type { Pfn, UserMemoryPort } from '@pagelab/hw';
+import type { UserMemoryPort } from '@pagelab/hw';
 import type {
   Credentials,
   FileNames,
@@ -24,6 +24,7 @@ import { hasCapability } from './credentials.ts';
 import { exitGroup, exitThread } from './exit.ts';
 import type { TaskExit } from './exit.ts';
 import type { Kernel } from './kernel.ts';
+import type { KernelStack } from './kernel-stack.ts';
 import { newAccounting } from './process.ts';
 import type { Accounting, Process } from './process.ts';
 import { openPipe } from './fs/pipe.ts';
@@ -46,8 +47,8 @@ export interface TaskObjects {
   task: VirtAddr;
   cred: VirtAddr;
   pid: VirtAddr;
-  /** Frames of the kernel stack; empty once it has ended. */
-  readonly stack: Pfn[];
+  /** The kernel stack; `null` once it has ended. */
+  stack: KernelStack | null;
 }
 
 export class Task implements TaskContext {

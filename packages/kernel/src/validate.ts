@@ -1,10 +1,9 @@
-import { NODE_STAT } from '@pagelab/mm-core';
 import { bugOn } from '@pagelab/lib';
 import { validateVm } from '@pagelab/vm';
 import type { MmStruct } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
+import type { KernelStack } from './kernel-stack.ts';
 import type { Process } from './process.ts';
-import { KERNEL_STACK_PAGES } from './task-objects.ts';
 
 /**
  * Recomputes the invariants of every subsystem, and those between them and the tasks.
@@ -21,18 +20,17 @@ export function validateKernel(kernel: Kernel): void {
 
 /** Every address space has a process and every process its objects, threads and stacks. */
 function validateTasks(kernel: Kernel): void {
-  const { tasks, caches, pages, vm } = kernel;
+  const { tasks, caches, vm } = kernel;
   const processes = new Set<Process>();
   const spaces = new Map<MmStruct, number>();
-  let stacks = 0;
-  let pids = 0;
+  const stacks: KernelStack[] = kernel.moduleThread?.stack ? [kernel.moduleThread.stack] : [];
+  let pids = kernel.moduleThread === null ? 0 : 1;
   for (const task of tasks.values()) {
     const { process, objects } = task;
     pids += 1;
     bugOn(objects.task === 0 || objects.cred === 0 || objects.pid === 0, `task ${task.pid}: lacks an object`);
-    const stackPages = task.isDead ? 0 : KERNEL_STACK_PAGES;
-    bugOn(objects.stack.length !== stackPages, `task ${task.pid}: ${objects.stack.length} pages of stack`);
-    if (!task.isDead) stacks += 1;
+    bugOn(task.isDead === (objects.stack !== null), `task ${task.pid}: dead with a stack, or the reverse`);
+    if (objects.stack !== null) stacks.push(objects.stack);
     bugOn(task.isDead === process.threads.includes(task), `task ${task.pid}: dead among the living, or the reverse`);
     bugOn(task.isDead && task !== process.leader, `task ${task.pid}: a dead thread was not released`);
     if (task !== process.leader) continue;
@@ -46,7 +44,7 @@ function validateTasks(kernel: Kernel): void {
     bugOn(spaces.get(mm) !== mm.users, `address space ${mm.id}: ${mm.users} users, but ${spaces.get(mm) ?? 0} threads`);
   });
   bugOn(spaces.size !== vm.mms.size, `${vm.mms.size} address spaces, but ${spaces.size} that processes have`);
-  bugOn(pages.nodeState(NODE_STAT.NR_KERNEL_STACK_KB) !== stacks * KERNEL_STACK_PAGES * 4, 'kernel stacks miscounted');
+  kernel.stacks.validate(stacks);
   bugOn(caches.task_struct.activeObjects !== pids, `${caches.task_struct.activeObjects} task_struct objects for ${pids} tasks`);
   bugOn(caches.signal_cache.activeObjects !== processes.size, `${caches.signal_cache.activeObjects} signal objects for ${processes.size} processes`);
   bugOn(caches.sighand_cache.activeObjects !== processes.size, 'sighand objects miscounted');
