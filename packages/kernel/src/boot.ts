@@ -8,8 +8,8 @@ import type { BufferSource } from '@pagelab/hw';
 import { KernelBug, TraceRing } from '@pagelab/lib';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from '@pagelab/mm-core';
 import type { PageAllocHooks, PageAllocatorFactory } from '@pagelab/mm-core';
-import { Slab, createKernelCaches } from '@pagelab/slab';
-import type { KernelCacheName, KmemCache, SlabReport } from '@pagelab/slab';
+import { Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
+import type { KernelCacheName, KmemCache, SlabAllocator, SlabReport } from '@pagelab/slab';
 import { DEFAULT_VM_SYSCTL, Vm } from '@pagelab/vm';
 import type { KernelWarning, VmCaches } from '@pagelab/vm';
 import { BootFrames } from './boot-frames.ts';
@@ -45,6 +45,8 @@ export interface BootOptions {
   readonly buffers?: BufferSource;
   /** A page allocator of one's own, in place of the one that the configuration names. */
   readonly pageAllocator?: PageAllocatorFactory;
+  /** A slab allocator of one's own, for this machine alone, in place of the one that the configuration names. */
+  readonly slabAllocator?: SlabAllocator;
 }
 
 /**
@@ -84,6 +86,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   const slab = new Slab({
     pages, ram, smp, trace,
     slubOptions: slubOptions(config),
+    allocator: options.slabAllocator ?? slabAllocators[config.slab](),
     seed: config.seed,
     report: (report) => logSlabReport(log, slabReports, report),
     log: (line) => log.print(line),

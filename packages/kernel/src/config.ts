@@ -32,7 +32,7 @@ export const CONFIG_KEYS: Readonly<Record<string, string>> = {
   sysctl: 'an object of sysctl names and values, such as { "vm.overcommit_memory": 2 }',
   swap: 'a list of areas { size, priority }',
   pageAllocator: '"buddy", "llfree" or "first-fit"',
-  slab: '"slub"',
+  slab: '"slub", "slab" or "slob"',
   reclaim: '"classic"',
   tlb: TLB_SPECS.map((spec) => `"${spec}"`).join(', ').replace(/, ([^,]*)$/, ' or $1'),
   kernelStack: 'an object { size: "4K", "8K" or "16K", vmap: true or false, threadInfo: "task" or "stack" }; vmap with "x86-64" alone',
@@ -109,7 +109,6 @@ export interface MachineConfig extends Readonly<Omit<z.output<typeof schema>, 'p
 /** A configuration and what this kernel cannot do of it. */
 const NOT_YET: readonly { readonly key: string; readonly asked: (config: z.output<typeof schema>) => string | undefined }[] = [
   { key: 'swap', asked: (config) => (config.swap.length === 0 ? undefined : 'a swap area') },
-  { key: 'slab', asked: (config) => (config.slab === 'slub' ? undefined : `"${config.slab}"`) },
 ];
 
 /**

@@ -271,10 +271,10 @@ export class CacheRegistry {
     return cache;
   }
 
-  /** Recomputes the state of every cache. @throws KernelBug for the first thing that does not fit */
-  validate(): void {
+  /** Recomputes the state of every cache, and of the heap that they share. @throws KernelBug for the first thing that does not fit */
+  validate(heap?: KmemCache): void {
     const owners = new Map<number, KmemCache>();
-    for (const cache of this.list) {
+    for (const cache of heap === undefined ? this.list : [heap, ...this.list]) {
       bugOn(this.byId[cache.id] !== cache, `slab ${cache.name}: not found by its id`);
       cache.validate((pfn, nrPages, owner) => {
         for (let page = pfn; page < pfn + nrPages; page++) {
@@ -284,7 +284,7 @@ export class CacheRegistry {
         }
       });
       for (const object of cache.backing) {
-        const of = cacheOfPage(this.host, Math.floor((object - PAGE_OFFSET) / PAGE_SIZE));
+        const of = cacheOfPage(this.host, Math.floor((object - PAGE_OFFSET) / PAGE_SIZE))?.cacheAt(object);
         bugOn(of !== this.cacheCache && of !== this.nodeCache, `slab ${cache.name}: its own object is no cache's`);
       }
     }

@@ -64,6 +64,10 @@ export interface SlabHost {
   readonly tracking: Tracking;
   readonly taint: Taint;
   readonly report: SlabReporter;
+  /** Memory for an allocator's own use, and the cache that serves so many bytes, which may not be made yet. */
+  readonly kmalloc: (size: number, gfp: number) => VirtAddr;
+  readonly kfree: (address: VirtAddr) => void;
+  readonly kmallocCache: (size: number) => KmemCache | undefined;
   /** Takes a line for the kernel's log that is no report. */
   readonly log: (line: string) => void;
   /** The caches by their ids; what `PageFrames.mapping` of a slab's first page leads to. */
@@ -89,6 +93,14 @@ export interface CacheSpec {
   readonly userSize: number;
 }
 
+/** What serves `kmalloc` where that is no caches of sizes. */
+export interface KmallocHeap {
+  /** Bytes of the largest block; larger ones come from the page allocator. */
+  readonly maxSize: number;
+  /** Allocates 1 to `maxSize` bytes, aligned to 8 and to the size where it is a power of two; 0 where there is no memory. */
+  kmalloc(size: number, gfp: number): VirtAddr;
+}
+
 /**
  * A slab allocator: SLUB, or one of your own. All it does is make caches; the generic layer does the rest. A cache takes
  * its pages from `host.pages`, marks them as its own with `SlabPages`, and keeps what it must know of a free object in
@@ -97,6 +109,19 @@ export interface CacheSpec {
 export interface SlabAllocator {
   /** As in the machine's configuration: `slub`, … */
   readonly name: string;
+  /** Whether `slub_debug=` is for its caches. */
+  readonly debugs?: boolean;
+  /** False where caches that are alike never share one. */
+  readonly merges?: boolean;
+  /** Bytes of the smallest `kmalloc` cache; 8 where it does not say. */
+  readonly kmallocMinSize?: number;
+  /**
+   * Makes what serves `kmalloc` and stands for the pages that caches share, before any cache is made; without it there are
+   * caches of the kmalloc sizes.
+   *
+   * @param id marks its pages, as a cache's does
+   */
+  createHeap?(host: SlabHost, id: number): KmallocHeap & KmemCache;
   /** Makes an empty cache, or returns -errno (−EINVAL where no slab can hold an object). */
   createCache(host: SlabHost, spec: CacheSpec): KmemCache | number;
 }

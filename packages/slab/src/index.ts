@@ -23,6 +23,9 @@ export {
   SLAB_TRACE,
   SLAB_TYPESAFE_BY_RCU,
 } from './flags.ts';
+export { calculateSlabOrder, classicGeometry, cpuCacheLimits } from './classic-geometry.ts';
+export type { ClassicGeometry, ClassicShape, FreeListPlace } from './classic-geometry.ts';
+export { ClassicSlabAllocator } from './classic-slab.ts';
 export type { KmemCacheOptions } from './cache-registry.ts';
 export {
   calculateAlignment,
@@ -38,6 +41,7 @@ export type {
   CacheSpec,
   FreelistHardening,
   FreelistRules,
+  KmallocHeap,
   SlabAllocator,
   SlabConstructor,
   SlabCpus,
@@ -77,4 +81,7 @@ export { Slab } from './slab.ts';
 export type { SlabParts, SlubOptions } from './slab.ts';
 export { parseSlubDebug } from './slub-debug.ts';
 export type { SlubDebug } from './slub-debug.ts';
+export { slabAllocators } from './slab-allocators.ts';
+export { SlobAllocator } from './slob.ts';
 export { SlubAllocator } from './slub.ts';
+export { cacheOfPage, frameAddress, giveSlabPages, takeSlabPages } from './slab-pages.ts';

@@ -25,6 +25,10 @@ export interface SlabInfo {
   readonly pagesPerSlab: number;
   readonly activeSlabs: number;
   readonly totalSlabs: number;
+  /** What SLAB's CPUs may hold; 0 for all of it where it is not told. */
+  readonly tunables?: { readonly limit: number; readonly batchcount: number; readonly sharedFactor: number };
+  /** Objects in the arrays that a node's CPUs share. */
+  readonly sharedAvail?: number;
 }
 
 /** Tracks of the live objects of a cache: who allocated each, and who freed it before. */
@@ -126,6 +130,9 @@ export abstract class KmemCache {
    */
   abstract shutdown(): boolean;
 
+  /** What the running CPU does from time to time with what it keeps and does not need. @linux mm/slab.c:cache_reap */
+  reap(): void {}
+
   /** Objects handed out and not yet freed. Cost: what the free lists of the CPUs and nodes hold. */
   abstract get activeObjects(): number;
   /** Objects of all slabs, free or not. */
@@ -145,6 +152,16 @@ export abstract class KmemCache {
 
   /** Bytes that may be used of any object: what `ksize` tells. @linux mm/slub.c:slab_ksize */
   abstract get usableSize(): number;
+
+  /** The cache of the object at an address of one of its pages: itself, unless caches share pages. */
+  cacheAt(_address: VirtAddr): KmemCache {
+    return this;
+  }
+
+  /** Bytes that may be used of the object at an address. */
+  sizeAt(_address: VirtAddr): number {
+    return this.usableSize;
+  }
 
   /** The address of the object that contains `address`, which lies in a slab of this cache. */
   abstract objectAt(address: VirtAddr): VirtAddr;

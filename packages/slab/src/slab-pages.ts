@@ -13,7 +13,22 @@
 import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import type { VirtAddr } from '@pagelab/abi';
-import { PG_SLAB, compoundHead } from '@pagelab/mm-core';
+import {
+  PG_SLAB,
+  __GFP_FS,
+  __GFP_HARDWALL,
+  __GFP_HIGH,
+  __GFP_IO,
+  __GFP_MEMALLOC,
+  __GFP_NOFAIL,
+  __GFP_NOMEMALLOC,
+  __GFP_NORETRY,
+  __GFP_NOWARN,
+  __GFP_RECLAIM,
+  __GFP_RETRY_MAYFAIL,
+  __GFP_THISNODE,
+  compoundHead,
+} from '@pagelab/mm-core';
 import type { PageFrames } from '@pagelab/mm-core';
 import { accountSlabPages } from './accounting.ts';
 import type { SlabHost } from './host.ts';
@@ -24,6 +39,25 @@ export const SLAB_INUSE_MASK = 0x7fff;
 export const SLAB_OBJECTS_SHIFT = 15;
 export const SLAB_FROZEN = 1 << 30;
 export const SLAB_ON_PARTIAL = 1 << 31;
+
+/**
+ * What of an allocation's flags is passed on to the page allocator: how hard to try, and from where.
+ *
+ * @linux mm/internal.h:GFP_RECLAIM_MASK
+ */
+export const SLAB_PAGE_GFP_MASK =
+  __GFP_RECLAIM |
+  __GFP_HIGH |
+  __GFP_IO |
+  __GFP_FS |
+  __GFP_NOWARN |
+  __GFP_RETRY_MAYFAIL |
+  __GFP_NOFAIL |
+  __GFP_NORETRY |
+  __GFP_MEMALLOC |
+  __GFP_NOMEMALLOC |
+  __GFP_HARDWALL |
+  __GFP_THISNODE;
 
 /** The direct-map address of a frame's first byte. */
 export function frameAddress(pfn: Pfn): VirtAddr {
@@ -93,13 +127,12 @@ export function slabInuse(frames: PageFrames, pfn: Pfn): number {
   return frames.private[pfn] & SLAB_INUSE_MASK;
 }
 
-/** A node's list of slabs that have free objects, linked through the frames' columns. @linux mm/slub.c:add_partial */
-export class PartialList {
+/** A list of slabs, linked through the columns of their first pages. */
+export class SlabPageList {
   head: Pfn = 0;
   tail: Pfn = 0;
   length = 0;
 
-  /** Puts a slab at the head, where it is taken next. */
   addHead(frames: PageFrames, pfn: Pfn): void {
     frames.prev[pfn] = 0;
     frames.next[pfn] = this.head;
@@ -107,7 +140,6 @@ export class PartialList {
     else this.tail = pfn;
     this.head = pfn;
     this.length++;
-    frames.private[pfn] |= SLAB_ON_PARTIAL;
   }
 
   addTail(frames: PageFrames, pfn: Pfn): void {
@@ -117,7 +149,6 @@ export class PartialList {
     else this.head = pfn;
     this.tail = pfn;
     this.length++;
-    frames.private[pfn] |= SLAB_ON_PARTIAL;
   }
 
   remove(frames: PageFrames, pfn: Pfn): void {
@@ -130,6 +161,23 @@ export class PartialList {
     frames.next[pfn] = 0;
     frames.prev[pfn] = 0;
     this.length--;
+  }
+}
+
+/** A node's list of slabs of SLUB that have free objects; they say that they are on it. @linux mm/slub.c:add_partial */
+export class PartialList extends SlabPageList {
+  override addHead(frames: PageFrames, pfn: Pfn): void {
+    super.addHead(frames, pfn);
+    frames.private[pfn] |= SLAB_ON_PARTIAL;
+  }
+
+  override addTail(frames: PageFrames, pfn: Pfn): void {
+    super.addTail(frames, pfn);
+    frames.private[pfn] |= SLAB_ON_PARTIAL;
+  }
+
+  override remove(frames: PageFrames, pfn: Pfn): void {
+    super.remove(frames, pfn);
     frames.private[pfn] &= ~SLAB_ON_PARTIAL;
   }
 }

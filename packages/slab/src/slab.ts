@@ -13,7 +13,7 @@ import type { KmemCacheOptions } from './cache-registry.ts';
 import { DirectMap } from './direct-map.ts';
 import { getOrder } from './geometry.ts';
 import type { SlabKernelVersion, SlabMachine } from './geometry.ts';
-import type { FreelistHardening, SlabAllocator, SlabCpus, SlabHost } from './host.ts';
+import type { FreelistHardening, KmallocHeap, SlabAllocator, SlabCpus, SlabHost } from './host.ts';
 import type { KmemCache, SlabInfo } from './kmem-cache.ts';
 import {
   KMALLOC_MAX_CACHE_SIZE,
@@ -40,6 +40,9 @@ import type { SlabContext } from './track.ts';
  * @linux include/linux/page-flags.h:PGTY_large_kmalloc
  */
 const LARGE_KMALLOC = 0x6b6d_616c; // 'kmal'
+
+/** Marks the pages of a heap, in place of a cache's id. */
+const HEAP_ID = 1;
 
 /** Kernel parameters and rules of the slab layer. What is left out is Linux's default. */
 export interface SlubOptions {
@@ -109,6 +112,8 @@ export class Slab {
   readonly shrinkers: ShrinkerRegistry;
 
   private readonly host: SlabHost;
+  /** What serves `kmalloc` where that is no caches. */
+  private readonly heap: (KmallocHeap & KmemCache) | undefined;
   private readonly registry: CacheRegistry;
   private readonly frames: PageFrames;
   /** Columns of the frames that `kfree` looks at. */
@@ -139,7 +144,8 @@ export class Slab {
   constructor(parts: SlabParts) {
     const options = parts.slubOptions ?? {};
     const trace = parts.trace ?? new TraceRing(1);
-    const allocator = parts.allocator ?? new SlubAllocator();
+    const allocator: SlabAllocator = parts.allocator ?? new SlubAllocator();
+    this.kmallocTables = Array.from({ length: NR_KMALLOC_TYPES }, () => []);
     this.allocatorName = allocator.name;
     this.frames = parts.pages.frames;
     this.pageFlags = this.frames.flags;
@@ -160,6 +166,9 @@ export class Slab {
         random: options.freelistRandom ?? false,
         prng: new Prng(parts.seed ?? 1),
       },
+      kmalloc: (size, gfp) => this.kmalloc(size, gfp),
+      kfree: (address) => this.kfree(address),
+      kmallocCache: (size) => this.kmallocTables[KMALLOC_NORMAL][(size + 7) >> 3],
       log: parts.log ?? (() => {}),
       pages: parts.pages,
       ram: parts.ram,
@@ -176,29 +185,33 @@ export class Slab {
       report: parts.report ?? throwReport,
       caches: this.byId,
     };
+    if (allocator.createHeap !== undefined) {
+      this.heap = allocator.createHeap(this.host, HEAP_ID);
+      this.byId[HEAP_ID] = this.heap;
+    }
     this.registry = new CacheRegistry(this.host, this.byId, allocator, {
-      debug: options.debug === undefined ? NO_SLUB_DEBUG : parseSlubDebug(options.debug),
-      noMerge: options.noMerge ?? false,
+      debug: options.debug === undefined || allocator.debugs !== true ? NO_SLUB_DEBUG : parseSlubDebug(options.debug),
+      noMerge: (options.noMerge ?? false) || allocator.merges === false,
     });
-    this.kmallocTables = this.createKmallocCaches();
+    if (this.heap === undefined) this.createKmallocCaches(allocator.kmallocMinSize ?? 0);
     this.kmallocNormal = this.kmallocTables[KMALLOC_NORMAL];
     // Where caches keep the size that was asked for, they must be told it.
-    this.maxFastSize = this.kmallocTables.some((table) => table.some((cache) => cache.tracksSize)) ? 0 : KMALLOC_MAX_CACHE_SIZE;
-    this.lastFreed = this.kmallocNormal[0];
+    const told = this.heap !== undefined || this.kmallocTables.some((table) => table.some((cache) => cache.tracksSize));
+    this.maxFastSize = told ? 0 : KMALLOC_MAX_CACHE_SIZE;
+    this.lastFreed = this.registry.caches[0];
     this.lastFreedId = this.lastFreed.id;
   }
 
   /** @linux mm/slab_common.c:create_kmalloc_caches */
-  private createKmallocCaches(): KmemCache[][] {
-    const tables: KmemCache[][] = Array.from({ length: NR_KMALLOC_TYPES }, () => []);
+  private createKmallocCaches(minSize: number): void {
     for (const { type, size, name, flags, align } of kmallocCaches(this.host.machine.kernel)) {
+      if (size < minSize) continue;
       const cache = this.registry.createKmallocCache(name, size, flags, align);
-      const table = tables[type];
+      const table = this.kmallocTables[type];
       for (let index = 0; index <= size >> 3; index++) {
         if (table[index] === undefined || table[index].objectSize > size) table[index] = cache;
       }
     }
-    return tables;
   }
 
   // ---------------------------------------------------------------------------------------------------------- caches
@@ -225,7 +238,7 @@ export class Slab {
   kmemCacheDestroy(cache: KmemCache): number {
     const result = this.registry.destroy(cache);
     // Its id may be another cache's next.
-    this.lastFreed = this.kmallocNormal[0];
+    this.lastFreed = this.registry.caches[0];
     this.lastFreedId = this.lastFreed.id;
     return result;
   }
@@ -242,7 +255,12 @@ export class Slab {
 
   /** The cache that the object at `address` is of; `undefined` where it is none. */
   cacheOf(address: VirtAddr): KmemCache | undefined {
-    return cacheOfPage(this.host, Math.floor((address - PAGE_OFFSET) / PAGE_SIZE));
+    return cacheOfPage(this.host, Math.floor((address - PAGE_OFFSET) / PAGE_SIZE))?.cacheAt(address);
+  }
+
+  /** Pages of all caches, those that they share included. */
+  get nrPages(): number {
+    return this.registry.caches.reduce((sum, cache) => sum + cache.nrPages, this.heap?.nrPages ?? 0);
   }
 
   /** Jiffies of 4 ms since boot, as tracks have them. */
@@ -278,16 +296,17 @@ export class Slab {
 
   private kmallocSlow(size: number, gfp: number): VirtAddr {
     if (size === 0) return ZERO_SIZE_PTR;
+    const { heap } = this;
     const cache = this.kmallocCache(size, gfp);
-    if (cache === undefined) return this.kmallocLarge(size, gfp);
-    const object = cache.allocSized(gfp, size);
-    if (this.host.trace.enabled) this.host.trace.emit(this.host.tracepoints.kmalloc, object, size, cache.size, gfp);
+    if (cache === undefined && !(heap !== undefined && size <= heap.maxSize)) return this.kmallocLarge(size, gfp);
+    const object = cache === undefined ? heap!.kmalloc(size, gfp) : cache.allocSized(gfp, size);
+    if (this.host.trace.enabled) this.host.trace.emit(this.host.tracepoints.kmalloc, object, size, cache?.size ?? size, gfp);
     return object;
   }
 
   /** The cache that serves `size` bytes; `undefined` where the page allocator does. @linux mm/slab.h:kmalloc_slab */
   kmallocCache(size: number, gfp: number): KmemCache | undefined {
-    return size > KMALLOC_MAX_CACHE_SIZE ? undefined : this.kmallocTables[kmallocType(gfp)][(size + 7) >> 3];
+    return size > KMALLOC_MAX_CACHE_SIZE || this.heap !== undefined ? undefined : this.kmallocTables[kmallocType(gfp)][(size + 7) >> 3];
   }
 
   /** @linux mm/slub.c:___kmalloc_large_node */
@@ -420,7 +439,7 @@ export class Slab {
   ksize(address: VirtAddr): number {
     if (address === 0 || address === ZERO_SIZE_PTR) return 0;
     const cache = this.cacheOf(address);
-    if (cache !== undefined) return cache.usableSize;
+    if (cache !== undefined) return cache.sizeAt(address);
     const pfn = this.largeBlock(address);
     if (pfn < 0) {
       const text = `ksize: not a kmalloc allocation: 0x${formatAddress(address)}`;
@@ -436,6 +455,6 @@ export class Slab {
    * @throws KernelBug at the first thing that does not fit
    */
   validate(): void {
-    this.registry.validate();
+    this.registry.validate(this.heap);
   }
 }

@@ -15,19 +15,12 @@ import {
   __GFP_DIRECT_RECLAIM,
   __GFP_DMA,
   __GFP_DMA32,
-  __GFP_FS,
-  __GFP_HARDWALL,
-  __GFP_HIGH,
-  __GFP_IO,
-  __GFP_MEMALLOC,
   __GFP_NOFAIL,
   __GFP_NOMEMALLOC,
   __GFP_NORETRY,
   __GFP_NOWARN,
   __GFP_RECLAIM,
   __GFP_RECLAIMABLE,
-  __GFP_RETRY_MAYFAIL,
-  __GFP_THISNODE,
   blockOrder,
   compoundHead,
 } from '@pagelab/mm-core';
@@ -49,6 +42,7 @@ import type { SlabInfo, SlabOwnershipCheck } from './kmem-cache.ts';
 import {
   PartialList,
   SLAB_FROZEN,
+  SLAB_PAGE_GFP_MASK,
   frameAddress,
   giveSlabPages,
   packCounters,
@@ -60,24 +54,6 @@ import { countFree, countFreeOnNodes, liveObjects, validateSlub } from './slub-i
 import { CpuSlab } from './slub-state.ts';
 import type { SlubState } from './slub-state.ts';
 
-/**
- * What of an allocation's flags is passed on to the page allocator: how hard to try, and from where.
- *
- * @linux mm/internal.h:GFP_RECLAIM_MASK
- */
-const SLAB_PAGE_GFP_MASK =
-  __GFP_RECLAIM |
-  __GFP_HIGH |
-  __GFP_IO |
-  __GFP_FS |
-  __GFP_NOWARN |
-  __GFP_RETRY_MAYFAIL |
-  __GFP_NOFAIL |
-  __GFP_NORETRY |
-  __GFP_MEMALLOC |
-  __GFP_NOMEMALLOC |
-  __GFP_HARDWALL |
-  __GFP_THISNODE;
 /** Largest order whose pages lie in one piece of host memory. */
 export const MAX_CONTIGUOUS_ORDER = 9;
 /** Slabs with at most this many free objects are brought to the front by a shrink. @linux mm/slub.c:SHRINK_PROMOTE_MAX */

@@ -363,6 +363,7 @@ class HardenedSlubCache extends SlubCache {
 /** The SLUB allocator. @linux mm/slub.c:do_kmem_cache_create */
 export class SlubAllocator implements SlabAllocator {
   readonly name = 'slub';
+  readonly debugs = true;
 
   createCache(host: SlabHost, spec: CacheSpec): KmemCache | number {
     const shape = { ...spec, hasConstructor: spec.ctor !== undefined };

@@ -1,0 +1,26 @@
+import { expect, test } from 'vitest';
+import { boot } from './boot.ts';
+
+/** Faults, forks, files and threads. */
+test.each(['slub', 'slab', 'slob'] as const)('a machine with "slab": "%s" runs programs and gets all of its memory back', (slab) => {
+  const machine = boot({ memory: '256M', cpus: 2, slab });
+  machine.quiesce();
+  const before = machine.stats().framesByOwner;
+  for (let round = 0; round < 3; round++) {
+    const { status, error } = machine.run((os) => {
+      const area = os.mmap(0, 256 * 4096, 3, 0x22);
+      os.mem.fill(area, 256 * 4096, 7);
+      for (let i = 0; i < 40; i++) os.mprotect(area + i * 8192, 4096, 1);
+      for (let i = 0; i < 6; i++) os.waitpid(os.fork((child) => child.mem.store8(area + 4096, i)));
+      os.munmap(area, 256 * 4096);
+    });
+    expect(error).toBeUndefined();
+    expect(status).toBe(0);
+    machine.validate();
+  }
+  machine.quiesce();
+  expect(machine.stats().framesByOwner).toEqual(before);
+  expect(machine.slabReports()).toEqual([]);
+  const tunables = /^vm_area_struct .* : tunables +(\d+) +(\d+) +(\d+) :/m.exec(machine.readFile('/proc/slabinfo'))!.slice(1);
+  expect(tunables).toEqual(slab === 'slab' ? ['120', '60', '8'] : ['0', '0', '0']);
+});
