@@ -10,10 +10,11 @@ import { UsageError } from './errors.ts';
 const PIECE = 1 << 18;
 
 /** The kinds of traces that can be told apart. */
-export type TraceKind = 'malloc' | 'strace' | 'pages' | 'lackey';
+export type TraceKind = 'malloc' | 'mtrace' | 'strace' | 'pages' | 'lackey';
 
 const KINDS: readonly { readonly kind: TraceKind; readonly line: RegExp }[] = [
   { kind: 'malloc', line: /^[mcarf] \d+ \d+/ },
+  { kind: 'mtrace', line: /^(= Start$|@ .*[+<>!-] (0x[0-9a-f]+|\(nil\)))/ },
   { kind: 'strace', line: /^(\[pid +\d+\] |\d+ +)?(\d+:\d+:\d+\S* )?(\w+\(|\+\+\+ |--- )/ },
   { kind: 'pages', line: /^[RWX] [0-9a-fA-F]+( \d+)?$/ },
   { kind: 'lackey', line: /^(I | [SLM]) [0-9a-f]+,\d+/ },

@@ -33,6 +33,8 @@ export {
 export type { MallocEvents } from './trace/malloc-events.ts';
 export { MallocTraceError, MallocTraceReader, parseMallocTrace } from './trace/malloc-trace-reader.ts';
 export type { MallocTraceReaderOptions } from './trace/malloc-trace-reader.ts';
+export { MtraceReader } from './trace/mtrace-reader.ts';
+export type { MtraceReaderOptions } from './trace/mtrace-reader.ts';
 export { MallocReplay, formatBlockOffset, replayMallocTrace } from './trace/replay-malloc-trace.ts';
 export type { MallocReplayOptions, OnBlock } from './trace/replay-malloc-trace.ts';
 export { BlockTable } from './trace/block-table.ts';

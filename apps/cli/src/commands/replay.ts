@@ -1,15 +1,19 @@
 /**
  * `pagelab replay TRACE…`: what a recorded program asked of memory, asked of this machine.
  */
+import { writeFileSync } from 'node:fs';
+import { basename } from 'node:path';
 import { boot } from '@pagelab/kernel';
 import type { Machine, MachineConfig } from '@pagelab/kernel';
 import { mallocs } from '@pagelab/libc-malloc';
 import type { Command } from 'commander';
 import { CommandFailure } from '../errors.ts';
-import { loadMachineConfig } from '../machine-option.ts';
-import { formatMalloc, replayMalloc } from '../replay/replay-malloc.ts';
-import { formatPages, parseFrames, parseWindow, replayPages } from '../replay/replay-pages.ts';
-import { formatStrace, replayStrace } from '../replay/strace/replay-strace.ts';
+import { htmlPage } from '../html/page.ts';
+import type { PageSection } from '../html/page.ts';
+import { loadMachineConfig, readMachineConfig } from '../machine-option.ts';
+import { formatMalloc, mallocPage, replayMalloc } from '../replay/replay-malloc.ts';
+import { formatPages, pagesPage, parseFrames, parseWindow, replayPages } from '../replay/replay-pages.ts';
+import { formatStrace, replayStrace, stracePage } from '../replay/strace/replay-strace.ts';
 import type { BrokenLines } from '../replay/trace-lines.ts';
 import { detectTraceKind, readTrace } from '../trace-file.ts';
 import type { TraceKind } from '../trace-file.ts';
@@ -18,6 +22,9 @@ interface ReplayOptions {
   readonly machine?: string;
   readonly malloc: string;
   readonly addresses?: boolean;
+  readonly threads?: boolean;
+  readonly tlb?: string;
+  readonly html?: string;
   readonly policy: string;
   readonly frames?: string;
   readonly window?: string;
@@ -29,6 +36,7 @@ interface ReplayOptions {
 interface Outcome {
   readonly result: unknown;
   readonly text: string;
+  readonly page: () => PageSection[];
 }
 
 /** Replays one trace. */
@@ -43,17 +51,17 @@ async function onMachine<R>(config: MachineConfig, replayOn: (machine: Machine) 
   return result;
 }
 
-function throughMalloc(config: MachineConfig, options: ReplayOptions): Replayer {
-  return async (file) => {
-    const result = await onMachine(config, (machine) => replayMalloc(machine, file, options));
-    return { result, text: formatMalloc(result) };
+function throughMalloc(config: MachineConfig, options: ReplayOptions, broken: BrokenLines): Replayer {
+  return async (file, kind) => {
+    const result = await onMachine(config, (machine) => replayMalloc(machine, file, kind === 'mtrace' ? kind : 'malloc', options, broken));
+    return { result, text: formatMalloc(result), page: () => mallocPage(result) };
   };
 }
 
 function asProcesses(config: MachineConfig, broken: BrokenLines): Replayer {
   return async (file) => {
     const result = await onMachine(config, (machine) => replayStrace(machine, file, broken));
-    return { result, text: formatStrace(result) };
+    return { result, text: formatStrace(result), page: () => stracePage(result) };
   };
 }
 
@@ -62,26 +70,43 @@ function underPolicies(options: ReplayOptions, broken: BrokenLines): Replayer {
   const pages = { policy: options.policy, frames: parseFrames(options.frames), ...(window === undefined ? {} : { window }) };
   return async (file, kind) => {
     const result = await replayPages(file, kind === 'lackey' ? kind : 'pages', pages, broken);
-    return { result, text: formatPages(result) };
+    return { result, text: formatPages(result), page: () => pagesPage(result) };
   };
 }
 
+function withTlb(config: MachineConfig, tlb: string | undefined): MachineConfig {
+  if (tlb === undefined) return config;
+  return { ...config, tlb: readMachineConfig({ memory: '64M', tlb }, '--tlb').tlb };
+}
+
 async function replay(files: readonly string[], options: ReplayOptions): Promise<void> {
-  const config = loadMachineConfig(options.machine);
+  const config = withTlb(loadMachineConfig(options.machine), options.tlb);
   const broken = { strict: options.strict === true, report: (message: string) => console.error(`pagelab: ${message}`) };
   const pages = underPolicies(options, broken);
+  const malloc = throughMalloc(config, options, broken);
   const replayers: Readonly<Record<TraceKind, Replayer>> = {
-    malloc: throughMalloc(config, options), strace: asProcesses(config, broken), pages, lackey: pages,
+    malloc, mtrace: malloc, strace: asProcesses(config, broken), pages, lackey: pages,
   };
   const results: unknown[] = [];
+  const sections: PageSection[] = [];
   for (const file of files) {
     const kind = detectTraceKind(await firstPiece(file));
     if (kind === undefined) throw new CommandFailure(`${file} is no trace that can be told: a malloc trace has lines like 'm 0 1 24'`);
-    const { result, text } = await replayers[kind](file, kind);
+    const { result, text, page } = await replayers[kind](file, kind);
     results.push(result);
+    if (options.html !== undefined) sections.push(...page());
     if (!options.json && !options.addresses) console.log(text);
   }
+  if (options.html !== undefined) writePage(options.html, `Replay of ${files.map((file) => basename(file)).join(', ')}`, sections);
   if (options.json && !options.addresses) console.log(JSON.stringify(results, null, 2));
+}
+
+function writePage(file: string, title: string, sections: readonly PageSection[]): void {
+  try {
+    writeFileSync(file, htmlPage(title, sections));
+  } catch (error) {
+    throw new CommandFailure(`cannot write ${file}: ${(error as Error).message}`);
+  }
 }
 
 /** The beginning of a file's text: enough to tell its kind. */
@@ -94,10 +119,13 @@ export function addReplay(program: Command): void {
   program
     .command('replay')
     .description('replay recorded traces')
-    .argument('<traces...>', "malloc traces, strace logs, page-reference traces, or valgrind lackey's output; .gz or plain")
+    .argument('<traces...>', "malloc traces, mtrace logs, strace logs, page-reference traces, or valgrind lackey's output; .gz or plain")
     .option('--machine <file|preset>', 'the machine to replay on')
     .option('--malloc <name|file>', `the allocator: ${Object.keys(mallocs).join(', ')}, or a file that exports one`, 'glibc')
     .option('--addresses', "print where each block landed, one a line: its offset in the heap, or 'mmap'")
+    .option('--threads', "make each thread of a malloc trace one of the allocator's: by default all events are the main thread's")
+    .option('--tlb <model>', "count with a modelled TLB, as the machine's \"tlb\" key names it")
+    .option('--html <file>', 'write the report as a page with plots, in one file')
     .option('--policy <name|file>', 'for page references: which policy replaces pages, or all of the textbooks\'', 'all')
     .option('--frames <n,…>', 'for page references: how many pages fit (default: 64)')
     .option('--window <accesses>', 'for page references: what a working set spans (default: as many as frames)')

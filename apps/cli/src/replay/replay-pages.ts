@@ -9,6 +9,7 @@ import type { ReplacementPolicyFactory, ReplacementResult } from '@pagelab/kerne
 import Table from 'cli-table3';
 import plot from 'simple-ascii-chart';
 import { CommandFailure, UsageError } from '../errors.ts';
+import type { PageSection, PlotSeries } from '../html/page.ts';
 import { PLAIN } from '../plain-table.ts';
 import { loadModule } from '../program-loader.ts';
 import { Progress } from '../progress.ts';
@@ -167,4 +168,20 @@ export function formatPages({ trace, references, results, curve }: PagesResult):
     table.toString(),
     new Set(curve.map(({ policy }) => policy)).size === 1 ? curvePlot(curve) : curveTable(curve),
   ].join('\n\n');
+}
+
+/** The result as a page with plots. */
+export function pagesPage(result: PagesResult): PageSection[] {
+  const { curve } = result;
+  const policies = [...new Set(curve.map(({ policy }) => policy))];
+  const sizes = [...new Set(curve.map(({ frames }) => frames))].sort((a, b) => a - b);
+  const over = (pick: (of: ReplacementResult) => number): PlotSeries[] => policies.map((policy) => ({
+    label: policy, y: sizes.map((size) => pick(curve.find(({ policy: name, frames }) => name === policy && frames === size)!)),
+  }));
+  const common = { kind: 'plot' as const, xLabel: 'frames', x: sizes, logX: true };
+  return [
+    { kind: 'text', title: result.trace, text: formatPages(result) },
+    { ...common, title: 'Faults by frames', yLabel: 'faults', series: over(({ faults }) => faults) },
+    { ...common, title: 'Hit ratio by frames', yLabel: '%', series: over(({ hitRatio }) => hitRatio * 100) },
+  ];
 }

@@ -7,6 +7,7 @@ import * as abi from '@pagelab/abi';
 import { TaskExit } from '@pagelab/kernel';
 import type { Machine, Process } from '@pagelab/kernel';
 import { CommandFailure } from '../../errors.ts';
+import type { PageSection } from '../../html/page.ts';
 import { Progress } from '../../progress.ts';
 import { count, formatReport, takeSnapshot } from '../../report.ts';
 import type { MemoryReport, Snapshot } from '../../report.ts';
@@ -60,7 +61,17 @@ export interface StraceResult {
   /** Files that stand for recorded ones; ranges set up because the log takes them for mapped. */
   readonly standIns: number;
   readonly assumedRanges: number;
+  readonly samples: readonly StraceSample[];
   readonly memory: MemoryReport;
+}
+
+/** The machine after so many calls. */
+export interface StraceSample {
+  readonly calls: number;
+  /** Of all live processes. In KiB. */
+  readonly mappedKb: number;
+  readonly residentKb: number;
+  readonly processes: number;
 }
 
 /** A task of the log. */
@@ -84,7 +95,8 @@ interface Fork {
 }
 
 const FORKS = new Set(['fork', 'vfork', 'clone', 'clone3']);
-const SNAPSHOT_EVERY = 256;
+/** Samples are taken more rarely as there are more calls, so that there are not more than this. */
+const MAX_SAMPLES = 512;
 
 export class StraceReplay {
   readonly #machine: Machine;
@@ -107,6 +119,9 @@ export class StraceReplay {
   /** The machine when most frames were in use. */
   peak: Snapshot | null = null;
   #peakFrames = -1;
+  samples: StraceSample[] = [];
+  #interval = 1;
+  #nextSample = 1;
 
   constructor(machine: Machine) {
     this.#machine = machine;
@@ -170,7 +185,7 @@ export class StraceReplay {
       return;
     }
     this.#count(call, args, this.#made(task, call, args));
-    if (this.calls % SNAPSHOT_EVERY === 0) this.#watchPeak(task.space);
+    if (this.calls >= this.#nextSample) this.#sample();
   }
 
   #made(task: LogTask, call: RecordedCall, args: string): Outcome {
@@ -367,6 +382,23 @@ export class StraceReplay {
     this.peak = snapshot;
   }
 
+  #sample(): void {
+    let mappedKb = 0;
+    let residentKb = 0;
+    const spaces = new Set([...this.#tasks.values()].map(({ space }) => space).filter(({ process }) => process.alive));
+    for (const { os } of spaces) {
+      const [size = 0, resident = 0] = os.readFile('/proc/self/statm').split(' ').map(Number);
+      mappedKb += size * 4;
+      residentKb += resident * 4;
+    }
+    this.samples.push({ calls: this.calls, mappedKb, residentKb, processes: spaces.size });
+    if (this.samples.length === MAX_SAMPLES) {
+      this.samples = this.samples.filter((_, at) => at % 2 === 0);
+      this.#interval *= 2;
+    }
+    this.#nextSample = this.calls + this.#interval;
+  }
+
   #count(call: RecordedCall, args: string, outcome: Outcome): void {
     if ('reason' in outcome) {
       this.#unreplayed(outcome.reason, call.name, call.line);
@@ -436,9 +468,9 @@ export async function replayStrace(machine: Machine, file: string, broken: Broke
   replay.finish();
   if (replay.calls === 0) throw new CommandFailure(`${file} has no calls: record it with strace -f -e trace=memory,process -o FILE PROGRAM`);
   machine.quiesce();
-  const { calls, replayed, same, exceptions, notReplayed, processes, standIns, assumedRanges, peak } = replay;
+  const { calls, replayed, same, exceptions, notReplayed, processes, standIns, assumedRanges, samples, peak } = replay;
   return {
-    trace: file, skippedLines, calls, replayed, same, exceptions, notReplayed, processes, standIns, assumedRanges,
+    trace: file, skippedLines, calls, replayed, same, exceptions, notReplayed, processes, standIns, assumedRanges, samples,
     memory: { before, end: peak, after: machine.stats() },
   };
 }
@@ -462,4 +494,19 @@ export function formatStrace(result: StraceResult): string {
     lines.push(`  ${String(pid).padEnd(8)}${name.padEnd(16)}${count(mappings)} mappings at its end, ${count(peakKb)} KiB at most; ${count(residentPeakKb)} KiB resident at most, ${count(faults)} faults`);
   }
   return [lines.join('\n'), formatReport(memory)].join('\n\n');
+}
+
+/** The result as a page with plots. */
+export function stracePage(result: StraceResult): PageSection[] {
+  const { samples } = result;
+  const x = samples.map(({ calls }) => calls);
+  const common = { kind: 'plot' as const, xLabel: 'calls', x };
+  return [
+    { kind: 'text', title: result.trace, text: formatStrace(result) },
+    {
+      ...common, title: 'Memory over time', yLabel: 'MiB',
+      series: [{ label: 'mapped', y: samples.map(({ mappedKb }) => mappedKb / 1024) }, { label: 'resident', y: samples.map(({ residentKb }) => residentKb / 1024) }],
+    },
+    { ...common, title: 'Processes over time', yLabel: 'processes', series: [{ label: 'processes', y: samples.map(({ processes }) => processes) }] },
+  ];
 }
