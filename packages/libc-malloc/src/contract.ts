@@ -175,7 +175,7 @@ export function mallocContract(
       blocks.forEach((block, i) => expect(os.mem.findNot(block, 60_000, i & 0xff)).toBe(-1));
       malloc.validate();
       malloc.free(blocks.pop()!);
-      expect(malloc.malloc(50_000)).not.toBe(0);
+      expect(malloc.malloc(60_000)).not.toBe(0);
     });
 
     it('counts what is in use', () => {

@@ -12,14 +12,19 @@ export {
 export type { Mallinfo2, Malloc, MallocFactory, MallocOs } from './malloc.ts';
 export { MallocAbort } from './malloc-abort.ts';
 export { posixMemalign, pvalloc, reallocarray, valloc } from './memalign-family.ts';
-export { mallocs, glibc, tlsf, buddy, bump } from './registry.ts';
+export { mallocs, glibc, mimalloc, dlmalloc, tlsf, buddy, bump } from './registry.ts';
 export type { MallocName } from './registry.ts';
 export { Glibc } from './glibc/glibc.ts';
 export type { GlibcOptions } from './glibc/ptmalloc.ts';
 export { glibcTunables } from './glibc/tunables.ts';
+export { Mimalloc } from './mimalloc/mimalloc.ts';
+export type { MimallocOptions } from './mimalloc/mimalloc.ts';
+export { Dlmalloc } from './dlmalloc/dlmalloc.ts';
+export type { DlmallocOptions } from './dlmalloc/dlmalloc.ts';
 export { Tlsf } from './tlsf/tlsf.ts';
 export type { TlsfOptions } from './tlsf/tlsf.ts';
 export { Buddy } from './buddy/buddy.ts';
+export type { BuddyOptions } from './buddy/buddy.ts';
 export { Bump } from './bump.ts';
 export type { BumpOptions } from './bump.ts';
 export {

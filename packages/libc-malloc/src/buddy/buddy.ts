@@ -31,6 +31,12 @@ import {
 } from './layout.ts';
 import { validateBuddy } from './validate.ts';
 
+/** What the buddy system may be told. */
+export interface BuddyOptions {
+  /** The data of the allocator that this address space has already ({@link Buddy.dataSegment}), as in a forked child. */
+  readonly attach?: VirtAddr;
+}
+
 /**
  * A binary buddy system; `layout.ts` tells how it works. A request takes as many steps as there are orders, at most 15.
  * Blocks above 512 KiB get mappings of their own. All threads share the heap.
@@ -44,10 +50,15 @@ export class Buddy implements Malloc {
   readonly #control: VirtAddr;
 
   /** Errors: ENOMEM where there is no memory for the lists' heads. */
-  constructor(os: MallocOs) {
+  constructor(os: MallocOs, { attach }: BuddyOptions = {}) {
     this.#os = os;
     this.#mem = os.mem;
-    this.#control = os.mmap(0, os.getpagesize(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+    this.#control = attach ?? os.mmap(0, os.getpagesize(), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+  }
+
+  /** Where the allocator's own data lie; a forked child takes the heap up with it as option `attach`. */
+  get dataSegment(): VirtAddr {
+    return this.#control;
   }
 
   malloc(size: number): VirtAddr {

@@ -32,6 +32,8 @@ import { validateTlsf } from './validate.ts';
 export interface TlsfOptions {
   /** Bytes asked of the system at a time, or more where a block needs it. Default 128 KiB. */
   readonly step?: number;
+  /** The data of the allocator that this address space has already ({@link Tlsf.dataSegment}), as in a forked child. */
+  readonly attach?: VirtAddr;
 }
 
 /**
@@ -48,10 +50,14 @@ export class Tlsf implements Malloc {
   readonly #step: number;
 
   /** Errors: ENOMEM where there is no memory for the first step. */
-  constructor(os: MallocOs, { step = 128 * 1024 }: TlsfOptions = {}) {
+  constructor(os: MallocOs, { step = 128 * 1024, attach }: TlsfOptions = {}) {
     this.#os = os;
     this.#mem = os.mem;
     this.#step = alignUp(Math.max(step, 2 * os.getpagesize()), os.getpagesize());
+    if (attach !== undefined) {
+      this.#control = attach;
+      return;
+    }
     const brk = os.sbrk(0);
     const control = alignUp(brk, 16);
     const end = alignUp(control + SIZEOF_CONTROL + this.#step, os.getpagesize());
@@ -60,6 +66,11 @@ export class Tlsf implements Malloc {
     this.#mem.storeAddress(control + BRK_POOL, control + SIZEOF_CONTROL);
     this.#mem.storeAddress(control + OBTAINED, end - control);
     this.#addPool(control + SIZEOF_CONTROL, end);
+  }
+
+  /** Where the allocator's own data lie; a forked child takes the heap up with it as option `attach`. */
+  get dataSegment(): VirtAddr {
+    return this.#control;
   }
 
   malloc(size: number): VirtAddr {
