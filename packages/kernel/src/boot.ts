@@ -24,6 +24,7 @@ import { createMachine } from './machine.ts';
 import type { Machine } from './machine.ts';
 import { movablePages, nodeTable, setupMemoryMap, zoneLayout } from './memory-shape.ts';
 import { outOfMemory } from './oom-kill.ts';
+import { setupPercpu } from './percpu-host.ts';
 import { applySysctl } from './proc/sysctl.ts';
 import { warnRefusal } from './refusal.ts';
 import { Scheduler } from './scheduler.ts';
@@ -90,7 +91,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
     seed: config.seed,
     report: (report) => logSlabReport(log, slabReports, report),
     log: (line) => log.print(line),
-    context: { clock, pid: () => running.kernel?.current?.pid ?? 0 },
+    context: { clock, pid: () => running.kernel?.current?.pid ?? 0, caller: () => running.kernel?.callTrace.innermost },
   });
   const caches = createKernelCaches(slab);
   // The kernel's page tables: direct map and image.
@@ -106,10 +107,12 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   };
   const vmalloc = vmallocLayout(config, pages);
   const vm = new Vm({ ram, smp, pages, slab, clock, trace, sysctl, caches: vmCaches(caches), zeroPfn, kernelPgd: pageTables.pgd, vmalloc, warn });
+  // Per-CPU memory.
+  const percpu = setupPercpu({ config, vm, pages, slab, bootFrames, log });
   // Tasks, and the stacks they and interrupts run on in the kernel.
   const stacks = new KernelStacks({ config: config.kernelStack, vmalloc: vm.vmalloc, pages, ram, smp, bootFrames });
   const kernel = new Kernel({
-    config, clock, costs, trace, ram, smp, pages, slab, caches, pageTables, vm, stacks,
+    config, clock, costs, trace, ram, smp, pages, slab, caches, pageTables, vm, percpu, stacks,
     scheduler: new Scheduler(config.cpus, config.seed),
     tasks: new TaskTable(),
     console: new Console(),

@@ -17,13 +17,9 @@ export class CallTrace {
     this.#names.pop();
   }
 
-  get depth(): number {
-    return this.#names.length;
-  }
-
-  /** The innermost function; `otherwise` where there is none. */
-  caller(otherwise: string): string {
-    return this.#names.at(-1) ?? otherwise;
+  /** The innermost function; `undefined` where there is none. */
+  get innermost(): string | undefined {
+    return this.#names.at(-1);
   }
 
   /** The functions, the innermost first. */

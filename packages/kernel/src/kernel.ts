@@ -6,7 +6,7 @@ import type { CostModel, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
 import { KernelBug } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
 import type { PageAlloc } from '@pagelab/mm-core';
-import type { KernelCacheName, KmemCache, Slab, SlabReport } from '@pagelab/slab';
+import type { KernelCacheName, KmemCache, Mempool, Percpu, Slab, SlabReport } from '@pagelab/slab';
 import { ShmNamespace } from '@pagelab/vm';
 import type { Vm } from '@pagelab/vm';
 import { CallTrace } from './call-trace.ts';
@@ -40,6 +40,7 @@ export interface KernelParts {
   readonly caches: Readonly<Record<KernelCacheName, KmemCache>>;
   readonly pageTables: KernelPageTables;
   readonly vm: Vm;
+  readonly percpu: Percpu;
   readonly stacks: KernelStacks;
   readonly scheduler: Scheduler;
   readonly tasks: TaskTable;
@@ -61,6 +62,7 @@ export class Kernel implements KernelParts {
   readonly caches: Readonly<Record<KernelCacheName, KmemCache>>;
   readonly pageTables: KernelPageTables;
   readonly vm: Vm;
+  readonly percpu: Percpu;
   readonly stacks: KernelStacks;
   readonly scheduler: Scheduler;
   readonly tasks: TaskTable;
@@ -86,6 +88,8 @@ export class Kernel implements KernelParts {
   stackUse: StackUse | null = null;
   /** The kernel thread that a module's code runs in; `null` while none runs. */
   moduleThread: TaskObjects | null = null;
+  /** Pools that modules made. */
+  readonly mempools = new Set<Mempool>();
   /** Loaded modules, by name. */
   readonly modules = new Map<string, LoadedModule>();
   /** Faults of the kernel's own since boot. @linux arch/x86/kernel/dumpstack.c:die_counter */
@@ -105,6 +109,7 @@ export class Kernel implements KernelParts {
     this.caches = parts.caches;
     this.pageTables = parts.pageTables;
     this.vm = parts.vm;
+    this.percpu = parts.percpu;
     this.stacks = parts.stacks;
     this.scheduler = parts.scheduler;
     this.tasks = parts.tasks;

@@ -111,7 +111,7 @@ export interface Machine {
   readonly trace: TraceRing;
   /** Recomputes every invariant. @throws KernelBug for the first that does not hold */
   validate(): void;
-  /** Gives back what per-CPU lists, empty slabs, kept stacks and freed areas of vmalloc hold, so that what is left is in use. */
+  /** Gives back what per-CPU lists, empty slabs, kept stacks, empty chunks of per-CPU memory and freed areas of vmalloc hold, so that what is left is in use. */
   quiesce(): void;
   /** Ends every process and lets go of the machine's memory. It cannot be used afterwards. */
   dispose(): void;
@@ -223,6 +223,7 @@ export function createMachine(kernel: Kernel): Machine {
     validate: () => inKernel(validateKernel),
     quiesce() {
       inKernel((running) => {
+        running.percpu.shrink();
         running.stacks.dropCached();
         running.vm.vmalloc.purge();
         for (const cache of running.slab.caches()) cache.shrink();

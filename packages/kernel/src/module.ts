@@ -8,7 +8,8 @@ import { SyscallError } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { GFP_KERNEL, __GFP_ZERO } from '@pagelab/mm-core';
-import type { KmemCache, KmemCacheOptions } from '@pagelab/slab';
+import { Mempool, mempoolKmalloc, mempoolPages, mempoolSlab } from '@pagelab/slab';
+import type { KmemCache, KmemCacheOptions, PercpuPtr } from '@pagelab/slab';
 import { KernelMemory } from '@pagelab/vm';
 import type { VmallocRequest } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
@@ -168,6 +169,50 @@ export class KernelModule {
     return this.#kernel.pages.pageAddress(pfn);
   }
 
+  // ---- per-CPU memory
+
+  /** @returns a per-CPU pointer; 0 without memory, or for a size or alignment it cannot have @linux include/linux/percpu.h:__alloc_percpu_gfp */
+  allocPercpu(size: number, align = 8, gfp = GFP_KERNEL): PercpuPtr {
+    return this.#kernel.percpu.alloc(size, align, gfp);
+  }
+
+  /** @linux mm/percpu.c:free_percpu */
+  freePercpu(pointer: PercpuPtr): void {
+    this.#kernel.percpu.free(pointer);
+  }
+
+  /** The address of a CPU's copy. @linux include/linux/percpu-defs.h:per_cpu_ptr */
+  perCpuPtr(pointer: PercpuPtr, cpu: number): VirtAddr {
+    return this.#kernel.percpu.ptr(pointer, cpu);
+  }
+
+  /** The address of the running CPU's copy. @linux include/linux/percpu-defs.h:this_cpu_ptr */
+  thisCpuPtr(pointer: PercpuPtr): VirtAddr {
+    return this.#kernel.percpu.thisPtr(pointer);
+  }
+
+  // ---- reserves
+
+  /**
+   * Makes a pool that keeps `minNr` elements: of a cache, of `kmalloc`, or blocks of pages.
+   *
+   * @returns the pool, or −ENOMEM
+   * @linux mm/mempool.c:mempool_create
+   */
+  mempoolCreate(minNr: number, of: { readonly cache: KmemCache } | { readonly bytes: number } | { readonly order: number }): Mempool | number {
+    const { slab, pages, ram, mempools } = this.#kernel;
+    const source = 'cache' in of ? mempoolSlab(of.cache) : 'bytes' in of ? mempoolKmalloc(slab, of.bytes) : mempoolPages(pages, of.order);
+    const pool = Mempool.create({ slab, ram }, minNr, source);
+    if (typeof pool !== 'number') mempools.add(pool);
+    return pool;
+  }
+
+  /** @linux mm/mempool.c:mempool_destroy */
+  mempoolDestroy(pool: Mempool): void {
+    this.#kernel.mempools.delete(pool);
+    pool.destroy();
+  }
+
   // ---- itself
 
   /**
@@ -259,7 +304,7 @@ export class KernelModule {
   }
 
   #caller(otherwise: string): string {
-    return this.#kernel.callTrace.caller(otherwise);
+    return this.#kernel.callTrace.innermost ?? otherwise;
   }
 }
 

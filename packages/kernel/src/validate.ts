@@ -14,6 +14,8 @@ export function validateKernel(kernel: Kernel): void {
   kernel.pages.validate();
   kernel.slab.validate();
   validateVm(kernel.vm);
+  kernel.percpu.validate();
+  for (const pool of kernel.mempools) pool.validate();
   validateTasks(kernel);
   validatePolicies(kernel);
 }

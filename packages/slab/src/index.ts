@@ -77,6 +77,10 @@ export {
   ShrinkerRegistry,
 } from './shrinker.ts';
 export type { ShrinkControl, ShrinkerInfo, ShrinkerSpec } from './shrinker.ts';
+export { Mempool, mempoolKmalloc, mempoolPages, mempoolSlab } from './mempool.ts';
+export type { MempoolHost, MempoolSource } from './mempool.ts';
+export { PCPU_MIN_UNIT_SIZE, Percpu } from './percpu.ts';
+export type { PercpuHost, PercpuLayout, PercpuPtr, PercpuStats } from './percpu.ts';
 export { Slab } from './slab.ts';
 export type { SlabParts, SlubOptions } from './slab.ts';
 export { parseSlubDebug } from './slub-debug.ts';

@@ -32,8 +32,8 @@ export interface SlabContext {
   readonly clock?: { readonly now: number };
   /** Id of the running process, 0 for none. */
   readonly pid?: () => number;
-  /** Name of the function that calls the slab layer; by default it is taken from the host's call stack. */
-  readonly caller?: () => string;
+  /** Name of the function that calls the slab layer; where it is undefined it is taken from the host's call stack. */
+  readonly caller?: () => string | undefined;
 }
 
 /** Names of the slab layer's own classes and functions in a call stack. */
@@ -75,7 +75,7 @@ export class Tracking {
   /** Writes who does it now. @linux mm/slub.c:set_track_update */
   set(track: VirtAddr): void {
     const { memory, context } = this;
-    memory.setPointer(track, this.addressOf((context.caller ?? callerFromStack)()));
+    memory.setPointer(track, this.addressOf(context.caller?.() ?? callerFromStack()));
     memory.setWord(track + 8, 0);
     memory.setWord(track + 12, this.smp.processorId);
     memory.setWord(track + 16, context.pid?.() ?? 0);

@@ -268,15 +268,44 @@ export class Vmalloc {
     return made;
   }
 
+  /**
+   * Takes the highest addresses that are free, with nothing at them: for {@link mapFrame}. {@link vunmap} gives them back.
+   *
+   * @returns the address, or 0
+   * @linux mm/vmalloc.c:pcpu_get_vm_areas
+   */
+  getHighArea(size: number, caller: string): VirtAddr {
+    const { slab } = this.#vm;
+    const object = slab.kzalloc(this.layout.vmStructBytes, GFP_KERNEL);
+    if (object === 0) return 0;
+    const area = this.space.allocHighest(size, PAGE_SIZE, GFP_KERNEL);
+    if (typeof area === 'number') {
+      slab.kfree(object);
+      return 0;
+    }
+    this.#storePointer(object + 8, area.start);
+    area.vm = { area, object, addr: area.start, size, requested: size, flags: VM_ALLOC, pages: new Int32Array(0), pagesArray: 0, phys: 0, caller };
+    return area.start;
+  }
+
+  /** Shows a frame at a page of an area. @returns 0, or −ENOMEM without memory for a table */
+  mapFrame(addr: VirtAddr, pfn: Pfn): number {
+    const entry = this.initMm.allocPte(addr);
+    if (entry < 0) return entry;
+    bugOn(!this.initMm.isNone(entry), 'vmap: something is mapped there already');
+    this.initMm.setPte(entry, pfn);
+    return 0;
+  }
+
+  /** Takes a frame away again, which TLBs may still know; −1 where there is none. */
+  unmapFrame(addr: VirtAddr): Pfn {
+    const entry = this.initMm.findPte(addr);
+    return entry < 0 ? -1 : this.initMm.clearPte(entry);
+  }
+
   /** Enters frames at addresses side by side; false without memory for a table, with what was entered left. */
   #map(addr: VirtAddr, frames: Int32Array): boolean {
-    const { initMm } = this;
-    for (let i = 0; i < frames.length; i++) {
-      const entry = initMm.allocPte(addr + i * PAGE_SIZE);
-      if (entry < 0) return false;
-      bugOn(!initMm.isNone(entry), 'vmap: something is mapped there already');
-      initMm.setPte(entry, frames[i]);
-    }
+    for (let i = 0; i < frames.length; i++) if (this.mapFrame(addr + i * PAGE_SIZE, frames[i]) < 0) return false;
     return true;
   }
 
@@ -441,7 +470,8 @@ export class Vmalloc {
       bugOn(isLazy && vm !== null, 'vmalloc: an area to be purged is in use');
       if (vm === null) return;
       bugOn(vm.addr !== start || vm.size !== end - start, 'vmalloc: an area of another size');
-      if ((vm.flags & VM_ALLOC) === 0) return;
+      // Who asked for addresses alone maps what they like there.
+      if (vm.pagesArray === 0) return;
       owned += vm.pages.length;
       vm.pages.forEach((pfn, i) => {
         const pointer = this.#vm.ram.loadAddress(this.physAddr(vm.pagesArray + i * 8));

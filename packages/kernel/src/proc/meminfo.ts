@@ -54,7 +54,7 @@ export function meminfo(kernel: Kernel): string {
     ['VmallocTotal', vmallocTotalKib(kernel.config, pages)],
     ['VmallocUsed', pagesToKb(vm.vmalloc.nrPages)],
     ['VmallocChunk', 0],
-    ['Percpu', 0],
+    ['Percpu', pagesToKb(kernel.percpu.nrPages)],
     ['HardwareCorrupted', 0],
     ['AnonHugePages', node(NODE_STAT.NR_ANON_THPS)],
     ['ShmemHugePages', 0],
