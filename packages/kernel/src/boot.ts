@@ -10,7 +10,7 @@ import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from 
 import type { PageAllocHooks, PageAllocatorFactory } from '@pagelab/mm-core';
 import { Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
 import type { KernelCacheName, KmemCache, SlabAllocator, SlabReport } from '@pagelab/slab';
-import { DEFAULT_VM_SYSCTL, Vm } from '@pagelab/vm';
+import { DEFAULT_VM_SYSCTL, Vm, setMaxHugePages } from '@pagelab/vm';
 import type { KernelWarning, VmCaches } from '@pagelab/vm';
 import { BootFrames } from './boot-frames.ts';
 import { ConfigError, parseMachineConfig } from './config.ts';
@@ -121,6 +121,9 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   });
   running.kernel = kernel;
   hooks.outOfMemory = (gfp, order) => outOfMemory(kernel, gfp, order);
+  // Huge pages that are set aside before anybody can take memory.
+  vm.restoresHugeReserve = config.kernel !== '6.1';
+  for (const { nid, pages: count } of config.commandLine.hugepages ?? []) if (nid < pages.nodes.length) setMaxHugePages(vm, count, nid);
   // What the configuration sets in /proc/sys.
   for (const [name, value] of Object.entries(config.sysctl)) {
     if (applySysctl(kernel, name, value) < 0) {

@@ -46,6 +46,8 @@ export interface CommandLine {
   readonly slubMinObjects?: number;
   /** `slub_debug=`: letters of the checks, and the caches they are for. */
   readonly slubDebug?: string;
+  /** `hugepages=`: pages of 2 MiB that are set aside; by node, or −1 for all nodes in turn. */
+  readonly hugepages?: readonly { readonly nid: number; readonly pages: number }[];
   /** `transparent_hugepage=` */
   readonly transparentHugepage?: 'always' | 'madvise' | 'never';
 }
@@ -165,6 +167,22 @@ const WORDS: readonly Word[] = [
     read: (text) => (/^([FZPUTAO]*|-)(,[^\s,;]+)*(;([FZPUTAO]*|-)(,[^\s,;]+)*)*$/i.test(text) ? { slubDebug: text === '' ? 'FZPU' : text } : undefined),
   },
   {
+    name: 'hugepages',
+    takes: 'a number of huge pages, or numbers by node such as 0:4,1:8',
+    read: (text) => {
+      const hugepages = text.split(',').map((part) => {
+        const [, nid, pages] = /^(?:(\d+):)?(\d+)$/.exec(part) ?? [];
+        return pages === undefined ? undefined : { nid: nid === undefined ? -1 : Number(nid), pages: Number(pages) };
+      });
+      return hugepages.includes(undefined) ? undefined : { hugepages: hugepages as { nid: number; pages: number }[] };
+    },
+  },
+  {
+    name: 'hugepagesz',
+    takes: '2M: other pools stay empty',
+    read: (text) => (parseSize(text) === 2 ** 21 ? {} : undefined),
+  },
+  {
     name: 'transparent_hugepage',
     takes: 'always, madvise or never',
     read: (text) => (text === 'always' || text === 'madvise' || text === 'never' ? { transparentHugepage: text } : undefined),
@@ -180,7 +198,7 @@ const NEWER_NAMES: Readonly<Record<string, string>> = {
 };
 
 /** Words of Linux's that this kernel does not act on yet. */
-const NOT_YET: readonly string[] = ['cma', 'hugepages', 'hugepagesz'];
+const NOT_YET: readonly string[] = ['cma'];
 
 /** Why a command line cannot be used, or what it asks for. */
 export function parseCommandLine(text: string): CommandLine | { readonly error: string } {

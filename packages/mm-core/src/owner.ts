@@ -4,6 +4,7 @@
 import type { Pfn } from '@pagelab/hw';
 import {
   PG_ANON,
+  PG_HUGETLB,
   PG_KERNEL_CODE,
   PG_SLAB,
   PG_SWAPBACKED,
@@ -31,7 +32,9 @@ export const OWNER_RESERVED = 8;
 export const OWNER_MEMMAP = 9;
 /** There is no memory. */
 export const OWNER_HOLE = 10;
-export const NR_OWNERS = 11;
+/** Set aside as a huge page, in use or not. */
+export const OWNER_HUGETLB = 11;
+export const NR_OWNERS = 12;
 
 const NAMES: readonly string[] = [
   'free',
@@ -45,6 +48,7 @@ const NAMES: readonly string[] = [
   'reserved',
   'struct page',
   'hole',
+  'huge page pool',
 ];
 
 /** A printable name of an owner. */
@@ -65,6 +69,7 @@ export function frameOwner(frames: PageFrames, pfn: Pfn): number {
   const head = compoundHead(frames, pfn);
   if (frames.refcount[head] === 0) return bootOwner(frames.bootRanges, pfn);
   const flags = frames.flags[head];
+  if ((flags & PG_HUGETLB) !== 0) return OWNER_HUGETLB;
   if ((flags & PG_SLAB) !== 0) return OWNER_SLAB;
   if ((flags & PG_TABLE) !== 0) return OWNER_PAGE_TABLE;
   if ((flags & PG_ANON) !== 0) return OWNER_ANON;

@@ -85,6 +85,9 @@ export const PG_BLOCK = 1 << 26;
 /** Waits in a CPU's batch to be put onto an LRU list. */
 export const PG_LRU_WAITS = 1 << 27;
 
+/** Head of a page of the huge page pool. */
+export const PG_HUGETLB = 1 << 28;
+
 /** Printable names of the flags, by bit. */
 export const PAGE_FLAG_NAMES: readonly string[] = [
   'locked',
@@ -115,6 +118,7 @@ export const PAGE_FLAG_NAMES: readonly string[] = [
   'offline',
   'block',
   'lru_waits',
+  'hugetlb',
 ];
 
 /** The names of the flags set in `flags`, as in `locked|dirty`. */

@@ -1,5 +1,7 @@
 import {
   Errno,
+  MAP_HUGE_MASK,
+  MAP_HUGE_SHIFT,
   MFD_ALLOW_SEALING,
   MFD_CLOEXEC,
   MFD_EXEC,
@@ -19,34 +21,37 @@ export const MEMFD_CREATE_FLAGS = flagTable(
   'memfd_create',
   'flags',
   'bits',
-  { MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_NOEXEC_SEAL },
+  { MFD_CLOEXEC, MFD_ALLOW_SEALING, MFD_HUGETLB, MFD_NOEXEC_SEAL },
   { MFD_EXEC },
   {
-    refused: { MFD_HUGETLB },
     notes: {
-      MFD_HUGETLB: 'ENOSYS: there are no files of huge pages, as on a kernel without hugetlbfs',
+      MFD_HUGETLB: 'with a size of 2 MiB, or none given; ENODEV for 1 GiB',
       MFD_EXEC: 'the default: a file may be run unless it is said that it may not',
     },
   },
 );
 
 const MEMFD_MASK = flagMask(MEMFD_CREATE_FLAGS);
+/** log2 of a huge page's bytes. */
+const HUGE_SHIFT = 21;
 /** Bytes of the longest name, its zero included. @linux mm/memfd.c:MFD_NAME_MAX_LEN */
 const NAME_BYTES = 250;
 
 /**
- * Makes a file of shared memory that has no name in any directory. There are no files of huge pages.
+ * Makes a file of shared memory, or of huge pages, that has no name in any directory.
  *
- * @returns a descriptor, or -errno: EINVAL, EFAULT, ENOMEM, EMFILE; ENOSYS with MFD_HUGETLB
+ * @returns a descriptor, or -errno: EINVAL, EFAULT, ENOMEM, EMFILE; ENODEV for huge pages of another size
  * @linux mm/memfd.c:memfd_create
  */
 export function sysMemfdCreate(task: TaskContext, name: number, flags: number): number {
   const bits = int32(flags);
-  if (bits & MFD_HUGETLB) return -Errno.ENOSYS;
-  if (bits & ~MEMFD_MASK) return -Errno.EINVAL;
+  const sizeBits = bits & MFD_HUGETLB ? MAP_HUGE_MASK << MAP_HUGE_SHIFT : 0;
+  if (bits & ~(MEMFD_MASK | sizeBits)) return -Errno.EINVAL;
   if (bits & MFD_EXEC && bits & MFD_NOEXEC_SEAL) return -Errno.EINVAL;
   const text = getString(task, name, NAME_BYTES);
   if (typeof text === 'number') return text === -Errno.ENAMETOOLONG ? -Errno.EINVAL : text;
+  const shift = (bits >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK;
+  if (bits & MFD_HUGETLB && shift !== 0 && shift !== HUGE_SHIFT) return -Errno.ENODEV;
   const made = memfdCreate(task.vm, decodeUtf8(text), bits);
   if (typeof made === 'number') return made;
   const file = task.openVmFile(made, O_RDWR);

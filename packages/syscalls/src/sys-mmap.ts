@@ -31,7 +31,7 @@ import {
   PROT_SEM,
   PROT_WRITE,
 } from '@pagelab/abi';
-import { doMmap } from '@pagelab/vm';
+import { doMmap, isHugetlbFile } from '@pagelab/vm';
 import { flagMask, flagTable } from './flag-table.ts';
 import { foldFlags, int32, unsigned } from './registers.ts';
 import { impliedProt } from './sys-personality.ts';
@@ -63,12 +63,12 @@ export const MMAP_FLAGS = flagTable(
     MAP_POPULATE,
     MAP_NONBLOCK,
     MAP_FIXED_NOREPLACE,
+    MAP_HUGETLB,
   },
   { MAP_DENYWRITE, MAP_EXECUTABLE, MAP_STACK, MAP_SYNC },
   {
-    refused: { MAP_HUGETLB },
     notes: {
-      MAP_HUGETLB: 'ENOMEM: the pool of huge pages is empty; EINVAL for a file, and for a size that x86-64 has not',
+      MAP_HUGETLB: 'there is a pool of pages of 2 MiB; that of 1 GiB is empty (ENOMEM)',
       MAP_SYNC: 'EOPNOTSUPP with MAP_SHARED_VALIDATE: no file lies in persistent memory',
       MAP_DROPPABLE: 'a type of its own',
     },
@@ -100,7 +100,10 @@ export function sysMmap(
   if (offset % PAGE_SIZE !== 0) return -Errno.EINVAL;
   const pgoff = unsigned(offset) / PAGE_SIZE;
   const given = foldFlags(flags, UNKNOWN_FLAG);
-  if (given & MAP_ANONYMOUS && given & MAP_HUGETLB) return noHugePages(given, length);
+  if (given & MAP_ANONYMOUS && given & MAP_HUGETLB) {
+    if (!HUGE_SHIFTS.includes((given >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK)) return -Errno.EINVAL;
+    return doMmap(task.mm, { file: null, addr, length, prot: impliedProt(task, int32(prot) & PROT_MASK), flags: given, pgoff });
+  }
   const bits = (given & MAP_TYPE) === MAP_SHARED_VALIDATE ? given : given & (MMAP_MASK | MAP_TYPE | MAP_HUGETLB);
   const rights = impliedProt(task, int32(prot) & PROT_MASK);
   if (bits & MAP_ANONYMOUS) {
@@ -108,7 +111,7 @@ export function sysMmap(
   }
   const open = task.files.get(int32(fd));
   if (open === undefined) return -Errno.EBADF;
-  if (bits & MAP_HUGETLB) return -Errno.EINVAL;
+  if (bits & MAP_HUGETLB && !isHugetlbFile(task.vm, open.vmFile)) return -Errno.EINVAL;
   if (open.flags & O_PATH) return -Errno.EBADF;
   const zeroFile = open.zeroFile ?? undefined;
   if (open.vmFile === null && zeroFile === undefined) return cannotMap(open, length, int32(prot), bits);
@@ -117,12 +120,6 @@ export function sysMmap(
 
 /** Log of a size of huge pages that x86-64 has: 0 for the usual one, 2 MiB, 1 GiB. */
 const HUGE_SHIFTS: readonly number[] = [0, 21, 30];
-
-/** Why a mapping of huge pages fails: the pool of them is empty. */
-function noHugePages(flags: number, length: number): number {
-  if (!HUGE_SHIFTS.includes((flags >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK) || length === 0) return -Errno.EINVAL;
-  return -Errno.ENOMEM;
-}
 
 /** Why a file that has nothing to map cannot be mapped, in the order in which Linux looks. @linux mm/mmap.c:do_mmap */
 function cannotMap(open: OpenFile, length: number, prot: number, flags: number): number {

@@ -8,7 +8,7 @@ import { hugeStart, splitHugePmd } from './huge-memory.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { PteTableWalk } from './pgtable.ts';
 import { PTE_KEEP_HI, PTE_KEEP_LO, PTE_MAPS, PTE_SPECIAL, pageProtHi, pfnOf, vmaProtLo } from './pte.ts';
-import { VM_SHARED, VM_WRITE } from './vma.ts';
+import { VM_HUGETLB, VM_SHARED, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /**
@@ -81,7 +81,7 @@ function changeHuge(vma: VmArea, entry: number): boolean {
   const oldHi = entryHi(i32, entry, step);
   let lo = (oldLo & PTE_KEEP_LO) | (vmaProtLo(vma) & ~PTE_KEEP_LO);
   const hi = (oldHi & PTE_KEEP_HI) | (pageProtHi(vma.flags) & ~PTE_KEEP_HI);
-  if ((vma.flags & VM_WRITE) !== 0 && (lo & (PTE_PRESENT | PTE_SPECIAL)) === PTE_PRESENT) {
+  if ((vma.flags & (VM_WRITE | VM_HUGETLB)) === VM_WRITE && (lo & (PTE_PRESENT | PTE_SPECIAL)) === PTE_PRESENT) {
     if ((vm.frames.flags[pfnOf(lo, hi)] & PG_ANON_EXCLUSIVE) !== 0) lo |= PTE_RW;
   }
   setEntry(i32, entry, step, lo, hi);

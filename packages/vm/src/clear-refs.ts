@@ -10,7 +10,7 @@ import { folioOrder } from './page-cache.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { PteTableWalk } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
-import { VM_PFNMAP, VM_SOFTDIRTY } from './vma.ts';
+import { VM_HUGETLB, VM_PFNMAP, VM_SOFTDIRTY } from './vma.ts';
 import { mmRss } from './zap.ts';
 
 /** What may be written to the file, and what it forgets: the use of all pages, of anonymous memory, of files. */
@@ -36,7 +36,7 @@ export function clearRefs(mm: MmStruct, kind: number): void {
       vma.flags &= ~VM_SOFTDIRTY;
       continue;
     }
-    if ((vma.flags & VM_PFNMAP) !== 0) continue;
+    if ((vma.flags & (VM_PFNMAP | VM_HUGETLB)) !== 0) continue;
     if (kind === CLEAR_REFS_ANON && vma.file !== null) continue;
     if (kind === CLEAR_REFS_MAPPED && vma.file === null) continue;
     clearYoung(mm, new PteTableWalk(mm, vma.start, vma.end));

@@ -8,11 +8,12 @@ import { Errno } from '@pagelab/abi';
 import { PTE_ACCESSED, PTE_DIRTY, PTE_RW } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED, PG_TAIL } from '@pagelab/mm-core';
 import { copyHugePmd } from './huge-memory.ts';
+import { copyHugetlbRange } from './hugetlb-fault.ts';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { PteTableWalk, allocPmd, allocPte } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
-import { VM_MAYBE_GUARD, VM_MAYWRITE, VM_MIXEDMAP, VM_PFNMAP, VM_SHARED, VM_UFFD_WP } from './vma.ts';
+import { VM_HUGETLB, VM_MAYBE_GUARD, VM_MAYWRITE, VM_MIXEDMAP, VM_PFNMAP, VM_SHARED, VM_UFFD_WP } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /** Mappings whose entries say what nothing else does. @linux include/linux/mm.h:VM_COPY_ON_FORK */
@@ -38,6 +39,7 @@ function needsCopy(src: VmArea): boolean {
  */
 export function copyPageRange(dst: VmArea, src: VmArea): number {
   if (!needsCopy(src)) return 0;
+  if ((src.flags & VM_HUGETLB) !== 0) return copyHugetlbRange(dst, src);
   const { mm } = dst;
   const walk = new PteTableWalk(src.mm, src.start, src.end);
   while (walk.next()) {

@@ -149,6 +149,8 @@ export interface Inode {
   accounted: boolean;
   /** Where its pages are to lie, by ranges; `null` for no say. Shared memory alone has any. */
   policies: SharedPolicyRange[] | null;
+  /** Of a file of huge pages: those that are promised to its shared mappings, or there. */
+  hugeReserved: Set<number> | null;
   readonly object: VirtAddr;
 }
 

@@ -195,5 +195,7 @@ export {
 } from './mempolicy.ts';
 export type { MemPolicy, TaskPolicy } from './mempolicy.ts';
 export { doMbind, doMigratePages, nodeOfPageAt, policyRangeEnd, queuePageForMove, setHomeNode, targetOnNode } from './mbind.ts';
+export { hugetlbTotalPages, setMaxHugePages } from './hugetlb.ts';
+export { hugetlbFileSetup, isHugetlbFile } from './hugetlbfs.ts';
 export { numaPagesOf } from './numa-pages.ts';
 export type { NumaPages } from './numa-pages.ts';

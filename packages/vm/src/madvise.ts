@@ -161,6 +161,7 @@ function adviseVma(vma: VmArea, start: VirtAddr, end: VirtAddr, advice: number):
     case MADV_DONTNEED_LOCKED:
     case MADV_FREE:
       if ((flags & VM_PFNMAP) !== 0) return -Errno.EINVAL;
+      if ((flags & VM_HUGETLB) !== 0) return dontNeedHuge(vma, start, end, advice);
       if ((flags & VM_LOCKED) !== 0 && advice !== MADV_DONTNEED_LOCKED) return -Errno.EINVAL;
       if (advice !== MADV_FREE) zapPageRange(vma, start, end);
       else if (vma.file !== null) return -Errno.EINVAL;
@@ -191,6 +192,15 @@ function adviseVma(vma: VmArea, start: VirtAddr, end: VirtAddr, advice: number):
   }
 }
 
+/** Of huge pages whole ones go, those that the range covers. @linux mm/madvise.c:madvise_dontneed_free_valid_vma */
+function dontNeedHuge(vma: VmArea, start: VirtAddr, end: VirtAddr, advice: number): number {
+  const { pmdSize } = vma.mm.vm.tables;
+  if (advice === MADV_FREE || start % pmdSize !== 0) return -Errno.EINVAL;
+  const last = end - (end % pmdSize);
+  if (last > start) zapPageRange(vma, start, last);
+  return 0;
+}
+
 /** Advice that is kept as a flag of the mapping. @linux mm/madvise.c:madvise_update_vma */
 function adviseFlags(vma: VmArea, start: VirtAddr, end: VirtAddr, advice: number): VmArea | number {
   const flags = advisedFlags(vma, advice);
@@ -198,7 +208,7 @@ function adviseFlags(vma: VmArea, start: VirtAddr, end: VirtAddr, advice: number
   if (flags === REFUSED) return -Errno.EINVAL;
   if (flags === vma.flags) return vma;
   const changed = vmaModify(vma, start, end, flags);
-  if (typeof changed === 'number') return -Errno.EAGAIN;
+  if (typeof changed === 'number') return changed === -Errno.ENOMEM ? -Errno.EAGAIN : changed;
   return changed;
 }
 

@@ -12,9 +12,11 @@ import {
   F_SEAL_SHRINK,
   F_SEAL_WRITE,
   MFD_ALLOW_SEALING,
+  MFD_HUGETLB,
   MFD_NOEXEC_SEAL,
 } from '@pagelab/abi';
 import type { AddressSpace, VmFile } from './file.ts';
+import { hugetlbFileSetup } from './hugetlbfs.ts';
 import { shmemFileSetup } from './shmem.ts';
 import type { Vm } from './vm.ts';
 
@@ -32,9 +34,11 @@ const WRITABLE_DENIED = -1;
  * @linux mm/memfd.c:memfd_alloc_file
  */
 export function memfdCreate(vm: Vm, name: string, flags: number): VmFile | number {
-  const file = shmemFileSetup(vm, `/memfd:${name} (deleted)`, 0, false);
+  const path = `/memfd:${name} (deleted)`;
+  const file = (flags & MFD_HUGETLB) !== 0 ? hugetlbFileSetup(vm, path, 0, false) : shmemFileSetup(vm, path, 0, false);
   if (typeof file === 'number') return file;
   const { inode } = file;
+  inode.seals = F_SEAL_SEAL;
   if ((flags & MFD_NOEXEC_SEAL) !== 0) {
     inode.mode &= ~EXEC_MODE;
     inode.seals = F_SEAL_EXEC;
@@ -77,7 +81,8 @@ export function memfdGetSeals(file: VmFile): number {
 }
 
 function knowsSeals(file: VmFile): boolean {
-  return file.inode.mapping.ops.swapBacked;
+  const { name } = file.inode.mapping.ops;
+  return name === 'shmem' || name === 'hugetlbfs';
 }
 
 /** Forbids mappings that may write, for good. @returns 0; −EBUSY where there is one @linux include/linux/fs.h:mapping_deny_writable */

@@ -18,6 +18,7 @@ import {
   PG_ANON,
   PG_DIRTY,
   PG_HEAD,
+  PG_HUGETLB,
   PG_LOCKED,
   PG_LRU_WAITS,
   PG_MLOCKED,
@@ -82,7 +83,7 @@ export type GetNewPage = (from: Pfn, order: number) => Pfn;
 export function isolateMovable(vm: Vm, pfn: Pfn): boolean {
   const { flags, mapping, refcount } = vm.frames;
   const pageFlags = flags[pfn];
-  if (refcount[pfn] === 0 || (pageFlags & (PG_TAIL | PG_SLAB | PG_TABLE | PG_RESERVED)) !== 0) return false;
+  if (refcount[pfn] === 0 || (pageFlags & (PG_TAIL | PG_SLAB | PG_TABLE | PG_RESERVED | PG_HUGETLB)) !== 0) return false;
   if (mapping[pfn] === 0 && (pageFlags & PG_ANON) === 0) return false;
   if ((pageFlags & PG_LRU_WAITS) !== 0) lruAddDrainAll(vm);
   if (!isolateLru(vm, pfn)) return false;

@@ -116,6 +116,8 @@ function dupVma(mm: MmStruct, vma: VmArea): number {
     return -Errno.ENOMEM;
   }
   copy.flags &= ~VM_LOCKED_MASK;
+  // What was promised was promised to the parent.
+  copy.resv = null;
   if (vma.file !== null) linkFileVma(copy, fileGet(vma.file));
   const wiped = (copy.flags & VM_WIPEONFORK) !== 0;
   if (!wiped && anonVmaFork(copy, vma) !== 0) {

@@ -35,19 +35,23 @@ import type { VirtAddr } from '@pagelab/abi';
 import type { VmFile, ZeroFile } from './file.ts';
 import { populateRange } from './gup.ts';
 import { canDoMlock, mayExpandVm, mlockFutureOk, vmStatAccount } from './limits.ts';
+import { hugetlbFileSetup, isHugetlbFile } from './hugetlbfs.ts';
+import { dropReservation, hugetlbReservePages } from './hugetlb-reserve.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { gatherVmas, gatheredAccounted, gatheredPages, unmapGathered } from './munmap.ts';
 import { OVERCOMMIT_NEVER, accountableMapping, vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
 import { pageAlign } from './page-align.ts';
-import { fileGet } from './open-file.ts';
+import { fileGet, filePut } from './open-file.ts';
 import { shmemZeroSetup } from './shmem.ts';
-import { MAP_ABOVE4G, getUnmappedArea, roundHintToMin } from './unmapped-area.ts';
+import { MAP_ABOVE4G, getUnmappedArea, hugetlbUnmappedArea, roundHintToMin } from './unmapped-area.ts';
 import { mergeNewRange } from './vma-merge.ts';
 import { isSharedMaywrite, linkFileVma, vmAreaAlloc, vmAreaFree, vmaLink, vmaReserve } from './vma-tree.ts';
 import {
   VM_ACCOUNT,
   VM_DONTDUMP,
+  VM_DONTEXPAND,
   VM_GROWSDOWN,
+  VM_HUGETLB,
   VM_LOCKED,
   VM_LOCKED_MASK,
   VM_MAYEXEC,
@@ -116,11 +120,9 @@ export function doMmap(mm: MmStruct, request: MmapRequest): number {
   const { file, zeroFile = null, prot } = request;
   const opened = file ?? zeroFile;
   let { flags, length } = request;
-  if (opened === null && (flags & MAP_HUGETLB) !== 0) {
-    const aligned = hugetlbLength(flags, length);
-    if (aligned <= 0) return aligned;
-    length = aligned;
-  }
+  if (opened === null && (flags & MAP_HUGETLB) !== 0) return mapAnonymousHuge(mm, request);
+  const isHuge = isHugetlbFile(mm.vm, file);
+  if (isHuge && length > 0) length = Math.ceil(length / mm.vm.tables.pmdSize) * mm.vm.tables.pmdSize;
   if (length === 0) return -Errno.EINVAL;
   if ((flags & MAP_FIXED_NOREPLACE) !== 0) flags |= MAP_FIXED;
   const hint = (flags & MAP_FIXED) !== 0 ? request.addr : roundHintToMin(mm, request.addr);
@@ -136,7 +138,7 @@ export function doMmap(mm: MmStruct, request: MmapRequest): number {
   if ((flags & MAP_SYNC) !== 0) vmFlags |= VM_SYNC;
   if ((flags & MAP_STACK) !== 0) vmFlags |= VM_NOHUGEPAGE;
 
-  const addr = getUnmappedArea(mm, file, hint, length, request.pgoff, flags);
+  const addr = isHuge ? hugetlbUnmappedArea(mm, hint, length, flags) : getUnmappedArea(mm, file, hint, length, request.pgoff, flags);
   if (addr < 0) return addr;
   if ((flags & MAP_FIXED_NOREPLACE) !== 0 && mm.vmas.overlaps(addr, addr + length)) return -Errno.EEXIST;
   if ((flags & MAP_LOCKED) !== 0 && !canDoMlock(mm)) return -Errno.EPERM;
@@ -159,7 +161,7 @@ export function doMmap(mm: MmStruct, request: MmapRequest): number {
         vmFlags |= VM_SHARED | VM_MAYSHARE;
         break;
       case MAP_DROPPABLE:
-        if ((flags & (MAP_LOCKED | MAP_HUGETLB)) !== 0 || (vmFlags & VM_GROWSDOWN) !== 0) return -Errno.EINVAL;
+        if ((flags & MAP_LOCKED) !== 0 || (vmFlags & VM_GROWSDOWN) !== 0) return -Errno.EINVAL;
         droppable = true;
         vmFlags |= VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP;
         break;
@@ -168,10 +170,14 @@ export function doMmap(mm: MmStruct, request: MmapRequest): number {
       default:
         return -Errno.EINVAL;
     }
-    // There are no huge pages set aside.
-    if ((flags & MAP_HUGETLB) !== 0) return -Errno.ENOMEM;
   }
-  if ((flags & MAP_NORESERVE) !== 0 && mm.vm.sysctl.overcommitMemory !== OVERCOMMIT_NEVER) vmFlags |= VM_NORESERVE;
+  if ((flags & MAP_NORESERVE) !== 0 && (isHuge || mm.vm.sysctl.overcommitMemory !== OVERCOMMIT_NEVER)) vmFlags |= VM_NORESERVE;
+  if (isHuge) {
+    const error = mapHugetlb(mm, file!, addr, length, vmFlags | VM_HUGETLB | VM_DONTEXPAND, pgoff, (flags & MAP_FIXED) === 0);
+    if (error !== 0) return error;
+    if ((flags & (MAP_POPULATE | MAP_NONBLOCK)) === MAP_POPULATE) populateRange(mm, addr, addr + length);
+    return addr;
+  }
 
   const err = mmapRegion(mm, file, zeroFile, addr, length, vmFlags, droppable, pgoff, (flags & MAP_FIXED) === 0);
   if (err !== 0) return err;
@@ -179,6 +185,44 @@ export function doMmap(mm: MmStruct, request: MmapRequest): number {
     populateRange(mm, addr, addr + length);
   }
   return addr;
+}
+
+/**
+ * Maps huge pages without a file: they get one of their own. @linux mm/mmap.c:ksys_mmap_pgoff
+ */
+function mapAnonymousHuge(mm: MmStruct, request: MmapRequest): number {
+  const { vm } = mm;
+  const { flags } = request;
+  const length = hugetlbLength(flags, request.length);
+  if (length <= 0) return length;
+  // Of the larger size there is no pool.
+  if (((flags >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK) === 30 || length > mm.taskSize) return -Errno.ENOMEM;
+  const file = hugetlbFileSetup(vm, '/anon_hugepage (deleted)', length, false);
+  if (typeof file === 'number') return file;
+  const result = doMmap(mm, { ...request, file, length, flags: flags & ~MAP_ANONYMOUS });
+  filePut(vm, file);
+  return result;
+}
+
+/** @linux fs/hugetlbfs/inode.c:hugetlbfs_file_mmap */
+function mapHugetlb(mm: MmStruct, file: VmFile, addr: VirtAddr, length: number, vmFlags: number, pgoff: number, isFree: boolean): number {
+  const { vm } = mm;
+  const { inode } = file;
+  const { ptrsPerPte } = vm.tables;
+  if (pgoff % ptrsPerPte !== 0) return -Errno.EINVAL;
+  const from = pgoff / ptrsPerPte;
+  const pages = length / PAGE_SIZE / ptrsPerPte;
+  // A file that was promised its pages when it was made needs no more promises.
+  const resv = hugetlbReservePages(vm, inode, from, from + pages, inode.accounted ? vmFlags | VM_NORESERVE : vmFlags);
+  if (typeof resv === 'number') return resv;
+  const error = mmapRegion(mm, file, null, addr, length, vmFlags, false, pgoff, isFree);
+  if (error !== 0) {
+    dropReservation(vm, resv, pages);
+    return error;
+  }
+  mm.vmas.get(addr)!.resv = resv;
+  if ((vmFlags & VM_WRITE) !== 0) inode.size = Math.max(inode.size, pgoff * PAGE_SIZE + length);
+  return 0;
 }
 
 /** The length of a huge-page mapping: whole huge pages of the size that the flags name; or -EINVAL. */
@@ -294,7 +338,7 @@ export function mmapRegion(
   vmStatAccount(mm, flags, nrPages);
   if ((flags & VM_LOCKED) !== 0) {
     // What may be dropped is not locked, not even by `mlockall`. @linux mm/internal.h:vma_supports_mlock
-    if (droppable) mm.vmas.get(addr)!.flags &= ~VM_LOCKED_MASK;
+    if (droppable || (flags & VM_HUGETLB) !== 0) mm.vmas.get(addr)!.flags &= ~VM_LOCKED_MASK;
     else mm.lockedVm += nrPages;
   }
   return 0;

@@ -12,6 +12,7 @@ import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import { countDeferredSplits } from './huge-memory.ts';
+import { putUnmappedHugetlb } from './hugetlb.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { freeTable } from './pgtable.ts';
 import type { Vm } from './vm.ts';
@@ -73,6 +74,7 @@ export class MmuGather {
       this.#start = Infinity;
       this.#end = 0;
     }
+    if (vm.hugetlb.unmapped.length > 0) putUnmappedHugetlb(vm);
     const pages = this.#pages;
     const nrPages = this.#nrPages;
     for (let i = 0; i < nrPages; i++) vm.pages.putPage(pages[i]);

@@ -37,6 +37,7 @@ import {
 import {
   VM_ACCOUNT,
   VM_DONTEXPAND,
+  VM_HUGETLB,
   VM_LOCKED,
   VM_LOCKED_MASK,
   VM_MAYSHARE,
@@ -133,9 +134,11 @@ function checkParameters(
 
 /** Checks that the range lies in its one mapping and may grow. @linux mm/mremap.c:check_prep_vma */
 function checkVma(remap: Remap): number {
-  const { mm, vma, addr, newLength, flags } = remap;
-  const expands = remap.oldLength < newLength;
+  const { mm, vma, addr, flags } = remap;
   if (!impliesNewAddr(flags)) remap.newAddr = addr;
+  if ((vma.flags & VM_HUGETLB) !== 0 && !alignHuge(remap)) return -Errno.EINVAL;
+  const { newLength } = remap;
+  const expands = remap.oldLength < newLength;
   if (!expands && !impliesNewAddr(flags)) return 0;
   if (remap.oldLength === 0 && (vma.flags & (VM_SHARED | VM_MAYSHARE)) === 0) return -Errno.EINVAL;
   if ((flags & MREMAP_DONTUNMAP) !== 0 && (vma.flags & (VM_DONTEXPAND | VM_PFNMAP)) !== 0) return -Errno.EINVAL;
@@ -148,6 +151,14 @@ function checkVma(remap: Remap): number {
   const delta = newLength - remap.oldLength;
   if (!mlockFutureOk(mm, vma.flags, delta)) return -Errno.EAGAIN;
   return mayExpandVm(mm, vma.flags, delta / PAGE_SIZE) ? 0 : -Errno.ENOMEM;
+}
+
+/** Makes whole huge pages of the range; false where it does not begin with one, or would grow. @linux mm/mremap.c:align_hugetlb */
+function alignHuge(remap: Remap): boolean {
+  const { pmdSize } = remap.mm.vm.tables;
+  remap.oldLength = Math.ceil(remap.oldLength / pmdSize) * pmdSize;
+  remap.newLength = Math.ceil(remap.newLength / pmdSize) * pmdSize;
+  return remap.addr % pmdSize === 0 && remap.newAddr % pmdSize === 0 && remap.newLength <= remap.oldLength;
 }
 
 /** Resizes where it is, or anywhere. @linux mm/mremap.c:mremap_at */
@@ -310,6 +321,8 @@ function moveVma(remap: Remap): number {
     uncharge(remap);
     return -Errno.ENOMEM;
   }
+  // Promises moved with the pages.
+  source.resv = null;
   if ((flags & MREMAP_DONTUNMAP) !== 0) leaveEmpty(source, target, addr, addr + oldLength);
   else if (oldLength > 0) unmapMoved(mm, source, addr, oldLength, (oldFlags & VM_ACCOUNT) !== 0);
   mm.hiwaterVm = hiwaterVm;

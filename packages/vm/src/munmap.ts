@@ -9,7 +9,7 @@ import { vmUnacctMemory } from './overcommit.ts';
 import { pageAlign } from './page-align.ts';
 import { splitVmaUnlimited } from './vma-split.ts';
 import { removeVma, vmaNext, vmaPages, vmaPrev, vmaResize, vmaUnlink } from './vma-tree.ts';
-import { VM_ACCOUNT, VM_LOCKED, VmArea } from './vma.ts';
+import { VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VmArea } from './vma.ts';
 import { unmapRegion } from './zap.ts';
 
 /** For `free_pgtables`: no mapping above. */
@@ -41,7 +41,9 @@ export function vmMunmap(mm: MmStruct, addr: VirtAddr, length: number): number {
  * @linux mm/vma.c:do_vmi_align_munmap
  */
 export function unmapFrom(mm: MmStruct, first: VmArea, start: VirtAddr, end: VirtAddr): number {
-  if (first.start < start) {
+  if ((first.flags & VM_HUGETLB) !== 0) {
+    // A part of it has to be looked at before it can be cut off, and keeps count of its own.
+  } else if (first.start < start) {
     if (first.end <= end) {
       const next = vmaNext(first);
       if (next === undefined || next.start >= end) {

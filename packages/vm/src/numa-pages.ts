@@ -6,6 +6,7 @@ import { PG_ACTIVE, PG_ANON, PG_DIRTY, PG_WRITEBACK } from '@pagelab/mm-core';
 import { entryHi } from './pgtable-shape.ts';
 import { PteTableWalk } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
+import { VM_HUGETLB } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /** Figures of a mapping, in pages. @linux fs/proc/task_mmu.c:numa_maps */
@@ -28,6 +29,7 @@ export function numaPagesOf(vma: VmArea): NumaPages {
   const { i32 } = ram;
   const { flags, mapcount } = frames;
   const found: NumaPages = { pages: 0, anon: 0, active: 0, dirty: 0, writeback: 0, mapcountMax: 0, byNode: pages.nodes.map(() => 0) };
+  const isHugetlb = (vma.flags & VM_HUGETLB) !== 0;
   const walk = new PteTableWalk(mm, vma.start, vma.end);
   while (walk.next()) {
     const { huge } = walk;
@@ -37,6 +39,7 @@ export function numaPagesOf(vma: VmArea): NumaPages {
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
       const pfn = pfnOf(lo, entryHi(i32, entry, walk.step)) + (huge ? i : 0);
       const pageFlags = flags[pfn];
+      if (isHugetlb && i > 0) break;
       found.pages++;
       if ((lo & PTE_DIRTY) !== 0 || (pageFlags & PG_DIRTY) !== 0) found.dirty++;
       if ((pageFlags & PG_ACTIVE) !== 0) found.active++;

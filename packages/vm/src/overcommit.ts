@@ -8,9 +8,10 @@
  *                   + pages of accounted shared memory objects
  */
 import { CAP_SYS_ADMIN, Errno } from '@pagelab/abi';
+import { hugetlbTotalPages } from './hugetlb.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { Vm } from './vm.ts';
-import { VM_NORESERVE, VM_SHARED, VM_WRITE } from './vma.ts';
+import { VM_HUGETLB, VM_NORESERVE, VM_SHARED, VM_WRITE } from './vma.ts';
 
 /** Values of `vm.overcommit_memory`. */
 export const OVERCOMMIT_GUESS = 0;
@@ -29,7 +30,7 @@ export function vmCommitLimit(vm: Vm): number {
   const ram =
     overcommitKbytes !== 0
       ? Math.floor(overcommitKbytes / 4)
-      : Math.floor((vm.pages.totalramPages * overcommitRatio) / 100);
+      : Math.floor(((vm.pages.totalramPages - hugetlbTotalPages(vm)) * overcommitRatio) / 100);
   return ram + vm.totalSwapPages;
 }
 
@@ -74,5 +75,5 @@ export function vmUnacctMemory(vm: Vm, pages: number): void {
  * @linux mm/vma.c:accountable_mapping
  */
 export function accountableMapping(flags: number): boolean {
-  return (flags & (VM_NORESERVE | VM_SHARED | VM_WRITE)) === VM_WRITE;
+  return (flags & (VM_NORESERVE | VM_SHARED | VM_WRITE | VM_HUGETLB)) === VM_WRITE;
 }

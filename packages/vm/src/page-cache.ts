@@ -66,6 +66,7 @@ export function makeInode(vm: Vm, init: InodeInit): Inode {
     writeErrors: 0,
     accounted: init.accounted,
     policies: null,
+    hugeReserved: null,
     object: init.object,
   };
   const mapping = {

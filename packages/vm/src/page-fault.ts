@@ -39,6 +39,7 @@ import {
 import { anonVmaPrepare } from './anon-vma.ts';
 import type { AddressSpace } from './file.ts';
 import { countDeferredSplits, serveHugeMissing, serveHugePresent, takeOverPart } from './huge-memory.ts';
+import { hugetlbNoPage, hugetlbPresent } from './hugetlb-fault.ts';
 import { vmaAllocPages } from './mempolicy.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
@@ -48,7 +49,7 @@ import { PG_READAHEAD, folioOrder, setPageDirty } from './page-cache.ts';
 import { PTE_MAPS, PTE_SPECIAL, pageProtHi, pageProtLo, pfnOf, vmaProtLo } from './pte.ts';
 import { addFileRmap, addNewAnonRmap, linearPageIndex, mmCounter, removeRmap } from './rmap.ts';
 import { expandStack } from './stack.ts';
-import { VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_MAYSHARE, VM_SHARED, VM_WRITE } from './vma.ts';
+import { VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_HUGETLB, VM_MAYSHARE, VM_SHARED, VM_WRITE } from './vma.ts';
 import { folioAddLru } from './swap.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
@@ -178,6 +179,7 @@ function servePage(vma: VmArea, address: VirtAddr, flags: number): number {
   if (pmdEntry < 0) return VM_FAULT_OOM;
   let table = tableBelow(mm.vm, pmdEntry);
   if (table < 0) {
+    if ((vma.flags & VM_HUGETLB) !== 0) return hugetlbNoPage(vma, address, flags, pmdEntry);
     if (vma.file === null && mm.vm.thpMode !== 'never') {
       const fault = serveHugeMissing(vma, address, flags, pmdEntry);
       if (fault !== VM_FAULT_FALLBACK) return fault;
@@ -185,6 +187,7 @@ function servePage(vma: VmArea, address: VirtAddr, flags: number): number {
     return serveMissing(vma, address, flags, pmdEntry);
   }
   if ((i32[pmdEntry] & PTE_PS) !== 0) {
+    if ((vma.flags & VM_HUGETLB) !== 0) return hugetlbPresent(vma, address, flags, pmdEntry);
     const fault = serveHugePresent(vma, address, flags, pmdEntry);
     if (fault !== VM_FAULT_FALLBACK) return fault;
     table = tableBelow(mm.vm, pmdEntry);

@@ -11,7 +11,7 @@ import { entryHi } from './pgtable-shape.ts';
 import { PteTableWalk, findLeaf, leafLo } from './pgtable.ts';
 import { GUARD_PAGEMAP_LO, PTE_MAPS, PTE_SPECIAL, isGuardMarker, pfnOf } from './pte.ts';
 import { linearPageIndex } from './rmap.ts';
-import { VM_LOCKED, VM_SOFTDIRTY } from './vma.ts';
+import { VM_HUGETLB, VM_LOCKED, VM_SOFTDIRTY } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /** What a mapping keeps in memory, in bytes; the names are those of `/proc/PID/smaps`. */
@@ -37,6 +37,9 @@ export interface SmapsSizes {
   anonHugePages: number;
   /** Given up by MADV_FREE and not written to since. */
   lazyFree: number;
+  /** Huge pages of the pool, which are no part of the sums above: mapped elsewhere too, or here only. */
+  sharedHugetlb: number;
+  privateHugetlb: number;
   swap: number;
   swapPss: number;
   /** The share of `pss` that is locked. */
@@ -57,6 +60,7 @@ export function smapsOf(vma: VmArea): SmapsSizes {
   const { i32 } = vm.ram;
   const { flags, mapcount } = vm.frames;
   const isLocked = (vma.flags & VM_LOCKED) !== 0;
+  const isHugetlb = (vma.flags & VM_HUGETLB) !== 0;
   const sizes: SmapsSizes = {
     size: vma.end - vma.start,
     rss: 0,
@@ -73,6 +77,8 @@ export function smapsOf(vma: VmArea): SmapsSizes {
     anonymous: 0,
     anonHugePages: 0,
     lazyFree: 0,
+    sharedHugetlb: 0,
+    privateHugetlb: 0,
     swap: 0,
     swapPss: 0,
     locked: 0,
@@ -80,6 +86,11 @@ export function smapsOf(vma: VmArea): SmapsSizes {
   const walk = new PteTableWalk(mm, vma.start, vma.end);
   while (walk.next()) {
     const { huge } = walk;
+    if (isHugetlb) {
+      if (mapcount[pfnOf(i32[walk.pmdEntry], entryHi(i32, walk.pmdEntry, walk.step))] > 1) sizes.sharedHugetlb += vm.tables.pmdSize;
+      else sizes.privateHugetlb += vm.tables.pmdSize;
+      continue;
+    }
     if (huge && (i32[walk.pmdEntry] & PTE_SPECIAL) === 0) sizes.anonHugePages += vm.tables.pmdSize;
     for (let i = 0; i < walk.count; i++) {
       const entry = huge ? walk.pmdEntry : walk.entry + i * walk.step;

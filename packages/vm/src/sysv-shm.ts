@@ -37,6 +37,7 @@ import { vmMunmap } from './munmap.ts';
 import { allocFile, filePut } from './open-file.ts';
 import { OVERCOMMIT_NEVER } from './overcommit.ts';
 import { pageAlign } from './page-align.ts';
+import { hugetlbFileSetup } from './hugetlbfs.ts';
 import { shmemFileSetup } from './shmem.ts';
 import type { Vm } from './vm.ts';
 import { findVmaIntersection } from './vma-tree.ts';
@@ -253,13 +254,14 @@ export class ShmNamespace {
     if (size < 1 || size > SHMMAX) return -Errno.EINVAL;
     const nrPages = Math.ceil(size / PAGE_SIZE);
     if (this.totalPages + nrPages > SHMMAX || this.#segments.size >= SHMMNI) return -Errno.ENOSPC;
-    // There are no huge pages set aside.
-    if ((flags & SHM_HUGETLB) !== 0) return -Errno.ENOMEM;
     const object = vm.slab.kmalloc(SHMID_KERNEL_BYTES, GFP_KERNEL_ACCOUNT);
     if (object === 0) return -Errno.ENOMEM;
     const accounted = (flags & SHM_NORESERVE) === 0 || vm.sysctl.overcommitMemory === OVERCOMMIT_NEVER;
     const path = `/SYSV${(key >>> 0).toString(16).padStart(8, '0')} (deleted)`;
-    const file = shmemFileSetup(vm, path, size, accounted);
+    const file =
+      (flags & SHM_HUGETLB) !== 0
+        ? hugetlbFileSetup(vm, path, Math.ceil(size / vm.tables.pmdSize) * vm.tables.pmdSize, (flags & SHM_NORESERVE) === 0)
+        : shmemFileSetup(vm, path, size, accounted);
     if (typeof file === 'number') {
       vm.slab.kfree(object);
       return file;

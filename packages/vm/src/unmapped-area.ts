@@ -85,6 +85,22 @@ export function getUnmappedArea(
   return found;
 }
 
+/**
+ * As {@link getUnmappedArea}, for a mapping of huge pages of the pool.
+ *
+ * @returns also -EINVAL for a fixed address in the middle of one
+ * @linux mm/hugetlb.c:hugetlb_get_unmapped_area
+ */
+export function hugetlbUnmappedArea(mm: MmStruct, addr: VirtAddr, length: number, flags: number): number {
+  const { pmdSize } = mm.vm.tables;
+  if ((flags & MAP_FIXED) !== 0) return addr % pmdSize === 0 ? getUnmappedArea(mm, null, addr, length, 0, flags) : -Errno.EINVAL;
+  const hint = Math.ceil(addr / pmdSize) * pmdSize;
+  if (hint > 0 && hintIsFree(mm, hint, length, mm.taskSize)) return getUnmappedArea(mm, null, hint, length, 0, flags | MAP_SHARED_BIT);
+  // With as much room beside it, some multiple of the size lies in it.
+  const found = getUnmappedArea(mm, null, 0, length + pmdSize - PAGE_SIZE, 0, flags | MAP_SHARED_BIT);
+  return found < 0 ? found : Math.ceil(found / pmdSize) * pmdSize;
+}
+
 /** The bit that MAP_SHARED and MAP_SHARED_VALIDATE have in common. */
 const MAP_SHARED_BIT = 1;
 

@@ -22,6 +22,7 @@ import {
 import type { AnonVma } from './anon-vma.ts';
 import type { AddressSpace, VmFile } from './file.ts';
 import { isDataMapping, isExecMapping, isStackMapping } from './limits.ts';
+import { validateHugetlb } from './hugetlb-validate.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';
@@ -29,7 +30,7 @@ import { PTE_MAPS, PTE_PROTNONE, PTE_SPECIAL, isGuardMarker, pageProtHi, pagePro
 import { locksPages, mmCounter, pageMappings } from './rmap.ts';
 import { validateLru } from './swap.ts';
 import type { Vm } from './vm.ts';
-import { VM_ACCOUNT, VM_LOCKED, VM_MAYWRITE, VM_SHARED, VM_WRITE } from './vma.ts';
+import { VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VM_MAYWRITE, VM_SHARED, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /** What one pass over all address spaces finds. */
@@ -40,6 +41,8 @@ interface Census {
   /** Entries that refer to a page, or to a part of a huge one, by its head; and huge entries. */
   readonly references: Map<Pfn, number>;
   readonly hugeEntries: Map<Pfn, number>;
+  /** The same of pages of the huge page pool. */
+  readonly hugetlbEntries: Map<Pfn, number>;
   readonly tables: Set<Pfn>;
   /** VMAs by the file, the mapping and the anon_vmas they name. */
   readonly files: Map<VmFile, number>;
@@ -63,6 +66,7 @@ export function validateVm(vm: Vm): void {
     locked: new Set(),
     references: new Map(),
     hugeEntries: new Map(),
+    hugetlbEntries: new Map(),
     tables: new Set(),
     files: new Map(),
     mappings: new Map(),
@@ -79,6 +83,7 @@ export function validateVm(vm: Vm): void {
   checkState(vm.committedAs, census.accountedPages, 'pages committed');
   validateTlbs(vm);
   validateLru(vm);
+  validateHugetlb(vm, census.hugetlbEntries);
   vm.vmalloc.validate();
 }
 
@@ -154,6 +159,7 @@ function validateTables(mm: MmStruct, census: Census): void {
   const rss = [0, 0, 0, 0];
   let tables = 0;
   let hugeEntries = 0;
+  let hugetlbPages = 0;
   const { entryWords: step, format, userPgdEntries } = vm.tables;
   const visit = (pfn: Pfn, base: VirtAddr, depth: number): void => {
     const level = format.levels[depth];
@@ -172,6 +178,13 @@ function validateTables(mm: MmStruct, census: Census): void {
         checkEntry(mm, addr, lo, hi, rss, census);
         if ((lo & PTE_MAPS) !== 0 && (lo & PTE_SPECIAL) === 0) count(census.references, headOf(vm, pfnOf(lo, hi)));
       } else if (span === vm.tables.pmdSize && (lo & PTE_PS) !== 0) {
+        const vma = mm.vmas.get(addr);
+        if (vma !== undefined && (vma.flags & VM_HUGETLB) !== 0) {
+          hugetlbPages++;
+          check((lo & PTE_RW) === 0 || (vma.flags & VM_WRITE) !== 0, `mm ${mm.id}, ${hex(addr)}: writable against the mapping's rights`);
+          count(census.hugetlbEntries, pfnOf(lo, hi));
+          continue;
+        }
         hugeEntries++;
         checkHugeEntry(mm, addr, lo, hi, rss, census);
       } else {
@@ -187,6 +200,7 @@ function validateTables(mm: MmStruct, census: Census): void {
     census.tables.add(table);
   }
   tables += hugeEntries;
+  check(mm.hugetlbPages === hugetlbPages, `mm ${mm.id}: ${mm.hugetlbPages} huge pages of the pool, entries ${hugetlbPages}`);
   check(mm.pgtablesBytes === tables * PAGE_SIZE, `mm ${mm.id}: pgtablesBytes ${mm.pgtablesBytes}, tables ${tables}`);
   for (let kind = 0; kind < rss.length; kind++) {
     check(mm.rss[kind] === rss[kind], `mm ${mm.id}: rss[${kind}] ${mm.rss[kind]}, entries ${rss[kind]}`);
@@ -303,12 +317,14 @@ function validateFiles(vm: Vm, census: Census): void {
   let shmemPages = 0;
   vm.mappings.forEach((mapping, id) => {
     const { inode, pages, mmap } = mapping;
+    const isHugetlb = mapping.ops === vm.hugetlbOps;
     check(mapping.id === id && inode.mapping === mapping, `mapping ${id}: wrong id`);
     pages.validate();
     mmap.validate();
     pages.forEachIn(0, Infinity, (pfn, pgoff) => {
       const knowsIt = mappingOf[pfn] === id && index[pfn] === pgoff;
       check(knowsIt, `frame ${pfn}: cached at ${pgoff} of ${id}, knows of another`);
+      if (isHugetlb) return;
       check(refcount[pfn] === mapcount[pfn] + 1, `frame ${pfn}: refcount ${refcount[pfn]}, mapcount ${mapcount[pfn]}`);
       check(!census.tables.has(pfn), `frame ${pfn} is cached and a page table`);
       filePages++;

@@ -15,6 +15,8 @@ import { MemoryBlockStore } from './block-store.ts';
 import type { BlockStore } from './block-store.ts';
 import { ShmemOps } from './shmem.ts';
 import type { ThpMode } from './huge-memory.ts';
+import { HugetlbPool } from './hugetlb.ts';
+import { HugetlbfsOps } from './hugetlbfs.ts';
 import { throwWarning } from './kernel-warning.ts';
 import type { KernelWarningSink } from './kernel-warning.ts';
 import { TaskAllocPolicy, noTaskPolicy } from './mempolicy.ts';
@@ -157,6 +159,11 @@ export class Vm {
   memoryNodes: NodeMask | null = null;
   /** Pages that each node gives in its turn, by its number. @linux mm/mempolicy.c:wi_state */
   readonly interleaveWeights = new Uint8Array(64).fill(1);
+  /** Huge pages that are set aside, and what their files do. */
+  readonly hugetlb: HugetlbPool;
+  readonly hugetlbOps: HugetlbfsOps;
+  /** Whether a private huge page that goes is promised to its mapping again: since 6.9. */
+  restoresHugeReserve = true;
   /** What shared memory does for its pages. */
   readonly shmemOps: ShmemOps;
   /** Regular files. */
@@ -189,6 +196,8 @@ export class Vm {
     this.vmalloc = new Vmalloc(this, parts.vmalloc ?? VMALLOC_X86_64);
     this.gather = new MmuGather(this);
     this.lruBatches = new LruBatches(this);
+    this.hugetlb = new HugetlbPool(parts.pages.nodes.length);
+    this.hugetlbOps = new HugetlbfsOps(this);
     this.shmemOps = new ShmemOps(this);
     this.blockFs = new BlockFs(this, parts.disk ?? new MemoryBlockStore(DEFAULT_DISK_BLOCKS));
     this.tracePageFaultUser = parts.trace.define('page_fault_user', ['address', 'error_code']);

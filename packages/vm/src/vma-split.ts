@@ -6,17 +6,19 @@ import type { VirtAddr } from '@pagelab/abi';
 import { anonVmaClone } from './anon-vma.ts';
 import { fileGet } from './open-file.ts';
 import { linkFileVma, removeVma, vmAreaDup, vmaLink, vmaReserve, vmaResize } from './vma-tree.ts';
+import { VM_HUGETLB } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /**
  * Cuts `vma` at `addr`, which lies inside it. `vma` stays the part above where `newBelow`, else the part below; the
  * other becomes a mapping of its own.
  *
- * @returns 0; -ENOMEM with nothing changed
+ * @returns 0; -EINVAL in the middle of a huge page; -ENOMEM; with nothing changed
  * @linux mm/vma.c:__split_vma
  */
 export function splitVmaUnlimited(vma: VmArea, addr: VirtAddr, newBelow: boolean): number {
   const { mm } = vma;
+  if (!maySplit(vma, addr)) return -Errno.EINVAL;
   if (vmaReserve(mm, 1) !== 0) return -Errno.ENOMEM;
   const fresh = newBelow ? splitOff(vma, vma.start, addr) : splitOff(vma, addr, vma.end);
   if (fresh === null) return -Errno.ENOMEM;
@@ -24,6 +26,11 @@ export function splitVmaUnlimited(vma: VmArea, addr: VirtAddr, newBelow: boolean
   else vmaResize(vma, vma.start, addr, vma.pgoff);
   vmaLink(fresh);
   return 0;
+}
+
+/** Whether a mapping can be cut at an address: one of huge pages only between them. @linux mm/hugetlb.c:hugetlb_vm_op_split */
+function maySplit({ flags, mm }: VmArea, addr: VirtAddr): boolean {
+  return (flags & VM_HUGETLB) === 0 || addr % mm.vm.tables.pmdSize === 0;
 }
 
 /** Makes a mapping for the part [start, end) of `vma`, which is not in the tree yet; `null` without memory. */
@@ -58,6 +65,7 @@ export function splitVma(vma: VmArea, addr: VirtAddr, newBelow: boolean): number
  */
 export function splitMiddle(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
   const { mm } = vma;
+  if (!maySplit(vma, start) || !maySplit(vma, end)) return -Errno.EINVAL;
   if (mm.mapCount + 1 >= mm.vm.sysctl.maxMapCount || vmaReserve(mm, 2) !== 0) return -Errno.ENOMEM;
   const below = splitOff(vma, vma.start, start);
   if (below === null) return -Errno.ENOMEM;

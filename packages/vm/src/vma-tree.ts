@@ -10,6 +10,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import { unlinkAnonVmas, vmaIntervalInsert, vmaIntervalRemove } from './anon-vma.ts';
 import { splitHugePmdAt } from './huge-memory.ts';
+import { closeReservation } from './hugetlb-reserve.ts';
 import { mpolDup, mpolFree } from './mempolicy.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { filePut } from './open-file.ts';
@@ -83,6 +84,8 @@ export function vmAreaAlloc(mm: MmStruct, start: VirtAddr, end: VirtAddr, flags:
     vma.pgoff = pgoff;
     vma.droppable = false;
     vma.policy = null;
+    vma.resv = null;
+    vma.resvUnmapped = false;
     vma.name = '';
   }
   vma.object = object;
@@ -99,6 +102,8 @@ export function vmAreaDup(vma: VmArea, mm: MmStruct): VmArea | null {
   if (copy === null) return null;
   copy.droppable = vma.droppable;
   copy.name = vma.name;
+  copy.resv = vma.resv;
+  copy.resvUnmapped = vma.resvUnmapped;
   if (vma.policy !== null) {
     const policy = mpolDup(mm.vm, vma.policy);
     if (typeof policy === 'number') {
@@ -129,6 +134,7 @@ export function vmAreaFree(vma: VmArea): void {
 
 /** Lets go of all that a VMA out of the tree holds, and frees it. Its pages must be gone. @linux mm/vma.c:remove_vma */
 export function removeVma(vma: VmArea): void {
+  if (vma.resv !== null) closeReservation(vma);
   if (vma.anonVmaChain.length !== 0) unlinkAnonVmas(vma);
   if (vma.file !== null) unlinkFileVma(vma);
   vmAreaFree(vma);

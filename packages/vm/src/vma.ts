@@ -10,6 +10,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import type { IntervalNode } from '@pagelab/lib';
 import type { AnonVma, AnonVmaChain } from './anon-vma.ts';
 import type { VmFile, ZeroFile } from './file.ts';
+import type { HugetlbReservation } from './hugetlb-reserve.ts';
 import type { MemPolicy } from './mempolicy.ts';
 import type { MmStruct } from './mm-struct.ts';
 
@@ -89,6 +90,10 @@ export class VmArea {
   droppable = false;
   /** Where its pages are to lie, where it has a say of its own. The object is the mapping's alone. */
   policy: MemPolicy | null = null;
+  /** What of a private mapping of huge pages is promised to it; `null` for any other, and for a child's. */
+  resv: HugetlbReservation | null = null;
+  /** A child's page was given to its parent: the child may not ask for another. */
+  resvUnmapped = false;
   /** A name of the kernel's for `/proc/PID/maps`, such as `[vdso]`; `''` for none. */
   name = '';
   /** Address of its object in the `vm_area_struct` cache. */

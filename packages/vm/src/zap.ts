@@ -8,6 +8,7 @@ import { PG_ANON, PG_SWAPBACKED } from '@pagelab/mm-core';
 import type { AddressSpace } from './file.ts';
 import { detachTable, freePgtables } from './free-pgtables.ts';
 import { hugeStart, splitHugePmd, zapHugePmd } from './huge-memory.ts';
+import { zapHugetlbPmd } from './hugetlb-fault.ts';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { MmuGather } from './mmu-gather.ts';
@@ -17,7 +18,7 @@ import { PteTableWalk, findPmd, nextBoundary, pteOffset, tableBelow } from './pg
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { removeRmap } from './rmap.ts';
 import type { Vm } from './vm.ts';
-import { VM_RAND_READ, VM_SEQ_READ } from './vma.ts';
+import { VM_HUGETLB, VM_RAND_READ, VM_SEQ_READ } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /** Markers go with the pages. Without it guard pages stay. @linux include/linux/mm.h:ZAP_FLAG_DROP_MARKER */
@@ -121,7 +122,7 @@ function zapRange(gather: MmuGather, vma: VmArea, start: VirtAddr, end: VirtAddr
     if (table < 0) return;
     if ((ram.i32[pmdEntry] & PTE_PS) !== 0) {
       if (end - start === tables.pmdSize) {
-        zapHugePmd(gather, vma, start, pmdEntry);
+        zapBlock(gather, vma, start, pmdEntry);
         return;
       }
       splitHugePmd(mm, hugeStart(tables, start), pmdEntry);
@@ -135,7 +136,7 @@ function zapRange(gather: MmuGather, vma: VmArea, start: VirtAddr, end: VirtAddr
   while (walk.next()) {
     if (walk.huge) {
       if (walk.count === tables.ptrsPerPte) {
-        zapHugePmd(gather, vma, walk.addr, walk.pmdEntry);
+        zapBlock(gather, vma, walk.addr, walk.pmdEntry);
         continue;
       }
       splitHugePmd(mm, hugeStart(tables, walk.addr), walk.pmdEntry);
@@ -143,6 +144,12 @@ function zapRange(gather: MmuGather, vma: VmArea, start: VirtAddr, end: VirtAddr
     }
     zapTable(gather, vma, walk.pmdEntry, walk.entry, walk.count, walk.addr, zapFlags);
   }
+}
+
+/** Clears a huge entry. */
+function zapBlock(gather: MmuGather, vma: VmArea, start: VirtAddr, pmdEntry: number): void {
+  if ((vma.flags & VM_HUGETLB) !== 0) zapHugetlbPmd(gather, vma, start, pmdEntry);
+  else zapHugePmd(gather, vma, start, pmdEntry);
 }
 
 /** Clears entries of one table, and frees it where that is asked for and it is left empty. */

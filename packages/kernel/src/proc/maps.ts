@@ -1,10 +1,11 @@
-import { mapsLine, smapsOf, thpEligible, vmFlagsNames } from '@pagelab/vm';
+import { VM_HUGETLB, mapsLine, smapsOf, thpEligible, vmFlagsNames } from '@pagelab/vm';
 import type { MmStruct, SmapsSizes, VmArea } from '@pagelab/vm';
 import { hexAddress, kbLine } from './proc-file.ts';
 
 /** Column at which a mapping's name begins. @linux fs/proc/task_mmu.c:show_vma_header_prefix */
 const NAME_COLUMN = 73;
 const PAGE_KIB = 4;
+const HUGE_KIB = 2048;
 
 /** `/proc/PID/maps`. @linux fs/proc/task_mmu.c:show_map_vma */
 export function maps(mm: MmStruct): string {
@@ -18,7 +19,8 @@ export function smaps(mm: MmStruct): string {
   let text = '';
   for (const vma of mm.vmas) {
     const sizes = smapsOf(vma);
-    text += header(vma) + kb('Size', sizes.size) + kbLine('KernelPageSize', PAGE_KIB, 16, 8) + kbLine('MMUPageSize', PAGE_KIB, 16, 8);
+    const pageKib = (vma.flags & VM_HUGETLB) !== 0 ? HUGE_KIB : PAGE_KIB;
+    text += header(vma) + kb('Size', sizes.size) + kbLine('KernelPageSize', pageKib, 16, 8) + kbLine('MMUPageSize', pageKib, 16, 8);
     text += pageSizes(sizes, false);
     text += `${'THPeligible:'.padEnd(16)}${(thpEligible(vma) ? '1' : '0').padStart(8)}\nVmFlags: ${vmFlagsNames(vma).map((name) => `${name} `).join('')}\n`;
   }
@@ -69,8 +71,8 @@ function pageSizes(sizes: SmapsSizes, rollup: boolean): string {
     kb('AnonHugePages', sizes.anonHugePages) +
     kb('ShmemPmdMapped', 0) +
     kb('FilePmdMapped', 0) +
-    kb('Shared_Hugetlb', 0) +
-    kb('Private_Hugetlb', 0) +
+    kb('Shared_Hugetlb', sizes.sharedHugetlb) +
+    kb('Private_Hugetlb', sizes.privateHugetlb) +
     kb('Swap', sizes.swap) +
     kb('SwapPss', sizes.swapPss) +
     kb('Locked', sizes.locked)

@@ -1,5 +1,5 @@
 import { NODE_STAT, WMARK_LOW, ZONE_HIGHMEM, ZONE_MOVABLE, ZONE_STAT, totalreservePages } from '@pagelab/mm-core';
-import { vmCommitLimit } from '@pagelab/vm';
+import { hugetlbTotalPages, vmCommitLimit } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import { lowEndPfn, vmallocTotalKib } from '../vmalloc-layout.ts';
 import { kbLine, pagesToKb } from './proc-file.ts';
@@ -66,11 +66,18 @@ export function meminfo(kernel: Kernel): string {
   if (release === '6.18') rows.push(['Balloon', 0]);
   let text = '';
   for (const [name, kib] of rows) text += kbLine(name, kib, 16, 8);
-  for (const name of ['HugePages_Total', 'HugePages_Free', 'HugePages_Rsvd', 'HugePages_Surp']) {
-    text += `${`${name}:`.padEnd(16)}${'0'.padStart(8)}\n`;
+  const { hugetlb } = vm;
+  const pool: readonly (readonly [name: string, pages: number])[] = [
+    ['HugePages_Total', hugetlb.nrHugePages],
+    ['HugePages_Free', hugetlb.freeHugePages],
+    ['HugePages_Rsvd', hugetlb.resvHugePages],
+    ['HugePages_Surp', hugetlb.surplusHugePages],
+  ];
+  for (const [name, count] of pool) {
+    text += `${`${name}:`.padEnd(16)}${String(count).padStart(8)}\n`;
   }
   const largePage = arch === 'x86-32' ? '4M' : '2M';
-  text += kbLine('Hugepagesize', arch === 'x86-32' ? 4096 : 2048, 16, 8) + kbLine('Hugetlb', 0, 16, 8);
+  text += kbLine('Hugepagesize', arch === 'x86-32' ? 4096 : 2048, 16, 8) + kbLine('Hugetlb', pagesToKb(hugetlbTotalPages(vm)), 16, 8);
   text += kbLine('DirectMap4k', 0, 16, 8);
   if (arch !== 'x86-64') return text + kbLine(`DirectMap${largePage}`, pagesToKb(lowEndPfn(kernel.config, pages)), 16, 8);
   text += kbLine('DirectMap2M', pageTables.directMap2M / 1024, 16, 8);

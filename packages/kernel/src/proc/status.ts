@@ -44,7 +44,7 @@ function memoryLines(mm: MmStruct): string {
     line('VmLib', pagesToKb(mm.execVm - text)) +
     line('VmPTE', mm.pgtablesBytes / 1024) +
     line('VmSwap', pagesToKb(mm.rss[MM_SWAPENTS]!)) +
-    line('HugetlbPages', 0) +
+    line('HugetlbPages', (mm.hugetlbPages * mm.vm.tables.pmdSize) / 1024) +
     'CoreDumping:\t0\nTHP_enabled:\t1\nuntag_mask:\t0xffffffffffffffff\n'
   );
 }

@@ -4,6 +4,7 @@
  * @linux kernel/sysctl.c, mm/util.c
  */
 import { CAP_SYS_RAWIO, Errno } from '@pagelab/abi';
+import { setMaxHugePages } from '@pagelab/vm';
 import type { VmSysctl } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import type { Task } from '../task.ts';
@@ -84,7 +85,30 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'vm/panic_on_oom': fixed('0'),
   'vm/oom_kill_allocating_task': fixed('0'),
   'vm/oom_dump_tasks': fixed('1'),
-  'vm/nr_hugepages': fixed('0'),
+  'vm/nr_hugepages': {
+    get: (kernel) => String(kernel.vm.hugetlb.nrHugePages),
+    set: (kernel, [value]) => {
+      if (value! < 0) return -Errno.EINVAL;
+      setMaxHugePages(kernel.vm, value!);
+      return 0;
+    },
+  },
+  'vm/nr_hugepages_mempolicy': {
+    get: (kernel) => String(kernel.vm.hugetlb.nrHugePages),
+    set: (kernel, [value], task) => {
+      if (value! < 0) return -Errno.EINVAL;
+      setMaxHugePages(kernel.vm, value!, task?.memPolicy.policy?.nodes.nodes[0] ?? -1);
+      return 0;
+    },
+  },
+  'vm/nr_overcommit_hugepages': {
+    get: (kernel) => String(kernel.vm.hugetlb.nrOvercommit),
+    set: (kernel, [value]) => {
+      if (value! < 0) return -Errno.EINVAL;
+      kernel.vm.hugetlb.nrOvercommit = value!;
+      return 0;
+    },
+  },
   'vm/vfs_cache_pressure': fixed('100'),
   'vm/extfrag_threshold': fixed('500'),
   'vm/legacy_va_layout': vmNumber('legacyVaLayout', 0, INT_MAX),

@@ -4,6 +4,7 @@
 import { Errno } from '@pagelab/abi';
 import type { Kernel } from '../kernel.ts';
 import type { ProcFile } from '../proc/proc-file.ts';
+import { hugepageFiles } from './hugepages.ts';
 import { interleaveWeightFiles } from './mempolicy.ts';
 import { listText, nodeFiles } from './node.ts';
 import { percpuStats } from './percpu-stats.ts';
@@ -27,6 +28,7 @@ export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
   text(`${CPUS}possible`, () => upTo(kernel.config.possibleCpus));
   files.set('/sys/kernel/debug/percpu_stats', { mode: 0o444, read: () => percpuStats(kernel) });
   for (const [path, read] of nodeFiles(kernel)) text(path, read);
+  for (const [path, file] of hugepageFiles(kernel)) files.set(path, file);
   for (const [path, file] of interleaveWeightFiles(kernel)) files.set(path, file);
   for (const [path, file] of slabFiles(kernel)) files.set(path, file);
   return files;

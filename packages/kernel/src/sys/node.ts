@@ -109,7 +109,10 @@ function nodeMeminfo(kernel: Kernel, node: MemoryNode): string {
   if (kernel.config.kernel === '6.12') rows.push(['Unaccepted', 0]);
   let text = '';
   for (const [name, value] of rows) text += `Node ${node.nid} ${kbLine(name, value, 16, 8)}`;
-  for (const name of ['Total', 'Free', 'Surp']) text += `Node ${node.nid} ${`HugePages_${name}:`.padEnd(16)} ${'0'.padStart(5)}\n`;
+  const pool = kernel.vm.hugetlb.nodes[node.nid]!;
+  for (const [name, count] of [['Total', pool.nr], ['Free', pool.free.length], ['Surp', pool.surplus]] as const) {
+    text += `Node ${node.nid} ${`HugePages_${name}:`.padEnd(16)} ${String(count).padStart(5)}\n`;
+  }
   return text;
 }
 

@@ -2,10 +2,11 @@
  * The recorded loads that can be done again.
  */
 import { forkcow } from './forkcow.ts';
+import { hugetlb } from './hugetlb.ts';
 import type { Load } from './load-run.ts';
 import { mlock } from './mlock.ts';
 import { numapolicy } from './numapolicy.ts';
 import { overcommit } from './overcommit.ts';
 
 /** Each under the name that `config.json` has for it. */
-export const LOADS: readonly Load[] = [forkcow, mlock, numapolicy, overcommit];
+export const LOADS: readonly Load[] = [forkcow, hugetlb, mlock, numapolicy, overcommit];
