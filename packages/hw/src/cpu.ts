@@ -318,8 +318,9 @@ export class Cpu implements RamUser {
     else this.tlb.invalidatePage(Math.floor(va / PAGE_SIZE) * PAGE_SIZE);
   }
 
-  /** Drops the translations of the current context, but those of global pages, as a reload of CR3 does. */
+  /** Drops the translations of the current context, but those of global pages, by a reload of CR3; PAE's top level is read anew. */
   flushTlbContext(): void {
+    if (this.#format.rootInRegisters && this.#root >= 0) this.#loadPdptes(this.#root);
     this.stats.tlbFlushes += 1;
     this.tlb.invalidateNonGlobal();
     this.#model?.invpcid(INVPCID_TYPE_SINGLE_CTXT, this.#pcid, 0, 0);

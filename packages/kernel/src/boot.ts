@@ -10,7 +10,7 @@ import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from 
 import type { PageAllocHooks, PageAllocatorFactory } from '@pagelab/mm-core';
 import { Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
 import type { KernelCacheName, KmemCache, SlabAllocator, SlabReport } from '@pagelab/slab';
-import { DEFAULT_VM_SYSCTL, Vm, setMaxHugePages } from '@pagelab/vm';
+import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, setMaxHugePages } from '@pagelab/vm';
 import type { KernelWarning, VmCaches } from '@pagelab/vm';
 import { BootFrames } from './boot-frames.ts';
 import { ConfigError, parseMachineConfig } from './config.ts';
@@ -18,6 +18,7 @@ import type { MachineConfig, MachineConfigInput } from './config.ts';
 import { Console } from './console.ts';
 import { KernelLog } from './kernel-log.ts';
 import { mapKernel } from './kernel-page-tables.ts';
+import { mapKernel32 } from './kernel-page-tables-32.ts';
 import { KernelStacks } from './kernel-stack.ts';
 import { Kernel } from './kernel.ts';
 import { createMachine } from './machine.ts';
@@ -29,7 +30,7 @@ import { applySysctl } from './proc/sysctl.ts';
 import { warnRefusal } from './refusal.ts';
 import { Scheduler } from './scheduler.ts';
 import { TaskTable } from './task-table.ts';
-import { vmallocLayout } from './vmalloc-layout.ts';
+import { lowEndPfn, vmallocLayout } from './vmalloc-layout.ts';
 
 /** Events the trace ring keeps. */
 const TRACE_RECORDS = 65_536;
@@ -70,8 +71,9 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   const map = setupMemoryMap(config);
   const ram = usable('memoryMap', () => new PhysicalMemory(map, options));
   // CPUs, with page-table walker and TLB.
+  const tables = PAGE_TABLE_SHAPES[config.arch];
   const tlbModel = tlbModelFactory(config.tlb, config.seed);
-  const smp = new Smp(ram, config.cpus, tlbModel === undefined ? {} : { tlbModel });
+  const smp = new Smp(ram, config.cpus, { format: tables.format, tlbModel });
   // Page frames, nodes, zones, and all free memory into the page allocator.
   const log = new KernelLog(clock);
   const hooks: PageAllocHooks = { warnRefusal: (refusal) => warnRefusal(log, refusal) };
@@ -98,7 +100,12 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   const bootFrames = new BootFrames(ram, pages);
   const zeroPfn = bootFrames.take();
   const { codeBytes, imageBytes } = imageSize(pages);
-  const pageTables = mapKernel(ram, codeBytes, imageBytes, () => bootFrames.take());
+  const allocTable = (): number => bootFrames.take();
+  const lowEnd = config.arch === 'x86-64' ? undefined : lowEndPfn(config, pages);
+  const pageTables =
+    lowEnd === undefined
+      ? mapKernel(ram, codeBytes, imageBytes, allocTable)
+      : mapKernel32(ram, tables, lowEnd, codeBytes, fixmapStart(config.cpus), allocTable);
   for (const cpu of smp.cpus) cpu.loadCr3(pageTables.pgd * 4096);
   // Virtual memory: the zero page, and everything behind a page fault.
   const sysctl = { ...DEFAULT_VM_SYSCTL, userReserveKbytes: userReserveKbytes(pages), adminReserveKbytes: adminReserveKbytes(pages) };
@@ -106,7 +113,20 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
     log.print(warning.text);
   };
   const vmalloc = vmallocLayout(config, pages);
-  const vm = new Vm({ ram, smp, pages, slab, clock, trace, sysctl, caches: vmCaches(caches), zeroPfn, kernelPgd: pageTables.pgd, vmalloc, warn });
+  const vm = new Vm({
+    ram, smp, pages, slab, clock, trace, sysctl, tables, vmalloc, warn, zeroPfn,
+    caches: vmCaches(caches),
+    kernelPgd: pageTables.pgd,
+    // With 6.15 page tables in high memory were given up.
+    highPte: lowEnd !== undefined && config.kernel !== '6.18',
+    ...(lowEnd === undefined ? {} : { lowEndPfn: lowEnd }),
+  });
+  const { highmem } = vm;
+  if (highmem !== null) {
+    hooks.clearPage = (pfn) => {
+      highmem.clearPage(pfn);
+    };
+  }
   // Per-CPU memory.
   const percpu = setupPercpu({ config, vm, pages, slab, bootFrames, log });
   // Tasks, and the stacks they and interrupts run on in the kernel.

@@ -4,7 +4,7 @@
  *
  * @linux fs/exec.c
  */
-import { ADDR_COMPAT_LAYOUT, ADDR_NO_RANDOMIZE, Errno, PAGE_SIZE, PROT_EXEC, PROT_READ, PROT_WRITE } from '@pagelab/abi';
+import { ADDR_COMPAT_LAYOUT, ADDR_LIMIT_3GB, ADDR_NO_RANDOMIZE, Errno, PAGE_SIZE, PROT_EXEC, PROT_READ, PROT_WRITE } from '@pagelab/abi';
 import type { Program, VirtAddr } from '@pagelab/abi';
 import { FileTable } from '@pagelab/syscalls';
 import { execLayout, mmAlloc, mmput } from '@pagelab/vm';
@@ -37,7 +37,9 @@ export interface ProgramImage {
   readonly stackPointer: VirtAddr;
 }
 
+/** Where linkers put programs: of 64 bits, and of 32. */
 const TEXT_START = 0x40_0000;
+const TEXT_START_32 = 0x804_8000;
 const TEXT_BYTES = 32 * 1024;
 const CONSTANT_BYTES = 8 * 1024;
 const DATA_BYTES = 4096;
@@ -47,26 +49,30 @@ const BSS_BYTES = 128 * 1024;
  * A static program: code, constants, data with zeroed memory behind it, and a page of constants at the end, so that the
  * heap has no writable neighbour.
  */
-function programImage(comm: string): LoadedImage {
-  const constants = TEXT_START + TEXT_BYTES;
+function programImage(comm: string, textStart: VirtAddr): LoadedImage {
+  const constants = textStart + TEXT_BYTES;
   const data = constants + CONSTANT_BYTES;
   const last = data + DATA_BYTES + BSS_BYTES;
   const part = (start: number, fileBytes: number, memoryBytes: number, prot: number) => ({
     start,
-    offset: start - TEXT_START,
+    offset: start - textStart,
     fileBytes,
     memoryBytes,
     prot,
   });
   return {
-    path: `/bin/${comm}`,
+    path: programPath(comm),
     segments: [
-      part(TEXT_START, TEXT_BYTES, TEXT_BYTES, PROT_READ | PROT_EXEC),
+      part(textStart, TEXT_BYTES, TEXT_BYTES, PROT_READ | PROT_EXEC),
       part(constants, CONSTANT_BYTES, CONSTANT_BYTES, PROT_READ),
       part(data, DATA_BYTES, DATA_BYTES + BSS_BYTES, PROT_READ | PROT_WRITE),
-      { start: last, offset: data + DATA_BYTES - TEXT_START, fileBytes: PAGE_SIZE, memoryBytes: PAGE_SIZE, prot: PROT_READ },
+      { start: last, offset: data + DATA_BYTES - textStart, fileBytes: PAGE_SIZE, memoryBytes: PAGE_SIZE, prot: PROT_READ },
     ],
   };
+}
+
+function programPath(comm: string): string {
+  return `/bin/${comm}`;
 }
 
 /** What a process is started with. */
@@ -77,6 +83,8 @@ export interface StartOptions {
   readonly argv?: readonly string[];
   /** ADDR_ bits: how its address space is laid out, and the address spaces of programs after it. */
   readonly personality?: number;
+  /** A program of 32 bits on a machine of 64: registers, addresses and layout are those of one. */
+  readonly compat?: boolean;
 }
 
 /** Where the parts of a program that has been laid out lie. */
@@ -91,6 +99,14 @@ function placesOf(mm: MmStruct): ProgramImage {
     heapStart: mm.startBrk,
     stackPointer: mm.startStack,
   };
+}
+
+/** Lays out the program of a new process, or of one that runs another. @returns 0 or -errno */
+function layOut(kernel: Kernel, mm: MmStruct, comm: string, personality: number, options: StartOptions): number {
+  const compat = options.compat === true && !mm.is32Bit;
+  const image = programImage(comm, compat || mm.is32Bit ? TEXT_START_32 : TEXT_START);
+  const limit3GB = (personality & ADDR_LIMIT_3GB) !== 0;
+  return execLayout(mm, image, { ...layoutOptions(kernel, personality), compat, limit3GB });
 }
 
 /**
@@ -138,8 +154,7 @@ export function startProcess(kernel: Kernel, program: Program | null, options: S
   };
   if (typeof processObjects === 'number') return undo(processObjects);
   if (typeof mm === 'number') return undo(mm);
-  const loaded = programImage(comm);
-  const error = execLayout(mm, loaded, layoutOptions(kernel, options.personality ?? 0));
+  const error = layOut(kernel, mm, comm, options.personality ?? 0, options);
   if (error < 0) return undo(error);
 
   const files = new FileTable();
@@ -154,7 +169,7 @@ export function startProcess(kernel: Kernel, program: Program | null, options: S
   const process = new Process({
     tgid: pid,
     comm,
-    argv: [loaded.path, ...argv],
+    argv: [programPath(comm), ...argv],
     parent: null,
     pgrp: pid,
     limits,
@@ -200,8 +215,7 @@ export function execProgram(task: Task, program: Program | null, options: StartO
   const comm = commOf(options.name ?? process.comm);
   const mm = mmAlloc(kernel.vm, mmLimits(process.limits, task.credentials));
   if (typeof mm === 'number') return mm;
-  const loaded = programImage(comm);
-  const error = execLayout(mm, loaded, layoutOptions(kernel, task.personality));
+  const error = layOut(kernel, mm, comm, task.personality, options);
   if (error < 0) {
     mmput(mm);
     return error;
@@ -224,7 +238,7 @@ export function execProgram(task: Task, program: Program | null, options: StartO
   }
   credentialsForExec(task.credentials);
   process.comm = comm;
-  process.argv = [loaded.path, ...(options.argv ?? [])];
+  process.argv = [programPath(comm), ...(options.argv ?? [])];
   process.library = { curbrk: -1 };
   process.image = placesOf(mm);
   process.hasExeced = true;

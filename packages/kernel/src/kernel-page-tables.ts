@@ -37,7 +37,8 @@ const TEXT = PTE_PRESENT | PTE_ACCESSED | PTE_DIRTY | PTE_PS | PTE_GLOBAL;
 export interface KernelPageTables {
   /** The top-level table. */
   readonly pgd: Pfn;
-  /** Bytes of RAM mapped by pages of 2 MiB and of 1 GiB, for `/proc/meminfo`. */
+  /** Bytes of RAM mapped by pages of 4 KiB, of 2 MiB (4 MiB with two levels) and of 1 GiB, for `/proc/meminfo`. */
+  readonly directMap4K: number;
   readonly directMap2M: number;
   readonly directMap1G: number;
 }
@@ -99,5 +100,5 @@ export function mapKernel(
     if (offset < textBytes) setEntry(pmd, pmdIndex(virtual), KERNEL_PHYSICAL + offset, TEXT, 0);
     else setEntry(pmd, pmdIndex(virtual), KERNEL_PHYSICAL + offset, DATA, PTE_NX_HI);
   }
-  return { pgd, directMap2M, directMap1G };
+  return { pgd, directMap4K: 0, directMap2M, directMap1G };
 }

@@ -7,7 +7,6 @@ import type { TraceRing } from '@pagelab/lib';
 import type { SlabReport } from '@pagelab/slab';
 import { decodeUtf8, encodeUtf8 } from '@pagelab/syscalls';
 import type { OpenFile, TaskContext } from '@pagelab/syscalls';
-import { ConfigError } from './config.ts';
 import type { MachineConfig } from './config.ts';
 import { execProgram, startProcess } from './exec.ts';
 import type { ProgramImage, StartOptions } from './exec.ts';
@@ -142,9 +141,6 @@ export function createMachine(kernel: Kernel): Machine {
 
   const start = (program: Program | null, options: StartOptions): Task =>
     inKernel((running) => {
-      if (config.arch !== 'x86-64') {
-        throw new ConfigError(`arch: a machine of "${config.arch}" boots and shows its memory, but runs no programs yet; "x86-64" does`);
-      }
       const task = startProcess(running, program, options);
       if (typeof task === 'number') throw new SyscallError('execve', task);
       return task;

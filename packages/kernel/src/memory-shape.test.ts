@@ -59,7 +59,7 @@ test('memory can be taken out, and made movable', () => {
   expect(zones(boot({ memory: '1G', cmdline: 'kernelcore=mirror' }))).toEqual(['0 DMA', '0 DMA32']);
 });
 
-test('machines of 32 bits boot, and say that they run no programs', () => {
+test('machines of 32 bits have high memory', () => {
   const config: MachineConfigInput = { arch: 'x86-pae', memory: '2G', kernel: '6.1', cpus: 2 };
   const machine = boot(config);
   expect(zones(machine)).toEqual(['0 DMA', '0 Normal', '0 HighMem']);
@@ -67,7 +67,6 @@ test('machines of 32 bits boot, and say that they run no programs', () => {
   expect(machine.readFile('/proc/meminfo')).toMatch(/^LowTotal: .*\n^LowFree: .*\n^SwapTotal/m);
   expect(machine.readFile('/proc/meminfo')).toMatch(/^VmallocTotal: +122880 kB$/m);
   expect(boot({ ...config, memory: '512M' }).readFile('/proc/meminfo')).toMatch(/^VmallocTotal: +499832 kB$/m);
-  expect(() => machine.run(() => 0)).toThrow('arch: a machine of "x86-pae" boots and shows its memory, but runs no programs yet');
   machine.validate();
   expect(zones(boot({ ...config, arch: 'x86-32', memory: '1G', cmdline: 'vmalloc=256M' }))).toEqual(['0 DMA', '0 Normal', '0 HighMem']);
 });

@@ -1,7 +1,7 @@
 /**
  * What a page allocator is made from, and what it calls of the layers above.
  */
-import type { CostModel, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
+import type { CostModel, Pfn, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
 import type { TraceRing } from '@pagelab/lib';
 import type { KernelVersion, NodeConfig } from './mm-init.ts';
 import type { PageAllocatorFactory, PageAllocatorRefusal } from './page-allocator.ts';
@@ -21,6 +21,8 @@ export interface PageAllocHooks {
   outOfMemory?: (gfp: number, order: number) => boolean;
   /** Pages of a zone that reclaim could free. @linux mm/vmscan.c:zone_reclaimable_pages */
   zoneReclaimablePages?: (zone: Zone) => number;
+  /** Fills a frame with zeros, where the kernel has to map it for that. @linux include/linux/highmem.h:clear_highpage */
+  clearPage?: (pfn: Pfn) => void;
   /** Reports an allocation that failed. @linux mm/page_alloc.c:warn_alloc */
   warnAlloc?: (gfp: number, order: number) => void;
   /** Reports that a page allocator gave a wrong answer, which was not acted on. */

@@ -448,7 +448,11 @@ export class PageAlloc extends MemoryState {
   }
 
   #zero(pfn: Pfn, pages: number): void {
-    for (let i = 0; i < pages; i++) this.#ram.zeroFrame(pfn + i);
+    const { clearPage } = this.hooks;
+    for (let i = 0; i < pages; i++) {
+      if (clearPage === undefined) this.#ram.zeroFrame(pfn + i);
+      else clearPage(pfn + i);
+    }
     this.#clock.advance(this.#costs.zeroPage * pages);
   }
 

@@ -7,7 +7,9 @@
  * in which page it lies, survive.
  */
 import type { RegisterArg } from '@pagelab/abi';
+import type { MmStruct } from '@pagelab/vm';
 
+const TWO_32 = 2 ** 32;
 const TWO_63 = 2 ** 63;
 const TWO_64 = 2 ** 64;
 
@@ -27,14 +29,26 @@ export function reg(value: RegisterArg | undefined): number {
   return wideBigint(BigInt.asIntN(64, value));
 }
 
+/**
+ * As {@link reg}, for a program with registers of 32 bits. Under a kernel of as many its value is negative where it is
+ * beyond every program; under one of 64 the register's upper half is zero.
+ *
+ * @param value an integer; nothing is 0
+ * @throws RangeError for a number that is not whole; TypeError for what is neither number nor bigint
+ */
+export function reg32(value: RegisterArg | undefined, { registerRange, taskSize }: MmStruct): number {
+  const bits = (typeof value === 'bigint' ? Number(BigInt.asUintN(32, value)) : reg(value)) >>> 0;
+  return bits >= taskSize && registerRange === TWO_32 ? bits - TWO_32 : bits;
+}
+
 /** The low 32 bits, read as signed: what a C `int` parameter receives. */
 export function int32(value: number): number {
   return value | 0;
 }
 
-/** The signed reading's value as an unsigned number; exact for multiples of 4096. */
-export function unsigned(value: number): number {
-  return value < 0 ? value + TWO_64 : value;
+/** The signed reading's value as an unsigned number; exact for multiples of 4096. `range` is what the register holds. */
+export function unsigned(value: number, range = TWO_64): number {
+  return value < 0 ? value + range : value;
 }
 
 /** Whether `a > b`, both read as unsigned 64-bit numbers. */

@@ -133,7 +133,7 @@ function writable(task: TaskContext, fd: number): OpenFile | number {
 }
 
 function transferIn(task: TaskContext, file: OpenFile, buffer: number, count: number, position: number): number {
-  if (!accessOk(buffer, count)) return -Errno.EFAULT;
+  if (!accessOk(task, buffer, count)) return -Errno.EFAULT;
   if (file.vmFile !== null && position + count >= MAX_POSITION) return -Errno.EINVAL;
   const wanted = Math.min(count, MAX_RW_COUNT);
   if (file.readToUser !== undefined) return file.readToUser(task, position, buffer, wanted);
@@ -152,7 +152,7 @@ function transferIn(task: TaskContext, file: OpenFile, buffer: number, count: nu
 }
 
 function transferOut(task: TaskContext, file: OpenFile, buffer: number, count: number, position: number): number {
-  if (!accessOk(buffer, count)) return -Errno.EFAULT;
+  if (!accessOk(task, buffer, count)) return -Errno.EFAULT;
   if (file.vmFile !== null && position + count >= MAX_POSITION) return -Errno.EINVAL;
   const wanted = Math.min(count, MAX_RW_COUNT);
   if (file.writeFromUser !== undefined) return file.writeFromUser(task, position, buffer, wanted);

@@ -16,7 +16,7 @@ const WHO = flagValues(GETRUSAGE_WHO);
 /** Stores what a process, its children or a thread used. @returns 0, or -errno: EINVAL, EFAULT @linux kernel/sys.c:getrusage */
 export function sysGetrusage(task: TaskContext, who: number, usage: number): number {
   if (!isUsageSubject(int32(who))) return -Errno.EINVAL;
-  return putUser(task, usage, encodeUsage(task.usage(int32(who))));
+  return putUser(task, usage, encodeUsage(task, task.usage(int32(who))));
 }
 
 /** Whether `who` is one of RUSAGE_SELF, RUSAGE_CHILDREN and RUSAGE_THREAD. */

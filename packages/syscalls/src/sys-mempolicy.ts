@@ -102,7 +102,7 @@ export function sysMbind(task: TaskContext, start: number, length: number, mode:
   if ((bits & ~MBIND_MASK) !== 0) return -Errno.EINVAL;
   if ((bits & MPOL_MF_MOVE_ALL) !== 0 && !task.capable(CAP_SYS_NICE)) return -Errno.EPERM;
   if (read.mode === MPOL_DEFAULT) bits &= ~MPOL_MF_STRICT;
-  const end = policyRangeEnd(start, length);
+  const end = policyRangeEnd(task.mm, start, length);
   if (end < 0 || end === start) return end < 0 ? end : 0;
   const policy = mpolNew(task.vm, read.mode, read.flags, nodes);
   if (typeof policy === 'number') return policy;
@@ -158,7 +158,7 @@ function nodeOfPage(task: TaskContext, addr: number): number {
 export function sysSetMempolicyHomeNode(task: TaskContext, start: number, length: number, homeNode: number, flags: number): number {
   if (start % 4096 !== 0 || flags !== 0) return -Errno.EINVAL;
   if (homeNode < 0 || homeNode >= MAX_NUMNODES || homeNode >= task.vm.pages.nodes.length) return -Errno.EINVAL;
-  const end = policyRangeEnd(start, length);
+  const end = policyRangeEnd(task.mm, start, length);
   if (end < 0 || end === start) return end < 0 ? end : 0;
   return setHomeNode(task.mm, start, end, homeNode);
 }

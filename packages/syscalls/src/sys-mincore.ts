@@ -1,4 +1,4 @@
-import { Errno, PAGE_SIZE, TASK_SIZE } from '@pagelab/abi';
+import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import { copyToUser, doMincore, findVma } from '@pagelab/vm';
 import type { TaskContext } from './task-context.ts';
 import { accessOk } from './user-access.ts';
@@ -14,9 +14,9 @@ const PAGES_A_ROUND = PAGE_SIZE;
  */
 export function sysMincore(task: TaskContext, start: number, length: number, vec: number): number {
   if (start % PAGE_SIZE !== 0) return -Errno.EINVAL;
-  if (!accessOk(start, length)) return -Errno.ENOMEM;
+  if (!accessOk(task, start, length)) return -Errno.ENOMEM;
   const pages = Math.ceil(length / PAGE_SIZE);
-  if (!accessOk(vec, pages)) return -Errno.EFAULT;
+  if (!accessOk(task, vec, pages)) return -Errno.EFAULT;
   let done = 0;
   while (done < pages) {
     const residence = residenceFrom(task, start + done * PAGE_SIZE, Math.min(pages - done, PAGES_A_ROUND));
@@ -30,9 +30,9 @@ export function sysMincore(task: TaskContext, start: number, length: number, vec
 /** The whole answer of `mincore` at once, or -errno: what the typed client returns. */
 export function mincorePages(task: TaskContext, start: number, length: number): Uint8Array | number {
   if (start % PAGE_SIZE !== 0) return -Errno.EINVAL;
-  if (!accessOk(start, length)) return -Errno.ENOMEM;
+  if (!accessOk(task, start, length)) return -Errno.ENOMEM;
   const pages = Math.ceil(length / PAGE_SIZE);
-  if (pages > TASK_SIZE / PAGE_SIZE) return -Errno.ENOMEM;
+  if (pages > task.mm.taskSize / PAGE_SIZE) return -Errno.ENOMEM;
   const all: Uint8Array[] = [];
   for (let done = 0; done < pages; ) {
     const residence = residenceFrom(task, start + done * PAGE_SIZE, Math.min(pages - done, PAGES_A_ROUND));

@@ -99,6 +99,8 @@ export function sysMmap(
 ): number {
   if (offset % PAGE_SIZE !== 0) return -Errno.EINVAL;
   const pgoff = unsigned(offset) / PAGE_SIZE;
+  // A call with registers of 32 bits takes the offset in pages.
+  if (task.mm.is32Bit && pgoff >= 2 ** 32) return -Errno.EINVAL;
   const given = foldFlags(flags, UNKNOWN_FLAG);
   if (given & MAP_ANONYMOUS && given & MAP_HUGETLB) {
     if (!HUGE_SHIFTS.includes((given >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK)) return -Errno.EINVAL;

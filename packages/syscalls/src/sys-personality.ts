@@ -1,4 +1,4 @@
-import { ADDR_COMPAT_LAYOUT, ADDR_NO_RANDOMIZE, MMAP_PAGE_ZERO, PERSONALITY_QUERY, PROT_EXEC, PROT_READ, READ_IMPLIES_EXEC } from '@pagelab/abi';
+import { ADDR_COMPAT_LAYOUT, ADDR_LIMIT_3GB, ADDR_NO_RANDOMIZE, MMAP_PAGE_ZERO, PERSONALITY_QUERY, PROT_EXEC, PROT_READ, READ_IMPLIES_EXEC } from '@pagelab/abi';
 import { flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
@@ -7,9 +7,9 @@ export const PERSONALITY_FLAGS = flagTable(
   'personality',
   'persona',
   'bits',
-  { ADDR_NO_RANDOMIZE, ADDR_COMPAT_LAYOUT, READ_IMPLIES_EXEC },
+  { ADDR_NO_RANDOMIZE, ADDR_LIMIT_3GB, ADDR_COMPAT_LAYOUT, READ_IMPLIES_EXEC },
   { MMAP_PAGE_ZERO },
-  { unknown: 'Other bits are kept and told, and have no effect.', notes: { MMAP_PAGE_ZERO: 'kept and told, but `execve` maps nothing at address 0' } },
+  { unknown: 'Other bits are kept and told, and have no effect.', notes: { ADDR_LIMIT_3GB: 'for programs of 32 bits', MMAP_PAGE_ZERO: 'kept and told, but `execve` maps nothing at address 0' } },
 );
 
 /**

@@ -3,7 +3,7 @@ import { pinUserPagesRemote, unpinUserPages } from '@pagelab/vm';
 import { int32, unsigned } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
 import { MAX_RW_COUNT, accessOk, getUser, putUser } from './user-access.ts';
-import { IOVEC_BYTES, wordAt } from './user-struct.ts';
+import { longAt, longBytes } from './user-struct.ts';
 
 /** The most ranges of one call. @linux include/uapi/linux/uio.h:UIO_MAXIOV */
 const UIO_MAXIOV = 1024;
@@ -64,7 +64,7 @@ function transfer(
   const mine: Range[] = [];
   for (const { base, length } of here) {
     const taken = Math.min(length, room);
-    if (!accessOk(base, taken)) return -Errno.EFAULT;
+    if (!accessOk(task, base, taken)) return -Errno.EFAULT;
     mine.push({ base, length: taken });
     room -= taken;
   }
@@ -180,14 +180,14 @@ class LocalRanges {
 /** An array of ranges in user memory. @linux lib/iov_iter.c:iovec_from_user */
 export function readRanges(task: TaskContext, addr: number, count: number): Range[] | number {
   if (count === 0) return [];
-  if (unsigned(count) > UIO_MAXIOV) return -Errno.EINVAL;
-  const bytes = getUser(task, addr, count * IOVEC_BYTES);
+  if (unsigned(count, task.mm.registerRange) > UIO_MAXIOV) return -Errno.EINVAL;
+  const bytes = getUser(task, addr, count * 2 * longBytes(task));
   if (typeof bytes === 'number') return bytes;
   const ranges: Range[] = [];
   for (let i = 0; i < count; i++) {
-    const length = wordAt(bytes, i * IOVEC_BYTES + 8);
+    const length = longAt(task, bytes, i * 2 + 1);
     if (length < 0) return -Errno.EINVAL;
-    ranges.push({ base: wordAt(bytes, i * IOVEC_BYTES), length });
+    ranges.push({ base: longAt(task, bytes, i * 2), length });
   }
   return ranges;
 }

@@ -8,8 +8,6 @@ export const REMAP_FILE_PAGES_FLAGS = flagTable('remap_file_pages', 'flags', 'bi
   unknown: 'Other bits are ignored. `prot` must be 0.',
 });
 
-const TWO_64 = 2 ** 64;
-
 /**
  * Shows other pages of a shared file mapping's file in [start, start + size).
  *
@@ -17,6 +15,8 @@ const TWO_64 = 2 ** 64;
  * @linux mm/mmap.c:remap_file_pages
  */
 export function sysRemapFilePages(task: TaskContext, start: number, size: number, prot: number, pgoff: number, flags: number): number {
-  if (unsigned(pgoff) + unsigned(size) / PAGE_SIZE >= TWO_64) return -Errno.EINVAL;
-  return doRemapFilePages(task.mm, start, size, prot, unsigned(pgoff), int32(flags));
+  const { registerRange } = task.mm;
+  const first = unsigned(pgoff, registerRange);
+  if (first + unsigned(size, registerRange) / PAGE_SIZE >= registerRange) return -Errno.EINVAL;
+  return doRemapFilePages(task.mm, start, size, prot, first, int32(flags));
 }

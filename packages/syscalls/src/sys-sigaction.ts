@@ -17,7 +17,7 @@ import { int32 } from './registers.ts';
 import { SIGSET_BYTES, encodeSignalSet } from './sys-sigprocmask.ts';
 import type { TaskContext } from './task-context.ts';
 import { getUser, putUser } from './user-access.ts';
-import { encodeWords, u32At, wordAt } from './user-struct.ts';
+import { encodeLongs, longAt, longBytes, u32At } from './user-struct.ts';
 
 /** @linux include/linux/signal_types.h:UAPI_SA_FLAGS */
 export const SIGACTION_FLAGS = flagTable(
@@ -38,8 +38,8 @@ export const SIGACTION_FLAGS = flagTable(
 );
 const SIGACTION_MASK = flagMask(SIGACTION_FLAGS);
 
-/** Bytes of the kernel's `struct sigaction`: handler, flags, restorer, mask. */
-const SIGACTION_BYTES = 32;
+/** Fields of the kernel's `struct sigaction`, each a `long`, before the mask: handler, flags, restorer. */
+const SIGACTION_FIELDS = 3;
 const SIG_DFL = 0;
 const SIG_IGN = 1;
 /** What an action with a handler shows as its address: handlers are functions of the program, which have none. */
@@ -57,10 +57,10 @@ export function sysRtSigaction(task: TaskContext, signal: number, act: number, o
   let handler = -1;
   let flags = 0;
   if (act !== 0) {
-    const bytes = getUser(task, act, SIGACTION_BYTES);
+    const bytes = getUser(task, act, SIGACTION_FIELDS * longBytes(task) + SIGSET_BYTES);
     if (typeof bytes === 'number') return bytes;
-    handler = wordAt(bytes, 0);
-    flags = u32At(bytes, 8) & SIGACTION_MASK;
+    handler = longAt(task, bytes, 0);
+    flags = u32At(bytes, longBytes(task)) & SIGACTION_MASK;
   }
   const nr = int32(signal);
   if (nr < 1 || nr > SIGRTMAX || (act !== 0 && (nr === SIGKILL || nr === SIGSTOP))) return -Errno.EINVAL;
@@ -69,7 +69,9 @@ export function sysRtSigaction(task: TaskContext, signal: number, act: number, o
   if (act !== 0) task.setSignalAction(nr, handler === SIG_IGN ? 'ignore' : 'default', flags);
   if (old === 0) return 0;
   const shown = before.action === 'default' ? SIG_DFL : before.action === 'ignore' ? SIG_IGN : SOME_HANDLER;
-  const bytes = encodeWords([shown, before.flags >>> 0, 0, 0]);
-  bytes.set(encodeSignalSet(before.mask), SIGACTION_BYTES - SIGSET_BYTES);
+  const fields = encodeLongs(task, [shown, before.flags >>> 0, 0]);
+  const bytes = new Uint8Array(fields.length + SIGSET_BYTES);
+  bytes.set(fields);
+  bytes.set(encodeSignalSet(before.mask), fields.length);
   return putUser(task, old, bytes);
 }

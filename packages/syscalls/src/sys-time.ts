@@ -2,7 +2,7 @@ import { Errno } from '@pagelab/abi';
 import { int32 } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
 import { putUser } from './user-access.ts';
-import { encodeWords } from './user-struct.ts';
+import { encodeLongs } from './user-struct.ts';
 
 const CLOCK_REALTIME = 0;
 const CLOCK_MONOTONIC = 1;
@@ -34,18 +34,18 @@ export function sysClockGettime(task: TaskContext, clock: number, time: number):
     default:
       return -Errno.EINVAL;
   }
-  return putUser(task, time, encodeWords([Math.floor(ns / NS_PER_S), Math.floor(ns % NS_PER_S)]));
+  return putUser(task, time, encodeLongs(task, [Math.floor(ns / NS_PER_S), Math.floor(ns % NS_PER_S)]));
 }
 
 /** @returns 0 or -EFAULT @linux kernel/time/time.c:gettimeofday */
 export function sysGettimeofday(task: TaskContext, time: number, zone: number): number {
   const us = Math.floor(task.vm.clock.now / 1000);
-  if (time !== 0 && putUser(task, time, encodeWords([Math.floor(us / 1e6), us % 1e6])) < 0) return -Errno.EFAULT;
+  if (time !== 0 && putUser(task, time, encodeLongs(task, [Math.floor(us / 1e6), us % 1e6])) < 0) return -Errno.EFAULT;
   return zone === 0 ? 0 : putUser(task, zone, new Uint8Array(8));
 }
 
 /** @returns seconds since the epoch, or -EFAULT @linux kernel/time/time.c:time */
 export function sysTime(task: TaskContext, time: number): number {
   const seconds = Math.floor(task.vm.clock.now / NS_PER_S);
-  return time !== 0 && putUser(task, time, encodeWords([seconds])) < 0 ? -Errno.EFAULT : seconds;
+  return time !== 0 && putUser(task, time, encodeLongs(task, [seconds])) < 0 ? -Errno.EFAULT : seconds;
 }

@@ -44,6 +44,6 @@ export function sysWait4(task: TaskContext, pid: number, status: number, options
   const outcome = task.wait(who, bits);
   if (typeof outcome === 'number') return outcome;
   if (status !== 0 && putUser(task, status, encodeInt(outcome.statusWord)) < 0) return -Errno.EFAULT;
-  if (usage !== 0 && putUser(task, usage, encodeUsage(outcome.usage)) < 0) return -Errno.EFAULT;
+  if (usage !== 0 && putUser(task, usage, encodeUsage(task, outcome.usage)) < 0) return -Errno.EFAULT;
   return outcome.pid;
 }

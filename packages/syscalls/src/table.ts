@@ -5,7 +5,7 @@ import { Errno, Syscall } from '@pagelab/abi';
 import type { RegisterArg } from '@pagelab/abi';
 import type { TraceRing } from '@pagelab/lib';
 import type { FlagTable } from './flag-table.ts';
-import { int32, reg } from './registers.ts';
+import { int32, reg, reg32 } from './registers.ts';
 import { sysBrk } from './sys-brk.ts';
 import { sysCapget, sysCapset } from './sys-capset.ts';
 import { sysExit, sysExitGroup } from './sys-exit.ts';
@@ -227,7 +227,7 @@ export const syscallFlags: readonly FlagTable[] = [
 /**
  * Makes system call `nr` for `task`.
  *
- * @param args up to six registers, each reduced modulo 2^64
+ * @param args up to six registers, each reduced modulo 2^64, or 2^32 where the program's registers have 32 bits
  * @returns what the call returns: a value, or -errno; -ENOSYS where there is no such call
  * @throws RangeError or TypeError for what no register can hold
  * @linux arch/x86/entry/syscall_64.c:do_syscall_64
@@ -236,8 +236,33 @@ export function dispatch(task: TaskContext, nr: RegisterArg, args: readonly Regi
   const number = int32(reg(nr));
   const handler = number >= 0 && number < syscallTable.length ? syscallTable[number] : undefined;
   if (handler === undefined) return -Errno.ENOSYS;
+  if (task.mm.is32Bit) return dispatch32(task, number, handler, args);
   if (task.vm.trace.enabled) return traced(task, number, handler, args);
   return handler(task, reg(args[0]), reg(args[1]), reg(args[2]), reg(args[3]), reg(args[4]), reg(args[5]));
+}
+
+/**
+ * Arguments that are offsets in files: where registers have 32 bits they take two, so that no bit of them is lost. A bit
+ * for each argument.
+ */
+const OFFSET_ARGS: Readonly<Record<number, number>> = {
+  [Syscall.mmap]: 1 << 5,
+  [Syscall.lseek]: 1 << 1,
+  [Syscall.pread64]: 1 << 3,
+  [Syscall.pwrite64]: 1 << 3,
+  [Syscall.truncate]: 1 << 1,
+  [Syscall.ftruncate]: 1 << 1,
+  [Syscall.fallocate]: (1 << 2) | (1 << 3),
+};
+
+/** As {@link dispatch}, for a program with registers of 32 bits. @linux arch/x86/entry/syscall_32.c:do_syscall_32_irqs_on */
+function dispatch32(task: TaskContext, nr: number, handler: SyscallHandler, args: readonly RegisterArg[]): number {
+  const wide = OFFSET_ARGS[nr] ?? 0;
+  const values: number[] = [];
+  for (let i = 0; i < 6; i++) values.push((wide & (1 << i)) !== 0 ? reg(args[i]) : reg32(args[i], task.mm));
+  if (task.vm.trace.enabled) return traced(task, nr, handler, values);
+  const [a0, a1, a2, a3, a4, a5] = values as [number, number, number, number, number, number];
+  return handler(task, a0, a1, a2, a3, a4, a5);
 }
 
 /** As {@link dispatch}, with the events that `strace` would show: number, the first arguments, and what came of it. */

@@ -1,4 +1,4 @@
-import { Errno, TASK_SIZE } from '@pagelab/abi';
+import { Errno } from '@pagelab/abi';
 import { copyFromUser, copyFromUserPartial, copyToUser, copyToUserPartial } from '@pagelab/vm';
 import type { TaskContext } from './task-context.ts';
 
@@ -8,8 +8,8 @@ export const MAX_RW_COUNT = 0x7fff_f000;
 const PATH_MAX = 4096;
 
 /** Whether a range lies in user space, mapped or not. @linux arch/x86/include/asm/uaccess_64.h:__access_ok */
-export function accessOk(addr: number, length: number): boolean {
-  return addr >= 0 && length >= 0 && addr + length <= TASK_SIZE;
+export function accessOk({ mm }: TaskContext, addr: number, length: number): boolean {
+  return addr >= 0 && length >= 0 && addr + length <= mm.taskSize;
 }
 
 /** Stores bytes for the task. @returns 0 or -EFAULT */

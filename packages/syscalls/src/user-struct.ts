@@ -1,17 +1,31 @@
 /**
- * The structures that system calls read from user memory and write to it, as bytes. Little-endian, 8-byte words.
+ * The structures that system calls read from user memory and write to it, as bytes. Little-endian; what C calls a `long` has
+ * 8 bytes, and 4 where the program's registers have 32 bits.
  */
 import type { ResourceUsage } from '@pagelab/abi';
-import { reg } from './registers.ts';
+import { reg, reg32 } from './registers.ts';
+import type { TaskContext } from './task-context.ts';
 
-/** Bytes of a `struct rlimit`. */
-export const RLIMIT_BYTES = 16;
-/** Bytes of a `struct rusage`. */
-export const RUSAGE_BYTES = 144;
-/** Bytes of a `struct iovec`. */
-export const IOVEC_BYTES = 16;
+/** Bytes of the 64-bit `struct rlimit64`. */
+export const RLIMIT64_BYTES = 16;
 
-/** Words of 8 bytes, each an integer: what C calls `long[]`. */
+/** Bytes of a `long` of the task's program. */
+export function longBytes({ mm }: TaskContext): 4 | 8 {
+  return mm.is32Bit ? 4 : 8;
+}
+
+/** What C calls `long[]`, each an integer. Of 4 bytes they hold the low 32 bits. */
+export function encodeLongs(task: TaskContext, longs: readonly number[]): Uint8Array {
+  if (!task.mm.is32Bit) return encodeWords(longs);
+  return new Uint8Array(Uint32Array.from(longs, (value) => value % 2 ** 32).buffer);
+}
+
+/** The `long` number `index`, as a register would hold it. */
+export function longAt(task: TaskContext, bytes: Uint8Array, index: number): number {
+  return task.mm.is32Bit ? reg32(u32At(bytes, index * 4), task.mm) : wordAt(bytes, index * 8);
+}
+
+/** Words of 8 bytes, each an integer: what C calls `long long[]`. */
 export function encodeWords(words: readonly number[]): Uint8Array {
   const bytes = new Uint8Array(words.length * 8);
   const view = new DataView(bytes.buffer);
@@ -40,8 +54,8 @@ export function encodeInt(value: number): Uint8Array {
 }
 
 /** A `struct rusage`. @linux include/uapi/linux/resource.h:rusage */
-export function encodeUsage(usage: ResourceUsage): Uint8Array {
-  return encodeWords([
+export function encodeUsage(task: TaskContext, usage: ResourceUsage): Uint8Array {
+  return encodeLongs(task, [
     ...timeval(usage.utime),
     ...timeval(usage.stime),
     usage.maxrss,

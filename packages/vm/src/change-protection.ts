@@ -39,7 +39,7 @@ export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): n
     const { i32 } = vm.ram;
     const { flags } = vm.frames;
     const protLo = vmaProtLo(vma) & ~PTE_KEEP_LO;
-    const protHi = pageProtHi(vma.flags) & ~PTE_KEEP_HI;
+    const protHi = walk.step === 2 ? pageProtHi(vma.flags) & ~PTE_KEEP_HI : 0;
     const privateWritable = (vma.flags & (VM_WRITE | VM_SHARED)) === VM_WRITE;
     // A dirty page's file knows of stores already.
     const notifiedWritable = (vma.flags & VM_WRITE) !== 0 && !privateWritable && (protLo & PTE_RW) === 0;
@@ -80,7 +80,7 @@ function changeHuge(vma: VmArea, entry: number): boolean {
   const oldLo = i32[entry];
   const oldHi = entryHi(i32, entry, step);
   let lo = (oldLo & PTE_KEEP_LO) | (vmaProtLo(vma) & ~PTE_KEEP_LO);
-  const hi = (oldHi & PTE_KEEP_HI) | (pageProtHi(vma.flags) & ~PTE_KEEP_HI);
+  const hi = (oldHi & PTE_KEEP_HI) | (step === 2 ? pageProtHi(vma.flags) & ~PTE_KEEP_HI : 0);
   if ((vma.flags & (VM_WRITE | VM_HUGETLB)) === VM_WRITE && (lo & (PTE_PRESENT | PTE_SPECIAL)) === PTE_PRESENT) {
     if ((vm.frames.flags[pfnOf(lo, hi)] & PG_ANON_EXCLUSIVE) !== 0) lo |= PTE_RW;
   }

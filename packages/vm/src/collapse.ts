@@ -7,6 +7,7 @@ import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_PS } from '@pagelab/hw';
 import { GFP_TRANSHUGE, VM_EVENT, __GFP_ZERO } from '@pagelab/mm-core';
+import { copyUserPage } from './highmem.ts';
 import { mapNewHuge } from './huge-memory.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import { clearEntry, entryHi } from './pgtable-shape.ts';
@@ -72,7 +73,7 @@ function collapseBlock(vma: VmArea, block: VirtAddr): number {
     clearEntry(i32, entry, step);
     if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
     const pfn = pfnOf(lo, hi);
-    vm.ram.copyFrame(huge + i, pfn);
+    copyUserPage(vm, huge + i, pfn);
     vm.clock.advance(vm.costs.copyPage);
     mm.rss[MM_ANONPAGES]--;
     removeRmap(vm, pfn, vma);

@@ -14,6 +14,7 @@ import type { MmStruct } from './mm-struct.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
 import { pageAlign } from './page-align.ts';
 import { filePut } from './open-file.ts';
+import { TASK_SIZE_32, TASK_SIZE_COMPAT } from './pgtable-shape.ts';
 import { shmemFileSetup } from './shmem.ts';
 import { getUnmappedArea, mmapBase, mmapLegacyBase } from './unmapped-area.ts';
 import { vmAreaAlloc, vmaLink, vmaReserve } from './vma-tree.ts';
@@ -79,6 +80,10 @@ const VDSO_PAGES = 2;
 
 /** How an address space is laid out, where not as usual. */
 export interface LayoutOptions {
+  /** A program of 32 bits, under a kernel of 64: it has almost 4 GiB. */
+  readonly compat?: boolean;
+  /** With `compat`: it has 3 GiB, as under a kernel of 32 bits. @linux include/uapi/linux/personality.h:ADDR_LIMIT_3GB */
+  readonly limit3GB?: boolean;
   /** Mappings are placed upwards from a third of the range, as before Linux 2.6. */
   readonly legacy?: boolean;
   /** Draws whole numbers: stack, mapping area and, where asked for, heap are displaced by them. */
@@ -93,14 +98,21 @@ export interface LayoutRandom {
   readonly heap: boolean;
 }
 
-/** Pages that the stack's top may lie lower: 16 GiB. @linux arch/x86/include/asm/elf.h:__STACK_RND_MASK */
-const STACK_RANDOM_PAGES = 2 ** 22;
 /** Bytes that the stack pointer may lie lower than that. @linux arch/x86/kernel/process.c:arch_align_stack */
 const STACK_ALIGN_BYTES = 8192;
-/** Pages that the mapping area may be displaced by: 1 TiB. @linux arch/x86/Kconfig:ARCH_MMAP_RND_BITS */
-const MMAP_RANDOM_PAGES = 2 ** 28;
-/** Pages that the heap may begin behind the program: 1 GiB. @linux arch/x86/kernel/process.c:arch_randomize_brk */
-const HEAP_RANDOM_PAGES = 2 ** 18;
+/** What chance has to choose from, in pages. */
+interface RandomRange {
+  /** How much lower the stack's top may lie. @linux arch/x86/include/asm/elf.h:__STACK_RND_MASK */
+  readonly stack: number;
+  /** What the mapping area may be displaced by. @linux arch/x86/Kconfig:ARCH_MMAP_RND_BITS */
+  readonly mmap: number;
+  /** How far behind the program the heap may begin. @linux arch/x86/kernel/process.c:arch_randomize_brk */
+  readonly heap: number;
+}
+
+/** 16 GiB, 1 TiB, 1 GiB; where addresses have 32 bits 8 MiB, 1 MiB and 32 MiB. */
+const RANDOM_64: RandomRange = { stack: 2 ** 22, mmap: 2 ** 28, heap: 2 ** 18 };
+const RANDOM_32: RandomRange = { stack: 2 ** 11, mmap: 2 ** 8, heap: 2 ** 13 };
 
 /**
  * Lays out a program in an empty address space.
@@ -110,8 +122,13 @@ const HEAP_RANDOM_PAGES = 2 ** 18;
  */
 export function execLayout(mm: MmStruct, image: ProgramImage = DEFAULT_PROGRAM, options: LayoutOptions = {}): number {
   const { random } = options;
-  const displaced = (random?.below(MMAP_RANDOM_PAGES) ?? 0) * PAGE_SIZE;
-  const stackRoom = random === undefined ? 0 : (STACK_RANDOM_PAGES - 1) * PAGE_SIZE;
+  if (options.compat === true) {
+    mm.taskSize = options.limit3GB === true ? TASK_SIZE_32 : TASK_SIZE_COMPAT;
+    mm.is32Bit = true;
+  }
+  const range = mm.is32Bit ? RANDOM_32 : RANDOM_64;
+  const displaced = (random?.below(range.mmap) ?? 0) * PAGE_SIZE;
+  const stackRoom = random === undefined ? 0 : (range.stack - 1) * PAGE_SIZE;
   mm.legacyLayout = options.legacy ?? false;
   mm.mmapLegacyBase = mmapLegacyBase(mm, displaced);
   mm.mmapBase = mm.legacyLayout ? mm.mmapLegacyBase : mmapBase(mm, displaced, stackRoom);
@@ -122,13 +139,13 @@ export function execLayout(mm: MmStruct, image: ProgramImage = DEFAULT_PROGRAM, 
 
 /** Leaves a page, and some more, between the program and its heap. @linux arch/x86/kernel/process.c:arch_randomize_brk */
 function randomizeHeap(mm: MmStruct, random: LayoutRandom): void {
-  mm.startBrk += (1 + random.below(HEAP_RANDOM_PAGES)) * PAGE_SIZE;
+  mm.startBrk += (1 + random.below(mm.is32Bit ? RANDOM_32.heap : RANDOM_64.heap)) * PAGE_SIZE;
   mm.brk = mm.startBrk;
 }
 
 /** @linux fs/exec.c:setup_arg_pages */
 function setupStack(mm: MmStruct, random: LayoutRandom | undefined): number {
-  const end = mm.taskSize - (random?.below(STACK_RANDOM_PAGES) ?? 0) * PAGE_SIZE;
+  const end = mm.taskSize - (random?.below(mm.is32Bit ? RANDOM_32.stack : RANDOM_64.stack) ?? 0) * PAGE_SIZE;
   const start = end - STACK_PAGES * PAGE_SIZE;
   const flags = VM_DATA_DEFAULT_FLAGS | VM_GROWSDOWN | VM_ACCOUNT;
   mm.startStack = end - STACK_ARGUMENT_BYTES - Math.ceil((random?.below(STACK_ALIGN_BYTES) ?? 0) / 16) * 16;

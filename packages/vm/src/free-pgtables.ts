@@ -113,7 +113,9 @@ function freePmdRange(
     if (i32[entry] !== 0) detachTable(gather, mm, entry, addr);
     addr = nextBoundary(addr, tables.pmdSize);
   }
-  if (coversOnly(start, end, tables.pudSize, floor, ceiling)) detachTable(gather, mm, pudEntry, start);
+  if (!coversOnly(start, end, tables.pudSize, floor, ceiling)) return;
+  detachTable(gather, mm, pudEntry, start);
+  if (tables.pudFolded) gather.noteTopLevel();
 }
 
 /** Whether the table above [start, end), which covers `size` bytes, serves nothing outside [floor, ceiling). */

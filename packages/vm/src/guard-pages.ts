@@ -8,7 +8,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { anonVmaPrepare } from './anon-vma.ts';
 import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
 import { PteTableWalk, allocPte } from './pgtable.ts';
-import { PTE_GUARD_HI, PTE_GUARD_LO, isGuardMarker } from './pte.ts';
+import { isGuardMarker } from './pte.ts';
 import { VM_MAYBE_GUARD } from './vma.ts';
 import type { VmArea } from './vma.ts';
 import { zapPageRange } from './zap.ts';
@@ -22,6 +22,7 @@ import { zapPageRange } from './zap.ts';
 export function installGuards(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
   const { mm } = vma;
   const { i32 } = mm.vm.ram;
+  const { entryWords, guardHi, guardLo } = mm.vm.tables;
   vma.flags |= VM_MAYBE_GUARD;
   // Anonymous memory with page tables has an anon_vma.
   if (vma.file === null && anonVmaPrepare(vma) !== 0) return -Errno.ENOMEM;
@@ -29,7 +30,7 @@ export function installGuards(vma: VmArea, start: VirtAddr, end: VirtAddr): numb
   for (let addr = start; addr < end; addr += PAGE_SIZE) {
     const entry = allocPte(mm, addr);
     if (entry < 0) return -Errno.ENOMEM;
-    setEntry(i32, entry, mm.vm.tables.entryWords, PTE_GUARD_LO, PTE_GUARD_HI);
+    setEntry(i32, entry, entryWords, guardLo, guardHi);
   }
   return 0;
 }
@@ -43,7 +44,7 @@ export function removeGuards(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
   while (walk.next()) {
     if (walk.huge) continue;
     for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += step) {
-      if (!isGuardMarker(i32[entry], entryHi(i32, entry, step))) continue;
+      if (!isGuardMarker(mm.vm.tables, i32[entry], entryHi(i32, entry, step))) continue;
       clearEntry(i32, entry, step);
     }
   }

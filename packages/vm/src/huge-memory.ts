@@ -54,7 +54,7 @@ import type { MmuGather } from './mmu-gather.ts';
 import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_FALLBACK, VM_FAULT_OOM } from './page-fault.ts';
 import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
 import type { PageTableShape } from './pgtable-shape.ts';
-import { allocTable, findPmd, freeTable } from './pgtable.ts';
+import { allocPteTable, findPmd, freeTable } from './pgtable.ts';
 import { PTE_SPECIAL, PTE_TABLE, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
 import { linearPageIndex, locksPages, mlockPage, munlockPage, pageMappings } from './rmap.ts';
 import { folioAddLru, lruAddSplit } from './swap.ts';
@@ -392,7 +392,7 @@ export function splitHugePmdAt(mm: MmStruct, addr: VirtAddr): void {
 
 /** Sets a table aside for one more huge entry; false without memory. @linux mm/pgtable-generic.c:pgtable_trans_huge_deposit */
 export function depositTable(mm: MmStruct): boolean {
-  const table = allocTable(mm.vm);
+  const table = allocPteTable(mm.vm);
   if (table < 0) return false;
   mm.depositedTables.push(table);
   mm.pgtablesBytes += PAGE_SIZE;

@@ -74,7 +74,7 @@ export function doMadvise(mm: MmStruct, start: VirtAddr, length: number, advice:
   if (!isAdvice(advice) || offsetInPage(start) !== 0) return -Errno.EINVAL;
   const bytes = pageAlign(length);
   if (bytes === 0) return length === 0 ? 0 : -Errno.EINVAL;
-  if (rangeWraps(start, bytes)) return -Errno.EINVAL;
+  if (rangeWraps(mm.registerRange, start, bytes)) return -Errno.EINVAL;
   if (start < 0) return -Errno.ENOMEM;
   const end = rangeEnd(start, bytes);
   if (advice === MADV_POPULATE_READ || advice === MADV_POPULATE_WRITE) {

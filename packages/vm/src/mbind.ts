@@ -298,9 +298,9 @@ export function nodeOfPageAt(mm: MmStruct, address: VirtAddr): number {
 }
 
 /** A range of whole pages of `mbind` and its like: its end, or −EINVAL. */
-export function policyRangeEnd(start: VirtAddr, length: number): number {
+export function policyRangeEnd({ registerRange }: MmStruct, start: VirtAddr, length: number): number {
   if (start % PAGE_SIZE !== 0) return -Errno.EINVAL;
   const bytes = pageAlign(length);
   if (bytes === 0) return start;
-  return rangeWraps(start, bytes) ? -Errno.EINVAL : rangeEnd(start, bytes);
+  return rangeWraps(registerRange, start, bytes) ? -Errno.EINVAL : rangeEnd(start, bytes);
 }

@@ -44,8 +44,6 @@ import type { VmArea } from './vma.ts';
 
 /** Flags of a policy that a program sees. @linux include/uapi/linux/mempolicy.h:MPOL_MODE_FLAGS */
 export const MPOL_MODE_FLAGS = MPOL_F_STATIC_NODES | MPOL_F_RELATIVE_NODES | MPOL_F_NUMA_BALANCING;
-/** Order of a huge page. */
-const HPAGE_PMD_ORDER = 9;
 
 /** @linux include/linux/mempolicy.h:mempolicy */
 export interface MemPolicy {
@@ -204,7 +202,7 @@ export function vmaPolicyAt(vma: VmArea, address: VirtAddr): MemPolicy | null {
 export function vmaAllocPages(vma: VmArea, address: VirtAddr, gfp: number, order: number): Pfn {
   const { vm } = vma.mm;
   const policy = vmaPolicyAt(vma, address) ?? vm.taskPolicy.policy;
-  if (policy === null) return order === HPAGE_PMD_ORDER ? allocHugeNear(vm, localNode(vm), gfp, order, null) : vm.pages.allocPages(gfp, order);
+  if (policy === null) return order === vm.tables.hugeOrder ? allocHugeNear(vm, localNode(vm), gfp, order, null) : vm.pages.allocPages(gfp, order);
   const turn = Math.floor(vma.pgoff / 2 ** order) + Math.floor((address - vma.start) / (PAGE_SIZE * 2 ** order));
   return allocByPolicy(vm, policy, gfp, order, turn);
 }
@@ -240,7 +238,7 @@ export function allocByPolicy(vm: Vm, policy: MemPolicy, gfp: number, order: num
     return near >= 0 ? near : pages.allocPagesNode(nid, gfp, order);
   }
   const inTurn = mode === MPOL_INTERLEAVE || mode === MPOL_WEIGHTED_INTERLEAVE;
-  if (order === HPAGE_PMD_ORDER && turn >= 0 && !inTurn && (allowed === null || allowed.has(nid))) {
+  if (order === vm.tables.hugeOrder && turn >= 0 && !inTurn && (allowed === null || allowed.has(nid))) {
     return allocHugeNear(vm, nid, gfp, order, allowed);
   }
   const pfn = pages.allocPagesNode(nid, gfp, order, allowed);

@@ -32,6 +32,7 @@ import {
   ZONE_STAT,
   blockOrder,
 } from '@pagelab/mm-core';
+import { copyUserPage } from './highmem.ts';
 import { splitHugePage } from './huge-memory.ts';
 import { TAG_DIRTY, setPageDirty } from './page-cache.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
@@ -187,7 +188,7 @@ function movePage(vm: Vm, from: Pfn, to: Pfn, order: number): void {
   const hugeEntries = order > 0 ? priv[from] : 0;
   for (let i = 0; i < size; i++) {
     if (mapcount[from + i] > (i === 0 ? 0 : hugeEntries)) exchangeEntries(vm, from + i, to + i);
-    vm.ram.copyFrame(to + i, from + i);
+    copyUserPage(vm, to + i, from + i);
   }
   vm.clock.advance(vm.costs.copyPage * size);
   countIsolated(vm, from, -size);

@@ -24,7 +24,6 @@ import { vmaModify } from './vma-merge.ts';
 import { VM_HUGETLB, VM_IO, VM_LOCKED, VM_LOCKED_MASK, VM_LOCKONFAULT, VM_PFNMAP, VM_SPECIAL } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
-const REGISTER_RANGE = 2 ** 64;
 
 /**
  * Locks the pages that [start, start + length) touches, and brings them in; with MLOCK_ONFAULT as they are touched.
@@ -41,9 +40,9 @@ export function doMlock(mm: MmStruct, start: VirtAddr, length: number, flags: nu
   const from = pageAlignDown(start);
   const bytes = pageAlign(length + (start - from));
   const limit = rlimitPages(mm, RLIMIT_MEMLOCK);
-  let locked = (bytes < 0 ? bytes + REGISTER_RANGE : bytes) / PAGE_SIZE + mm.lockedVm;
+  let locked = (bytes < 0 ? bytes + mm.registerRange : bytes) / PAGE_SIZE + mm.lockedVm;
   if (!mm.limits.capable(CAP_IPC_LOCK)) {
-    if (locked > limit) locked -= lockedPagesIn(mm, from, rangeWraps(from, bytes) ? Infinity : rangeEnd(from, bytes));
+    if (locked > limit) locked -= lockedPagesIn(mm, from, rangeWraps(mm.registerRange, from, bytes) ? Infinity : rangeEnd(from, bytes));
     if (locked > limit) return -Errno.ENOMEM;
   }
   const vmFlags = (flags & MLOCK_ONFAULT) !== 0 ? VM_LOCKED | VM_LOCKONFAULT : VM_LOCKED;
@@ -135,7 +134,7 @@ function lockedPagesIn(mm: MmStruct, start: VirtAddr, end: VirtAddr): number {
  */
 function applyLockFlags(mm: MmStruct, start: VirtAddr, bytes: number, lockFlags: number): number {
   if (bytes === 0) return 0;
-  if (rangeWraps(start, bytes)) return -Errno.EINVAL;
+  if (rangeWraps(mm.registerRange, start, bytes)) return -Errno.EINVAL;
   const end = rangeEnd(start, bytes);
   let at = start;
   do {

@@ -1,7 +1,7 @@
 /**
  * Address spaces coming and going: empty, copied by `fork`, torn down with their last task.
  */
-import { Errno, PAGE_SIZE, TASK_SIZE } from '@pagelab/abi';
+import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import { anonVmaFork } from './anon-vma.ts';
 import { copyPageRange } from './copy-page-range.ts';
@@ -39,7 +39,7 @@ export function mmAlloc(vm: Vm, limits: MmLimits): MmStruct | number {
   if (object === 0) return -Errno.ENOMEM;
   const mm = new MmStruct(vm, limits);
   mm.object = object;
-  mm.taskSize = TASK_SIZE;
+  mm.taskSize = vm.tables.taskSize;
   if (pgdAlloc(mm) !== 0) {
     mmFree(mm);
     return -Errno.ENOMEM;
@@ -68,6 +68,7 @@ export function dupMm(oldMm: MmStruct, limits: MmLimits): MmStruct | number {
   const mm = mmAlloc(oldMm.vm, limits);
   if (typeof mm === 'number') return mm;
   mm.taskSize = oldMm.taskSize;
+  mm.is32Bit = oldMm.is32Bit;
   mm.mmapBase = oldMm.mmapBase;
   mm.mmapLegacyBase = oldMm.mmapLegacyBase;
   mm.legacyLayout = oldMm.legacyLayout;

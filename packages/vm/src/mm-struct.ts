@@ -74,8 +74,12 @@ export class MmStruct {
   mmapBase: VirtAddr = 0;
   legacyLayout = false;
   mmapLegacyBase: VirtAddr = 0;
-  /** The first address out of reach. */
+  /** The first address out of reach. @linux arch/x86/include/asm/page_32_types.h:TASK_SIZE, page_64_types.h */
   taskSize: VirtAddr = 0;
+  /** What the kernel's arithmetic on addresses and lengths wraps at: 2^64 or 2^32. */
+  readonly registerRange: number;
+  /** Whether its program has registers of 32 bits: on a kernel of 32 bits, or under one of 64 (compat). */
+  is32Bit: boolean;
   startCode: VirtAddr = 0;
   endCode: VirtAddr = 0;
   startData: VirtAddr = 0;
@@ -112,6 +116,8 @@ export class MmStruct {
   constructor(vm: Vm, limits: MmLimits) {
     this.vm = vm;
     this.limits = limits;
+    this.registerRange = vm.tables.registerRange;
+    this.is32Bit = vm.tables.format.addressBits === 32;
     this.id = vm.mms.alloc(this);
   }
 }

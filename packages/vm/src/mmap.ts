@@ -130,6 +130,7 @@ export function doMmap(mm: MmStruct, request: MmapRequest): number {
   if (length < 0) return -Errno.ENOMEM;
   length = pageAlign(length);
   const nrPages = length / PAGE_SIZE;
+  if (request.pgoff + nrPages >= mm.registerRange) return -Errno.EOVERFLOW;
   if (mm.mapCount > mm.vm.sysctl.maxMapCount) return -Errno.ENOMEM;
 
   let vmFlags = (prot & (PROT_READ | PROT_WRITE | PROT_EXEC)) | mm.defFlags | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC;

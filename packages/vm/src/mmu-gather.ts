@@ -31,6 +31,8 @@ export class MmuGather {
   #nrPages = 0;
   readonly #tables: Pfn[] = [];
   #nrTables = 0;
+  /** An entry of PAE's top level was cleared. */
+  #reload = false;
 
   constructor(vm: Vm) {
     this.#vm = vm;
@@ -66,10 +68,20 @@ export class MmuGather {
     this.#tables[this.#nrTables++] = pfn;
   }
 
+  /** An entry of a top level that CPUs have in registers was cleared. @linux include/asm-generic/tlb.h:need_flush_all */
+  noteTopLevel(): void {
+    this.#reload = true;
+  }
+
   /** Flushes what is stale and frees what was collected. @linux mm/mmu_gather.c:tlb_flush_mmu */
   flush(): void {
     const vm = this.#vm;
-    if (this.#end > this.#start) {
+    if (this.#reload) {
+      vm.smp.flushTlbMm(this.#mm!.pgd * PAGE_SIZE);
+      this.#reload = false;
+      this.#start = Infinity;
+      this.#end = 0;
+    } else if (this.#end > this.#start) {
       vm.smp.flushTlbRange(this.#mm!.pgd * PAGE_SIZE, this.#start, this.#end);
       this.#start = Infinity;
       this.#end = 0;

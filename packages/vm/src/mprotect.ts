@@ -40,7 +40,7 @@ export function doMprotect(mm: MmStruct, start: VirtAddr, length: number, prot: 
   if (offsetInPage(start) !== 0) return -Errno.EINVAL;
   if (length === 0) return 0;
   const bytes = pageAlign(length);
-  if (bytes === 0 || rangeWraps(start, bytes)) return -Errno.ENOMEM;
+  if (bytes === 0 || rangeWraps(mm.registerRange, start, bytes)) return -Errno.ENOMEM;
   if ((rights & ~ALL_PROT) !== 0) return -Errno.EINVAL;
   if (start < 0) return -Errno.ENOMEM;
   return protectRange(mm, start, rangeEnd(start, bytes), rights, grows);

@@ -61,7 +61,6 @@ interface Remap {
   populate: boolean;
 }
 
-const REGISTER_RANGE = 2 ** 64;
 /** Maps that the two ends of a move may come to need: checked beforehand, so that a move does not fail half done. */
 const SPARE_MAPS = 3;
 
@@ -84,8 +83,8 @@ export function doMremap(
   flags: number,
   newAddr: VirtAddr,
 ): number {
-  const oldBytes = registerPages(oldLength);
-  const newBytes = registerPages(newLength);
+  const oldBytes = registerPages(mm, oldLength);
+  const newBytes = registerPages(mm, newLength);
   const err = checkParameters(mm, addr, oldBytes, newBytes, flags, newAddr);
   if (err !== 0) return err;
   if ((flags & MREMAP_FIXED) !== 0 && oldBytes === newBytes) return moveRange(mm, addr, oldBytes, flags, newAddr);
@@ -100,9 +99,9 @@ export function doMremap(
 }
 
 /** A length as `mremap` takes it: unsigned, in whole pages; wraps to 0 at the top of the range. */
-function registerPages(length: number): number {
+function registerPages({ registerRange }: MmStruct, length: number): number {
   const bytes = pageAlign(length);
-  return bytes < 0 ? bytes + REGISTER_RANGE : bytes + 0;
+  return bytes < 0 ? bytes + registerRange : bytes + 0;
 }
 
 function impliesNewAddr(flags: number): boolean {
@@ -125,7 +124,7 @@ function checkParameters(
   if (newAddr < 0 || newAddr > mm.taskSize - newBytes || offsetInPage(newAddr) !== 0) return -Errno.EINVAL;
   if ((flags & MREMAP_MAYMOVE) === 0) return -Errno.EINVAL;
   if ((flags & MREMAP_DONTUNMAP) !== 0 && oldBytes !== newBytes) return -Errno.EINVAL;
-  const oldEnd = (addr + oldBytes) % REGISTER_RANGE;
+  const oldEnd = (addr + oldBytes) % mm.registerRange;
   if (addr >= 0 && oldEnd > newAddr && newAddr + newBytes > addr) return -Errno.EINVAL;
   // Either end may be cut out of a mapping, which makes two more.
   if (mm.mapCount + 2 >= mm.vm.sysctl.maxMapCount - SPARE_MAPS) return -Errno.ENOMEM;

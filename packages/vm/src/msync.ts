@@ -23,7 +23,7 @@ export function doMsync(mm: MmStruct, start: VirtAddr, length: number, flags: nu
   if ((flags & MS_ASYNC) !== 0 && (flags & MS_SYNC) !== 0) return -Errno.EINVAL;
   const bytes = pageAlign(length);
   if (bytes === 0) return 0;
-  if (rangeWraps(start, bytes) || start < 0) return -Errno.ENOMEM;
+  if (rangeWraps(mm.registerRange, start, bytes) || start < 0) return -Errno.ENOMEM;
   const end = rangeEnd(start, bytes);
   let at = start;
   let holes = 0;

@@ -19,13 +19,15 @@ export function offsetInPage(addr: number): number {
 }
 
 /**
- * Whether `start + length` is beyond the 64 bits of a register. Both are register values: negative for the upper half.
+ * Whether `start + length` is beyond what a register holds, `range`. Both are register values: negative for what is out of
+ * every program's reach.
  */
-export function rangeWraps(start: number, length: number): boolean {
-  return start < 0 === length < 0 ? start < 0 : start + length >= 0;
+export function rangeWraps(range: number, start: number, length: number): boolean {
+  if (start < 0 !== length < 0) return start + length >= 0;
+  return start < 0 || start + length >= range;
 }
 
-/** Where a range that does not wrap ends; `Infinity` for one that reaches into the upper half. */
+/** Where a range that does not wrap ends; `Infinity` for one that reaches beyond any program. */
 export function rangeEnd(start: number, length: number): number {
   return start < 0 || length < 0 ? Infinity : start + length;
 }

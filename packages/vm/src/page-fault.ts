@@ -38,6 +38,7 @@ import {
 } from '@pagelab/mm-core';
 import { anonVmaPrepare } from './anon-vma.ts';
 import type { AddressSpace } from './file.ts';
+import { copyUserPage } from './highmem.ts';
 import { countDeferredSplits, serveHugeMissing, serveHugePresent, takeOverPart } from './huge-memory.ts';
 import { hugetlbNoPage, hugetlbPresent } from './hugetlb-fault.ts';
 import { vmaAllocPages } from './mempolicy.ts';
@@ -340,7 +341,7 @@ function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn, unsha
   if (pfn < 0) {
     mm.rss[MM_ANONPAGES]++;
   } else {
-    vm.ram.copyFrame(copy, pfn);
+    copyUserPage(vm, copy, pfn);
     vm.clock.advance(vm.costs.copyPage);
     const kind = mmCounter(vm.frames.flags[pfn]);
     if (kind !== MM_ANONPAGES) {
@@ -465,7 +466,7 @@ function serveFileCow(vma: VmArea, address: VirtAddr, pmdEntry: number): number 
     vm.pages.freePage(copy);
     return faultOf(pfn);
   }
-  vm.ram.copyFrame(copy, pfn);
+  copyUserPage(vm, copy, pfn);
   vm.clock.advance(vm.costs.copyPage);
   vm.pages.freePage(pfn);
   const entry = allocPteBelow(mm, pmdEntry, address);

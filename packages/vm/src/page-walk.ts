@@ -170,7 +170,7 @@ export function pagemapEntry(mm: MmStruct, addr: VirtAddr): PagemapEntry {
   const pteLo = leafLo(vm.tables, vm.ram.i32[entry], addr);
   const pteHi = entryHi(vm.ram.i32, entry, vm.tables.entryWords);
   // A marker is a swap entry of its own kind.
-  if (isGuardMarker(pteLo, pteHi)) return { lo: GUARD_PAGEMAP_LO, hi: hi | PM_SWAP_HI | PM_GUARD_REGION_HI };
+  if (isGuardMarker(vm.tables, pteLo, pteHi)) return { lo: GUARD_PAGEMAP_LO, hi: hi | PM_SWAP_HI | PM_GUARD_REGION_HI };
   if ((pteLo & PTE_MAPS) === 0) return { lo: 0, hi };
   const pfn = pfnOf(pteLo, pteHi);
   hi |= PM_PRESENT_HI;
@@ -204,7 +204,7 @@ export function pageState(mm: MmStruct, addr: VirtAddr): PageState {
   if (entry < 0) return none;
   const lo = leafLo(tables, ram.i32[entry], addr);
   const hi = entryHi(ram.i32, entry, tables.entryWords);
-  if (isGuardMarker(lo, hi)) return { ...none, kind: 'guard' };
+  if (isGuardMarker(tables, lo, hi)) return { ...none, kind: 'guard' };
   if ((lo & PTE_MAPS) === 0) return none;
   const pfn = pfnOf(lo, hi);
   const pageFlags = frames.flags[pfn];

@@ -13,10 +13,11 @@
  *
  * @linux arch/x86/include/asm/pgtable_64_types.h, pgtable-3level_types.h, pgtable-2level_types.h
  */
-import { PAGE_SHIFT } from '@pagelab/abi';
+import { PAGE_SHIFT, TASK_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PTE_SOFT_DIRTY_HI, X86_32, X86_64, X86_PAE } from '@pagelab/hw';
+import { PTE_PRESENT, PTE_SOFT_DIRTY_HI, X86_32, X86_64, X86_PAE } from '@pagelab/hw';
 import type { PageTableFormat } from '@pagelab/hw';
+import { PTE_GUARD_HI, PTE_GUARD_LO, PTE_GUARD_ONE_WORD, PTE_TABLE } from './pte.ts';
 
 /** See above. Sizes in bytes. */
 export interface PageTableShape {
@@ -39,9 +40,28 @@ export interface PageTableShape {
   readonly hugeOrder: number;
   /** Entries of the top level that are the program's; those behind are the kernel's. @linux arch/x86/include/asm/pgtable.h:KERNEL_PGD_BOUNDARY */
   readonly userPgdEntries: number;
+  /** Low word, without a frame, of an entry of the top level. */
+  readonly pgdFlags: number;
+  /**
+   * Tables right below the top that an address space has from the start: to change PAE's top level takes a reload of
+   * CR3, so that is filled at once. @linux arch/x86/mm/pgtable.c:PREALLOCATED_PMDS
+   */
+  readonly preallocatedPmds: number;
+  /** Where programs end. @linux arch/x86/include/asm/page_types.h:TASK_SIZE */
+  readonly taskSize: VirtAddr;
+  /** What the kernel's arithmetic on addresses wraps at. */
+  readonly registerRange: number;
+  /** The entry of a guard page. */
+  readonly guardLo: number;
+  readonly guardHi: number;
   /** High word: the bit that notes a write; 0 where entries have no room for it. */
   readonly softDirtyHi: number;
 }
+
+/** Of 4 GiB the program has three, and the kernel the fourth. @linux arch/x86/include/asm/page_32_types.h:__PAGE_OFFSET */
+export const TASK_SIZE_32 = 0xc000_0000;
+/** Where a program of 32 bits ends under a kernel of 64. @linux arch/x86/include/asm/page_64_types.h:IA32_PAGE_OFFSET */
+export const TASK_SIZE_COMPAT = 0xffff_e000;
 
 /** Four levels. */
 export const SHAPE_X86_64: PageTableShape = Object.freeze({
@@ -57,6 +77,12 @@ export const SHAPE_X86_64: PageTableShape = Object.freeze({
   pmdFolded: false,
   hugeOrder: 9,
   userPgdEntries: 256,
+  pgdFlags: PTE_TABLE,
+  preallocatedPmds: 0,
+  taskSize: TASK_SIZE,
+  registerRange: 2 ** 64,
+  guardLo: PTE_GUARD_LO,
+  guardHi: PTE_GUARD_HI,
   softDirtyHi: PTE_SOFT_DIRTY_HI,
 });
 
@@ -74,6 +100,12 @@ export const SHAPE_X86_PAE: PageTableShape = Object.freeze({
   pmdFolded: false,
   hugeOrder: 9,
   userPgdEntries: 3,
+  pgdFlags: PTE_PRESENT,
+  preallocatedPmds: 3,
+  taskSize: TASK_SIZE_32,
+  registerRange: 2 ** 32,
+  guardLo: PTE_GUARD_LO,
+  guardHi: PTE_GUARD_HI,
   softDirtyHi: 0,
 });
 
@@ -91,6 +123,12 @@ export const SHAPE_X86_32: PageTableShape = Object.freeze({
   pmdFolded: true,
   hugeOrder: 10,
   userPgdEntries: 768,
+  pgdFlags: PTE_TABLE,
+  preallocatedPmds: 0,
+  taskSize: TASK_SIZE_32,
+  registerRange: 2 ** 32,
+  guardLo: PTE_GUARD_ONE_WORD,
+  guardHi: 0,
   softDirtyHi: 0,
 });
 

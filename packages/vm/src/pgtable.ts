@@ -9,7 +9,7 @@ import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_WORDS, PTE_PS, pmdIndex, pudIndex, pteHi, pteLo } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
-import { GFP_KERNEL_ACCOUNT, NODE_STAT, PG_TABLE, __GFP_ZERO } from '@pagelab/mm-core';
+import { GFP_KERNEL_ACCOUNT, NODE_STAT, PG_TABLE, __GFP_HIGHMEM, __GFP_ZERO } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
 import { entryHi, pgdIndexOf, pteIndexOf, setEntry } from './pgtable-shape.ts';
 import type { PageTableShape } from './pgtable-shape.ts';
@@ -33,25 +33,51 @@ export function nextBoundary(addr: VirtAddr, size: number): VirtAddr {
 export function pgdAlloc(mm: MmStruct): number {
   const { vm } = mm;
   const { ram, tables } = vm;
-  const pgd = allocTable(vm);
+  const pgd = allocTable(vm, GFP_PGTABLE_USER);
   if (pgd < 0) return -Errno.ENOMEM;
   const to = ram.frameWord(pgd);
   const from = ram.frameWord(vm.kernelPgd);
   const kernelHalf = tables.userPgdEntries * tables.entryWords;
   ram.i32.copyWithin(to + kernelHalf, from + kernelHalf, from + PAGE_WORDS);
   mm.pgd = pgd;
+  for (let i = 0; i < tables.preallocatedPmds; i++) {
+    const pmd = allocTable(vm, GFP_PGTABLE_USER);
+    if (installTable(mm, to + i * tables.entryWords, pmd, tables.pgdFlags) < 0) return -Errno.ENOMEM;
+  }
   return 0;
 }
 
-/** Frees the top-level table, whose user half must be empty by now. @linux arch/x86/mm/pgtable.c:pgd_free */
+/**
+ * Frees the top-level table, whose user half must be empty by now but for tables that were there from the start and served
+ * nothing since.
+ *
+ * @linux arch/x86/mm/pgtable.c:pgd_free, pgd_mop_up_pmds
+ */
 export function pgdFree(mm: MmStruct): void {
+  const { i32 } = mm.vm.ram;
+  const { entryWords, preallocatedPmds } = mm.vm.tables;
+  const top = mm.vm.ram.frameWord(mm.pgd);
+  for (let i = 0, entry = top; i < preallocatedPmds; i++, entry += entryWords) {
+    if (i32[entry] === 0) continue;
+    freeTable(mm.vm, pfnOf(i32[entry], entryHi(i32, entry, entryWords)));
+    mm.pgtablesBytes -= PAGE_SIZE;
+  }
   freeTable(mm.vm, mm.pgd);
   mm.pgd = -1;
 }
 
-/** Takes a zeroed frame for a table; −ENOMEM where there is none. @linux include/asm-generic/pgalloc.h:pte_alloc_one */
-export function allocTable(vm: Vm): Pfn {
-  const pfn = vm.pages.allocPage(GFP_PGTABLE_USER);
+/**
+ * Takes a zeroed frame for a table of the last level; −ENOMEM where there is none.
+ *
+ * @linux include/asm-generic/pgalloc.h:pte_alloc_one, arch/x86/mm/pgtable.c:__userpte_alloc_gfp
+ */
+export function allocPteTable(vm: Vm): Pfn {
+  return allocTable(vm, vm.highPte ? GFP_PGTABLE_USER | __GFP_HIGHMEM : GFP_PGTABLE_USER);
+}
+
+/** Takes a zeroed frame for a table. */
+function allocTable(vm: Vm, gfp: number): Pfn {
+  const pfn = vm.pages.allocPage(gfp);
   if (pfn < 0) return pfn;
   vm.frames.flags[pfn] |= PG_TABLE;
   vm.pages.modNodeState(pfn, NODE_STAT.NR_PAGETABLE, 1);
@@ -130,7 +156,7 @@ export function leafLo(tables: PageTableShape, lo: number, addr: VirtAddr): numb
 export function allocPud(mm: MmStruct, addr: VirtAddr): number {
   const pgdEntry = pgdOffset(mm, addr);
   if (mm.vm.tables.pudFolded) return pgdEntry;
-  const pud = mm.vm.ram.i32[pgdEntry] === 0 ? installTable(mm, pgdEntry) : tableBelow(mm.vm, pgdEntry);
+  const pud = mm.vm.ram.i32[pgdEntry] === 0 ? installTable(mm, pgdEntry, allocTable(mm.vm, GFP_PGTABLE_USER), PTE_TABLE) : tableBelow(mm.vm, pgdEntry);
   return pud < 0 ? -1 : pud + pudIndex(addr) * 2;
 }
 
@@ -143,7 +169,7 @@ export function allocPud(mm: MmStruct, addr: VirtAddr): number {
 export function allocPmd(mm: MmStruct, addr: VirtAddr): number {
   const pudEntry = allocPud(mm, addr);
   if (pudEntry < 0 || mm.vm.tables.pmdFolded) return pudEntry;
-  const pmd = mm.vm.ram.i32[pudEntry] === 0 ? installTable(mm, pudEntry) : tableBelow(mm.vm, pudEntry);
+  const pmd = mm.vm.ram.i32[pudEntry] === 0 ? installPmd(mm, pudEntry) : tableBelow(mm.vm, pudEntry);
   return pmd < 0 ? -1 : pmd + pmdIndex(addr) * 2;
 }
 
@@ -162,16 +188,24 @@ export function allocPte(mm: MmStruct, addr: VirtAddr): number {
  * memory.
  */
 export function allocPteBelow(mm: MmStruct, pmdEntry: number, addr: VirtAddr): number {
-  const table = mm.vm.ram.i32[pmdEntry] === 0 ? installTable(mm, pmdEntry) : tableBelow(mm.vm, pmdEntry);
+  const table = mm.vm.ram.i32[pmdEntry] === 0 ? installTable(mm, pmdEntry, allocPteTable(mm.vm), PTE_TABLE) : tableBelow(mm.vm, pmdEntry);
   return table < 0 ? -1 : pteOffset(mm.vm.tables, table, addr);
 }
 
-/** Hangs a new, empty table below `entry`; its host word, or −1 without memory. */
-export function installTable(mm: MmStruct, entry: number): number {
+/** Hangs a new third-level table below `entry`. @linux arch/x86/include/asm/pgalloc.h:pud_populate */
+function installPmd(mm: MmStruct, entry: number): number {
+  const { pgdFlags, pudFolded } = mm.vm.tables;
+  const pmd = installTable(mm, entry, allocTable(mm.vm, GFP_PGTABLE_USER), pudFolded ? pgdFlags : PTE_TABLE);
+  // What PAE has of its top level in registers is what CR3 was loaded with.
+  if (pudFolded && pmd >= 0) mm.vm.smp.flushTlbMm(mm.pgd * PAGE_SIZE);
+  return pmd;
+}
+
+/** Hangs a new, empty table below `entry`, whose other bits are `flags`; its host word, or −1 where `pfn` is none. */
+function installTable(mm: MmStruct, entry: number, pfn: Pfn, flags: number): number {
   const { ram, tables } = mm.vm;
-  const pfn = allocTable(mm.vm);
   if (pfn < 0) return -1;
-  setEntry(ram.i32, entry, tables.entryWords, pteLo(pfn, PTE_TABLE), pteHi(pfn, 0));
+  setEntry(ram.i32, entry, tables.entryWords, pteLo(pfn, flags), pteHi(pfn, 0));
   mm.pgtablesBytes += PAGE_SIZE;
   return ram.frameWord(pfn);
 }

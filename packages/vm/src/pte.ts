@@ -11,9 +11,14 @@
  * +--------+----------------------------+--+--------+-+
  * |  type  |      offset, inverted      | 0|  flags |0|
  * +--------+----------------------------+--+--------+-+
+ *
+ *  31                     9 8  7 6 5      1 0      where an entry is one word
+ * +------------------------+--+----+-------+-+
+ * |         offset         | 0|    | type  |0|
+ * +------------------------+--+----+-------+-+
  * ```
  *
- * @linux arch/x86/include/asm/pgtable_64.h
+ * @linux arch/x86/include/asm/pgtable_64.h, pgtable-3level.h, pgtable-2level.h
  */
 import {
   PTE_ACCESSED,
@@ -31,6 +36,7 @@ import {
   PTE_UFFD_WP_LO,
   PTE_USER,
 } from '@pagelab/hw';
+import type { PageTableShape } from './pgtable-shape.ts';
 import { VM_EXEC, VM_READ, VM_SHARED, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
@@ -62,6 +68,9 @@ const PTE_MARKER_GUARD = 4;
 /** The two words of the entry that MADV_GUARD_INSTALL leaves: the page may not be touched. */
 export const PTE_GUARD_LO = (~PTE_MARKER_GUARD << SWP_OFFSET_SHIFT_LO) | 0;
 export const PTE_GUARD_HI = (SWP_PTE_MARKER << SWP_TYPE_SHIFT_HI) | 0x7ff_ffff | 0;
+
+/** That entry, where it is one word. */
+export const PTE_GUARD_ONE_WORD = (SWP_PTE_MARKER << 1) | (PTE_MARKER_GUARD << SWP_OFFSET_SHIFT_LO);
 
 /** Type and offset of the marker as `/proc/PID/pagemap` gives them: in 5 bits, and above. */
 export const GUARD_PAGEMAP_LO = SWP_PTE_MARKER | (PTE_MARKER_GUARD << 5);
@@ -109,6 +118,6 @@ export function pfnOf(lo: number, hi: number): number {
 }
 
 /** Whether an entry is the marker of a guard page. @linux include/linux/swapops.h:is_guard_swp_entry */
-export function isGuardMarker(lo: number, hi: number): boolean {
-  return lo === PTE_GUARD_LO && hi === PTE_GUARD_HI;
+export function isGuardMarker({ guardLo, guardHi }: PageTableShape, lo: number, hi: number): boolean {
+  return lo === guardLo && hi === guardHi;
 }

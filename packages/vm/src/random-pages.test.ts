@@ -56,6 +56,7 @@ import { shmemFallocate, shmemTruncate } from './shmem.ts';
 import { ModelSpace } from './testing/page-model.ts';
 import type { ModelFault, ModelObject } from './testing/page-model.ts';
 import { TestFault, attachUser, testMm, testVm } from './testing/test-machine.ts';
+import type { TestArch } from './testing/test-machine.ts';
 import { copyFromUser, copyToUser } from './uaccess.ts';
 import { validateVm } from './validate.ts';
 import type { Vm } from './vm.ts';
@@ -63,11 +64,11 @@ import { zapPageRange } from './zap.ts';
 
 const WINDOW_PAGES = 16;
 /** Windows that straddle the borders of each kind of table. */
-const EDGES = [0x4000_0000, 0x7f_8000_0000, 0x10_0000, 0x7fff_f7e0_0000];
-const WINDOWS = EDGES.map((edge) => edge - (WINDOW_PAGES / 2) * PAGE_SIZE);
-/** Windows of three blocks, the last of which is at the end of a third-level table. */
-const HUGE_WINDOW_PAGES = 3 * 512;
-const HUGE_WINDOWS = [0x4000_0000, 0x8000_0000 - HUGE_WINDOW_PAGES * PAGE_SIZE];
+const EDGES: Readonly<Record<TestArch, readonly number[]>> = {
+  'x86-64': [0x4000_0000, 0x7f_8000_0000, 0x10_0000, 0x7fff_f7e0_0000],
+  'x86-pae': [0x4000_0000, 0x8000_0000, 0x10_0000, 0xb7e0_0000],
+  'x86-32': [0x4000_0000, 0x8040_0000, 0x10_0000, 0xbfc0_0000],
+};
 const HUGE_ADVICE = [MADV_COLLAPSE, MADV_COLLAPSE, MADV_HUGEPAGE, MADV_NOHUGEPAGE];
 const PROTS = [PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_READ, PROT_WRITE, 0, PROT_READ | PROT_EXEC];
 const ADVICE = [
@@ -101,16 +102,23 @@ class Player {
   /** Model of each shared object, by its inode. */
   readonly objects = new Map<VmFile['inode'], ModelObject>();
 
+  /** Pages of a huge page. */
+  readonly block: number;
+
   /** What is in use before the first address space. */
   readonly idle: unknown;
 
-  constructor(seed: number, huge: boolean) {
-    this.vm = testVm({ memoryBytes: (huge ? 256 : 96) * 2 ** 20, cpus: MAX_SPACES });
+  constructor(seed: number, arch: TestArch, huge: boolean) {
+    this.vm = testVm({ arch, memoryBytes: (huge ? 256 : 96) * 2 ** 20, cpus: MAX_SPACES });
+    this.block = this.vm.tables.ptrsPerPte;
     this.idle = usage(this.vm);
     this.huge = huge;
     if (huge) this.vm.thpMode = 'madvise';
-    this.windows = huge ? HUGE_WINDOWS : WINDOWS;
-    this.windowPages = huge ? HUGE_WINDOW_PAGES : WINDOW_PAGES;
+    // Windows of three blocks, the last of which is at the end of a third-level table.
+    this.windowPages = huge ? 3 * this.block : WINDOW_PAGES;
+    this.windows = huge
+      ? [0x4000_0000, 0x8000_0000 - this.windowPages * PAGE_SIZE]
+      : EDGES[arch].map((edge) => edge - (WINDOW_PAGES / 2) * PAGE_SIZE);
     this.lastRange = { addr: this.windows[0], pages: 4 };
     this.prng = new Prng(seed);
     this.addSpace(testMm(this.vm), new ModelSpace());
@@ -147,7 +155,7 @@ class Player {
       // Whole blocks, or what is a few pages less.
       const block = this.prng.below(3);
       const off = this.prng.below(3) === 0 ? this.prng.below(5) : 0;
-      return { addr: this.pick(this.windows) + (block * 512 + off) * PAGE_SIZE, pages: 512 * (1 + this.prng.below(3 - block)) - off };
+      return { addr: this.pick(this.windows) + (block * this.block + off) * PAGE_SIZE, pages: this.block * (1 + this.prng.below(3 - block)) - off };
     }
     const { windowPages } = this;
     const first = this.prng.below(windowPages);
@@ -241,7 +249,7 @@ class Player {
     const list = [...heads].filter((pfn) => isolateMovable(vm, pfn));
     expect(list.length).toBe(heads.size);
     // Sometimes there are no blocks for huge pages.
-    const most = this.prng.below(2) * 9;
+    const most = this.prng.below(2) * vm.tables.hugeOrder;
     const getNewPage = (_: number, order: number): number =>
       order > most ? -Errno.ENOMEM : vm.pages.allocPages(order > 0 ? GFP_TRANSHUGE : GFP_HIGHUSER_MOVABLE, order);
     expect(migratePages(vm, list, getNewPage, MIGRATE_SYNC, MR_COMPACTION)).toBe(0);
@@ -251,7 +259,7 @@ class Player {
   /** A fixed move of the same size takes mappings and holes along. */
   remap(space: Space, addr: number, pages: number): string {
     const { mm, model } = space;
-    const unit = this.huge && this.prng.below(2) === 0 ? 512 : 1;
+    const unit = this.huge && this.prng.below(2) === 0 ? this.block : 1;
     const first = this.prng.below(Math.floor((this.windowPages - pages) / unit) + 1) * unit;
     const to = this.pick(this.windows) + first * PAGE_SIZE;
     const length = pages * PAGE_SIZE;
@@ -398,8 +406,8 @@ function usage(vm: Vm): unknown {
   return { anon: frames[OWNER_ANON], shmem: frames[OWNER_SHMEM], tables: frames[OWNER_PAGE_TABLE], objects };
 }
 
-function play(seed: number, steps: number, huge: boolean): Vm {
-  const player = new Player(seed, huge);
+function play(seed: number, steps: number, arch: TestArch, huge: boolean): Vm {
+  const player = new Player(seed, arch, huge);
   const log: string[] = [];
   try {
     for (let i = 0; i < steps; i++) {
@@ -425,10 +433,26 @@ function play(seed: number, steps: number, huge: boolean): Vm {
 const SEEDS = Array.from({ length: 6 }, (_, i) => i + 1);
 
 test.each(SEEDS)('seed %i', (seed) => {
-  play(seed, 400, false);
+  play(seed, 400, 'x86-64', false);
 });
 
-test.each([1, 2, 3])('huge pages, seed %i', (seed) => {
-  const { events } = play(seed, 150, true).pages;
+const SEEDS_32 = SEEDS.slice(0, 3);
+
+test.each(SEEDS_32)('PAE, seed %i', (seed) => {
+  play(seed, 400, 'x86-pae', false);
+});
+
+test.each(SEEDS_32)('two levels, seed %i', (seed) => {
+  play(seed, 400, 'x86-32', false);
+});
+
+test.each([
+  ['x86-64', 1],
+  ['x86-64', 2],
+  ['x86-64', 3],
+  ['x86-pae', 4],
+  ['x86-32', 5],
+] as const)('huge pages of %s, seed %i', (arch, seed) => {
+  const { events } = play(seed, 150, arch, true).pages;
   expect(Math.min(events[VM_EVENT.THP_FAULT_ALLOC], events[VM_EVENT.THP_SPLIT_PMD])).toBeGreaterThan(0);
 });

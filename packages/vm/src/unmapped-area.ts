@@ -75,7 +75,7 @@ export function getUnmappedArea(
   if (length < 0 || length > taskSize) return -Errno.ENOMEM;
   let found: number;
   if ((flags & MAP_FIXED) !== 0) found = addr;
-  else if (file === null && addr === 0 && (flags & MAP_SHARED_BIT) === 0 && length % mm.vm.tables.pmdSize === 0) {
+  else if (file === null && addr === 0 && (flags & MAP_SHARED_BIT) === 0 && length % mm.vm.tables.pmdSize === 0 && !mm.is32Bit) {
     found = hugeAlignedArea(mm, length, flags);
   } else found = archGetUnmappedArea(mm, file, addr, length, pgoff, flags);
   if (found < 0 && (flags & MAP_FIXED) === 0) return found;
@@ -105,7 +105,8 @@ export function hugetlbUnmappedArea(mm: MmStruct, addr: VirtAddr, length: number
 const MAP_SHARED_BIT = 1;
 
 /**
- * A mapping of whole huge pages is placed so that huge pages can be used for all of it, if there is room.
+ * A mapping of whole huge pages is placed so that huge pages can be used for all of it, if there is room. With 32 bits
+ * there is too little of it.
  *
  * @linux mm/huge_memory.c:thp_get_unmapped_area_vmflags
  */
@@ -128,7 +129,13 @@ function archGetUnmappedArea(
   pgoff: number,
   flags: number,
 ): number {
+  // What keeps below or above some address means nothing to who has no more than 32 bits of it.
+  if (mm.is32Bit) return mm.legacyLayout ? bottomUpArea(mm, addr, length, 0) : topDownArea(mm, addr, length, 0);
   if (mm.legacyLayout || (flags & MAP_32BIT) !== 0) return bottomUpArea(mm, addr, length, flags);
+  return topDownArea(mm, addr, length, flags);
+}
+
+function topDownArea(mm: MmStruct, addr: VirtAddr, length: number, flags: number): number {
   if (length > mm.taskSize) return -Errno.ENOMEM;
   if (addr > 0 && hintIsFree(mm, pageAlignDown(addr), length, mm.taskSize)) return pageAlignDown(addr);
   const low = (flags & MAP_ABOVE4G) !== 0 ? 4 * GIB : PAGE_SIZE;

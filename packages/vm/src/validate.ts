@@ -85,6 +85,7 @@ export function validateVm(vm: Vm): void {
   validateLru(vm);
   validateHugetlb(vm, census.hugetlbEntries);
   vm.vmalloc.validate();
+  vm.highmem?.validate();
 }
 
 /** @throws KernelBug with this message unless the condition holds */
@@ -241,12 +242,12 @@ function checkEntry(mm: MmStruct, addr: VirtAddr, lo: number, hi: number, rss: n
   const where = `mm ${mm.id}, ${hex(addr)}`;
   check(vma !== undefined, `${where}: a page outside every mapping`);
   if ((lo & PTE_MAPS) === 0) {
-    check(isGuardMarker(lo, hi), `${where}: an entry that means nothing`);
+    check(isGuardMarker(mm.vm.tables, lo, hi), `${where}: an entry that means nothing`);
     return;
   }
   const rights = PTE_PRESENT | PTE_PROTNONE;
   check((lo & rights) === (pageProtLo(vma.flags) & rights), `${where}: present against the mapping's rights`);
-  check((hi & PTE_NX_HI) === (pageProtHi(vma.flags) & PTE_NX_HI), `${where}: executable against the mapping's rights`);
+  check(!vm.tables.format.noExecute || (hi & PTE_NX_HI) === (pageProtHi(vma.flags) & PTE_NX_HI), `${where}: executable against the mapping's rights`);
   check((lo & PTE_RW) === 0 || (vma.flags & VM_WRITE) !== 0, `${where}: writable against the mapping's rights`);
   const pfn = pfnOf(lo, hi);
   if ((lo & PTE_SPECIAL) !== 0) {

@@ -13,6 +13,7 @@ import { MmuGather } from './mmu-gather.ts';
 import { BlockFs } from './block-fs.ts';
 import { MemoryBlockStore } from './block-store.ts';
 import type { BlockStore } from './block-store.ts';
+import { Highmem } from './highmem.ts';
 import { ShmemOps } from './shmem.ts';
 import type { ThpMode } from './huge-memory.ts';
 import { HugetlbPool } from './hugetlb.ts';
@@ -100,6 +101,10 @@ export interface VmParts {
   readonly kernelPgd: Pfn;
   /** The shape of all page tables; four levels by default. */
   readonly tables?: PageTableShape;
+  /** Whether tables of the last level may lie in high memory. */
+  readonly highPte?: boolean;
+  /** One past the last frame that has a permanent address, where some have none. */
+  readonly lowEndPfn?: Pfn;
   /** What copying a page costs in virtual time; the usual numbers unless told. */
   readonly costs?: CostModel;
   /** Where vmalloc's addresses are; x86-64's by default. */
@@ -123,6 +128,7 @@ export class Vm {
   readonly zeroPfn: Pfn;
   readonly kernelPgd: Pfn;
   readonly tables: PageTableShape;
+  readonly highPte: boolean;
   readonly costs: CostModel;
   /** Is told of misuse of kernel memory. */
   readonly warn: KernelWarningSink;
@@ -151,6 +157,8 @@ export class Vm {
   readonly deferredSplit = new Map<Pfn, boolean>();
   /** The kernel's own virtual memory. */
   readonly vmalloc: Vmalloc;
+  /** Windows to memory without permanent addresses; `null` where there is none such. */
+  readonly highmem: Highmem | null;
   /** Memory policies that there are; the one of the task that runs, and what the page allocator asks where that has one. */
   nrPolicies = 0;
   taskPolicy: TaskPolicy = noTaskPolicy();
@@ -191,9 +199,11 @@ export class Vm {
     this.zeroPfn = parts.zeroPfn;
     this.kernelPgd = parts.kernelPgd;
     this.tables = parts.tables ?? SHAPE_X86_64;
+    this.highPte = parts.highPte ?? false;
     this.costs = parts.costs ?? DEFAULT_COSTS;
     this.warn = parts.warn ?? throwWarning;
     this.vmalloc = new Vmalloc(this, parts.vmalloc ?? VMALLOC_X86_64);
+    this.highmem = parts.lowEndPfn === undefined ? null : new Highmem(this, parts.lowEndPfn);
     this.gather = new MmuGather(this);
     this.lruBatches = new LruBatches(this);
     this.hugetlb = new HugetlbPool(parts.pages.nodes.length);

@@ -21,13 +21,13 @@ test('writes what the machine shows of itself', () => {
   expect(read('sys/kernel/slab/dentry/object_size')).toBe('192\n');
 });
 
-test('a machine of 32 bits has high memory, and runs no program', () => {
+test('a machine of 32 bits has high memory, and runs programs', () => {
   const proc = join(directory, 'i386');
   expect(runCli('boot', '--machine', 'i386-highmem', '--proc', proc, '--json').status).toBe(0);
   expect(readFileSync(join(proc, 'proc/meminfo'), 'utf8')).toMatch(/^HighTotal: +1\d{6} kB$/m);
   const run = runCli('run', 'leak', '--machine', 'i386-highmem');
-  expect(run.stderr).toMatch(/^pagelab: arch: a machine of "x86-pae" boots [^\n]*\n$/);
-  expect(run.status).toBe(2);
+  expect(run.stderr).toBe('');
+  expect(run.status).toBe(0);
 });
 
 test('says what cannot be written', () => {

@@ -2,8 +2,11 @@ import { VM_HUGETLB, mapsLine, smapsOf, thpEligible, vmFlagsNames } from '@pagel
 import type { MmStruct, SmapsSizes, VmArea } from '@pagelab/vm';
 import { hexAddress, kbLine } from './proc-file.ts';
 
-/** Column at which a mapping's name begins. @linux fs/proc/task_mmu.c:show_vma_header_prefix */
-const NAME_COLUMN = 73;
+/** Column at which a mapping's name begins: the kernel's own addresses have 8 digits more or less. @linux fs/proc/task_mmu.c:show_vma_header_prefix */
+function nameColumn({ vm }: MmStruct): number {
+  return vm.tables.format.addressBits === 32 ? 49 : 73;
+}
+
 const PAGE_KIB = 4;
 const HUGE_KIB = 2048;
 
@@ -39,13 +42,13 @@ export function smapsRollup(mm: MmStruct): string {
     for (const key of Object.keys(sizes) as (keyof SmapsSizes)[]) sum.set(key, (sum.get(key) ?? 0) + sizes[key]);
   }
   if (last === 0) return '';
-  return prefix(first, last, '---p', 0, '00:00', 0).padEnd(NAME_COLUMN) + '[rollup]\n' + pageSizes(Object.fromEntries(sum) as unknown as SmapsSizes, true);
+  return prefix(first, last, '---p', 0, '00:00', 0).padEnd(nameColumn(mm)) + '[rollup]\n' + pageSizes(Object.fromEntries(sum) as unknown as SmapsSizes, true);
 }
 
 function header(vma: VmArea): string {
   const { start, end, perms, offset, dev, ino, name } = mapsLine(vma);
   const text = prefix(start, end, perms, offset, dev, ino);
-  return name === '' ? `${text}\n` : `${text.padEnd(NAME_COLUMN)}${name}\n`;
+  return name === '' ? `${text}\n` : `${text.padEnd(nameColumn(vma.mm))}${name}\n`;
 }
 
 function prefix(start: number, end: number, perms: string, offset: number, dev: string, ino: number): string {

@@ -1,7 +1,7 @@
 import { NODE_STAT, WMARK_LOW, ZONE_HIGHMEM, ZONE_MOVABLE, ZONE_STAT, totalreservePages } from '@pagelab/mm-core';
 import { hugetlbTotalPages, vmCommitLimit } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
-import { lowEndPfn, vmallocTotalKib } from '../vmalloc-layout.ts';
+import { vmallocTotalKib } from '../vmalloc-layout.ts';
 import { kbLine, pagesToKb } from './proc-file.ts';
 
 /** `/proc/meminfo`. @linux fs/proc/meminfo.c:meminfo_proc_show */
@@ -78,9 +78,9 @@ export function meminfo(kernel: Kernel): string {
   }
   const largePage = arch === 'x86-32' ? '4M' : '2M';
   text += kbLine('Hugepagesize', arch === 'x86-32' ? 4096 : 2048, 16, 8) + kbLine('Hugetlb', pagesToKb(hugetlbTotalPages(vm)), 16, 8);
-  text += kbLine('DirectMap4k', 0, 16, 8);
-  if (arch !== 'x86-64') return text + kbLine(`DirectMap${largePage}`, pagesToKb(lowEndPfn(kernel.config, pages)), 16, 8);
-  text += kbLine('DirectMap2M', pageTables.directMap2M / 1024, 16, 8);
+  text += kbLine('DirectMap4k', pageTables.directMap4K / 1024, 16, 8);
+  text += kbLine(`DirectMap${largePage}`, pageTables.directMap2M / 1024, 16, 8);
+  if (arch !== 'x86-64') return text;
   text += kbLine('DirectMap1G', pageTables.directMap1G / 1024, 16, 8);
   return text;
 }

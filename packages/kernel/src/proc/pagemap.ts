@@ -1,4 +1,4 @@
-import { CAP_SYS_ADMIN, Errno, PAGE_SIZE, TASK_SIZE } from '@pagelab/abi';
+import { CAP_SYS_ADMIN, Errno, PAGE_SIZE } from '@pagelab/abi';
 import { pagemapEntry } from '@pagelab/vm';
 import type { MmStruct } from '@pagelab/vm';
 import type { Task } from '../task.ts';
@@ -16,7 +16,7 @@ export function pagemap(mm: MmStruct | null, position: number, length: number, r
   if (mm === null) return new Uint8Array(0);
   if (position % ENTRY_BYTES !== 0 || length % ENTRY_BYTES !== 0) return -Errno.EINVAL;
   const first = position / ENTRY_BYTES;
-  const pages = Math.max(0, Math.min(length / ENTRY_BYTES, TASK_SIZE / PAGE_SIZE - first));
+  const pages = Math.max(0, Math.min(length / ENTRY_BYTES, mm.taskSize / PAGE_SIZE - first));
   const showFrames = reader === null || reader.capable(CAP_SYS_ADMIN);
   const bytes = new Uint8Array(pages * ENTRY_BYTES);
   const view = new DataView(bytes.buffer);

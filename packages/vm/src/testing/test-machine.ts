@@ -1,34 +1,54 @@
 /**
  * A small machine for the tests of this package: real memory, page allocator and slab, no kernel.
  */
-import { createUserMemory, PAGE_SIZE, PhysicalMemory, Smp, VirtualClock, firmwareMemoryMap } from '@pagelab/hw';
+import { createUserMemory, PAGE_SIZE, PTE_PRESENT, PhysicalMemory, Smp, VirtualClock, firmwareMemoryMap } from '@pagelab/hw';
 import type { UserMemoryPort } from '@pagelab/hw';
 import { TraceRing } from '@pagelab/lib';
-import { GFP_KERNEL, PageAlloc, __GFP_ZERO } from '@pagelab/mm-core';
+import { GFP_KERNEL, PageAlloc, X86_64_ZONES, __GFP_ZERO, x86Zones } from '@pagelab/mm-core';
 import type { NodeConfig, PageAllocHooks } from '@pagelab/mm-core';
 import { Slab, createKernelCaches } from '@pagelab/slab';
 import type { KernelWarningSink } from '../kernel-warning.ts';
 import { mmAlloc } from '../mm-lifetime.ts';
 import type { MmLimits, MmStruct } from '../mm-struct.ts';
 import { FAULT_OK, handlePageFault } from '../page-fault.ts';
+import { PAGE_TABLE_SHAPES } from '../pgtable-shape.ts';
+import { VMALLOC_X86_64 } from '../vmalloc.ts';
 import { DEFAULT_VM_SYSCTL, Vm } from '../vm.ts';
 
 /** Nothing is limited, everything allowed. */
 export const NO_LIMITS: MmLimits = { rlimit: () => -1, rlimitMax: () => -1, capable: () => true };
 
-/** Boots as much as virtual memory needs. */
-export function testVm(
-  options: { memoryBytes?: number; cpus?: number; hooks?: PageAllocHooks; nodes?: readonly NodeConfig[]; warn?: KernelWarningSink } = {},
-): Vm {
+export type TestArch = keyof typeof PAGE_TABLE_SHAPES;
+
+export interface TestVmOptions {
+  readonly arch?: TestArch;
+  readonly memoryBytes?: number;
+  readonly cpus?: number;
+  readonly hooks?: PageAllocHooks;
+  readonly nodes?: readonly NodeConfig[];
+  readonly warn?: KernelWarningSink;
+}
+
+/** With 32 bits: so much is for vmalloc that memory above 64 MiB is high. */
+const VMALLOC_BYTES = 936 * 2 ** 20 - 2 ** 20;
+
+/** Boots as much as virtual memory needs. With 32 bits some memory is high. */
+export function testVm(options: TestVmOptions = {}): Vm {
+  const { arch = 'x86-64' } = options;
+  const tables = PAGE_TABLE_SHAPES[arch];
+  const is32Bit = tables.format.addressBits === 32;
+  const layout = is32Bit ? x86Zones(arch === 'x86-pae', VMALLOC_BYTES) : X86_64_ZONES;
   const ram = new PhysicalMemory(firmwareMemoryMap('pc', options.memoryBytes ?? 128 * 2 ** 20));
-  const smp = new Smp(ram, options.cpus ?? 2);
+  const smp = new Smp(ram, options.cpus ?? 2, { format: tables.format });
   const clock = new VirtualClock();
   const trace = new TraceRing(1024, clock);
-  const pages = new PageAlloc({ ram, smp, clock, trace, hooks: options.hooks ?? {}, nodes: options.nodes ?? [] });
+  const pages = new PageAlloc({ ram, smp, clock, trace, layout, hooks: options.hooks ?? {}, nodes: options.nodes ?? [] });
   const slab = new Slab({ pages, ram, smp, trace });
   const made = createKernelCaches(slab);
   const zeroPfn = pages.allocPage(GFP_KERNEL | __GFP_ZERO);
   const kernelPgd = pages.allocPage(GFP_KERNEL | __GFP_ZERO);
+  const lowEndPfn = layout.limits[1];
+  if (arch === 'x86-pae') ram.storeAddress(kernelPgd * PAGE_SIZE + 3 * 8, pages.allocPage(GFP_KERNEL | __GFP_ZERO) * PAGE_SIZE + PTE_PRESENT);
   return new Vm({
     ram,
     smp,
@@ -52,6 +72,8 @@ export function testVm(
     },
     zeroPfn,
     kernelPgd,
+    tables,
+    ...(is32Bit ? { lowEndPfn, vmalloc: { ...VMALLOC_X86_64, start: tables.taskSize + lowEndPfn * PAGE_SIZE + 2 ** 23, end: 0xfebf_e000 } } : {}),
     ...(options.warn === undefined ? {} : { warn: options.warn }),
   });
 }
@@ -60,7 +82,7 @@ export function testVm(
 export function testMm(vm: Vm): MmStruct {
   const mm = mmAlloc(vm, NO_LIMITS);
   if (typeof mm === 'number') throw new Error(`mmAlloc: ${mm}`);
-  mm.mmapBase = 0x7fff_f7ff_f000;
+  mm.mmapBase = mm.is32Bit ? 0xb7ff_f000 : 0x7fff_f7ff_f000;
   return mm;
 }
 
