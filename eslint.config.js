@@ -1,7 +1,7 @@
 import js from '@eslint/js';
 import { defineConfig, globalIgnores } from 'eslint/config';
 import tseslint from 'typescript-eslint';
-import { appArrows, arrows, exampleArrows, forbiddenTo } from './tools/checks/arrows.mjs';
+import { appArrows, arrows, exampleArrows, forbiddenTo, pluginArrows } from './tools/checks/arrows.mjs';
 
 /** Lint errors for imports against the arrow. */
 function importsOf(files, allowed, own, extra = []) {
@@ -58,6 +58,7 @@ export default defineConfig(
   ...Object.entries(arrows).map(([name, allowed]) => importsOf([`packages/${name}/src/**/*.{test,bench}.ts`], allowed, name)),
   importsOf(['apps/*/src/**/*.ts'], appArrows, 'cli'),
   importsOf(['examples/**/*.ts'], exampleArrows, 'examples'),
+  importsOf(['examples/plugins/**/*.ts'], pluginArrows, 'plug-ins'),
   {
     files: ['**/*.mjs', '**/*.js'],
     languageOptions: { globals: { process: 'readonly', console: 'readonly', URL: 'readonly', performance: 'readonly' } },

@@ -18,6 +18,9 @@ export const appArrows = ['abi', 'kernel', 'libc-malloc'];
 /** What an example sees: it is a user program. */
 export const exampleArrows = ['abi', 'kernel', 'libc-malloc'];
 
+/** What a plug-in sees: beside that, the layers a part of the kernel stands on, and those it takes part in. */
+export const pluginArrows = [...exampleArrows, 'lib', 'hw', 'mm-core', 'slab', 'vm'];
+
 /** The workspace packages that `name` may not import. */
 export function forbiddenTo(allowed, own) {
   return [...Object.keys(arrows), 'cli'].filter((other) => other !== own && !allowed.includes(other));

@@ -4,7 +4,7 @@
 import { Errno } from '@pagelab/abi';
 import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
 import { KernelBug, bugOn } from '@pagelab/lib';
-import { GFP_KERNEL, __GFP_ZERO } from '@pagelab/mm-core';
+import { GFP_KERNEL, PG_SLAB, __GFP_ZERO } from '@pagelab/mm-core';
 import {
   SLAB_FLAGS_PERMITTED,
   SLAB_HWCACHE_ALIGN,
@@ -276,7 +276,9 @@ export class CacheRegistry {
     const owners = new Map<number, KmemCache>();
     for (const cache of heap === undefined ? this.list : [heap, ...this.list]) {
       bugOn(this.byId[cache.id] !== cache, `slab ${cache.name}: not found by its id`);
+      const { flags, mapping } = this.host.pages.frames;
       cache.validate((pfn, nrPages, owner) => {
+        bugOn((flags[pfn] & PG_SLAB) === 0 || mapping[pfn] !== owner.id, `slab ${owner.name}: page ${pfn} is not marked as its own`);
         for (let page = pfn; page < pfn + nrPages; page++) {
           const other = owners.get(page);
           if (other !== undefined) throw new KernelBug(`slab: page ${page} is ${other.name}'s and ${owner.name}'s`);

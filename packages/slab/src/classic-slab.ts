@@ -518,14 +518,9 @@ export class ClassicCache extends KmemCache {
     const { limit, batchcount, shared } = this.geometry;
     const sum = (of: (node: ClassicNode) => number): number => this.nodes.reduce((total, node) => total + of(node), 0);
     return {
-      name: this.name,
+      ...super.slabInfo(),
       activeObjects: this.totalObjects - sum(({ freeObjects }) => freeObjects),
-      totalObjects: this.totalObjects,
-      objectSize: this.size,
-      objectsPerSlab: this.objectsPerSlab,
-      pagesPerSlab: 2 ** this.order,
       activeSlabs: this.slabs.size - sum(({ free }) => free.length),
-      totalSlabs: this.slabs.size,
       tunables: { limit, batchcount, sharedFactor: shared },
       sharedAvail: sum((node) => node.shared?.avail ?? 0),
     };

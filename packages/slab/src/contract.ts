@@ -368,6 +368,8 @@ function defineRandomTest(boot: Boot, { operations = 20_000, seed = 1 }: SlabCon
         cache.free(address);
       } else machine.slab.kfree(address);
     };
+    // Validating is dear: a long run does it a hundred times.
+    const interval = Math.max(2000, Math.floor(operations / 100));
     // The number of live blocks swings, so that slabs fill and run empty.
     for (let step = 0; step < operations; step++) {
       machine.smp.processorId = prng.below(2);
@@ -383,7 +385,7 @@ function defineRandomTest(boot: Boot, { operations = 20_000, seed = 1 }: SlabCon
         live.push({ address, bytes, value: step });
         if (cache !== undefined) perCache.set(cache, perCache.get(cache)! + 1);
       }
-      if (step % 2000 === 1999) {
+      if (step % interval === interval - 1) {
         machine.slab.validate();
         for (const [cache, count] of perCache) expect(cache.activeObjects).toBe(count);
         if (prng.below(3) === 0) caches[prng.below(caches.length)].shrink();
@@ -395,5 +397,5 @@ function defineRandomTest(boot: Boot, { operations = 20_000, seed = 1 }: SlabCon
     expect(machine.freePages()).toBe(start);
     machine.pages.validate();
     expect(machine.reports).toEqual([]);
-  });
+  }, Math.max(20_000, operations / 10));
 }

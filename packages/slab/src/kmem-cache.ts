@@ -143,7 +143,18 @@ export abstract class KmemCache {
   abstract readonly nrPages: number;
 
   /** The line of `/proc/slabinfo`. */
-  abstract slabInfo(): SlabInfo;
+  slabInfo(): SlabInfo {
+    return {
+      name: this.name,
+      activeObjects: this.activeObjects,
+      totalObjects: this.totalObjects,
+      objectSize: this.size,
+      objectsPerSlab: this.objectsPerSlab,
+      pagesPerSlab: 2 ** this.order,
+      activeSlabs: this.activeSlabs,
+      totalSlabs: this.activeSlabs,
+    };
+  }
 
   /** What printing a cache shows, rather than the machine behind it. */
   toJSON(): SlabInfo {

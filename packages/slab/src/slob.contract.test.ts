@@ -1,4 +1,5 @@
 import { slabAllocatorContract } from './contract.ts';
 import { SlobAllocator } from './slob.ts';
+import { OPERATIONS } from './testing/operations.ts';
 
-slabAllocatorContract(() => new SlobAllocator(), { operations: 20_000 });
+slabAllocatorContract(() => new SlobAllocator(), { operations: OPERATIONS });

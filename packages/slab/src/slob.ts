@@ -15,7 +15,7 @@ import { SLAB_TYPESAFE_BY_RCU } from './flags.ts';
 import { getOrder } from './geometry.ts';
 import type { CacheSpec, KmallocHeap, SlabAllocator, SlabHost } from './host.ts';
 import { KmemCache } from './kmem-cache.ts';
-import type { SlabInfo, SlabOwnershipCheck } from './kmem-cache.ts';
+import type { SlabOwnershipCheck } from './kmem-cache.ts';
 import { formatAddress } from './report.ts';
 import type { SlabReportKind } from './report.ts';
 import { cacheOfPage, frameAddress, giveSlabPages, takeSlabPages } from './slab-pages.ts';
@@ -132,20 +132,6 @@ class SlobCache extends KmemCache {
 
   override get activeSlabs(): number {
     return this.blocks.size;
-  }
-
-  override slabInfo(): SlabInfo {
-    const { live, size, objectsPerSlab, order } = this;
-    return {
-      name: this.name,
-      activeObjects: live,
-      totalObjects: live,
-      objectSize: size,
-      objectsPerSlab,
-      pagesPerSlab: 2 ** order,
-      activeSlabs: this.blocks.size,
-      totalSlabs: this.blocks.size,
-    };
   }
 
   override get usableSize(): number {
@@ -268,12 +254,6 @@ class SlobShared extends KmemCache implements KmallocHeap {
 
   override get usableSize(): number {
     return this.maxSize;
-  }
-
-  override slabInfo(): SlabInfo {
-    const { live } = this;
-    const pages = this.heap.nrPages;
-    return { name: this.name, activeObjects: live, totalObjects: live, objectSize: PAGE_SIZE, objectsPerSlab: 1, pagesPerSlab: 1, activeSlabs: pages, totalSlabs: pages };
   }
 
   override objectAt(address: VirtAddr): VirtAddr {

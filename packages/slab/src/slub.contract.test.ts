@@ -1,4 +1,5 @@
 import { slabAllocatorContract } from './contract.ts';
 import { SlubAllocator } from './slub.ts';
+import { OPERATIONS } from './testing/operations.ts';
 
-slabAllocatorContract(() => new SlubAllocator(), { operations: 40_000 });
+slabAllocatorContract(() => new SlubAllocator(), { operations: OPERATIONS });

@@ -1,0 +1,18 @@
+import { boot } from '@pagelab/kernel';
+import { slabAllocatorContract } from '@pagelab/slab/contract';
+import { expect, test } from 'vitest';
+import createBitmapSlab from './bitmap-slab.ts';
+
+slabAllocatorContract(createBitmapSlab, { operations: 3000 });
+
+test('a machine runs on it', () => {
+  const machine = boot({ memory: '256M', cpus: 2 }, { slabAllocator: createBitmapSlab() });
+  const { status } = machine.run((os) => {
+    const area = os.mmap(0, 64 * 4096, 3, 0x22);
+    os.mem.fill(area, 64 * 4096, 1);
+    os.waitpid(os.fork((child) => child.mem.store8(area, 1)));
+  });
+  expect(status).toBe(0);
+  expect(machine.slabReports()).toEqual([]);
+  machine.validate();
+});
