@@ -37,11 +37,18 @@ export class BootFrames {
    * @returns the first
    */
   takeRun(nrPages: number): Pfn {
-    const piece = this.early.find(({ start, end }) => end - start >= nrPages);
-    if (piece === undefined) return this.pages.virtToPfn(this.pages.allocPagesExact(nrPages * 4096, GFP_KERNEL | __GFP_ZERO));
+    const reserved = this.takeReserved(nrPages, Infinity);
+    if (reserved < 0) return this.pages.virtToPfn(this.pages.allocPagesExact(nrPages * 4096, GFP_KERNEL | __GFP_ZERO));
+    for (let pfn = reserved; pfn < reserved + nrPages; pfn++) this.ram.zeroFrame(pfn);
+    return reserved;
+  }
+
+  /** Frames side by side of early memory below a limit, as they are; the first, or −1 where no piece has as many left. */
+  takeReserved(nrPages: number, below: Pfn): Pfn {
+    const piece = this.early.find(({ start, end }) => end - start >= nrPages && start + nrPages <= below);
+    if (piece === undefined) return -1;
     const first = piece.start;
     piece.start += nrPages;
-    for (let pfn = first; pfn < piece.start; pfn++) this.ram.zeroFrame(pfn);
     return first;
   }
 

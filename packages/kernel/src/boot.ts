@@ -16,6 +16,7 @@ import { BootFrames } from './boot-frames.ts';
 import { ConfigError, parseMachineConfig } from './config.ts';
 import type { MachineConfig, MachineConfigInput } from './config.ts';
 import { Console } from './console.ts';
+import { setupDma } from './dma-setup.ts';
 import { KernelLog } from './kernel-log.ts';
 import { mapKernel } from './kernel-page-tables.ts';
 import { mapKernel32 } from './kernel-page-tables-32.ts';
@@ -127,12 +128,13 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
       highmem.clearPage(pfn);
     };
   }
-  // Per-CPU memory.
+  // DMA memory, and per-CPU memory.
+  const dma = setupDma(config, vm, bootFrames, log);
   const percpu = setupPercpu({ config, vm, pages, slab, bootFrames, log });
   // Tasks, and the stacks they and interrupts run on in the kernel.
   const stacks = new KernelStacks({ config: config.kernelStack, vmalloc: vm.vmalloc, pages, ram, smp, bootFrames });
   const kernel = new Kernel({
-    config, clock, costs, trace, ram, smp, pages, slab, caches, pageTables, vm, percpu, stacks,
+    config, clock, costs, trace, ram, smp, pages, slab, caches, pageTables, vm, dma, percpu, stacks,
     scheduler: new Scheduler(config.cpus, config.seed),
     tasks: new TaskTable(),
     console: new Console(),

@@ -48,6 +48,8 @@ export interface CommandLine {
   readonly slubDebug?: string;
   /** `hugepages=`: pages of 2 MiB that are set aside; by node, or −1 for all nodes in turn. */
   readonly hugepages?: readonly { readonly nid: number; readonly pages: number }[];
+  /** `swiotlb=`: every transfer by bounce buffers, or none. */
+  readonly swiotlb?: 'force' | 'noforce';
   /** `transparent_hugepage=` */
   readonly transparentHugepage?: 'always' | 'madvise' | 'never';
 }
@@ -181,6 +183,11 @@ const WORDS: readonly Word[] = [
     name: 'hugepagesz',
     takes: '2M: other pools stay empty',
     read: (text) => (parseSize(text) === 2 ** 21 ? {} : undefined),
+  },
+  {
+    name: 'swiotlb',
+    takes: 'force or noforce',
+    read: (text) => (text === 'force' || text === 'noforce' ? { swiotlb: text } : undefined),
   },
   {
     name: 'transparent_hugepage',

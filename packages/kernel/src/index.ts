@@ -25,6 +25,8 @@ export {
   __GFP_NOWARN,
   __GFP_ZERO,
 } from '@pagelab/mm-core';
+export { DMA_BIDIRECTIONAL, DMA_FROM_DEVICE, DMA_MAPPING_ERROR, DMA_TO_DEVICE } from '@pagelab/vm';
+export type { CoherentBlock, DmaDevice } from '@pagelab/vm';
 export { DeadlockError } from './scheduler.ts';
 export type { ProcessMemory } from './process-memory.ts';
 export type { CacheStats, MachineStats, ProcessStats, ZoneStats, TlbModelCounts } from './stats.ts';

@@ -8,7 +8,7 @@ import type { TraceRing } from '@pagelab/lib';
 import type { PageAlloc } from '@pagelab/mm-core';
 import type { KernelCacheName, KmemCache, Mempool, Percpu, Slab, SlabReport } from '@pagelab/slab';
 import { ShmNamespace } from '@pagelab/vm';
-import type { Vm } from '@pagelab/vm';
+import type { Dma, Vm } from '@pagelab/vm';
 import { CallTrace } from './call-trace.ts';
 import type { MachineConfig } from './config.ts';
 import type { Console } from './console.ts';
@@ -40,6 +40,7 @@ export interface KernelParts {
   readonly caches: Readonly<Record<KernelCacheName, KmemCache>>;
   readonly pageTables: KernelPageTables;
   readonly vm: Vm;
+  readonly dma: Dma;
   readonly percpu: Percpu;
   readonly stacks: KernelStacks;
   readonly scheduler: Scheduler;
@@ -62,6 +63,7 @@ export class Kernel implements KernelParts {
   readonly caches: Readonly<Record<KernelCacheName, KmemCache>>;
   readonly pageTables: KernelPageTables;
   readonly vm: Vm;
+  readonly dma: Dma;
   readonly percpu: Percpu;
   readonly stacks: KernelStacks;
   readonly scheduler: Scheduler;
@@ -109,6 +111,7 @@ export class Kernel implements KernelParts {
     this.caches = parts.caches;
     this.pageTables = parts.pageTables;
     this.vm = parts.vm;
+    this.dma = parts.dma;
     this.percpu = parts.percpu;
     this.stacks = parts.stacks;
     this.scheduler = parts.scheduler;

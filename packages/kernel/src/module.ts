@@ -6,12 +6,12 @@
  */
 import { SyscallError } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import type { Pfn } from '@pagelab/hw';
+import type { DmaMaskBits, Pfn } from '@pagelab/hw';
 import { GFP_KERNEL, __GFP_ZERO } from '@pagelab/mm-core';
 import { Mempool, mempoolKmalloc, mempoolPages, mempoolSlab } from '@pagelab/slab';
 import type { KmemCache, KmemCacheOptions, PercpuPtr } from '@pagelab/slab';
-import { KernelMemory } from '@pagelab/vm';
-import type { VmallocRequest } from '@pagelab/vm';
+import { DmaPool, KernelMemory } from '@pagelab/vm';
+import type { DmaDevice, VmallocRequest } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 import { oops } from './oops.ts';
 import { DEFAULT_FRAME_BYTES, StackUse } from './stack-use.ts';
@@ -167,6 +167,18 @@ export class KernelModule {
   /** A frame's address in the direct map. @linux include/linux/mm.h:page_address */
   pageAddress(pfn: Pfn): VirtAddr {
     return this.#kernel.pages.pageAddress(pfn);
+  }
+
+  // ---- devices
+
+  /** A device of 24, 32 or 64 address lines, by which the module's driver maps memory and transfers. */
+  device(name: string, maskBits: DmaMaskBits = 64): DmaDevice {
+    return this.#kernel.dma.addDevice(name, maskBits);
+  }
+
+  /** @returns a pool of blocks that the device reaches; −EINVAL, −ENOMEM @linux mm/dmapool.c:dma_pool_create */
+  dmaPoolCreate(device: DmaDevice, name: string, size: number, align = 1, boundary = 0): DmaPool | number {
+    return DmaPool.create(device, name, size, align, boundary);
   }
 
   // ---- per-CPU memory

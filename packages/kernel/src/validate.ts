@@ -14,6 +14,7 @@ export function validateKernel(kernel: Kernel): void {
   kernel.pages.validate();
   kernel.slab.validate();
   validateVm(kernel.vm);
+  kernel.dma.validate();
   kernel.percpu.validate();
   for (const pool of kernel.mempools) pool.validate();
   validateTasks(kernel);

@@ -158,6 +158,12 @@ export { mmRss, unmapMappingPages, zapPageRange } from './zap.ts';
 export { memfdAddSeals, memfdCreate, memfdGetSeals } from './memfd.ts';
 
 // The kernel's own virtual memory.
+export { DmaDebug } from './dma-debug.ts';
+export { DMA_BIDIRECTIONAL, DMA_FROM_DEVICE, DMA_MAPPING_ERROR, DMA_TO_DEVICE, Dma, DmaDevice } from './dma-mapping.ts';
+export type { CoherentBlock, ContiguousArea } from './dma-mapping.ts';
+export { DmaPool } from './dma-pool.ts';
+export { IO_TLB_DEFAULT_SIZE, IO_TLB_SEGSIZE, IO_TLB_SIZE, Swiotlb } from './swiotlb.ts';
+export type { SwiotlbStats } from './swiotlb.ts';
 export { InitMm, PAGE_KERNEL_LO } from './init-mm.ts';
 export type { KernelWalk } from './init-mm.ts';
 export { KernelFault, KernelMemory } from './kernel-access.ts';
