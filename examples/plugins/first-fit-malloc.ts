@@ -1,168 +1,98 @@
-/**
- * An allocator of one's own: first fit over the blocks in address order, neighbours joined on the way. Everything it
- * knows is in the program's memory: each block is preceded by one word, its size with bit 0 set while it is in use.
- *
- *     pagelab replay TRACE --malloc examples/plugins/first-fit-malloc.ts
- */
+// An allocator of one's own: first fit over the blocks in address order, free neighbours joined on the way. Everything it
+// knows is in the program's memory: 16 bytes before each block hold its size, odd while it is in use. Run it on a trace:
+//     pagelab replay TRACE --malloc examples/plugins/first-fit-malloc.ts
 import type { VirtAddr } from '@pagelab/abi';
 import type { Mallinfo2, Malloc, MallocOs } from '@pagelab/libc-malloc';
+import { MallocAbort, mallinfoOf, trySbrk } from '@pagelab/libc-malloc';
 
 const HEADER = 16;
-const USED = 1;
-const GROWTH = 256 * 1024;
+const roundUp = (bytes: number, unit: number): number => Math.ceil(bytes / unit) * unit;
 
-const roundUp = (bytes: number): number => Math.ceil(bytes / 16) * 16;
-
-export class FirstFitMalloc implements Malloc {
+class FirstFitMalloc implements Malloc {
   readonly #os: MallocOs;
   readonly #start: VirtAddr;
-  /** Where the heap ends: the break as this allocator left it. */
   #end: VirtAddr;
-
   constructor(os: MallocOs) {
     this.#os = os;
-    const at = os.sbrk(0);
-    if (at % 16 !== 0) os.sbrk(16 - (at % 16));
-    this.#start = os.sbrk(0);
-    this.#end = this.#start;
+    os.sbrk(roundUp(os.sbrk(0), 16) - os.sbrk(0));
+    this.#start = this.#end = os.sbrk(0);
   }
-
   malloc(size: number): VirtAddr {
-    if (!(size >= 0 && size < 2 ** 46)) return 0;
-    const need = HEADER + Math.max(16, roundUp(size));
-    const block = this.#findFree(need) || this.#grow(need);
+    const need = HEADER + Math.max(16, roundUp(size, 16));
+    const block = size >= 0 && need < 2 ** 46 ? this.#find(need) || this.#grow(need) : 0;
     if (block === 0) return 0;
     const { mem } = this.#os;
-    const rest = mem.loadAddress(block) - need;
-    if (rest >= HEADER + 16) {
-      mem.storeAddress(block + need, rest);
-      mem.storeAddress(block, need + USED);
-    } else {
-      mem.storeAddress(block, need + rest + USED);
-    }
+    const whole = mem.loadAddress(block);
+    const rest = whole - need >= 32 ? whole - need : 0;
+    if (rest > 0) mem.storeAddress(block + need, rest);
+    mem.storeAddress(block, whole - rest + 1);
     return block + HEADER;
   }
-
   free(ptr: VirtAddr): void {
-    if (ptr === 0) return;
-    const size = this.#os.mem.loadAddress(ptr - HEADER);
-    this.#os.mem.storeAddress(ptr - HEADER, size - USED);
+    if (ptr !== 0) this.#os.mem.storeAddress(ptr - HEADER, this.#sizeOf(ptr));
   }
-
   calloc(n: number, size: number): VirtAddr {
     const ptr = this.malloc(n * size);
     if (ptr !== 0) this.#os.mem.fill(ptr, n * size, 0);
     return ptr;
   }
-
   realloc(ptr: VirtAddr, size: number): VirtAddr {
-    if (ptr === 0) return this.malloc(size);
-    if (size === 0) {
-      this.free(ptr);
-      return 0;
-    }
-    const usable = this.mallocUsableSize(ptr);
-    if (size <= usable) return ptr;
-    const moved = this.malloc(size);
-    if (moved === 0) return 0;
-    this.#os.mem.copy(moved, ptr, usable);
-    this.free(ptr);
+    if (ptr !== 0 && size > 0 && size <= this.mallocUsableSize(ptr)) return ptr;
+    const moved = ptr !== 0 && size === 0 ? 0 : this.malloc(size);
+    if (moved !== 0 && ptr !== 0) this.#os.mem.copy(moved, ptr, this.mallocUsableSize(ptr));
+    if (moved !== 0 || size === 0) this.free(ptr);
     return moved;
   }
-
   memalign(alignment: number, size: number): VirtAddr {
-    const align = Math.max(16, 2 ** Math.ceil(Math.log2(alignment || 1)));
-    // Room to move up to the alignment, and for what is skipped to be a block of its own.
-    const ptr = this.malloc(size + align + HEADER + 16);
-    if (ptr === 0 || ptr % align === 0) return ptr;
-    const aligned = Math.ceil((ptr + HEADER + 16) / align) * align;
-    const { mem } = this.#os;
-    const skipped = aligned - ptr;
-    mem.storeAddress(aligned - HEADER, mem.loadAddress(ptr - HEADER) - skipped);
-    mem.storeAddress(ptr - HEADER, skipped);
+    const power = Math.max(16, 2 ** Math.ceil(Math.log2(alignment)));
+    const ptr = this.malloc(size + power + HEADER + 16);
+    if (ptr === 0 || ptr % power === 0) return ptr;
+    // What is skipped becomes a free block of its own.
+    const aligned = roundUp(ptr + HEADER + 16, power);
+    this.#os.mem.storeAddress(aligned - HEADER, this.#sizeOf(ptr) - (aligned - ptr) + 1);
+    this.#os.mem.storeAddress(ptr - HEADER, aligned - ptr);
     return aligned;
   }
-
-  mallocUsableSize(ptr: VirtAddr): number {
-    return ptr === 0 ? 0 : this.#os.mem.loadAddress(ptr - HEADER) - USED - HEADER;
-  }
-
-  mallocTrim(): number {
-    return 0;
-  }
-
-  mallopt(): number {
-    return 0;
-  }
-
+  mallocUsableSize = (ptr: VirtAddr): number => (ptr === 0 ? 0 : this.#sizeOf(ptr) - HEADER);
+  mallocTrim = (): number => 0;
+  mallopt = (): number => 0;
   mallinfo2(): Mallinfo2 {
-    let used = 0;
-    let free = 0;
-    let freeBlocks = 0;
-    this.#forEachBlock((_block, size, inUse) => {
-      if (inUse) used += size;
-      else {
-        free += size;
-        freeBlocks++;
-      }
-    });
-    return {
-      arena: this.#end - this.#start, ordblks: freeBlocks, smblks: 0, hblks: 0, hblkhd: 0, usmblks: 0, fsmblks: 0,
-      uordblks: used, fordblks: free, keepcost: 0,
-    };
+    const free = [...this.#blocks()].filter(([, , used]) => !used);
+    const arena = this.#end - this.#start;
+    return mallinfoOf({ arena, ordblks: free.length, fordblks: free.reduce((sum, [, size]) => sum + size, 0) });
   }
-
   validate(): void {
-    let end = this.#start;
-    this.#forEachBlock((block, size) => {
-      if (size < HEADER + 16 || size % 16 !== 0) throw new Error(`block at 0x${block.toString(16)}: size ${size}`);
-      end = block + size;
-    });
-    if (end !== this.#end) throw new Error('the last block does not end where the heap does');
+    for (const [block, size] of this.#blocks()) if (size < 32 || size % 16 !== 0) throw new Error(`size ${size} at ${block}`);
   }
-
-  /** The first free block of at least `need` bytes, joined with the free ones behind it; 0 where there is none. */
-  #findFree(need: number): VirtAddr {
-    const { mem } = this.#os;
-    for (let block = this.#start; block < this.#end; ) {
-      let size = mem.loadAddress(block);
-      if (size % 2 === USED) {
-        block += size - USED;
-        continue;
-      }
-      for (let next = block + size; next < this.#end; next = block + size) {
-        const nextSize = mem.loadAddress(next);
-        if (nextSize % 2 === USED) break;
-        size += nextSize;
-      }
-      mem.storeAddress(block, size);
-      if (size >= need) return block;
-      block += size;
+  /** Bytes of a block in use, its header among them. */
+  #sizeOf(ptr: VirtAddr): number {
+    const word = this.#os.mem.loadAddress(ptr - HEADER);
+    if (word % 2 === 0 || ptr % 16 !== 0) throw new MallocAbort('first fit: not a block in use');
+    return word - 1;
+  }
+  #find(need: number): VirtAddr {
+    let [start, joined] = [0, 0];
+    for (const [block, size, used] of this.#blocks()) {
+      if (joined === 0) start = block;
+      joined = used ? 0 : joined + size;
+      if (joined > 0) this.#os.mem.storeAddress(start, joined);
+      if (joined >= need) return start;
     }
     return 0;
   }
-
-  /** A fresh block at the end of the heap; 0 where the system gives no more, or somebody else moved the break. */
   #grow(need: number): VirtAddr {
-    const bytes = Math.ceil(need / GROWTH) * GROWTH;
-    const block = this.#end;
-    try {
-      if (this.#os.sbrk(0) !== block) return 0;
-      this.#os.sbrk(bytes);
-    } catch {
-      return 0;
-    }
+    const bytes = roundUp(need, 256 * 1024);
+    const block = trySbrk(this.#os, bytes);
+    if (block === 0 || block !== this.#end) return 0;
     this.#end = block + bytes;
     this.#os.mem.storeAddress(block, bytes);
     return block;
   }
-
-  #forEachBlock(visit: (block: VirtAddr, size: number, inUse: boolean) => void): void {
-    for (let block = this.#start; block < this.#end; ) {
-      const word = this.#os.mem.loadAddress(block);
-      const inUse = word % 2 === USED;
-      visit(block, inUse ? word - USED : word, inUse);
-      block += inUse ? word - USED : word;
+  *#blocks(): Generator<[block: VirtAddr, size: number, used: boolean]> {
+    for (let at = this.#start; at < this.#end; ) {
+      const word = this.#os.mem.loadAddress(at);
+      yield [at, word - (word % 2), word % 2 === 1];
+      at += word - (word % 2);
     }
   }
 }

@@ -1,5 +1,6 @@
 import type { VirtAddr } from '@pagelab/abi';
 import { SyscallError } from '@pagelab/abi';
+import { mallinfoOf } from './malloc.ts';
 import type { Mallinfo2, Malloc, MallocOs } from './malloc.ts';
 
 /** What a bump allocator may be told. */
@@ -132,18 +133,7 @@ export class Bump implements Malloc {
     const arena = mem.loadAddress(state + OBTAINED);
     const uordblks = mem.loadAddress(state + USED);
     const keepcost = mem.loadAddress(state + END) - mem.loadAddress(state + NEXT);
-    return {
-      arena,
-      ordblks: 1,
-      smblks: 0,
-      hblks: 0,
-      hblkhd: 0,
-      usmblks: 0,
-      fsmblks: 0,
-      uordblks,
-      fordblks: arena - uordblks,
-      keepcost,
-    };
+    return mallinfoOf({ arena, ordblks: 1, fordblks: arena - uordblks, keepcost });
   }
 
   validate(): void {

@@ -5,6 +5,11 @@ import type { UserMemory, VirtAddr } from '@pagelab/abi';
 import { Prng } from '@pagelab/lib';
 import { describe, expect, it } from 'vitest';
 import type { Malloc, MallocOs } from './malloc.ts';
+import { SMASHES, trySmash } from './contract-smashes.ts';
+import type { Smash, SmashOutcome } from './contract-smashes.ts';
+
+export { SMASHES, trySmash };
+export type { Smash, SmashOutcome };
 
 /** How much the machine of a test must have. */
 export interface ContractLimits {
@@ -26,6 +31,10 @@ export interface ContractOptions {
   readonly name?: string;
   /** Random operations in all. Default 20,000. */
   readonly operations?: number;
+  /** The design never uses memory again: random runs may end where memory does. */
+  readonly neverReuses?: boolean;
+  /** How each smashed heap ends, as the allocator's documentation says; what is not named may end in any way. */
+  readonly smashes?: Readonly<Partial<Record<Smash, SmashOutcome>>>;
 }
 
 /**
@@ -35,7 +44,7 @@ export interface ContractOptions {
  */
 export function mallocContract(
   create: (limits: ContractLimits) => ContractSubject,
-  { name = 'an allocator', operations = 20_000 }: ContractOptions = {},
+  { name = 'an allocator', operations = 20_000, neverReuses = false, smashes = {} }: ContractOptions = {},
 ): void {
   describe(`malloc contract: ${name}`, () => {
     it('aligns every block to 16 bytes', () => {
@@ -189,12 +198,69 @@ export function mallocContract(
       for (const block of blocks) malloc.free(block);
     });
 
-    for (const seed of [1, 2, 3, 4]) {
-      it(`keeps every content through random operations (seed ${seed})`, () => {
-        randomOperations(create({ memoryBytes: 256 * MIB }), seed, Math.ceil(operations / 4));
+    it('serves threads, and frees what another thread allocated', () => {
+      const { malloc, os } = create({ memoryBytes: 512 * MIB });
+      const threads = [malloc, ...[1, 2, 3].map(() => beginThread(malloc))];
+      const blocks = threads.map((thread, t) =>
+        Array.from({ length: 100 }, (_, i) => {
+          const size = 16 + ((i * 37) % 3000);
+          const block = thread.malloc(size);
+          os.mem.fill(block, size, 16 * t + (i & 15));
+          return [block, size] as const;
+        }),
+      );
+      const all = blocks.flat().sort(([a], [b]) => a - b);
+      for (let i = 1; i < all.length; i++) expect(all[i - 1][0] + all[i - 1][1]).toBeLessThanOrEqual(all[i][0]);
+      malloc.validate();
+      blocks.forEach((ofThread, t) => {
+        ofThread.forEach(([block, size], i) => {
+          expect(os.mem.findNot(block, size, 16 * t + (i & 15))).toBe(-1);
+          // The last block of each stays until its thread is gone.
+          if (i < 99) threads[(t + 1 + (i % 4)) % 4].free(block);
+        });
+      });
+      malloc.validate();
+      for (const thread of threads.slice(1)) thread.threadExit?.();
+      malloc.validate();
+      const next = beginThread(malloc);
+      blocks.forEach((ofThread, t) => {
+        const [block, size] = ofThread[99];
+        expect(os.mem.findNot(block, size, 16 * t + 3)).toBe(-1);
+        next.free(block);
+      });
+      const block = next.calloc(1, 500);
+      expect(os.mem.findNot(block, 500, 0)).toBe(-1);
+      next.free(block);
+      next.threadExit?.();
+      malloc.mallocTrim(0);
+      malloc.validate();
+    });
+
+    for (const smash of SMASHES) {
+      const outcome = smashes[smash];
+      it(`${outcome ?? 'aborts, faults or survives'}: ${smash}`, () => {
+        const { malloc, os } = create({ memoryBytes: 64 * MIB });
+        const got = trySmash(smash, malloc, os);
+        if (outcome !== undefined) expect(got).toBe(outcome);
       });
     }
+
+    for (const seed of [1, 2, 3, 4]) {
+      it(
+        `keeps every content through random operations (seed ${seed})`,
+        () => {
+          const done = randomOperations(create({ memoryBytes: 512 * MIB }), seed, Math.ceil(operations / 4));
+          if (!neverReuses) expect(done).toBe(Math.ceil(operations / 4));
+        },
+        10_000 + operations,
+      );
+    }
   });
+}
+
+/** A thread of the allocator's; one that knows no threads is the same to all. */
+function beginThread(malloc: Malloc): Malloc {
+  return malloc.thread?.() ?? malloc;
 }
 
 interface Block {
@@ -206,17 +272,23 @@ interface Block {
 /** The largest request of each kind of run: small blocks, mixed ones, and some with mappings of their own. */
 const SIZE_LIMITS = [200, 3000, 40_000, 400_000] as const;
 
+/** Threads at most, the main one among them. */
+const MAX_THREADS = 4;
+
 /** Blocks that live at a time, at most: so that all of them fit. */
 function maxLive(sizeLimit: number): number {
   return Math.min(500, Math.floor((16 * MIB) / sizeLimit));
 }
 
-function randomOperations({ malloc, os }: ContractSubject, seed: number, operations: number): void {
+/** Makes random calls of several threads, which begin and end; returns how many were made until memory ran out. */
+function randomOperations({ malloc, os }: ContractSubject, seed: number, operations: number): number {
   const random = new Prng(seed);
   const { mem } = os;
   const sizeLimit = SIZE_LIMITS[seed % 4];
   const live: Block[] = [];
-  let total = 0;
+  const threads = [malloc];
+  const checkEvery = Math.max(64, Math.floor(operations / 400));
+  let done = 0;
 
   const checked = (index: number): Block => {
     const block = live[index];
@@ -224,54 +296,65 @@ function randomOperations({ malloc, os }: ContractSubject, seed: number, operati
     return block;
   };
   const stamped = (address: VirtAddr, size: number): Block => {
-    if (address === 0) throw new Error(`no memory for ${size} bytes`);
     if (address % 16 !== 0) throw new Error('a block is not aligned');
     const stamp = 1 + random.below(255);
     mem.fill(address, size, stamp);
-    total += size;
     return { address, size, stamp };
   };
   const anySize = (): number => (random.below(8) === 0 ? random.below(sizeLimit) : random.below(sizeLimit / 8)) + 1;
 
-  for (let i = 0; i < operations; i++) {
-    // A design that never reuses memory comes to an end of it.
-    const exhausted = total > 64 * MIB;
+  for (; done < operations; done++) {
+    const thread = threads[random.below(threads.length)];
     const action = random.below(10);
     const size = anySize();
-    if (live.length > 0 && (action < 4 || live.length >= maxLive(sizeLimit) || exhausted)) {
+    if (live.length > 0 && (action < 4 || live.length >= maxLive(sizeLimit))) {
       const index = random.below(live.length);
-      malloc.free(checked(index).address);
+      thread.free(checked(index).address);
       live[index] = live.at(-1)!;
       live.pop();
-    } else if (exhausted) {
-      break;
     } else if (action < 6 && live.length > 0) {
       const index = random.below(live.length);
       const old = checked(index);
-      const address = malloc.realloc(old.address, size);
+      const address = thread.realloc(old.address, size);
+      if (address === 0) break;
       const kept = Math.min(size, old.size);
       if (mem.findNot(address, kept, old.stamp) !== -1) throw new Error('realloc lost the content');
       live[index] = stamped(address, size);
     } else if (action === 6) {
-      const address = malloc.calloc(size, 1);
+      const address = thread.calloc(size, 1);
+      if (address === 0) break;
       if (mem.findNot(address, size, 0) !== -1) throw new Error('calloc gave what is not zero');
       live.push(stamped(address, size));
     } else if (action === 7) {
       const alignment = 2 ** random.below(13);
-      const address = malloc.memalign(alignment, size);
+      const address = thread.memalign(alignment, size);
+      if (address === 0) break;
       if (address % alignment !== 0) throw new Error(`a block is not aligned to ${alignment}`);
       live.push(stamped(address, size));
     } else {
-      live.push(stamped(malloc.malloc(size), size));
+      const address = thread.malloc(size);
+      if (address === 0) break;
+      live.push(stamped(address, size));
     }
-    if (i % 64 === 0) malloc.validate();
-    if (i % 2000 === 1999) malloc.mallocTrim(0);
+    if (done % checkEvery === 0) malloc.validate();
+    if (done % 2000 === 1999) malloc.mallocTrim(0);
+    if (done % 256 === 255) changeThreads(malloc, threads, random);
   }
   while (live.length > 0) {
     malloc.free(checked(live.length - 1).address);
     live.pop();
   }
+  for (const thread of threads.slice(1)) thread.threadExit?.();
   malloc.validate();
+  return done;
+}
+
+function changeThreads(malloc: Malloc, threads: Malloc[], random: Prng): void {
+  if (threads.length < MAX_THREADS && random.below(2) === 0) {
+    threads.push(beginThread(malloc));
+  } else if (threads.length > 1) {
+    threads.splice(1 + random.below(threads.length - 1), 1)[0].threadExit?.();
+  }
 }
 
 function patternByte(offset: number): number {

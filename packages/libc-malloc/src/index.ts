@@ -8,10 +8,12 @@ export {
   M_PERTURB,
   M_TOP_PAD,
   M_TRIM_THRESHOLD,
+  mallinfoOf,
 } from './malloc.ts';
-export type { Mallinfo2, Malloc, MallocFactory, MallocOs } from './malloc.ts';
+export type { MallinfoCounts, Mallinfo2, Malloc, MallocFactory, MallocOs } from './malloc.ts';
 export { MallocAbort } from './malloc-abort.ts';
 export { posixMemalign, pvalloc, reallocarray, valloc } from './memalign-family.ts';
+export { tryMmap, trySbrk } from './system-memory.ts';
 export { mallocs, glibc, mimalloc, dlmalloc, tlsf, buddy, bump } from './registry.ts';
 export type { MallocName } from './registry.ts';
 export { Glibc } from './glibc/glibc.ts';

@@ -74,6 +74,16 @@ export interface Malloc {
   threadExit?(): void;
 }
 
+/** What an allocator counts at least; the rest of {@link Mallinfo2} is 0 or follows. */
+export type MallinfoCounts = Pick<Mallinfo2, 'arena' | 'fordblks' | 'ordblks'> &
+  Partial<Pick<Mallinfo2, 'hblks' | 'hblkhd' | 'keepcost'>>;
+
+/** `mallinfo2` of an allocator that has no fast bins. */
+export function mallinfoOf({ arena, fordblks, ordblks, hblks = 0, hblkhd = 0, keepcost = 0 }: MallinfoCounts): Mallinfo2 {
+  const uordblks = arena - fordblks;
+  return { arena, ordblks, smblks: 0, hblks, hblkhd, usmblks: 0, fsmblks: 0, uordblks, fordblks, keepcost };
+}
+
 /** Makes an allocator for the address space behind `os`. Throws what `os` throws where there is no memory to start. */
 export type MallocFactory<Options = never> = (os: MallocOs, options?: Options) => Malloc;
 

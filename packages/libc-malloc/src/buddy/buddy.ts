@@ -1,5 +1,6 @@
 import type { UserMemory, VirtAddr } from '@pagelab/abi';
 import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, SyscallError } from '@pagelab/abi';
+import { mallinfoOf } from '../malloc.ts';
 import type { Mallinfo2, Malloc, MallocOs } from '../malloc.ts';
 import { mallocAbort } from '../malloc-abort.ts';
 import { ABSURD_REQUEST, alignUp, mmapAligned } from '../system-memory.ts';
@@ -144,18 +145,8 @@ export class Buddy implements Malloc {
     for (let order = MIN_ORDER; order <= MAX_ORDER; order++) {
       for (let p = mem.loadAddress(control + HEADS + 8 * order); p !== 0; p = mem.loadAddress(p + NEXT)) ordblks++;
     }
-    return {
-      arena,
-      ordblks,
-      smblks: 0,
-      hblks: mem.loadAddress(control + NR_LARGE),
-      hblkhd: mem.loadAddress(control + LARGE_BYTES),
-      usmblks: 0,
-      fsmblks: 0,
-      uordblks: arena - fordblks,
-      fordblks,
-      keepcost: 0,
-    };
+    const hblks = mem.loadAddress(control + NR_LARGE);
+    return mallinfoOf({ arena, ordblks, fordblks, hblks, hblkhd: mem.loadAddress(control + LARGE_BYTES) });
   }
 
   validate(): void {

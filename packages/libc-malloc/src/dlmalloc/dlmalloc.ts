@@ -1,7 +1,7 @@
 import type { VirtAddr } from '@pagelab/abi';
 import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '@pagelab/abi';
 import type { Mallinfo2, Malloc, MallocOs } from '../malloc.ts';
-import { M_MMAP_THRESHOLD, M_TRIM_THRESHOLD } from '../malloc.ts';
+import { M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, mallinfoOf } from '../malloc.ts';
 import { ABSURD_REQUEST, alignUp } from '../system-memory.ts';
 import { unlinkChunk } from './bins.ts';
 import { disposeChunk, freeChunk } from './free.ts';
@@ -167,18 +167,14 @@ export class Dlmalloc implements Malloc {
     const arena = mem.loadAddress(state + FOOTPRINT);
     const keepcost = mem.loadAddress(state + TOP_SIZE);
     const free = freeBytes(this.#dl);
-    return {
+    return mallinfoOf({
       arena,
       ordblks: free.chunks,
-      smblks: 0,
+      fordblks: free.bytes,
       hblks: mem.loadAddress(state + NR_MAPPED),
       hblkhd: mem.loadAddress(state + MAPPED_BYTES),
-      usmblks: 0,
-      fsmblks: 0,
-      uordblks: arena - free.bytes,
-      fordblks: free.bytes,
       keepcost,
-    };
+    });
   }
 
   validate(): void {

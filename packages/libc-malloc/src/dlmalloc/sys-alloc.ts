@@ -81,7 +81,7 @@ function moreMemory(dl: Dl, nb: number): boolean {
   const holderEnd = holder === 0 ? 0 : mem.loadAddress(holder + SEG_BASE) + mem.loadAddress(holder + SEG_SIZE);
   // Where the break still is at the end of top, less will do.
   const extends_ = holder !== 0 && holderEnd === os.sbrk(0);
-  const lead = -os.sbrk(0) & (os.getpagesize() - 1);
+  const lead = alignUp(os.sbrk(0), os.getpagesize()) - os.sbrk(0);
   let size = extends_ ? alignUp(nb - topSize + PADDING, granularity) : whole + lead;
   let base = trySbrk(os, size);
   let flags = 0;

@@ -61,14 +61,14 @@ function forEachChunk({ mem, state }: Dl, visit: (p: VirtAddr, size: number, hea
   for (let record = state + SEGMENT; record !== 0; record = mem.loadAddress(record + SEG_NEXT)) {
     const base = mem.loadAddress(record + SEG_BASE);
     const end = base + mem.loadAddress(record + SEG_SIZE);
-    let size = 0;
-    for (let p = base; p < end; p += size) {
+    for (let p = base; p < end; ) {
       const head = mem.loadAddress(p + HEAD);
       if (head === FENCEPOST) break;
-      size = head - (head & FLAGS);
+      const size = head - (head & FLAGS);
       check(size >= 16 && size % 16 === 0 && p + size <= end, 'a chunk has an impossible size', p);
       visit(p, size, head);
       if (p === top) break;
+      p += size;
     }
   }
 }

@@ -1,5 +1,6 @@
 import type { UserMemory, VirtAddr } from '@pagelab/abi';
 import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '@pagelab/abi';
+import { mallinfoOf } from '../malloc.ts';
 import type { Mallinfo2, Malloc, MallocOs } from '../malloc.ts';
 import { mallocAbort } from '../malloc-abort.ts';
 import { ABSURD_REQUEST, alignUp } from '../system-memory.ts';
@@ -211,18 +212,8 @@ export class Mimalloc implements Malloc {
       }
     }
     const arena = mem.loadAddress(control + OBTAINED);
-    return {
-      arena,
-      ordblks,
-      smblks: 0,
-      hblks: mem.loadAddress(control + NR_HUGE),
-      hblkhd: mem.loadAddress(control + HUGE_BYTES),
-      usmblks: 0,
-      fsmblks: 0,
-      uordblks,
-      fordblks: arena - uordblks,
-      keepcost: 0,
-    };
+    const hblks = mem.loadAddress(control + NR_HUGE);
+    return mallinfoOf({ arena, ordblks, fordblks: arena - uordblks, hblks, hblkhd: mem.loadAddress(control + HUGE_BYTES) });
   }
 
   validate(): void {

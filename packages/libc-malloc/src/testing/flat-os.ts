@@ -212,7 +212,15 @@ class FlatMemory implements UserMemory {
   }
   findNot(addr: VirtAddr, length: number, byte: number): number {
     const at = this.#at(addr, length);
-    return this.#bytes.subarray(at, at + length).findIndex((value) => value !== byte);
+    const end = at + length;
+    const bytes = this.#bytes;
+    const words = this.#words;
+    const word = (byte & 0xff) * 0x0101_0101;
+    let i = at;
+    while (i < end && (i & 3) !== 0 && bytes[i] === byte) i++;
+    if ((i & 3) === 0) while (i + 4 <= end && words[i >>> 2] === word) i += 4;
+    while (i < end && bytes[i] === byte) i++;
+    return i < end ? i - at : -1;
   }
   loadCString(): string {
     throw new Error('flat memory: no strings');

@@ -1,4 +1,5 @@
 import type { UserMemory, VirtAddr } from '@pagelab/abi';
+import { mallinfoOf } from '../malloc.ts';
 import type { Mallinfo2, Malloc, MallocOs } from '../malloc.ts';
 import { mallocAbort } from '../malloc-abort.ts';
 import { ABSURD_REQUEST, alignDown, alignUp, tryMmap, trySbrk } from '../system-memory.ts';
@@ -171,9 +172,7 @@ export class Tlsf implements Malloc {
     const pool = mem.loadAddress(control + BRK_POOL);
     const end = pool + mem.loadAddress(pool + POOL_BYTES);
     const keepcost = (mem.load32(end + TAG) & PREV_FREE) === 0 ? 0 : mem.load32(end + FOOTER);
-    return {
-      arena, ordblks, smblks: 0, hblks: 0, hblkhd: 0, usmblks: 0, fsmblks: 0, uordblks: arena - fordblks, fordblks, keepcost,
-    };
+    return mallinfoOf({ arena, ordblks, fordblks, keepcost });
   }
 
   validate(): void {
