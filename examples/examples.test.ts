@@ -1,6 +1,6 @@
 import { readdirSync } from 'node:fs';
 import { boot } from '@pagelab/kernel';
-import type { Machine, MachineConfigInput, MachineStats } from '@pagelab/kernel';
+import type { KernelModule, Machine, MachineConfigInput, MachineStats } from '@pagelab/kernel';
 import type { Program } from '@pagelab/abi';
 import { describe, expect, it } from 'vitest';
 
@@ -43,5 +43,43 @@ describe.each(names)('example %s', (name) => {
   it('runs on a machine of 1 TiB', async () => {
     const { default: program } = await load(name);
     runOn(boot({ memory: '1T', cpus: 4 }), program, name);
+  });
+});
+
+/** Kernel code: each is run as a module is, and says what it has to say in the kernel's log. */
+const modules = readdirSync(new URL('./modules', import.meta.url)).map((file) => file.replace(/\.ts$/, ''));
+
+describe.each(modules)('module %s', (name) => {
+  it('logs what it should', async () => {
+    const { default: body, machine: wanted } = (await import(/* @vite-ignore */ new URL(`./modules/${name}.ts`, import.meta.url).href)) as {
+      default: (kernel: KernelModule) => void;
+      machine?: MachineConfigInput;
+    };
+    const machine = boot(wanted ?? DEFAULT);
+    machine.quiesce();
+    const before = inUse(machine.stats());
+    const logged = machine.dmesg().length;
+    machine.module(body, { name: name.replaceAll('-', '_') });
+    machine.validate();
+    machine.unloadModule(name.replaceAll('-', '_'));
+    machine.quiesce();
+    // What a report is about is set aside, and stays.
+    if (machine.slabReports().length === 0) expect(inUse(machine.stats())).toEqual(before);
+    // Where in memory it all lies is no part of it.
+    const text = machine.dmesg().slice(logged).replace(/^\[[^\]]*\] /gm, '').replace(/Slab 0x\w+/g, 'Slab 0xffff............').replace(/ffff\w{9}(?=\w{3}\b)/g, 'ffff.........');
+    await expect(text).toMatchFileSnapshot(`expected/modules/${name}.txt`);
+  });
+});
+
+describe.each(names)('example %s, every cache debugged', (name) => {
+  it('runs as before, and no report is made', async () => {
+    const { default: program, machine: wanted } = await load(name);
+    const machine = boot({ ...(wanted ?? DEFAULT), cmdline: `${wanted?.cmdline ?? ''} slub_debug=FZPU` });
+    const { status, error } = machine.run(program, { name });
+    expect(error).toBeUndefined();
+    expect(status).toBe(0);
+    for (const file of machine.listFiles().filter((path) => /^\/sys\/kernel\/slab\/.*\/validate$/.test(path))) machine.writeFile(file, '1');
+    expect(machine.slabReports()).toEqual([]);
+    machine.validate();
   });
 });
