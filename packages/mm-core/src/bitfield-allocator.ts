@@ -76,6 +76,12 @@ export abstract class BitfieldAllocator implements PageAllocator {
     else this.put(pfn, order);
   }
 
+  takeAt(pfn: Pfn, order: number): boolean {
+    if (order > PAGEBLOCK_ORDER || pfn < this.startPfn || pfn + (1 << order) > this.endPfn) return false;
+    this.counted = false;
+    return this.apart.has(pfn) ? this.apart.takeAt(pfn, order) : this.takeOrdinaryAt(pfn, order);
+  }
+
   hasFree(order: number, types: number): boolean {
     const ordinary = types & ORDINARY_TYPES;
     if (ordinary === ORDINARY_TYPES) {
@@ -132,6 +138,8 @@ export abstract class BitfieldAllocator implements PageAllocator {
   protected abstract addOrdinary(start: Pfn, end: Pfn): void;
   /** @returns the first frame of a block, or −1 */
   protected abstract take(order: number, migratetype: number, allocFlags: number): Pfn;
+  /** Takes a given block of at most a pageblock. @returns whether all of it was free */
+  protected abstract takeOrdinaryAt(pfn: Pfn, order: number): boolean;
   protected abstract put(pfn: Pfn, order: number): void;
   protected abstract hasOrdinary(order: number): boolean;
   /** Visits the free blocks outside of {@link untouched}, the largest that there are. */

@@ -1,11 +1,13 @@
 /**
  * From a memory map to zones full of free pages.
  */
-import { MIGRATE_MOVABLE } from './migratetype.ts';
+import type { Pfn } from '@pagelab/hw';
+import { MIGRATE_CMA, MIGRATE_MOVABLE } from './migratetype.ts';
 import type { BootLayout } from './mm-init.ts';
+import { RESERVED_FOR_BOOT } from './memblock.ts';
 import { LOCAL_DISTANCE, MemoryNode, REMOTE_DISTANCE, fallbackOrders } from './node.ts';
 import { PAGEBLOCK_PAGES, PageFrames } from './page.ts';
-import type { PageAllocatorFactory, PageAllocatorRefusal, RunningCpu } from './page-allocator.ts';
+import type { FrameRange, PageAllocatorFactory, PageAllocatorRefusal, RunningCpu } from './page-allocator.ts';
 import { mapZones } from './zone-map.ts';
 import { Zone } from './zone.ts';
 
@@ -19,6 +21,8 @@ export interface BootedZones {
   readonly zones: readonly Zone[];
   /** Those with memory, the largest first. */
   readonly populated: readonly Zone[];
+  /** CMA regions that are lent: each is in one zone. */
+  readonly cmaAreas: readonly FrameRange[];
   /**
    * For each pageblock the position in `populated` of the zone it is in, 255 where it is in several. Where there is no memory
    * it says nothing.
@@ -58,7 +62,8 @@ export function bootZones(
   const nodes = layout.nodes.map((node, i) => new MemoryNode(node, distances[i], orders[i], zonesOf));
   const populated = zones.filter((zone) => zone.present > 0).sort((a, b) => b.spanned - a.spanned);
   handOver(layout, frames, populated);
-  return { frames, blockTypes, nodes, zones, populated, zoneOfBlock: mapZones(populated, nrBlocks) };
+  const cmaAreas = layout.cmaAreas.filter((area) => lendCma(area, blockTypes, populated));
+  return { frames, blockTypes, nodes, zones, populated, cmaAreas, zoneOfBlock: mapZones(populated, nrBlocks) };
 }
 
 /** Gives the zones what is not reserved. @linux mm/memblock.c:memblock_free_all */
@@ -71,17 +76,38 @@ function handOver(layout: BootLayout, frames: PageFrames, zones: readonly Zone[]
 }
 
 /**
+ * Lends the memory of a CMA region: its pageblocks are for movable pages from now on. A region in which zones meet is given up.
+ *
+ * @returns whether it is lent
+ * @linux mm/cma.c:cma_init_reserved_areas, mm/mm_init.c:init_cma_reserved_pageblock
+ */
+function lendCma({ start, end }: FrameRange, blockTypes: Uint8Array, zones: readonly Zone[]): boolean {
+  const zone = zones.find((each) => start >= each.startPfn && end <= each.endPfn);
+  if (zone === undefined) {
+    for (const each of zones) addPart(each, start, end);
+    return false;
+  }
+  blockTypes.fill(MIGRATE_CMA, start / PAGEBLOCK_PAGES, end / PAGEBLOCK_PAGES);
+  zone.cmaPages += end - start;
+  zone.addManaged(start, end);
+  return true;
+}
+
+/** Gives a zone what of a range is its own. */
+function addPart(zone: Zone, start: Pfn, end: Pfn): void {
+  const from = Math.max(start, zone.startPfn);
+  const to = Math.min(end, zone.endPfn);
+  if (from < to) zone.addManaged(from, to);
+}
+
+/**
  * Gives the zones what only boot needed. Watermarks do not follow: they were set before.
  *
  * @linux mm/page_alloc.c:free_reserved_area
  */
 export function freeInitmem(layout: BootLayout, zones: readonly Zone[]): void {
-  for (const { start, end, late } of layout.memblock.reserved) {
-    if (!late) continue;
-    for (const zone of zones) {
-      const from = Math.max(start, zone.startPfn);
-      const to = Math.min(end, zone.endPfn);
-      if (from < to) zone.addManaged(from, to);
-    }
+  for (const { start, end, term } of layout.memblock.reserved) {
+    if (term !== RESERVED_FOR_BOOT) continue;
+    for (const zone of zones) addPart(zone, start, end);
   }
 }

@@ -12,14 +12,13 @@
 import { bugOn, lowestBit32 } from '@pagelab/lib';
 import type { Pfn } from '@pagelab/hw';
 import { ALLOC_HIGHATOMIC, ALLOC_CMA, ALLOC_NOFRAGMENT, ALLOC_NON_BLOCK, ALLOC_OOM } from './alloc-flags.ts';
+import { FALLBACKS, shouldTryClaim } from './fallback.ts';
 import {
   MIGRATE_CMA,
   MIGRATE_HIGHATOMIC,
   MIGRATE_MOVABLE,
   MIGRATE_PCPTYPES,
-  MIGRATE_RECLAIMABLE,
   MIGRATE_TYPES,
-  MIGRATE_UNMOVABLE,
   isMergeable,
 } from './migratetype.ts';
 import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PG_BUDDY, PG_LRU } from './page.ts';
@@ -31,17 +30,6 @@ const NR_LISTS = NR_PAGE_ORDERS * MIGRATE_TYPES;
 const PRISTINE_LIST = MAX_PAGE_ORDER * MIGRATE_TYPES + MIGRATE_MOVABLE;
 /** Blocks that come after the pristine memory: what was put at the tail of {@link PRISTINE_LIST} since. */
 const BACK_LIST = NR_LISTS;
-
-/**
- * Where to look when a type has run out, in order; two for each type.
- *
- * @linux mm/page_alloc.c:fallbacks
- */
-const FALLBACKS = Int8Array.of(
-  MIGRATE_RECLAIMABLE, MIGRATE_MOVABLE,
-  MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE,
-  MIGRATE_UNMOVABLE, MIGRATE_MOVABLE,
-);
 
 /** Nothing to fall back to in this order. */
 const NO_FALLBACK = -1;
@@ -87,13 +75,13 @@ class BuddyAllocator implements PageAllocator {
   addRange(start: Pfn, end: Pfn): void {
     let pfn = start;
     while (pfn < end) {
-      if (pfn % TOP_PAGES === 0 && end - pfn >= TOP_PAGES) {
+      if (pfn % TOP_PAGES === 0 && end - pfn >= TOP_PAGES && this.blockTypes[pfn >>> PAGEBLOCK_ORDER] === MIGRATE_MOVABLE) {
         const pages = end - pfn - ((end - pfn) % TOP_PAGES);
         this.addPristine(pfn, pfn + pages);
         pfn += pages;
         continue;
       }
-      let order = Math.min(MAX_PAGE_ORDER, lowestBit32(pfn));
+      let order = Math.min(PAGEBLOCK_ORDER, lowestBit32(pfn));
       while (pfn + (1 << order) > end) order--;
       this.free(pfn, order, this.blockTypes[pfn >>> PAGEBLOCK_ORDER], true);
       pfn += 1 << order;
@@ -133,6 +121,25 @@ class BuddyAllocator implements PageAllocator {
     }
     if (toTail || this.mergeLikely(pfn, buddy, order)) this.linkTail(pfn, order, migratetype);
     else this.linkHead(pfn, order, migratetype);
+  }
+
+  /** @linux mm/page_isolation.c:__isolate_free_page */
+  takeAt(pfn: Pfn, order: number): boolean {
+    this.depristine(pfn);
+    for (let current = order; current < NR_PAGE_ORDERS; current++) {
+      let head = pfn & -(1 << current);
+      if (!this.isBuddy(head, current)) continue;
+      const type = this.blockTypes[head >>> PAGEBLOCK_ORDER];
+      this.unlink(head, current, type);
+      this.nrFree -= 1 << order;
+      for (let half = current - 1; half >= order; half--) {
+        const upper = head + (1 << half);
+        this.linkHead(pfn < upper ? upper : head, half, type);
+        if (pfn >= upper) head = upper;
+      }
+      return true;
+    }
+    return false;
   }
 
   hasFree(order: number, types: number): boolean {
@@ -487,13 +494,6 @@ class BuddyAllocator implements PageAllocator {
     this.count[row]--;
     this.pagesOfType[migratetype] -= 1 << order;
   }
-}
-
-/** @linux mm/page_alloc.c:should_try_claim_block */
-function shouldTryClaim(order: number, migratetype: number): boolean {
-  if (order >= PAGEBLOCK_ORDER >> 1) return true;
-  // What does not move would spoil a movable block for good; movable pages in other blocks do no lasting harm.
-  return migratetype === MIGRATE_RECLAIMABLE || migratetype === MIGRATE_UNMOVABLE;
 }
 
 /** The page allocator of Linux. Splitting and merging cost at most ten list moves. */

@@ -233,6 +233,38 @@ export function pageAllocatorContract(factory: PageAllocatorFactory): void {
       }
     });
 
+    it('takes given blocks that are free, and no others', () => {
+      for (const ranges of [aligned, ragged]) {
+        const prng = new Prng(SEED + 2);
+        const zone = makeZone(factory, ranges);
+        const held: { pfn: number; order: number }[] = [];
+        const isTaken = (pfn: number): boolean => zone.freeOrderAt(pfn) < 0;
+        for (let step = 0; step < 6000; step++) {
+          const act = prng.below(20);
+          if (held.length > 0 && act >= 13) {
+            const [block] = held.splice(prng.below(held.length), 1);
+            if (block !== undefined) give(zone, block.pfn, block.order);
+          } else if (act >= 10) {
+            const order = Math.min(prng.below(PAGEBLOCK_ORDER + 1), prng.below(PAGEBLOCK_ORDER + 1));
+            const pfn = zone.take(order, prng.below(MIGRATE_PCPTYPES), 0);
+            if (pfn >= 0) held.push({ pfn, order });
+          } else {
+            const order = Math.min(prng.below(PAGEBLOCK_ORDER + 1), prng.below(PAGEBLOCK_ORDER + 1));
+            const size = 1 << order;
+            const pfn = Math.floor((zone.startPfn + prng.below(zone.endPfn - zone.startPfn)) / size) * size;
+            const isFree = Array.from({ length: size }, (_, i) => pfn + i).every((frame) => frame >= zone.startPfn && !isTaken(frame));
+            expect(zone.takeAt(pfn, order)).toBe(isFree);
+            if (isFree) held.push({ pfn, order });
+          }
+          if (step % 300 === 0) zone.validate();
+        }
+        for (const { pfn, order } of held) give(zone, pfn, order);
+        zone.validate();
+        expect(zone.refusals).toBe(0);
+        expect(zone.allocator.nrFree).toBe(zone.managed);
+      }
+    });
+
     it('takes a large range without looking at each frame', () => {
       const zone = makeZone(factory, [{ start: 1 << 20, end: (1 << 20) + (1 << 24) }]);
       expect(zone.allocator.nrFree).toBe(1 << 24);

@@ -17,7 +17,19 @@ import { bugOn, lowestBit32, popcount32 } from '@pagelab/lib';
 import type { Pfn } from '@pagelab/hw';
 import { BitfieldAllocator } from './bitfield-allocator.ts';
 import { FirstSet } from './first-fit-index.ts';
-import { WORD_ORDER, countRuns, fillWords, forEachRun, int32Columns, largestRun, runMask, runsInWord, setFree } from './free-bits.ts';
+import {
+  WORD_ORDER,
+  clearRun,
+  countRuns,
+  fillWords,
+  forEachRun,
+  int32Columns,
+  isRunFree,
+  largestRun,
+  runMask,
+  runsInWord,
+  setFree,
+} from './free-bits.ts';
 import { MIGRATE_MOVABLE, MIGRATE_TYPES } from './migratetype.ts';
 import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER } from './page.ts';
 import type { FrameRange, PageAllocatorContext, PageAllocatorFactory } from './page-allocator.ts';
@@ -111,6 +123,21 @@ class FirstFitAllocator extends BitfieldAllocator {
     fillWords(bits, 0, word, word + (1 << words));
     this.wordsTaken(chunk, runMask(words, bit));
     return this.basePfn + word * 32;
+  }
+
+  protected takeOrdinaryAt(pfn: Pfn, order: number): boolean {
+    const { bits } = this;
+    const frame = pfn - this.basePfn;
+    const chunk = frame >>> CHUNK_ORDER;
+    const word = frame >>> WORD_ORDER;
+    this.touch(chunk);
+    if (!isRunFree(bits, frame, order)) return false;
+    const before = bits[word];
+    clearRun(bits, frame, order);
+    this.nrFreeOrdinary -= 1 << order;
+    if (order < WORD_ORDER) this.wordTaken(word, before);
+    else this.wordsTaken(chunk, runMask(order - WORD_ORDER, word & (CHUNK_WORDS - 1)));
+    return true;
   }
 
   protected put(pfn: Pfn, order: number): void {

@@ -40,6 +40,16 @@ export function extfragIndex(zone: Zone, order: number): number {
 }
 
 /**
+ * How much of the free memory lies in blocks smaller than `order`, in percent.
+ *
+ * @linux mm/vmstat.c:extfrag_for_order
+ */
+export function extfragForOrder(zone: Zone, order: number): number {
+  const { freePages, suitable } = contigPageInfo(zone, order);
+  return freePages === 0 ? 0 : Math.floor(((freePages - suitable * 2 ** order) * 100) / freePages);
+}
+
+/**
  * How much of the free memory is of no use for blocks of `order`, in thousandths.
  *
  * @linux mm/vmstat.c:unusable_free_index

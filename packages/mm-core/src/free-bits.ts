@@ -137,6 +137,25 @@ export function fillWords(words: Int32Array, value: number, from: number, end: n
   for (let word = from; word < end; word++) words[word] = value;
 }
 
+/** Whether all frames of a run of `order` that begins at `frame` are free. */
+export function isRunFree(words: Int32Array, frame: number, order: number): boolean {
+  const first = frame >>> WORD_ORDER;
+  if (order <= WORD_ORDER) {
+    const mask = runMask(order, frame & 31);
+    return (words[first] & mask) === mask;
+  }
+  const end = first + (1 << (order - WORD_ORDER));
+  for (let word = first; word < end; word++) if (words[word] !== -1) return false;
+  return true;
+}
+
+/** Clears the bits of a run of `order` that begins at `frame`. */
+export function clearRun(words: Int32Array, frame: number, order: number): void {
+  const first = frame >>> WORD_ORDER;
+  if (order <= WORD_ORDER) words[first] &= ~runMask(order, frame & 31);
+  else fillWords(words, 0, first, first + (1 << (order - WORD_ORDER)));
+}
+
 /** Sets the bits of `[from, to)`: those frames are free now. The bits between two words are filled a word at a time. */
 export function setFree(words: Int32Array, from: number, to: number): void {
   if (from >= to) return;

@@ -156,7 +156,7 @@ export type { MovableRequest } from './movable-zone.ts';
 export { PageAllocSysctl, zoneWatermarks } from './sysctl.ts';
 export type { PageAllocSysctlConfig } from './sysctl.ts';
 export { calculateNormalThreshold, totalreservePages } from './watermark.ts';
-export { extfragIndex, unusableIndex } from './fragmentation.ts';
+export { extfragForOrder, extfragIndex, unusableIndex } from './fragmentation.ts';
 export { buddyAllocator } from './buddy.ts';
 export { llfreeAllocator } from './llfree.ts';
 export { firstFitAllocator } from './first-fit.ts';
@@ -172,6 +172,33 @@ export type {
   RunningCpu,
 } from './page-allocator.ts';
 export { PageAlloc } from './page-alloc.ts';
+export { CmaArea, cmaAlloc, cmaRelease } from './cma.ts';
+export type { CmaRequest } from './cma-reserve.ts';
+export { compactNode, compactNodes, compactionHasRoom, fragmentationScoreWmark } from './compaction.ts';
+export { Kcompactd, fragmentationScoreNode, resetIsolationSuitableNode } from './kcompactd.ts';
+export { ACR_FLAGS_CMA, allocContigPages, allocContigRange, freeContigRange } from './contig-range.ts';
+export {
+  PB_ISOLATE_MODE_CMA_ALLOC,
+  PB_ISOLATE_MODE_MEM_OFFLINE,
+  PB_ISOLATE_MODE_OTHER,
+  hasUnmovablePages,
+  startIsolatePageRange,
+  testPagesIsolated,
+  undoIsolatePageRange,
+} from './page-isolation.ts';
+export {
+  MIGRATE_ASYNC,
+  MIGRATE_SYNC,
+  MIGRATE_SYNC_LIGHT,
+  MR_COMPACTION,
+  MR_CONTIG_RANGE,
+  MR_DEMOTION,
+  MR_MEMORY_HOTPLUG,
+  MR_MEMPOLICY_MBIND,
+  MR_NUMA_MISPLACED,
+  MR_SYSCALL,
+} from './migration-ops.ts';
+export type { GetNewPage, MigrationOps } from './migration-ops.ts';
 export type { PageAllocHooks, PageAllocOptions } from './page-alloc-options.ts';
 export { NodeMask } from './nodemask.ts';
 export type { AllocPolicy } from './nodemask.ts';

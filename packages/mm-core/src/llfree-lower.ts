@@ -18,7 +18,7 @@
  *     bits set === free, unless huge; free === 0 where huge or apart
  */
 import { bugOn, lowestBit32, popcount32 } from '@pagelab/lib';
-import { WORD_ORDER, countRuns, fillWords, forEachRun, int32Columns, runMask, runsInWord, setFree } from './free-bits.ts';
+import { WORD_ORDER, clearRun, countRuns, fillWords, forEachRun, int32Columns, isRunFree, runMask, runsInWord, setFree } from './free-bits.ts';
 import { MIGRATE_TYPES } from './migratetype.ts';
 import { MAX_PAGE_ORDER, PAGEBLOCK_ORDER } from './page.ts';
 
@@ -154,6 +154,19 @@ export class LlfreeLower {
     }
   }
 
+  /** Takes a given block of at most an area. @returns whether all of it was free */
+  takeAt(frame: number, order: number): boolean {
+    const area = frame >>> AREA_ORDER;
+    if (order === AREA_ORDER) {
+      if (this.entries[area] !== WHOLE) return false;
+      this.takeWhole(area);
+      return true;
+    }
+    if ((this.entries[area] & (HUGE | APART)) !== 0 || !isRunFree(this.bits, frame, order)) return false;
+    this.takeRun(area, frame, order);
+    return true;
+  }
+
   /** Gives a block back. @throws KernelBug where a frame of it is free */
   put(frame: number, order: number): void {
     const area = frame >>> AREA_ORDER;
@@ -258,16 +271,18 @@ export class LlfreeLower {
   private takeIn(area: number, order: number, fromWord: number): number {
     const frame = this.find(area, order, fromWord);
     if (frame < 0) return -1;
-    const { bits, entries } = this;
-    const word = frame >>> WORD_ORDER;
-    if (order <= WORD_ORDER) bits[word] &= ~runMask(order, frame & 31);
-    else fillWords(bits, 0, word, word + (1 << (order - WORD_ORDER)));
+    this.takeRun(area, frame, order);
+    return frame;
+  }
+
+  private takeRun(area: number, frame: number, order: number): void {
+    const { entries } = this;
+    clearRun(this.bits, frame, order);
     if (entries[area] === WHOLE) {
       this.broken = area;
       this.countWhole(area, -1);
     }
     entries[area] -= 1 << order;
-    return frame;
   }
 
   /** Takes an area, or two that make a block of twice that. */

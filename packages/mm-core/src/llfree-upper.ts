@@ -162,6 +162,18 @@ export class LlfreeUpper {
     return frame;
   }
 
+  /** Takes a given block of at most an area, whoever has its tree reserved. @returns whether all of it was free */
+  takeAt(frame: number, order: number): boolean {
+    const tree = frame >>> TREE_ORDER;
+    this.touch(tree);
+    if (this.state[tree] === UNTOUCHED || !this.lower.takeAt(frame, order)) return false;
+    this.dissolveTree(tree);
+    this.addFree(tree, -(1 << order));
+    this.addUsed(tree, 1 << order);
+    this.nrFree -= 1 << order;
+    return true;
+  }
+
   /** Gives a block of at most an area back. */
   put(cpu: number, frame: number, order: number): void {
     const tree = frame >>> TREE_ORDER;

@@ -73,6 +73,15 @@ class LlfreeAllocator extends BitfieldAllocator {
     return pfn;
   }
 
+  protected takeOrdinaryAt(pfn: Pfn, order: number): boolean {
+    const frame = pfn - this.basePfn;
+    if (!this.upper.takeAt(frame, order)) return false;
+    const { broken } = this.upper.lower;
+    if (broken >= 0) this.label(broken, this.upper.kindOfTree(frame >>> TREE_ORDER));
+    this.upper.lower.broken = -1;
+    return true;
+  }
+
   protected put(pfn: Pfn, order: number): void {
     const cpu = this.context.smp?.processorId ?? 0;
     const frame = pfn - this.basePfn;

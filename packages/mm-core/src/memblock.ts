@@ -9,9 +9,16 @@ import type { FrameRange } from './page-allocator.ts';
 
 const PAGE_SIZE = 4096;
 
-/** A reservation: a range and who has it. `late` ones are given to the page allocator when boot is over. */
+/** Never given back. */
+export const RESERVED_FOR_EVER = 0;
+/** Given to the page allocator when boot is over. */
+export const RESERVED_FOR_BOOT = 1;
+/** Lent to movable pages. */
+export const RESERVED_FOR_CMA = 2;
+
+/** A reservation: a range, who has it, and for how long (`RESERVED_…`). */
 export interface Reservation extends OwnedRange {
-  readonly late: boolean;
+  readonly term: number;
 }
 
 /** Usable frames of a firmware map, whole ones only and without frame 0; adjoining ranges are joined. @linux arch/x86/kernel/e820.c:e820__memblock_setup */
@@ -60,13 +67,13 @@ export class Memblock {
   }
 
   /** Reserves what of `[start, end)` is RAM. @linux mm/memblock.c:memblock_reserve */
-  reserve(start: Pfn, end: Pfn, owner: number, late = false): void {
+  reserve(start: Pfn, end: Pfn, owner: number, term = RESERVED_FOR_EVER): void {
     for (const range of clipRanges(this.memory, start, end)) {
       const at = this.#reserved.findIndex((other) => other.start >= range.end);
       const index = at < 0 ? this.#reserved.length : at;
       const before = this.#reserved[index - 1];
       bugOn(before !== undefined && before.end > range.start, 'memblock: reserved twice');
-      this.#reserved.splice(index, 0, { ...range, owner, late });
+      this.#reserved.splice(index, 0, { ...range, owner, term });
     }
   }
 
@@ -76,17 +83,31 @@ export class Memblock {
    * @returns the pages reserved: fewer where there is no more
    * @linux mm/memblock.c:memblock_alloc_range_nid
    */
-  allocTopDown(pages: number, low: Pfn, high: Pfn, owner: number, late = false): number {
+  allocTopDown(pages: number, low: Pfn, high: Pfn, owner: number, term = RESERVED_FOR_EVER): number {
     let left = pages;
     while (left > 0) {
       const free = this.freeRanges(low, high);
       const fitting = free.findLast(({ start, end }) => end - start >= left) ?? free.at(-1);
       if (fitting === undefined) break;
       const take = Math.min(left, fitting.end - fitting.start);
-      this.reserve(fitting.end - take, fitting.end, owner, late);
+      this.reserve(fitting.end - take, fitting.end, owner, term);
       left -= take;
     }
     return pages - left;
+  }
+
+  /**
+   * Where `pages` frames are free in `[low, high)` in one piece that begins at a multiple of `align`: the highest place, or the lowest.
+   *
+   * @returns its first frame, −1 where there is none
+   * @linux mm/memblock.c:memblock_find_in_range_node
+   */
+  find(pages: number, align: number, low: Pfn, high: Pfn, bottomUp = false): Pfn {
+    const places = this.freeRanges(low, high).map(({ start, end }) => {
+      const place = bottomUp ? Math.ceil(start / align) * align : Math.floor((end - pages) / align) * align;
+      return place >= start && place + pages <= end ? place : -1;
+    });
+    return (bottomUp ? places.find((place) => place >= 0) : places.findLast((place) => place >= 0)) ?? -1;
   }
 
   /** RAM in `[low, high)` that is not reserved, ascending. @linux include/linux/memblock.h:for_each_free_mem_range */
@@ -106,7 +127,7 @@ export class Memblock {
 
   /** Reservations that last, and holes, of `[0, maxPfn)`, ascending. */
   ownedRanges(maxPfn: Pfn): OwnedRange[] {
-    const owned: OwnedRange[] = this.#reserved.filter(({ late }) => !late).map(({ start, end, owner }) => ({ start, end, owner }));
+    const owned: OwnedRange[] = this.#reserved.filter(({ term }) => term === RESERVED_FOR_EVER).map(({ start, end, owner }) => ({ start, end, owner }));
     let from = 0;
     for (const range of [...this.memory, { start: maxPfn, end: maxPfn }]) {
       // Frame 0 is memory, but nobody's: a pfn of 0 means none.

@@ -5,9 +5,11 @@ import type { Pfn } from '@pagelab/hw';
 import { KernelBug } from '@pagelab/lib';
 import type { BootedZones } from './boot.ts';
 import { countOwners, validateFrames } from './census.ts';
+import { CompactionState } from './compaction.ts';
 import { LruLists } from './lruvec.ts';
 import type { MemoryNode } from './node.ts';
 import { frameOwner } from './owner.ts';
+import type { IsolatedBlocks } from './page-isolation.ts';
 import { BYTES_PER_FRAME } from './page.ts';
 import type { PageFrames } from './page.ts';
 import { VM_EVENT_NAMES } from './vmstat.ts';
@@ -23,6 +25,10 @@ export class MemoryState {
   readonly events = new Float64Array(VM_EVENT_NAMES.length);
   /** Migrate type of each pageblock, by `pfn >>> 9`. */
   readonly blockTypes: Uint8Array;
+  /** What compaction remembers of the machine, and is told. */
+  readonly compaction: CompactionState;
+  /** The pageblocks that are isolated. */
+  readonly isolatedBlocks: IsolatedBlocks = new Map();
   /** The lists that reclaim takes from. */
   readonly lru: LruLists;
   /** Zones with memory, the largest first, and for each pageblock the position of its zone: see `zone-map.ts`. */
@@ -34,6 +40,7 @@ export class MemoryState {
     this.nodes = booted.nodes;
     this.zones = booted.zones;
     this.blockTypes = booted.blockTypes;
+    this.compaction = new CompactionState(booted.blockTypes.length);
     this.populated = booted.populated;
     this.zoneOfBlock = booted.zoneOfBlock;
     this.lru = new LruLists(booted.frames, booted.nodes, (pfn) => this.zoneInUse(pfn));

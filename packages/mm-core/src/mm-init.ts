@@ -3,13 +3,15 @@
  * allocator.
  */
 import type { MemoryRange, Pfn } from '@pagelab/hw';
-import { Memblock, clipRanges, countPages, usableRanges } from './memblock.ts';
+import { cmaDeclareContiguous } from './cma-reserve.ts';
+import type { CmaRequest } from './cma-reserve.ts';
+import { Memblock, RESERVED_FOR_BOOT, clipRanges, countPages, usableRanges } from './memblock.ts';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, OWNER_MEMMAP, OWNER_RESERVED } from './owner.ts';
 import type { FrameRange } from './page-allocator.ts';
 import { findMovableStarts } from './movable-zone.ts';
 import type { MovableRequest } from './movable-zone.ts';
 import type { ZoneLayout } from './zone-types.ts';
-import { ZONE_MOVABLE } from './zone-types.ts';
+import { ZONE_HIGHMEM, ZONE_MOVABLE } from './zone-types.ts';
 import type { ZoneShape } from './zone.ts';
 
 /** Kernels whose rules are known. */
@@ -69,6 +71,8 @@ export interface BootLayout {
   /** All zones of node 0 ascending, then those of node 1, and so on. */
   readonly zones: readonly ZoneShape[];
   readonly memblock: Memblock;
+  /** CMA regions: what `cma=` got. */
+  readonly cmaAreas: readonly FrameRange[];
 }
 
 /** Lays memory out for `nrCpus` CPUs and room for `possibleCpus`. @throws RangeError where the nodes do not add up to the RAM */
@@ -81,15 +85,24 @@ export function layOutMemory(
     readonly possibleCpus: number;
     readonly nodes: readonly NodeConfig[];
     readonly movable: MovableRequest;
+    readonly cma?: CmaRequest | undefined;
   },
 ): BootLayout {
   const memory = clipRanges(usableRanges(map), 0, Math.max(...layout.limits));
   const maxPfn = memory.at(-1)?.end ?? 1;
   const nodes = layOutNodes(map, memory, options.nodes, options.nrCpus);
   const memblock = new Memblock(memory);
-  reserveEarly(memblock, nodes, options.kernel, options.possibleCpus);
+  const { cma } = options;
+  const cmaAreas: FrameRange[] = [];
+  const highmem = layout.kinds.indexOf(ZONE_HIGHMEM);
+  const highmemStart = highmem < 0 ? Infinity : layout.limits[highmem - 1];
+  const reserveCma = (): void => {
+    const area = cma === undefined || cma.bytes === 0 ? undefined : cmaDeclareContiguous(memblock, cma, highmemStart);
+    if (area !== undefined) cmaAreas.push(area);
+  };
+  reserveEarly(memblock, nodes, options.kernel, options.possibleCpus, reserveCma);
   const movableStarts = findMovableStarts(nodes, options.movable, highestZoneStart(layout, maxPfn));
-  return { maxPfn, nodes, zones: nodes.flatMap((node, i) => zoneShapes(node, layout, movableStarts[i])), memblock };
+  return { maxPfn, nodes, zones: nodes.flatMap((node, i) => zoneShapes(node, layout, movableStarts[i])), memblock, cmaAreas };
 }
 
 /** Lowest frame of the highest zone that holds memory of its own. */
@@ -159,7 +172,13 @@ function endOfLowRam(map: readonly MemoryRange[]): number {
  *
  * pages with a 6.1 kernel, as recorded.
  */
-function reserveEarly(memblock: Memblock, nodes: readonly NodeShape[], kernel: KernelVersion, nrCpus: number): void {
+function reserveEarly(
+  memblock: Memblock,
+  nodes: readonly NodeShape[],
+  kernel: KernelVersion,
+  nrCpus: number,
+  reserveCma: () => void,
+): void {
   const { memory } = memblock;
   const size = kernel === '6.1' ? IMAGE_6_1 : IMAGE_6_12;
   const maxPfn = memory.at(-1)?.end ?? 0;
@@ -169,6 +188,8 @@ function reserveEarly(memblock: Memblock, nodes: readonly NodeShape[], kernel: K
   const tables = hashTablePages(memory);
   const early = size.early + size.perCpu * (nrCpus - 1) + tables + (above4G ? SWIOTLB_SLOT_PAGES : 0);
   placeImage(memblock, size, early + memmapPages.reduce((sum, pages) => sum + pages, 0));
+  // Before memory is described, as the architecture has it.
+  reserveCma();
   // Top down, as memblock does: what describes each node's memory, then all else, and last what is given back.
   nodes.forEach(({ ranges }, i) => {
     const first = ranges[0]?.start ?? 0;
@@ -176,7 +197,7 @@ function reserveEarly(memblock: Memblock, nodes: readonly NodeShape[], kernel: K
     if (placed < memmapPages[i]) memblock.allocTopDown(memmapPages[i] - placed, 0, maxPfn, OWNER_MEMMAP);
   });
   memblock.allocTopDown(early, FIRST_MIB, maxPfn, OWNER_KERNEL_DATA);
-  memblock.allocTopDown(size.initrd, FIRST_MIB, maxPfn, OWNER_KERNEL_DATA, true);
+  memblock.allocTopDown(size.initrd, FIRST_MIB, maxPfn, OWNER_KERNEL_DATA, RESERVED_FOR_BOOT);
   if (above4G) memblock.allocTopDown(SWIOTLB_PAGES, FIRST_MIB, FOUR_GIB, OWNER_KERNEL_DATA);
 }
 
@@ -197,7 +218,7 @@ function placeImage(memblock: Memblock, size: ImageSize, others: number): void {
   }
   memblock.reserve(home, home + code, OWNER_KERNEL_CODE);
   memblock.reserve(home + code, home + code + data, OWNER_KERNEL_DATA);
-  memblock.reserve(home + code + data, home + code + data + init, OWNER_KERNEL_DATA, true);
+  memblock.reserve(home + code + data, home + code + data + init, OWNER_KERNEL_DATA, RESERVED_FOR_BOOT);
 }
 
 /** Sections that hold any of the ranges. */

@@ -3,7 +3,9 @@
  */
 import type { CostModel, Pfn, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
 import type { TraceRing } from '@pagelab/lib';
+import type { CmaRequest } from './cma-reserve.ts';
 import type { KernelVersion, NodeConfig } from './mm-init.ts';
+import type { MigrationOps } from './migration-ops.ts';
 import type { PageAllocatorFactory, PageAllocatorRefusal } from './page-allocator.ts';
 import type { PageAllocSysctlConfig } from './sysctl.ts';
 import type { ZoneLayout } from './zone-types.ts';
@@ -15,8 +17,8 @@ export interface PageAllocHooks {
   wakeKswapd?: (zone: Zone, order: number, gfp: number) => void;
   /** Reclaims for an allocation; returns the pages freed. @linux mm/vmscan.c:try_to_free_pages */
   directReclaim?: (gfp: number, order: number, nrToReclaim: number) => number;
-  /** Compacts for an allocation; returns whether a block of `order` may have come free. @linux mm/compaction.c:try_to_compact_pages */
-  compact?: (gfp: number, order: number) => boolean;
+  /** How pages in use are moved: without it nothing is compacted, and no range is emptied. */
+  migration?: MigrationOps;
   /** Kills a task; returns whether it is worth trying again. @linux mm/oom_kill.c:out_of_memory */
   outOfMemory?: (gfp: number, order: number) => boolean;
   /** Pages of a zone that reclaim could free. @linux mm/vmscan.c:zone_reclaimable_pages */
@@ -48,6 +50,8 @@ export interface PageAllocOptions {
   /** `kernelcore=` and `movablecore=`, in pages: memory that ZONE_MOVABLE does not get, or does. 0 unless told. */
   readonly kernelcorePages?: number;
   readonly movablecorePages?: number;
+  /** `cma=`: a region that can be had in one piece. A kernel without CMA unless told. */
+  readonly cma?: CmaRequest | undefined;
   /** What finds free blocks: the buddy system unless told. */
   readonly pageAllocator?: PageAllocatorFactory;
   /** Whether huge pages are in use (always, madvise): yes unless told. */

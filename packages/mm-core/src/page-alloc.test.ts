@@ -8,7 +8,6 @@ import {
   GFP_DMA32,
   GFP_HIGHUSER_MOVABLE,
   GFP_KERNEL,
-  GFP_NOFS,
   GFP_NOWAIT,
   PF_MEMALLOC,
   PF_MEMALLOC_NOFS,
@@ -483,20 +482,6 @@ describe('the ladder of an allocation that finds no memory', () => {
     expect(pages.allocPages(gfp, order)).toBe(ENOMEM);
     expect(kills).toBe(0);
     expect(pages.failures).toBe(gfp === GFP_NOWAIT ? 0 : 1);
-  });
-
-  it('compacts for a block, before and after reclaim', () => {
-    const calls: string[] = [];
-    const pages = shortMachine({
-      compact: () => (calls.push('compact'), false),
-      directReclaim: () => (calls.push('reclaim'), 0),
-    });
-    expect(pages.allocPages(GFP_KERNEL | __GFP_NOWARN | __GFP_NORETRY, 2)).toBe(ENOMEM);
-    expect(calls).toEqual(['compact', 'reclaim', 'compact']);
-    calls.length = 0;
-    expect(pages.allocPages((GFP_NOFS & ~__GFP_IO) | __GFP_NOWARN | __GFP_NORETRY, 2)).toBe(ENOMEM);
-    expect(calls).toEqual(['reclaim']);
-    expect(pages.events[VM_EVENT.COMPACTSTALL]).toBe(2);
   });
 
   it('gives what may not fail some of the reserves', () => {

@@ -10,6 +10,7 @@ import type { TraceRing } from '@pagelab/lib';
 import { ALLOC_CMA, ALLOC_KSWAPD, ALLOC_NOFRAGMENT, WMARK_LOW } from './alloc-flags.ts';
 import { bootZones, freeInitmem } from './boot.ts';
 import { buddyAllocator } from './buddy.ts';
+import { CmaArea } from './cma.ts';
 import { fastSlots } from './fast-slot.ts';
 import type { FastSlot } from './fast-slot.ts';
 import { getPageFromFreelist } from './freelist.ts';
@@ -28,6 +29,7 @@ import {
   gfpText,
 } from './gfp.ts';
 import { MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES } from './migratetype.ts';
+import { Kcompactd } from './kcompactd.ts';
 import { MemoryState } from './memory-state.ts';
 import { layOutMemory } from './mm-init.ts';
 import type { BootLayout } from './mm-init.ts';
@@ -63,6 +65,10 @@ export class PageAlloc extends MemoryState {
   readonly hooks: PageAllocHooks;
   /** What boot made of the firmware's map. */
   readonly layout: BootLayout;
+  /** By node. */
+  readonly kcompactd: readonly Kcompactd[];
+  /** CMA regions; `null` for a kernel without CMA. */
+  readonly cmaAreas: readonly CmaArea[] | null;
   /** The current task's `PF_MEMALLOC*` flags: the kernel sets them when it switches tasks. */
   currentFlags = 0;
   /** The current task's memory policy, which {@link setTaskPolicy} sets; `null` for memory near the CPU. */
@@ -112,6 +118,7 @@ export class PageAlloc extends MemoryState {
       possibleCpus: Math.max(nrCpus, options.possibleCpus ?? nrCpus),
       nodes: options.nodes ?? [],
       movable: { kernelcorePages: options.kernelcorePages ?? 0, movablecorePages: options.movablecorePages ?? 0 },
+      cma: options.cma,
     });
     const booted = bootZones(layout, {
       nrCpus,
@@ -135,6 +142,8 @@ export class PageAlloc extends MemoryState {
     this.#traceFallback = trace.define('mm_page_alloc_extfrag', ['zone', 'alloc_flags']);
     this.hooks = hooks;
     this.layout = layout;
+    const cmaAreas = booted.cmaAreas.map(({ start, end }) => new CmaArea('reserved', start, end - start));
+    this.cmaAreas = options.cma === undefined ? null : cmaAreas;
     const { flags, refcount, mapcount, mapping, private: priv } = booted.frames;
     this.#flags = flags;
     this.#refcount = refcount;
@@ -153,6 +162,7 @@ export class PageAlloc extends MemoryState {
     });
     this.sysctl.init(options.sysctl ?? {}, options.transparentHugepage ?? true);
     freeInitmem(this.layout, this.populated);
+    this.kcompactd = this.nodes.map((node) => new Kcompactd(this, node));
   }
 
   // ---- allocating

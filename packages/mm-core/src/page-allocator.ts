@@ -55,6 +55,13 @@ export interface PageAllocator {
    * @param toTail whether it should be used again last
    */
   free(pfn: Pfn, order: number, migratetype: number, toTail: boolean): void;
+  /**
+   * Takes one given block, all of which is free: what is free beside it stays so.
+   *
+   * @param order of at most a pageblock
+   * @returns whether it did
+   */
+  takeAt(pfn: Pfn, order: number): boolean;
   /** Whether a block of at least `order` is free whose type is among `types`, a mask of `1 << migratetype`. */
   hasFree(order: number, types: number): boolean;
   /** Free blocks of exactly this order and type. One that keeps no types apart counts all as movable. */

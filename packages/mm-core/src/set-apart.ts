@@ -6,7 +6,7 @@
  */
 import { bugOn, lowestBit32, popcount32 } from '@pagelab/lib';
 import type { Pfn } from '@pagelab/hw';
-import { WORD_ORDER, forEachRun, runMask, runsInWord, setFree } from './free-bits.ts';
+import { WORD_ORDER, clearRun, forEachRun, isRunFree, runMask, runsInWord, setFree } from './free-bits.ts';
 import { MIGRATE_PCPTYPES, MIGRATE_TYPES } from './migratetype.ts';
 import { MAX_PAGE_ORDER, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES } from './page.ts';
 
@@ -105,6 +105,16 @@ export class SetApart {
     return -1;
   }
 
+  /** Takes a given block of at most a pageblock. @returns whether all of it was free */
+  takeAt(pfn: Pfn, order: number): boolean {
+    const entry = this.byBlock.get(pfn >>> PAGEBLOCK_ORDER);
+    if (entry === undefined || !isRunFree(entry.words, pfn % PAGEBLOCK_PAGES, order)) return false;
+    clearRun(entry.words, pfn % PAGEBLOCK_PAGES, order);
+    entry.free -= 1 << order;
+    this.count(entry.type, -(1 << order));
+    return true;
+  }
+
   /** Whether a block of `order` of a type is free. */
   hasFree(order: number, type: number): boolean {
     const list = this.byType[type];
@@ -172,9 +182,7 @@ export class SetApart {
     if (entry.free < 1 << order) return -1;
     const frame = findRun(entry.words, order);
     if (frame < 0) return -1;
-    const word = frame >>> WORD_ORDER;
-    if (order <= WORD_ORDER) entry.words[word] &= ~runMask(order, frame & 31);
-    else entry.words.fill(0, word, word + (1 << (order - WORD_ORDER)));
+    clearRun(entry.words, frame, order);
     entry.free -= 1 << order;
     this.count(entry.type, -(1 << order));
     return entry.block * PAGEBLOCK_PAGES + frame;

@@ -16,6 +16,17 @@ import {
   WMARK_HIGH,
   WMARK_MIN,
 } from './alloc-flags.ts';
+import {
+  COMPACT_DEFERRED,
+  COMPACT_SKIPPED,
+  COMPACT_SUCCESS,
+  DEF_COMPACT_PRIORITY,
+  INIT_COMPACT_PRIORITY,
+  MIN_COMPACT_COSTLY_PRIORITY,
+  MIN_COMPACT_PRIORITY,
+  compactionZonelistSuitable,
+  tryToCompactPages,
+} from './compaction.ts';
 import { getPageFromFreelist } from './freelist.ts';
 import type { AllocContext } from './freelist.ts';
 import {
@@ -43,6 +54,8 @@ const { COMPACTSTALL, COMPACTSUCCESS, COMPACTFAIL } = VM_EVENT;
 
 /** Rounds of reclaim without progress before giving up. @linux mm/internal.h:MAX_RECLAIM_RETRIES */
 const MAX_RECLAIM_RETRIES = 16;
+/** Rounds of compaction that seem to work before it tries harder. @linux mm/page_alloc.c:MAX_COMPACT_RETRIES */
+const MAX_COMPACT_RETRIES = 16;
 /** Pages that a round of direct reclaim aims at. @linux include/linux/swap.h:SWAP_CLUSTER_MAX */
 const SWAP_CLUSTER_MAX = 32;
 
@@ -57,6 +70,7 @@ export function allocPagesSlowpath(pages: PageAlloc, context: AllocContext): Pfn
   const canReclaim = (gfp & __GFP_DIRECT_RECLAIM) !== 0;
   const canCompact = (gfp & __GFP_IO) !== 0;
   const costly = order > PAGE_ALLOC_COSTLY_ORDER;
+  const retry: CompactRetry = { priority: DEF_COMPACT_PRIORITY, retries: 0 };
   let allocFlags = gfpToAllocFlags(gfp, order, migratetype);
 
   // kswapd first: it may be all that is needed, and the min watermark leaves room while it works.
@@ -66,9 +80,13 @@ export function allocPagesSlowpath(pages: PageAlloc, context: AllocContext): Pfn
 
   // A large block: the pages are probably there, only scattered.
   if (canReclaim && canCompact && order > 0 && (costly || migratetype !== MIGRATE_MOVABLE) && reserveFlags(pages, gfp) === 0) {
-    pfn = directCompact(pages, context, allocFlags);
-    if (pfn >= 0) return pfn;
-    if (costly && (gfp & __GFP_NORETRY) !== 0) return fail(pages, context);
+    const compacted = directCompact(pages, context, allocFlags, INIT_COMPACT_PRIORITY);
+    if (compacted.pfn >= 0) return compacted.pfn;
+    if (costly && (gfp & __GFP_NORETRY) !== 0) {
+      // Nowhere to move pages to, or it failed lately: not worth the trouble.
+      if (compacted.result === COMPACT_SKIPPED || compacted.result === COMPACT_DEFERRED) return fail(pages, context);
+      retry.priority = INIT_COMPACT_PRIORITY;
+    }
   }
 
   let noProgress = 0;
@@ -82,13 +100,15 @@ export function allocPagesSlowpath(pages: PageAlloc, context: AllocContext): Pfn
 
     const reclaimed = directReclaim(pages, context);
     pfn = afterReclaim(pages, context, allocFlags, reclaimed);
-    if (pfn < 0 && order > 0 && canCompact) pfn = directCompact(pages, context, allocFlags);
     if (pfn >= 0) return pfn;
+    const compacted = order > 0 ? directCompact(pages, context, allocFlags, retry.priority) : NOT_COMPACTED;
+    if (compacted.pfn >= 0) return compacted.pfn;
 
     if ((gfp & __GFP_NORETRY) !== 0) break;
     if (costly && (!canCompact || (gfp & __GFP_RETRY_MAYFAIL) === 0)) break;
     noProgress = reclaimed > 0 && !costly ? 0 : noProgress + 1;
     if (shouldReclaimRetry(pages, context, allocFlags, noProgress)) continue;
+    if (reclaimed > 0 && canCompact && shouldCompactRetry(pages, context, compacted.result, retry)) continue;
 
     const outcome = mayOom(pages, context);
     if (outcome.pfn >= 0) return outcome.pfn;
@@ -137,15 +157,48 @@ function wakeAllKswapds(pages: PageAlloc, context: AllocContext, allocFlags: num
   }
 }
 
+/** What compacting for an allocation came to: a block or −1, and `COMPACT_…`. */
+interface Compacted {
+  readonly pfn: Pfn;
+  readonly result: number;
+}
+const NOT_COMPACTED: Compacted = { pfn: -1, result: COMPACT_SKIPPED };
+
+/** How hard compaction tries next, and how often it seemed to work and did not. */
+interface CompactRetry {
+  priority: number;
+  retries: number;
+}
+
 /** @linux mm/page_alloc.c:__alloc_pages_direct_compact */
-function directCompact(pages: PageAlloc, context: AllocContext, allocFlags: number): Pfn {
-  const { compact } = pages.hooks;
-  if (compact === undefined) return -1;
+function directCompact(pages: PageAlloc, context: AllocContext, allocFlags: number, priority: number): Compacted {
+  const saved = pages.currentFlags;
+  pages.currentFlags |= PF_MEMALLOC;
+  const result = tryToCompactPages(pages, context, allocFlags, priority);
+  pages.currentFlags = saved;
+  if (result === COMPACT_SKIPPED) return NOT_COMPACTED;
   pages.events[COMPACTSTALL]++;
-  const worked = compact(context.gfp, context.order);
-  const pfn = worked ? getPageFromFreelist(pages, context, allocFlags) : -1;
+  const pfn = getPageFromFreelist(pages, context, allocFlags);
   pages.events[pfn >= 0 ? COMPACTSUCCESS : COMPACTFAIL]++;
-  return pfn;
+  if (pfn >= 0) {
+    const { compact } = pages.zoneOf(pfn)!;
+    compact.blockskipFlush = false;
+    compact.deferReset(context.order, true);
+  }
+  return { pfn, result };
+}
+
+/** Whether compacting once more, or harder, could help. @linux mm/page_alloc.c:should_compact_retry */
+function shouldCompactRetry(pages: PageAlloc, context: AllocContext, result: number, retry: CompactRetry): boolean {
+  const { order } = context;
+  if (order === 0) return false;
+  if (result === COMPACT_SKIPPED) return compactionZonelistSuitable(pages, context);
+  const costly = order > PAGE_ALLOC_COSTLY_ORDER;
+  if (result === COMPACT_SUCCESS && ++retry.retries <= (costly ? MAX_COMPACT_RETRIES / 4 : MAX_COMPACT_RETRIES)) return true;
+  if (retry.priority <= (costly ? MIN_COMPACT_COSTLY_PRIORITY : MIN_COMPACT_PRIORITY)) return false;
+  retry.priority--;
+  retry.retries = 0;
+  return true;
 }
 
 /** @linux mm/page_alloc.c:__perform_reclaim */

@@ -227,6 +227,9 @@ export const VM_EVENT = {
   PGALLOC_HIGH: 119,
   ALLOCSTALL_HIGH: 120,
   PGSCAN_SKIP_HIGH: 121,
+  // Of kernels with CMA only.
+  CMA_ALLOC_SUCCESS: 122,
+  CMA_ALLOC_FAIL: 123,
 } as const;
 
 /** Their names in `/proc/vmstat`. */
@@ -255,6 +258,7 @@ export const VM_EVENT_NAMES: readonly string[] = [
   'zswpout', 'zswpwb', 'direct_map_level2_splits', 'direct_map_level3_splits', 'direct_map_level2_collapses',
   'direct_map_level3_collapses',
   'pgalloc_high', 'allocstall_high', 'pgskip_high',
+  'cma_alloc_success', 'cma_alloc_fail',
 ];
 
 /** The event that counts pages allocated from a zone, by `ZONE_*`. */

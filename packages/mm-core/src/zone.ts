@@ -10,7 +10,8 @@
 import { bugOn, popcount32 } from '@pagelab/lib';
 import type { Pfn } from '@pagelab/hw';
 import { WMARK_HIGH, ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NON_BLOCK, ALLOC_OOM, ALLOC_RESERVES } from './alloc-flags.ts';
-import { MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_PCPTYPES, MIGRATE_TYPES } from './migratetype.ts';
+import { ZoneCompaction } from './compaction-state.ts';
+import { MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES } from './migratetype.ts';
 import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER } from './page.ts';
 import type { PageFrames } from './page.ts';
 import { REFUSALS } from './page-allocator.ts';
@@ -62,9 +63,12 @@ export class Zone {
   readonly lowmemReserve: Int32Array;
   /** Pages in pageblocks of MIGRATE_HIGHATOMIC. */
   nrReservedHighatomic = 0;
-  /** Free pages of MIGRATE_HIGHATOMIC and MIGRATE_CMA. */
+  /** Free pages of MIGRATE_HIGHATOMIC, MIGRATE_CMA and MIGRATE_ISOLATE. */
   nrFreeHighatomic = 0;
   nrFreeCma = 0;
+  nrFreeIsolated = 0;
+  /** Pageblocks of MIGRATE_ISOLATE. */
+  nrIsolatePageblock = 0;
   /** Pages that belong to CMA regions. */
   cmaPages = 0;
   /**
@@ -80,6 +84,8 @@ export class Zone {
   reclaimActive = false;
   /** Counters by ZONE_STAT, as far as they are not kept elsewhere: read them through {@link state}. */
   readonly vmStat = new Float64Array(ZONE_STAT_NAMES.length);
+  /** What compaction remembers of it. */
+  readonly compact: ZoneCompaction;
   /** By CPU number. */
   readonly pcp: readonly PerCpuPages[];
   readonly allocator: PageAllocator;
@@ -119,6 +125,7 @@ export class Zone {
     this.spanned = shape.endPfn - shape.startPfn;
     this.present = shape.present;
     this.lowmemReserve = new Int32Array(options.nrZones);
+    this.compact = new ZoneCompaction(this);
     this.#frames = frames;
     this.#blockTypes = blockTypes;
     this.pcp = shape.present === 0 ? [] : Array.from({ length: options.nrCpus }, () => new PerCpuPages());
@@ -143,7 +150,7 @@ export class Zone {
   state(item: number): number {
     switch (item) {
       case ZONE_STAT.NR_FREE_PAGES:
-        return this.nrFree;
+        return this.nrFree - this.nrFreeIsolated;
       case ZONE_STAT.NR_FREE_PAGES_BLOCKS:
         return this.nrFreeBlocks(MAX_PAGE_ORDER) * (1 << MAX_PAGE_ORDER) + this.nrFreeBlocks(PAGEBLOCK_ORDER) * (1 << PAGEBLOCK_ORDER);
       case ZONE_STAT.NR_FREE_CMA_PAGES:
@@ -237,9 +244,43 @@ export class Zone {
       taken.fill(-1, pfn >>> 5, end);
     }
     this.nrFree -= pages;
-    if (this.nrReservedHighatomic !== 0 || this.cmaPages !== 0) this.countSpecial();
+    if ((this.nrReservedHighatomic | this.cmaPages | this.nrIsolatePageblock) !== 0) this.countSpecial();
     else this.plenty = this.nrFree > this.#plentyMark;
     return pfn;
+  }
+
+  /**
+   * The order of the free block that begins at `pfn`, as the buddy system would hold it: the largest that is aligned and all
+   * free, up to a pageblock. −1 where the frame is not free.
+   *
+   * @linux mm/internal.h:buddy_order
+   */
+  freeOrderAt(pfn: Pfn): number {
+    const { taken } = this.#frames;
+    if (pfn < this.#firstManaged || pfn >= this.#endManaged || (taken[pfn >>> 5] & (1 << (pfn & 31))) !== 0) return -1;
+    let order = 0;
+    while (order < PAGEBLOCK_ORDER && (pfn & (1 << order)) === 0) {
+      const upper = pfn + (1 << order);
+      if (upper + (1 << order) > this.#endManaged || countBits(taken, upper, upper + (1 << order)) !== 0) break;
+      order++;
+    }
+    return order;
+  }
+
+  /**
+   * Takes a given block of at most a pageblock from the page allocator.
+   *
+   * @returns whether it did: not where a frame of it is not free
+   */
+  takeAt(pfn: Pfn, order: number): boolean {
+    const { taken } = this.#frames;
+    const end = pfn + (1 << order);
+    if (pfn < this.#firstManaged || end > this.#endManaged || countBits(taken, pfn, end) !== 0) return false;
+    if (!this.allocator.takeAt(pfn, order)) return false;
+    setBits(taken, pfn, end);
+    this.nrFree -= 1 << order;
+    this.countSpecial();
+    return true;
   }
 
   /** Gives a block back to the page allocator. @linux mm/page_alloc.c:__free_one_page */
@@ -257,7 +298,7 @@ export class Zone {
     }
     this.nrFree += pages;
     this.allocator.free(pfn, order, migratetype, false);
-    if (this.nrReservedHighatomic !== 0 || this.cmaPages !== 0) this.countSpecial();
+    if ((this.nrReservedHighatomic | this.cmaPages | this.nrIsolatePageblock) !== 0) this.countSpecial();
     else this.plenty = this.nrFree > this.#plentyMark;
   }
 
@@ -265,7 +306,8 @@ export class Zone {
   countSpecial(): void {
     this.nrFreeHighatomic = this.#believable(this.allocator.nrFreeOfType(MIGRATE_HIGHATOMIC));
     this.nrFreeCma = this.#believable(this.allocator.nrFreeOfType(MIGRATE_CMA));
-    this.plenty = this.nrFree - this.nrFreeHighatomic - this.nrFreeCma > this.#plentyMark;
+    this.nrFreeIsolated = this.nrIsolatePageblock === 0 ? 0 : this.#believable(this.allocator.nrFreeOfType(MIGRATE_ISOLATE));
+    this.plenty = this.nrFree - this.nrFreeHighatomic - this.nrFreeCma - this.nrFreeIsolated > this.#plentyMark;
   }
 
   /**
@@ -276,8 +318,12 @@ export class Zone {
    */
   setBlockType(start: Pfn, to: number, order: number = PAGEBLOCK_ORDER): number {
     const first = start >>> PAGEBLOCK_ORDER;
-    const pages = this.allocator.moveBlock(start, order, this.#blockTypes[first], to);
-    this.#blockTypes.fill(to, first, first + (1 << (order - PAGEBLOCK_ORDER)));
+    const nrBlocks = 1 << (order - PAGEBLOCK_ORDER);
+    const from = this.#blockTypes[first];
+    const pages = this.allocator.moveBlock(start, order, from, to);
+    this.#blockTypes.fill(to, first, first + nrBlocks);
+    if (from === MIGRATE_ISOLATE) this.nrIsolatePageblock -= nrBlocks;
+    if (to === MIGRATE_ISOLATE) this.nrIsolatePageblock += nrBlocks;
     this.countSpecial();
     return pages;
   }
@@ -347,7 +393,7 @@ export class Zone {
     let pages = (1 << order) - 1;
     if ((allocFlags & ALLOC_RESERVES) === 0) pages += this.nrFreeHighatomic;
     if ((allocFlags & ALLOC_CMA) === 0) pages += this.nrFreeCma;
-    return pages;
+    return pages + this.nrFreeIsolated;
   }
 
   // ---- checks
@@ -405,10 +451,10 @@ export class Zone {
       }
       bugOn(pages !== pcp.count, `zone ${name}: ${pages} pages on per-CPU lists, but ${pcp.count} counted`);
     }
-    const free = this.nrFree - this.nrFreeHighatomic - this.nrFreeCma;
+    const free = this.nrFree - this.nrFreeHighatomic - this.nrFreeCma - this.nrFreeIsolated;
     bugOn(this.plenty !== free > this.#plentyMark, `zone ${name}: plenty is ${this.plenty} with ${free} pages free`);
-    for (const type of [MIGRATE_HIGHATOMIC, MIGRATE_CMA]) {
-      const counted = type === MIGRATE_CMA ? this.nrFreeCma : this.nrFreeHighatomic;
+    const special = [[MIGRATE_HIGHATOMIC, this.nrFreeHighatomic], [MIGRATE_CMA, this.nrFreeCma], [MIGRATE_ISOLATE, this.nrFreeIsolated]];
+    for (const [type, counted] of special) {
       bugOn(allocator.nrFreeOfType(type) !== counted, `zone ${name}: free pages of type ${type} miscounted`);
     }
   }

@@ -143,11 +143,9 @@ export {
   MR_MEMPOLICY_MBIND,
   MR_NUMA_MISPLACED,
   MR_SYSCALL,
-  isolateMovable,
-  migratePages,
-  putbackMovablePages,
-} from './migrate.ts';
-export type { GetNewPage } from './migrate.ts';
+} from '@pagelab/mm-core';
+export type { GetNewPage } from '@pagelab/mm-core';
+export { isolateMovable, migratePages, migrationOps, putbackMovablePages } from './migrate.ts';
 export { pageMappings } from './rmap.ts';
 export type { PageMapping } from './rmap.ts';
 export { folioAddLru, folioMarkAccessed, isolateLru, lruAddDrain, lruAddDrainAll, putbackLru, validateLru } from './swap.ts';

@@ -2,6 +2,10 @@ import { MADV_HUGEPAGE, MAP_FIXED, MAP_SHARED, PAGE_SIZE, PROT_READ } from '@pag
 import {
   GFP_HIGHUSER_MOVABLE,
   GFP_TRANSHUGE,
+  MIGRATE_ASYNC,
+  MIGRATE_SYNC,
+  MR_COMPACTION,
+  MR_SYSCALL,
   NODE_STAT,
   PG_DIRTY,
   PG_LOCKED,
@@ -13,7 +17,7 @@ import {
 import { expect, test } from 'vitest';
 import { KernelBuffer, fileSync, fileWrite } from './filemap.ts';
 import { doMadvise } from './madvise.ts';
-import { MIGRATE_ASYNC, MIGRATE_SYNC, MR_COMPACTION, MR_SYSCALL, isolateMovable, migratePages, putbackMovablePages } from './migrate.ts';
+import { isolateMovable, migratePages, putbackMovablePages } from './migrate.ts';
 import { doMlock } from './mlock.ts';
 import { doMmap } from './mmap.ts';
 import { allocFile, inodePut } from './open-file.ts';

@@ -14,6 +14,7 @@ import { PTE_DIRTY, PTE_HI_FRAME_MASK, PTE_LO_FRAME_MASK, pteHi, pteLo } from '@
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import {
+  MIGRATE_SYNC,
   NODE_STAT,
   PG_ANON,
   PG_DIRTY,
@@ -32,6 +33,7 @@ import {
   ZONE_STAT,
   blockOrder,
 } from '@pagelab/mm-core';
+import type { GetNewPage, MigrationOps } from '@pagelab/mm-core';
 import { copyUserPage } from './highmem.ts';
 import { splitHugePage } from './huge-memory.ts';
 import { TAG_DIRTY, setPageDirty } from './page-cache.ts';
@@ -43,22 +45,6 @@ import type { Vm } from './vm.ts';
 
 const { PGMIGRATE_SUCCESS, PGMIGRATE_FAIL, THP_MIGRATION_SUCCESS, THP_MIGRATION_FAIL, THP_MIGRATION_SPLIT } = VM_EVENT;
 
-/** Waits for nothing, and leaves alone what is locked or being written back. @linux include/linux/migrate_mode.h:migrate_mode */
-export const MIGRATE_ASYNC = 0;
-/** Waits for locks, but for no writeback. */
-export const MIGRATE_SYNC_LIGHT = 1;
-/** Waits for both. */
-export const MIGRATE_SYNC = 2;
-
-// Why pages are moved: the last field of the tracepoint. @linux include/linux/migrate_mode.h:migrate_reason
-export const MR_COMPACTION = 0;
-export const MR_MEMORY_HOTPLUG = 2;
-export const MR_SYSCALL = 3;
-export const MR_MEMPOLICY_MBIND = 4;
-export const MR_NUMA_MISPLACED = 5;
-export const MR_CONTIG_RANGE = 6;
-export const MR_DEMOTION = 8;
-
 /** Pages whose flushes are made together. @linux mm/migrate.c:NR_MAX_BATCHED_MIGRATION */
 const BATCH_PAGES = 512;
 
@@ -67,13 +53,6 @@ const OWN_FLAGS = PG_HEAD | PG_TAIL;
 /** What of the two words of an entry is not the frame. */
 const LO_KEEP = ~PTE_LO_FRAME_MASK;
 const HI_KEEP = ~PTE_HI_FRAME_MASK;
-
-/**
- * Finds where a page goes: a frame, or for `order` 9 a compound page, with one reference; negative where there is none.
- *
- * @linux include/linux/migrate.h:new_folio_t
- */
-export type GetNewPage = (from: Pfn, order: number) => Pfn;
 
 /**
  * Takes a page of user space out of use, to be moved: a reference, and off its list. Its head, where it is a compound page.
@@ -90,6 +69,16 @@ export function isolateMovable(vm: Vm, pfn: Pfn): boolean {
   if (!isolateLru(vm, pfn)) return false;
   countIsolated(vm, pfn, 1 << blockOrder(vm.frames, pfn));
   return true;
+}
+
+/** What compaction and isolation move pages by: `PageAllocHooks.migration`. */
+export function migrationOps(vm: Vm): MigrationOps {
+  return {
+    drain: () => lruAddDrainAll(vm),
+    isolate: (pfn) => isolateMovable(vm, pfn),
+    putback: (list) => putbackMovablePages(vm, list),
+    migrate: (list, getNewPage, mode, reason) => migratePages(vm, list, getNewPage, mode, reason),
+  };
 }
 
 /** Puts pages back that were isolated and not moved. Empties the list. @linux mm/migrate.c:putback_movable_pages */

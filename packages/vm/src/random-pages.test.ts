@@ -31,6 +31,8 @@ import { Prng } from '@pagelab/lib';
 import {
   GFP_HIGHUSER_MOVABLE,
   GFP_TRANSHUGE,
+  MIGRATE_SYNC,
+  MR_COMPACTION,
   OWNER_ANON,
   OWNER_PAGE_TABLE,
   OWNER_SHMEM,
@@ -42,7 +44,7 @@ import type { VmFile } from './file.ts';
 import { populateRange } from './gup.ts';
 import { splitDeferred } from './huge-memory.ts';
 import { doMadvise } from './madvise.ts';
-import { MIGRATE_SYNC, MR_COMPACTION, isolateMovable, migratePages } from './migrate.ts';
+import { isolateMovable, migratePages } from './migrate.ts';
 import { doMlock, doMunlock } from './mlock.ts';
 import { dupMm, mmput } from './mm-lifetime.ts';
 import type { MmStruct } from './mm-struct.ts';
