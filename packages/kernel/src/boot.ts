@@ -10,7 +10,7 @@ import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from 
 import type { PageAllocHooks, PageAllocatorFactory } from '@pagelab/mm-core';
 import { Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
 import type { KernelCacheName, KmemCache, SlabAllocator, SlabReport } from '@pagelab/slab';
-import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, setMaxHugePages } from '@pagelab/vm';
+import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, migrationOps, setMaxHugePages } from '@pagelab/vm';
 import type { KernelWarning, VmCaches } from '@pagelab/vm';
 import { BootFrames } from './boot-frames.ts';
 import { ConfigError, parseMachineConfig } from './config.ts';
@@ -84,6 +84,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
     () => new PageAlloc({ ram, smp, clock, trace, costs, hooks, ...shape, ...pageAllocOptions(config, options) }),
   );
   logNodes(log, pages);
+  logCma(log, config, pages);
   // The slab allocator, and the caches of the kernel's objects.
   const slabReports: SlabReport[] = [];
   const running: { kernel?: Kernel } = {};
@@ -142,6 +143,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
     slabReports,
   });
   running.kernel = kernel;
+  hooks.migration = migrationOps(vm);
   hooks.outOfMemory = (gfp, order) => outOfMemory(kernel, gfp, order);
   // Huge pages that are set aside before anybody can take memory.
   vm.restoresHugeReserve = config.kernel !== '6.1';
@@ -181,10 +183,19 @@ function logNodes(log: KernelLog, pages: PageAlloc): void {
   for (const { nid, fallbackOrder } of pages.nodes) log.print(`Fallback order for Node ${nid}: ${fallbackOrder.join(' ')} `);
 }
 
+/** @linux mm/cma.c:cma_declare_contiguous_nid */
+function logCma(log: KernelLog, { commandLine: { cma } }: MachineConfig, { cmaAreas }: PageAlloc): void {
+  if (cma === undefined || cmaAreas === null || cma.bytes === 0) return;
+  const [area] = cmaAreas;
+  if (area === undefined) log.print(`cma: Failed to reserve ${Math.ceil(cma.bytes / 2 ** 20)} MiB`);
+  else log.print(`cma: Reserved ${area.count / 256} MiB at 0x${(area.basePfn * 4096).toString(16).padStart(16, '0')} on node -1`);
+}
+
 function pageAllocOptions(config: MachineConfig, options: BootOptions) {
   return {
     kernel: config.kernel,
     possibleCpus: config.possibleCpus,
+    cma: config.commandLine.cma,
     transparentHugepage: config.commandLine.transparentHugepage !== 'never',
     pageAllocator: options.pageAllocator ?? pageAllocators[config.pageAllocator],
   };

@@ -3,6 +3,7 @@
  *
  * @linux Documentation/admin-guide/kernel-parameters.txt
  */
+import type { CmaRequest } from '@pagelab/mm-core';
 import { parseSize } from './size.ts';
 
 /** An amount of memory: bytes, or a share of all there is. */
@@ -32,6 +33,8 @@ export interface CommandLine {
   readonly kernelcore?: MemoryAmount | 'mirror';
   /** `movablecore=`: memory that is to be ZONE_MOVABLE. */
   readonly movablecore?: MemoryAmount;
+  /** `cma=SIZE[@START[-END]]`: a region that can be had in one piece. */
+  readonly cma?: CmaRequest;
   /** `numa=` */
   readonly numa?: NumaWord;
   /** `vmalloc=`: address space for vmalloc on 32 bits, in bytes. */
@@ -84,12 +87,25 @@ function numaWord(text: string): NumaWord | undefined {
   return value <= MAX_NODES ? { kind: 'fake-nodes', nodes: value } : undefined;
 }
 
+/** @linux kernel/dma/contiguous.c:early_cma */
+function cmaWord(text: string): CmaRequest | undefined {
+  const match = /^(\w+)(?:@(\w+)(?:-(\w+))?)?$/.exec(text);
+  if (match === null) return undefined;
+  const [size, base, limit] = match.slice(1).map((part) => (part === undefined ? 0 : address(part)));
+  if (size === undefined || base === undefined || limit === undefined) return undefined;
+  return { bytes: size, ...(match[2] === undefined ? {} : { base }), ...(match[3] === undefined ? {} : { limit }) };
+}
+
+function address(text: string): number | undefined {
+  return parseSize(/^0x[0-9a-f]+$/i.test(text) ? Number(text) : text);
+}
+
 /** @linux arch/x86/kernel/e820.c:parse_memmap_one */
 function memmapWord(text: string): ReservedRange | undefined {
   const match = /^(\w+)[$#!](\w+)$/.exec(text);
   if (match === null) return undefined;
   const bytes = parseSize(match[1]);
-  const start = parseSize(/^0x[0-9a-f]+$/i.test(match[2]!) ? Number(match[2]) : match[2]);
+  const start = address(match[2]!);
   return bytes === undefined || start === undefined || bytes === 0 ? undefined : { start, bytes };
 }
 
@@ -125,6 +141,14 @@ const WORDS: readonly Word[] = [
     read: (text) => {
       const movablecore = amount(text);
       return movablecore === undefined ? undefined : { movablecore };
+    },
+  },
+  {
+    name: 'cma',
+    takes: 'a size, and perhaps where: 64M, 64M@512M or 64M@512M-1G',
+    read: (text) => {
+      const cma = cmaWord(text);
+      return cma === undefined ? undefined : { cma };
     },
   },
   {
@@ -204,9 +228,6 @@ const NEWER_NAMES: Readonly<Record<string, string>> = {
   slab_min_objects: 'slub_min_objects',
 };
 
-/** Words of Linux's that this kernel does not act on yet. */
-const NOT_YET: readonly string[] = ['cma'];
-
 /** Why a command line cannot be used, or what it asks for. */
 export function parseCommandLine(text: string): CommandLine | { readonly error: string } {
   let result: CommandLine = {};
@@ -215,10 +236,9 @@ export function parseCommandLine(text: string): CommandLine | { readonly error: 
     const written = equals < 0 ? word : word.slice(0, equals);
     const name = NEWER_NAMES[written] ?? written;
     const value = equals < 0 ? '' : word.slice(equals + 1);
-    if (NOT_YET.includes(name)) return { error: `"${name}" is not supported yet` };
     const known = WORDS.find((candidate) => candidate.name === name);
     if (known === undefined) {
-      return { error: `unknown word "${name}"; known: ${[...WORDS.map((each) => each.name), ...NOT_YET].join(', ')}` };
+      return { error: `unknown word "${name}"; known: ${WORDS.map((each) => each.name).join(', ')}` };
     }
     const read = known.read(value, result);
     if (read === undefined) return { error: `"${name}" takes ${known.takes}, not "${value}"` };

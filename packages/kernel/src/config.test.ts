@@ -43,7 +43,8 @@ test('the command line takes the words of the kernel', () => {
   expect(parsed.commandLine).toEqual({ mem: 2 ** 29, slabNomerge: true, slubMaxOrder: 1, slubDebug: 'FZPU' });
   expect(message({ memory: '1G', cmdline: 'quiet' })).toContain('cmdline: unknown word "quiet"; known: mem, memmap, kernelcore');
   expect(message({ memory: '1G', cmdline: 'mem=x' })).toBe('cmdline: "mem" takes a size, such as 512M, not "x"');
-  expect(message({ memory: '1G', cmdline: 'cma=64M' })).toBe('cmdline: "cma" is not supported yet');
+  expect(message({ memory: '1G', cmdline: 'cma=much' })).toBe('cmdline: "cma" takes a size, and perhaps where: 64M, 64M@512M or 64M@512M-1G, not "much"');
+  expect(parseMachineConfig({ memory: '1G', cmdline: 'cma=64M@0x20000000-1G' }).commandLine.cma).toEqual({ bytes: 2 ** 26, base: 2 ** 29, limit: 2 ** 30 });
 });
 
 test('the command line shapes memory', () => {

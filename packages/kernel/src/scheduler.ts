@@ -93,7 +93,13 @@ export function schedule(kernel: Kernel, eligible?: (task: Task) => boolean): bo
   if (task === undefined) return false;
   kernel.clock.advance(kernel.costs.contextSwitch);
   runTurn(task);
+  runKernelThreads(kernel);
   return true;
+}
+
+/** Lets the kernel's own threads have a turn, where they have something to do. */
+function runKernelThreads(kernel: Kernel): void {
+  for (const kcompactd of kernel.pages.kcompactd) kcompactd.run(kernel.clock.now);
 }
 
 /**

@@ -1,6 +1,7 @@
 import { Prng } from '@pagelab/lib';
 import { describe, expect, it, test } from 'vitest';
-import { CmaArea, cmaAlloc, cmaRelease } from './cma.ts';
+import type { CmaArea} from './cma.ts';
+import { cmaAlloc, cmaRelease } from './cma.ts';
 import { allocContigPages, allocContigRange, freeContigRange } from './contig-range.ts';
 import { GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_USER, __GFP_COMP, __GFP_NOWARN } from './gfp.ts';
 import { MIGRATE_CMA, MIGRATE_ISOLATE, MIGRATE_MOVABLE } from './migratetype.ts';

@@ -26,6 +26,8 @@ export class CmaArea {
   readonly bitmap: Bitmap;
   /** Pages not handed out. */
   availableCount: number;
+  /** What was allocated by way of `/sys/kernel/debug/cma`, the last piece last. */
+  readonly byHand: { readonly pfn: Pfn; readonly count: number }[] = [];
   /** Pages that were allocated, that could not be, and that were given back. */
   nrPagesSucceeded = 0;
   nrPagesFailed = 0;

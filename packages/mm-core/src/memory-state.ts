@@ -53,7 +53,7 @@ export class MemoryState {
 
   /** Free pages of all zones, without those on per-CPU lists. @linux include/linux/vmstat.h:nr_free_pages */
   nrFreePages(): number {
-    return this.populated.reduce((pages, zone) => pages + zone.nrFree, 0);
+    return this.populated.reduce((pages, zone) => pages + zone.nrFree - zone.nrFreeIsolated, 0);
   }
 
   /** The zone of a frame, `undefined` where there is no memory. @linux include/linux/mm.h:page_zone */

@@ -7,11 +7,21 @@ import { Errno, MPOL_BIND, MPOL_MF_MOVE, MPOL_MF_MOVE_ALL, MPOL_MF_STRICT, MPOL_
 import type { VirtAddr } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import type { NodeMask} from '@pagelab/mm-core';
-import { GFP_HIGHUSER_MOVABLE, GFP_TRANSHUGE, PG_TAIL, __GFP_NORETRY, __GFP_NOWARN, __GFP_THISNODE } from '@pagelab/mm-core';
+import {
+  GFP_HIGHUSER_MOVABLE,
+  GFP_TRANSHUGE,
+  MIGRATE_SYNC,
+  MR_MEMPOLICY_MBIND,
+  MR_SYSCALL,
+  PG_TAIL,
+  __GFP_NORETRY,
+  __GFP_NOWARN,
+  __GFP_THISNODE,
+} from '@pagelab/mm-core';
+import type { GetNewPage } from '@pagelab/mm-core';
 import { allocByPolicy, localNode, mpolDup, mpolEqual, mpolFree } from './mempolicy.ts';
 import type { MemPolicy } from './mempolicy.ts';
-import { MIGRATE_SYNC, MR_MEMPOLICY_MBIND, MR_SYSCALL, isolateMovable, migratePages, putbackMovablePages } from './migrate.ts';
-import type { GetNewPage } from './migrate.ts';
+import { isolateMovable, migratePages, putbackMovablePages } from './migrate.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { pageAlign, rangeEnd, rangeWraps } from './page-align.ts';
 import { entryHi } from './pgtable-shape.ts';

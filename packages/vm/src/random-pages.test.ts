@@ -33,6 +33,10 @@ import {
   GFP_TRANSHUGE,
   MIGRATE_SYNC,
   MR_COMPACTION,
+  PG_LRU,
+  __GFP_DIRECT_RECLAIM,
+  __GFP_IO,
+  compactNodes,
   OWNER_ANON,
   OWNER_PAGE_TABLE,
   OWNER_SHMEM,
@@ -44,7 +48,7 @@ import type { VmFile } from './file.ts';
 import { populateRange } from './gup.ts';
 import { splitDeferred } from './huge-memory.ts';
 import { doMadvise } from './madvise.ts';
-import { isolateMovable, migratePages } from './migrate.ts';
+import { isolateMovable, migratePages, migrationOps, putbackMovablePages } from './migrate.ts';
 import { doMlock, doMunlock } from './mlock.ts';
 import { dupMm, mmput } from './mm-lifetime.ts';
 import type { MmStruct } from './mm-struct.ts';
@@ -408,8 +412,34 @@ function usage(vm: Vm): unknown {
   return { anon: frames[OWNER_ANON], shmem: frames[OWNER_SHMEM], tables: frames[OWNER_PAGE_TABLE], objects };
 }
 
-function play(seed: number, steps: number, arch: TestArch, huge: boolean): Vm {
+/** Moves pages, all there are in a zone or a few, whenever memory is asked for by who may sleep: as if each allocation compacted. */
+function moveAtEachAllocation(vm: Vm, prng: Prng): void {
+  const { pages } = vm;
+  pages.hooks.migration = migrationOps(vm);
+  let moving = false;
+  const maybeMove = (gfp: number): void => {
+    if (moving || (gfp & (__GFP_DIRECT_RECLAIM | __GFP_IO)) !== (__GFP_DIRECT_RECLAIM | __GFP_IO)) return;
+    moving = true;
+    pages.hooks.migration!.drain();
+    if (prng.below(20) === 0) compactNodes(pages);
+    else {
+      const list: number[] = [];
+      const { flags, nrFrames } = vm.frames;
+      for (let pfn = 0; pfn < nrFrames; pfn++) if ((flags[pfn] & PG_LRU) !== 0 && prng.below(2) === 0 && isolateMovable(vm, pfn)) list.push(pfn);
+      migratePages(vm, list, (_, order) => pages.allocPages(order > 0 ? GFP_TRANSHUGE : GFP_HIGHUSER_MOVABLE, order), MIGRATE_SYNC, MR_COMPACTION);
+      putbackMovablePages(vm, list);
+    }
+    moving = false;
+  };
+  const allocPage = pages.allocPage.bind(pages);
+  const allocPages = pages.allocPages.bind(pages);
+  pages.allocPage = (gfp) => (maybeMove(gfp), allocPage(gfp));
+  pages.allocPages = (gfp, order) => (maybeMove(gfp), allocPages(gfp, order));
+}
+
+function play(seed: number, steps: number, arch: TestArch, huge: boolean, moving = false): Vm {
   const player = new Player(seed, arch, huge);
+  if (moving) moveAtEachAllocation(player.vm, new Prng(seed + 100));
   const log: string[] = [];
   try {
     for (let i = 0; i < steps; i++) {
@@ -446,6 +476,16 @@ test.each(SEEDS_32)('PAE, seed %i', (seed) => {
 
 test.each(SEEDS_32)('two levels, seed %i', (seed) => {
   play(seed, 400, 'x86-32', false);
+});
+
+test.each([2, 4])('pages that move whenever memory is allocated, seed %i', (seed) => {
+  const { events } = play(seed, 400, 'x86-64', false, true).pages;
+  expect(events[VM_EVENT.PGMIGRATE_SUCCESS]).toBeGreaterThan(100);
+});
+
+test('huge pages that move whenever memory is allocated', () => {
+  const { events } = play(4, 25, 'x86-64', true, true).pages;
+  expect(events[VM_EVENT.PGMIGRATE_SUCCESS]).toBeGreaterThan(100);
 });
 
 test.each([

@@ -22,8 +22,8 @@ export function buddyinfo(kernel: Kernel): string {
  */
 export function pagetypeinfo(kernel: Kernel): string {
   const types: number[] = [];
-  // The stock kernels are built without CMA.
-  for (let type = 0; type < MIGRATE_TYPES; type++) if (type !== MIGRATE_CMA) types.push(type);
+  // The stock kernels are built without CMA: one that was asked for a region is another.
+  for (let type = 0; type < MIGRATE_TYPES; type++) if (type !== MIGRATE_CMA || kernel.pages.cmaAreas !== null) types.push(type);
   const blockPages = kernel.config.arch === 'x86-32' ? 2 * PAGEBLOCK_PAGES : PAGEBLOCK_PAGES;
   const sections = sectionsWithMemory(kernel);
   let text = '';

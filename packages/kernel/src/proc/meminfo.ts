@@ -62,6 +62,10 @@ export function meminfo(kernel: Kernel): string {
     ['FileHugePages', 0],
     ['FilePmdMapped', 0],
   ];
+  if (pages.cmaAreas !== null) {
+    const total = pages.cmaAreas.reduce((sum, { count }) => sum + count, 0);
+    rows.push(['CmaTotal', pagesToKb(total)], ['CmaFree', pagesToKb(pages.zoneState(ZONE_STAT.NR_FREE_CMA_PAGES))]);
+  }
   if (release === '6.12') rows.push(['Unaccepted', 0]);
   if (release === '6.18') rows.push(['Balloon', 0]);
   let text = '';

@@ -4,6 +4,7 @@
  * @linux kernel/sysctl.c, mm/util.c
  */
 import { CAP_SYS_RAWIO, Errno } from '@pagelab/abi';
+import { compactNodes } from '@pagelab/mm-core';
 import { setMaxHugePages } from '@pagelab/vm';
 import type { VmSysctl } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
@@ -12,8 +13,10 @@ import { PID_MAX } from '../task-table.ts';
 import type { ProcFile } from './proc-file.ts';
 
 interface Setting {
-  /** The value, as it is shown. */
-  readonly get: (kernel: Kernel) => string;
+  /** The value, as it is shown. Without, it cannot be read. */
+  readonly get?: (kernel: Kernel) => string;
+  /** Permissions; 0644 where it does not say. */
+  readonly mode?: number;
   /** Numbers it takes at most; 1 where it does not say. */
   readonly count?: (kernel: Kernel) => number;
   /** Sets it: 0 or -errno. Without, it cannot be written. */
@@ -79,6 +82,39 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
     get: (kernel) => String(kernel.pages.sysctl.percpuPagelistHighFraction),
     set: (kernel, [value]) => kernel.pages.sysctl.setPercpuPagelistHighFraction(value!),
   },
+  'vm/compact_memory': {
+    mode: 0o200,
+    set: (kernel, [value]) => {
+      if (value !== 1) return -Errno.EINVAL;
+      compactNodes(kernel.pages);
+      return 0;
+    },
+  },
+  'vm/compaction_proactiveness': {
+    get: (kernel) => String(kernel.pages.compaction.proactiveness),
+    set: (kernel, [value]) => {
+      if (value! < 0 || value! > 100) return -Errno.EINVAL;
+      kernel.pages.compaction.proactiveness = value!;
+      if (value! > 0) for (const kcompactd of kernel.pages.kcompactd) kcompactd.trigger();
+      return 0;
+    },
+  },
+  'vm/compact_unevictable_allowed': {
+    get: (kernel) => (kernel.pages.compaction.unevictableAllowed ? '1' : '0'),
+    set: (kernel, [value]) => {
+      if (value! < 0 || value! > 1) return -Errno.EINVAL;
+      kernel.pages.compaction.unevictableAllowed = value === 1;
+      return 0;
+    },
+  },
+  'vm/extfrag_threshold': {
+    get: (kernel) => String(kernel.pages.compaction.extfragThreshold),
+    set: (kernel, [value]) => {
+      if (value! < 0 || value! > 1000) return -Errno.EINVAL;
+      kernel.pages.compaction.extfragThreshold = value!;
+      return 0;
+    },
+  },
   // What there is nothing for yet can be read, with Linux's value, and not be written.
   'vm/swappiness': fixed('60'),
   'vm/page-cluster': fixed('3'),
@@ -110,7 +146,6 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
     },
   },
   'vm/vfs_cache_pressure': fixed('100'),
-  'vm/extfrag_threshold': fixed('500'),
   'vm/legacy_va_layout': vmNumber('legacyVaLayout', 0, INT_MAX),
   'vm/mmap_rnd_bits': fixed('28'),
   'vm/numa_zonelist_order': fixed('Node'),
@@ -126,12 +161,13 @@ export const SYSCTL_NAMES: readonly string[] = Object.keys(SETTINGS);
 export function sysctlFile(kernel: Kernel, name: string): ProcFile | undefined {
   if (!Object.hasOwn(SETTINGS, name)) return undefined;
   const setting = SETTINGS[name]!;
-  const { set } = setting;
-  if (set === undefined) return { mode: 0o444, read: () => `${setting.get(kernel)}\n` };
+  const { get, set } = setting;
+  const shown = get === undefined ? {} : { read: () => `${get(kernel)}\n` };
+  if (set === undefined) return { mode: 0o444, ...shown };
   return {
-    mode: 0o644,
+    mode: setting.mode ?? 0o644,
     firstWriteOnly: true,
-    read: () => `${setting.get(kernel)}\n`,
+    ...shown,
     write: (text, task) => {
       if (text === '') return 0;
       const { values, length } = parseNumbers(text, setting.count?.(kernel) ?? 1);

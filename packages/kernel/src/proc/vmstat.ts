@@ -1,3 +1,4 @@
+import { VM_EVENT } from '@pagelab/mm-core';
 import type { Kernel } from '../kernel.ts';
 import { hasStat, nodeStatShown, nodeStats, vmEvents, zoneStats } from './stat-names.ts';
 
@@ -20,7 +21,12 @@ export function vmstat(kernel: Kernel): string {
     line('nr_memmap_pages', 0);
     line('nr_memmap_boot_pages', Math.ceil(pages.memmapBytes().linux / 4096));
   }
-  for (const { name, item } of vmEvents(release, config.arch)) line(name, item < 0 ? 0 : pages.events[item]!);
+  for (const { name, item } of vmEvents(release, config.arch)) {
+    line(name, item < 0 ? 0 : pages.events[item]!);
+    if (item !== VM_EVENT.HTLB_BUDDY_ALLOC_FAIL || pages.cmaAreas === null) continue;
+    line('cma_alloc_success', pages.events[VM_EVENT.CMA_ALLOC_SUCCESS]!);
+    line('cma_alloc_fail', pages.events[VM_EVENT.CMA_ALLOC_FAIL]!);
+  }
   line('nr_unstable', 0);
   return text;
 }

@@ -1,4 +1,4 @@
-import { WMARK_HIGH, WMARK_LOW, WMARK_MIN, WMARK_PROMO, calculateNormalThreshold } from '@pagelab/mm-core';
+import { WMARK_HIGH, WMARK_LOW, WMARK_MIN, WMARK_PROMO, ZONE_STAT, calculateNormalThreshold } from '@pagelab/mm-core';
 import type { MemoryNode, Zone } from '@pagelab/mm-core';
 import type { Kernel } from '../kernel.ts';
 import { nodeStatShown, nodeStats, zoneStats } from './stat-names.ts';
@@ -33,7 +33,7 @@ function perNode(kernel: Kernel, node: MemoryNode): string {
 function perZone(kernel: Kernel, zone: Zone): string {
   const old = kernel.config.kernel === '6.1';
   let text =
-    `  pages free     ${zone.nrFree}\n` +
+    `  pages free     ${zone.state(ZONE_STAT.NR_FREE_PAGES)}\n` +
     `        boost    ${zone.watermarkBoost}\n` +
     `        min      ${zone.wmarkPages(WMARK_MIN)}\n` +
     `        low      ${zone.wmarkPages(WMARK_LOW)}\n` +

@@ -4,6 +4,8 @@
 import { Errno } from '@pagelab/abi';
 import type { Kernel } from '../kernel.ts';
 import type { ProcFile } from '../proc/proc-file.ts';
+import { compactFiles } from './compact.ts';
+import { debugFiles } from './debug.ts';
 import { hugepageFiles } from './hugepages.ts';
 import { interleaveWeightFiles } from './mempolicy.ts';
 import { listText, nodeFiles } from './node.ts';
@@ -31,6 +33,8 @@ export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
   for (const [path, file] of hugepageFiles(kernel)) files.set(path, file);
   for (const [path, file] of interleaveWeightFiles(kernel)) files.set(path, file);
   for (const [path, file] of slabFiles(kernel)) files.set(path, file);
+  for (const [path, file] of compactFiles(kernel)) files.set(path, file);
+  for (const [path, file] of debugFiles(kernel)) files.set(path, file);
   return files;
 }
 
