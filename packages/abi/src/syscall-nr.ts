@@ -36,6 +36,7 @@ export const Syscall = {
   dup: 32,
   dup2: 33,
   pause: 34,
+  nanosleep: 35,
   getpid: 39,
   clone: 56,
   fork: 57,

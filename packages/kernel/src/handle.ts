@@ -4,6 +4,7 @@
 import type { Program } from '@pagelab/abi';
 import { createUserMemory } from '@pagelab/hw';
 import { createClient } from '@pagelab/syscalls';
+import { runDaemons } from './daemons.ts';
 import { execProgram } from './exec.ts';
 import { replacedError, throwIfEnded } from './exit.ts';
 import { createThread, forkProcess } from './fork.ts';
@@ -25,6 +26,7 @@ export function enter<T>(task: Task, programNumber: number, body: (task: Task) =
   if (kernel.current !== task) switchTo(task);
   const { syscall } = kernel.costs;
   kernel.clock.advance(syscall);
+  if (kernel.clock.now >= kernel.daemons.dueNs) runDaemons(kernel);
   task.accounting.stime += syscall;
   // A call outside of a handler is progress: the next fault at the old address is a new one.
   if (task.handlers === 0) task.repeatedFaults = 0;

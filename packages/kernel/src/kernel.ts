@@ -12,6 +12,7 @@ import type { Dma, Vm } from '@pagelab/vm';
 import { CallTrace } from './call-trace.ts';
 import type { MachineConfig } from './config.ts';
 import type { Console } from './console.ts';
+import { Daemons, kernelDaemons } from './daemons.ts';
 import { Namespace } from './fs/namespace.ts';
 import type { KernelLog } from './kernel-log.ts';
 import type { KernelPageTables } from './kernel-page-tables.ts';
@@ -74,6 +75,8 @@ export class Kernel implements KernelParts {
   readonly tracepoints: Tracepoints;
   /** The tree of names. */
   readonly names: Namespace;
+  /** What the kernel does by itself. */
+  readonly daemons = new Daemons(kernelDaemons());
   /** System V segments. */
   readonly shm: ShmNamespace;
 

@@ -12,6 +12,7 @@
 import { Errno } from '@pagelab/abi';
 import { Prng } from '@pagelab/lib';
 import { switchTaskPolicy } from '@pagelab/vm';
+import { runDaemons } from './daemons.ts';
 import { throwIfEnded } from './exit.ts';
 import type { Kernel } from './kernel.ts';
 import type { Process } from './process.ts';
@@ -89,6 +90,7 @@ export class Scheduler {
 
 /** Runs the next ready task for a turn. @returns false where none is ready @linux kernel/sched/core.c:__schedule */
 export function schedule(kernel: Kernel, eligible?: (task: Task) => boolean): boolean {
+  if (kernel.clock.now >= kernel.daemons.dueNs) runDaemons(kernel);
   const task = kernel.scheduler.pick(eligible);
   if (task === undefined) return false;
   kernel.clock.advance(kernel.costs.contextSwitch);
@@ -200,6 +202,23 @@ export function yieldCpu(task: Task): void {
     `task ${task.pid} calls sched_yield for ever while nobody else can run: what it waits for is suspended below it. ` +
       'Write it as a generator that yields.',
   );
+}
+
+/**
+ * Lets time pass for a task: others run meanwhile, and the kernel's daemons; where nobody can, the clock goes on.
+ *
+ * @linux kernel/time/hrtimer.c:hrtimer_nanosleep
+ */
+export function sleepTask(task: Task, ns: number): void {
+  const { kernel } = task;
+  const { clock, daemons } = kernel;
+  const wakeNs = clock.now + ns;
+  task.accounting.nvcsw += 1;
+  for (let turns = 0; clock.now < wakeNs; turns++) {
+    if (clock.now >= daemons.dueNs) runDaemons(kernel);
+    if (task.program !== null && runOthers(task, turns)) continue;
+    clock.advance(Math.max(0, Math.min(wakeNs, daemons.dueNs) - clock.now));
+  }
 }
 
 /** Goes on with a task that was suspended inside a call. */

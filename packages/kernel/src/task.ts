@@ -32,7 +32,7 @@ import { namesOf, openPath, openVmFile } from './open.ts';
 import { killProcesses, killThread } from './kill.ts';
 import { openPidfd } from './pidfd.ts';
 import { processGroup, setProcessGroup } from './process-group.ts';
-import { setAffinity, yieldCpu } from './scheduler.ts';
+import { setAffinity, sleepTask, yieldCpu } from './scheduler.ts';
 import { NO_SIGNAL_STACK, setSignalStack, shownSignalStack } from './signal-frame.ts';
 import { EMPTY_SIGNALS } from './signal-set.ts';
 import { changeSignalMask, setDisposition } from './signals.ts';
@@ -255,6 +255,10 @@ export class Task implements TaskContext {
 
   yieldCpu(): void {
     yieldCpu(this);
+  }
+
+  sleep(ns: number): void {
+    sleepTask(this, ns);
   }
 
   setAffinity(cpus: readonly number[]): number {

@@ -1,8 +1,8 @@
 import { Errno } from '@pagelab/abi';
 import { int32 } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
-import { putUser } from './user-access.ts';
-import { encodeLongs } from './user-struct.ts';
+import { getUser, putUser } from './user-access.ts';
+import { encodeLongs, longAt, longBytes } from './user-struct.ts';
 
 const CLOCK_REALTIME = 0;
 const CLOCK_MONOTONIC = 1;
@@ -48,4 +48,38 @@ export function sysGettimeofday(task: TaskContext, time: number, zone: number): 
 export function sysTime(task: TaskContext, time: number): number {
   const seconds = Math.floor(task.vm.clock.now / NS_PER_S);
   return time !== 0 && putUser(task, time, encodeLongs(task, [seconds])) < 0 ? -Errno.EFAULT : seconds;
+}
+
+/** Flag of `clock_nanosleep`: until a time, not for one. */
+const TIMER_ABSTIME = 1;
+
+/** Reads a `struct timespec`. @returns nanoseconds; -EFAULT, -EINVAL @linux kernel/time/time.c:get_timespec64 */
+function readTimespec(task: TaskContext, time: number): number {
+  const bytes = getUser(task, time, 2 * longBytes(task));
+  if (typeof bytes === 'number') return -Errno.EFAULT;
+  const seconds = longAt(task, bytes, 0);
+  const ns = longAt(task, bytes, 1);
+  return seconds < 0 || ns < 0 || ns >= NS_PER_S ? -Errno.EINVAL : seconds * NS_PER_S + ns;
+}
+
+/**
+ * Sleeps. Nothing wakes it early.
+ *
+ * @returns 0, or -errno: EFAULT, EINVAL
+ * @linux kernel/time/hrtimer.c:nanosleep
+ */
+export function sysNanosleep(task: TaskContext, time: number): number {
+  const ns = readTimespec(task, time);
+  if (ns < 0) return ns;
+  task.sleep(ns);
+  return 0;
+}
+
+/** As `nanosleep`, by a clock, for a time or until one. @returns 0, or -errno: EFAULT, EINVAL @linux kernel/time/posix-timers.c:clock_nanosleep */
+export function sysClockNanosleep(task: TaskContext, clock: number, flags: number, time: number): number {
+  if (![CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_BOOTTIME].includes(int32(clock))) return -Errno.EINVAL;
+  const ns = readTimespec(task, time);
+  if (ns < 0) return ns;
+  task.sleep((int32(flags) & TIMER_ABSTIME) !== 0 ? Math.max(0, ns - task.vm.clock.now) : ns);
+  return 0;
 }

@@ -67,7 +67,7 @@ import { SIGALTSTACK_FLAGS, sysSigaltstack } from './sys-sigaltstack.ts';
 import { SIGPROCMASK_HOW, sysRtSigprocmask } from './sys-sigprocmask.ts';
 import { sysFstat, sysNewfstatat, sysStat } from './sys-stat.ts';
 import { sysSysinfo } from './sys-sysinfo.ts';
-import { sysClockGettime, sysGettimeofday, sysTime } from './sys-time.ts';
+import { sysClockGettime, sysClockNanosleep, sysGettimeofday, sysNanosleep, sysTime } from './sys-time.ts';
 import { FALLOCATE_MODE, sysFallocate, sysFsync, sysFtruncate, sysSync, sysTruncate } from './sys-truncate.ts';
 import { WAIT4_OPTIONS, sysWait4 } from './sys-wait4.ts';
 import type { TaskContext } from './task-context.ts';
@@ -158,6 +158,8 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   time: sysTime,
   remap_file_pages: sysRemapFilePages,
   clock_gettime: sysClockGettime,
+  nanosleep: sysNanosleep,
+  clock_nanosleep: sysClockNanosleep,
   exit_group: sysExitGroup,
   tgkill: sysTgkill,
   openat: sysOpenat,

@@ -182,6 +182,8 @@ export interface TaskContext extends MmLimits {
   readonly shm: ShmNamespace;
   /** The task of that number, where there is one. */
   findTask(pid: number): TaskContext | undefined;
+  /** Lets time pass, and others run meanwhile. */
+  sleep(ns: number): void;
   /** Lets another task run, where one can. */
   yieldCpu(): void;
   /** Where its allocations go. */

@@ -6,7 +6,8 @@
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_PS } from '@pagelab/hw';
-import { GFP_TRANSHUGE, VM_EVENT, __GFP_ZERO } from '@pagelab/mm-core';
+import type { Pfn } from '@pagelab/hw';
+import { GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT, VM_EVENT, __GFP_ZERO } from '@pagelab/mm-core';
 import { copyUserPage } from './highmem.ts';
 import { mapNewHuge } from './huge-memory.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
@@ -14,6 +15,7 @@ import { clearEntry, entryHi } from './pgtable-shape.ts';
 import { findPmd, tableBelow } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { removeRmap } from './rmap.ts';
+import type { Vm } from './vm.ts';
 import { VM_NOHUGEPAGE, VM_SPECIAL } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
@@ -35,15 +37,32 @@ export function collapse(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
   if (vma.file !== null) return -Errno.ENOMEM;
   let failed = 0;
   for (let block = first; block < last; block += pmdSize) {
-    const error = collapseBlock(vma, block);
-    if (error !== 0) failed = error;
+    const error = collapseBlock(vma, block, null);
+    if (error < 0) failed = error;
     if (error === -Errno.ENOMEM) break;
   }
   return failed;
 }
 
-/** @linux mm/khugepaged.c:hpage_collapse_scan_pmd, collapse_huge_page */
-function collapseBlock(vma: VmArea, block: VirtAddr): number {
+/** Whether a block is worth it, found out entry by entry. */
+export interface BlockCheck {
+  begin(): void;
+  /** An entry without a page, or with the zero page. @returns whether to go on */
+  missing(vm: Vm): boolean;
+  /** An entry, its low word, and the page that it shows. @returns whether to go on */
+  present(vm: Vm, lo: number, pfn: Pfn): boolean;
+  /** After the last. */
+  end(): boolean;
+}
+
+/**
+ * Makes a huge page of the small ones in a block.
+ *
+ * @param check what has to hold of the block; `null` where it was asked for
+ * @returns 1 where it was done, 0 where there was nothing to do; −EINVAL where the block does not suit, −ENOMEM without one
+ * @linux mm/khugepaged.c:hpage_collapse_scan_pmd, collapse_huge_page
+ */
+export function collapseBlock(vma: VmArea, block: VirtAddr, check: BlockCheck | null): number {
   const { mm } = vma;
   const { vm } = mm;
   const { i32 } = vm.ram;
@@ -53,11 +72,19 @@ function collapseBlock(vma: VmArea, block: VirtAddr): number {
   if (pmdEntry < 0 || i32[pmdEntry] === 0) return -Errno.EINVAL;
   if ((i32[pmdEntry] & PTE_PS) !== 0) return (i32[pmdEntry] & PTE_SPECIAL) === 0 ? 0 : -Errno.EINVAL;
   const table = tableBelow(vm, pmdEntry);
+  check?.begin();
   for (let entry = table; entry < table + ptrsPerPte * step; entry += step) {
-    if ((i32[entry] & PTE_MAPS) === 0 && (i32[entry] | entryHi(i32, entry, step)) !== 0) return -Errno.EINVAL;
+    const lo = i32[entry];
+    const hi = entryHi(i32, entry, step);
+    if ((lo & PTE_MAPS) === 0 && (lo | hi) !== 0) return -Errno.EINVAL;
+    if (check === null) continue;
+    const shown = (lo & PTE_MAPS) !== 0 && (lo & PTE_SPECIAL) === 0;
+    if (!(shown ? check.present(vm, lo, pfnOf(lo, hi)) : check.missing(vm))) return -Errno.EINVAL;
   }
+  if (check !== null && !check.end()) return -Errno.EINVAL;
   if (vma.anonVma === null) return -Errno.EINVAL;
-  const huge = vm.pages.allocPages(GFP_TRANSHUGE | __GFP_ZERO, hugeOrder);
+  const gfp = check === null || vm.khugepaged.defrag ? GFP_TRANSHUGE : GFP_TRANSHUGE_LIGHT;
+  const huge = vm.pages.allocPages(gfp | __GFP_ZERO, hugeOrder);
   if (huge < 0) {
     events[VM_EVENT.THP_COLLAPSE_ALLOC_FAILED]++;
     return -Errno.ENOMEM;
@@ -84,5 +111,5 @@ function collapseBlock(vma: VmArea, block: VirtAddr): number {
   mapNewHuge(vma, block, pmdEntry, huge);
   gather.noteRange(block, block + ptrsPerPte * PAGE_SIZE);
   gather.finish();
-  return 0;
+  return 1;
 }

@@ -43,7 +43,10 @@ import {
   PG_UNEVICTABLE,
   PG_UPTODATE,
   VM_EVENT,
+  __GFP_DIRECT_RECLAIM,
+  __GFP_KSWAPD_RECLAIM,
   __GFP_MOVABLE,
+  __GFP_NORETRY,
   __GFP_ZERO,
 } from '@pagelab/mm-core';
 import { anonVmaPrepare } from './anon-vma.ts';
@@ -107,7 +110,7 @@ export function serveHugeMissing(vma: VmArea, address: VirtAddr, flags: number, 
   if (!thpEnabled(vma) || !coversBlock(vma, address)) return VM_FAULT_FALLBACK;
   if (vma.anonVma === null && anonVmaPrepare(vma) !== 0) return VM_FAULT_OOM;
   const { mm } = vma;
-  if ((flags & FAULT_FLAG_WRITE) === 0) {
+  if ((flags & FAULT_FLAG_WRITE) === 0 && mm.vm.usesHugeZero) {
     const zero = hugeZeroPage(mm.vm);
     if (zero < 0) return VM_FAULT_FALLBACK;
     if (!depositTable(mm)) return VM_FAULT_OOM;
@@ -161,7 +164,8 @@ export function serveHugePresent(vma: VmArea, address: VirtAddr, flags: number, 
 function replaceHugeZero(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
   const { mm } = vma;
   const start = hugeStart(mm.vm.tables, address);
-  const pfn = thpEnabled(vma) ? allocHuge(vma, start) : -1;
+  // Before 6.13 such a block is cut up. @linux mm/huge_memory.c:do_huge_pmd_wp_page
+  const pfn = mm.vm.replacesHugeZero && thpEnabled(vma) ? allocHuge(vma, start) : -1;
   if (pfn < 0) {
     splitHugePmd(mm, start, pmdEntry);
     return VM_FAULT_FALLBACK;
@@ -204,10 +208,30 @@ export function takeOverPart(vma: VmArea, pfn: Pfn): boolean {
   return true;
 }
 
+/** How hard to try for a huge page at a fault. `/sys/kernel/mm/transparent_hugepage/defrag`. */
+export type ThpDefrag = 'always' | 'defer' | 'defer+madvise' | 'madvise' | 'never';
+
+/** @linux mm/huge_memory.c:vma_thp_gfp_mask */
+function hugeGfp(vma: VmArea): number {
+  const advised = (vma.flags & VM_HUGEPAGE) !== 0;
+  switch (vma.mm.vm.thpDefrag) {
+    case 'always':
+      return advised ? GFP_TRANSHUGE : GFP_TRANSHUGE | __GFP_NORETRY;
+    case 'defer':
+      return GFP_TRANSHUGE_LIGHT | __GFP_KSWAPD_RECLAIM;
+    case 'defer+madvise':
+      return GFP_TRANSHUGE_LIGHT | (advised ? __GFP_DIRECT_RECLAIM : __GFP_KSWAPD_RECLAIM);
+    case 'madvise':
+      return GFP_TRANSHUGE_LIGHT | (advised ? __GFP_DIRECT_RECLAIM : 0);
+    case 'never':
+      return GFP_TRANSHUGE_LIGHT;
+  }
+}
+
 /** A zeroed huge page; negative, and counted, where there is no block. @linux mm/huge_memory.c:vma_alloc_anon_folio_pmd */
 function allocHuge(vma: VmArea, address: VirtAddr): Pfn {
   const { pages, tables } = vma.mm.vm;
-  const gfp = (vma.flags & VM_HUGEPAGE) !== 0 ? GFP_TRANSHUGE : GFP_TRANSHUGE_LIGHT;
+  const gfp = hugeGfp(vma);
   const pfn =
     pages.nodes.length === 1
       ? pages.allocPages(gfp | __GFP_ZERO, tables.hugeOrder)

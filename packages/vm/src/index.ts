@@ -203,6 +203,9 @@ export {
 } from './mempolicy.ts';
 export type { MemPolicy, TaskPolicy } from './mempolicy.ts';
 export { doMbind, doMigratePages, nodeOfPageAt, policyRangeEnd, queuePageForMove, setHomeNode, targetOnNode } from './mbind.ts';
+export { khugepagedHasWork, khugepagedScan } from './khugepaged.ts';
+export type { Khugepaged } from './khugepaged.ts';
+export type { ThpDefrag } from './huge-memory.ts';
 export { hugetlbTotalPages, setMaxHugePages } from './hugetlb.ts';
 export { hugetlbFileSetup, isHugetlbFile } from './hugetlbfs.ts';
 export { numaPagesOf } from './numa-pages.ts';

@@ -15,7 +15,9 @@ import { MemoryBlockStore } from './block-store.ts';
 import type { BlockStore } from './block-store.ts';
 import { Highmem } from './highmem.ts';
 import { ShmemOps } from './shmem.ts';
-import type { ThpMode } from './huge-memory.ts';
+import type { ThpDefrag, ThpMode } from './huge-memory.ts';
+import { newKhugepaged } from './khugepaged.ts';
+import type { Khugepaged } from './khugepaged.ts';
 import { HugetlbPool } from './hugetlb.ts';
 import { HugetlbfsOps } from './hugetlbfs.ts';
 import { throwWarning } from './kernel-warning.ts';
@@ -151,6 +153,12 @@ export class Vm {
   readonly lruBatches: LruBatches;
   /** What huge pages are used for. */
   thpMode: ThpMode = 'never';
+  /** How hard a fault tries for one; whether reads show the huge page of zeros, and a write to that takes a huge page: since 6.13. */
+  thpDefrag: ThpDefrag = 'madvise';
+  usesHugeZero = true;
+  replacesHugeZero = true;
+  /** What looks for blocks to make huge pages of. */
+  readonly khugepaged: Khugepaged;
   /** The huge page of zeros that reads of huge mappings show; −1 until one is wanted. */
   hugeZeroPfn: Pfn = -1;
   /** Heads of huge pages of which parts are unmapped; and whether each was counted as such. */
@@ -206,6 +214,7 @@ export class Vm {
     this.highmem = parts.lowEndPfn === undefined ? null : new Highmem(this, parts.lowEndPfn);
     this.gather = new MmuGather(this);
     this.lruBatches = new LruBatches(this);
+    this.khugepaged = newKhugepaged(this.tables.ptrsPerPte);
     this.hugetlb = new HugetlbPool(parts.pages.nodes.length);
     this.hugetlbOps = new HugetlbfsOps(this);
     this.shmemOps = new ShmemOps(this);

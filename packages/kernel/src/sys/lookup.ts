@@ -11,9 +11,8 @@ import { interleaveWeightFiles } from './mempolicy.ts';
 import { listText, nodeFiles } from './node.ts';
 import { percpuStats } from './percpu-stats.ts';
 import { slabFiles } from './slab.ts';
-import { thpEnabled } from './thp.ts';
+import { thpFiles } from './thp.ts';
 
-const THP = '/sys/kernel/mm/transparent_hugepage/';
 const CPUS = '/sys/devices/system/cpu/';
 /** Directories that are there even where they are empty. */
 const DIRECTORIES: readonly string[] = ['/sys', '/sys/kernel', '/sys/kernel/mm'];
@@ -22,8 +21,7 @@ const DIRECTORIES: readonly string[] = ['/sys', '/sys/kernel', '/sys/kernel/mm']
 export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
   const files = new Map<string, ProcFile>();
   const text = (path: string, read: () => string): void => void files.set(path, { mode: 0o444, read });
-  files.set(`${THP}enabled`, thpEnabled(kernel));
-  text(`${THP}hpage_pmd_size`, () => `${kernel.config.arch === 'x86-32' ? 2 ** 22 : 2 ** 21}\n`);
+  for (const [path, file] of thpFiles(kernel)) files.set(path, file);
   const upTo = (count: number): string => `${listText(Array.from({ length: count }, (_, cpu) => cpu))}\n`;
   text(`${CPUS}online`, () => upTo(kernel.config.cpus));
   text(`${CPUS}present`, () => upTo(kernel.config.cpus));

@@ -2,25 +2,86 @@
  * `/sys/kernel/mm/transparent_hugepage`: what huge pages are used for. Memory is kept free for them, so that a write moves
  * `vm.min_free_kbytes` and all watermarks.
  *
- * @linux mm/huge_memory.c:enabled_store
+ * @linux mm/huge_memory.c, mm/khugepaged.c
  */
 import { Errno } from '@pagelab/abi';
+import type { Khugepaged, ThpDefrag } from '@pagelab/vm';
 import type { Kernel, TransparentHugepage } from '../kernel.ts';
 import type { ProcFile } from '../proc/proc-file.ts';
 
+const DIRECTORY = '/sys/kernel/mm/transparent_hugepage/';
 const MODES: readonly TransparentHugepage[] = ['always', 'madvise', 'never'];
+const DEFRAG: readonly ThpDefrag[] = ['always', 'defer', 'defer+madvise', 'madvise', 'never'];
+const NS_PER_MS = 1e6;
 
-/** `enabled` */
-export function thpEnabled(kernel: Kernel): ProcFile {
+/** The files, by path. */
+export function thpFiles(kernel: Kernel): Map<string, ProcFile> {
+  const { vm } = kernel;
+  const files = new Map<string, ProcFile>();
+  files.set(`${DIRECTORY}enabled`, choice(MODES, () => kernel.transparentHugepage, (mode) => {
+    kernel.transparentHugepage = mode;
+    vm.thpMode = mode;
+    kernel.pages.sysctl.setTransparentHugepage(mode !== 'never');
+  }));
+  files.set(`${DIRECTORY}defrag`, choice(DEFRAG, () => vm.thpDefrag, (defrag) => {
+    vm.thpDefrag = defrag;
+  }));
+  files.set(`${DIRECTORY}use_zero_page`, number(() => (vm.usesHugeZero ? 1 : 0), 1, (value) => {
+    vm.usesHugeZero = value === 1;
+  }));
+  files.set(`${DIRECTORY}hpage_pmd_size`, { mode: 0o444, read: () => `${vm.tables.pmdSize}\n` });
+  const { khugepaged } = vm;
+  const own = `${DIRECTORY}khugepaged/`;
+  const most = vm.tables.ptrsPerPte - 1;
+  const setting = (name: string, key: { [K in keyof Khugepaged]: Khugepaged[K] extends number ? K : never }[keyof Khugepaged], max: number): void => {
+    files.set(`${own}${name}`, number(() => khugepaged[key], max, (value) => {
+      khugepaged[key] = value;
+    }));
+  };
+  const sleep = (name: string, key: 'scanSleepMs' | 'allocSleepMs'): void => {
+    files.set(`${own}${name}`, number(() => khugepaged[key], 2 ** 32 - 1, (value) => {
+      khugepaged[key] = value;
+      // It wakes to look at the new setting. @linux mm/khugepaged.c:__sleep_millisecs_store
+      kernel.daemons.wake(kernel, 'khugepaged', value * NS_PER_MS);
+    }));
+  };
+  files.set(`${own}defrag`, number(() => (khugepaged.defrag ? 1 : 0), 1, (value) => {
+    khugepaged.defrag = value === 1;
+  }));
+  setting('pages_to_scan', 'pagesToScan', 2 ** 32 - 1);
+  setting('max_ptes_none', 'maxPtesNone', most);
+  setting('max_ptes_swap', 'maxPtesSwap', most);
+  setting('max_ptes_shared', 'maxPtesShared', most);
+  sleep('scan_sleep_millisecs', 'scanSleepMs');
+  sleep('alloc_sleep_millisecs', 'allocSleepMs');
+  files.set(`${own}pages_collapsed`, { mode: 0o444, read: () => `${khugepaged.pagesCollapsed}\n` });
+  files.set(`${own}full_scans`, { mode: 0o444, read: () => `${khugepaged.fullScans}\n` });
+  return files;
+}
+
+/** One word of several, the one in force between brackets. */
+function choice<T extends string>(words: readonly T[], get: () => T, set: (word: T) => void): ProcFile {
   return {
     mode: 0o644,
-    read: () => `${MODES.map((mode) => (mode === kernel.transparentHugepage ? `[${mode}]` : mode)).join(' ')}\n`,
+    read: () => `${words.map((word) => (word === get() ? `[${word}]` : word)).join(' ')}\n`,
     write: (text) => {
-      const mode = MODES.find((each) => each === text.replace(/\n$/, ''));
-      if (mode === undefined) return -Errno.EINVAL;
-      kernel.transparentHugepage = mode;
-      kernel.vm.thpMode = mode;
-      kernel.pages.sysctl.setTransparentHugepage(mode !== 'never');
+      const word = words.find((each) => each === text.replace(/\n$/, ''));
+      if (word === undefined) return -Errno.EINVAL;
+      set(word);
+      return text.length;
+    },
+  };
+}
+
+/** A number from 0 to `max`. */
+function number(get: () => number, max: number, set: (value: number) => void): ProcFile {
+  return {
+    mode: 0o644,
+    read: () => `${get()}\n`,
+    write: (text) => {
+      const word = text.trim();
+      if (!/^\d+$/.test(word) || Number(word) > max) return -Errno.EINVAL;
+      set(Number(word));
       return text.length;
     },
   };

@@ -7,7 +7,8 @@ import type { Load } from './load-run.ts';
 import { mlock } from './mlock.ts';
 import { numapolicy } from './numapolicy.ts';
 import { overcommit } from './overcommit.ts';
+import { thp } from './thp.ts';
 import { zonefill } from './zonefill.ts';
 
 /** Each under the name that `config.json` has for it. */
-export const LOADS: readonly Load[] = [forkcow, hugetlb, mlock, numapolicy, overcommit, zonefill];
+export const LOADS: readonly Load[] = [forkcow, hugetlb, mlock, numapolicy, overcommit, thp, zonefill];

@@ -164,6 +164,7 @@ export class LoadRun {
 
   /** Notes how counters changed from one stage to another, to be alike in shape. */
   likeChanges(from: string, to: string, names: readonly string[]): void {
+    this.#stage = to;
     for (const name of names) {
       const { recorded, computed } = this.change(from, to, name);
       if (!Number.isNaN(recorded)) this.shape(`${name} since ${from}`, recorded, computed);

@@ -1,0 +1,57 @@
+/**
+ * What the kernel does by itself from time to time: its daemons. They run when their time on the virtual clock has come,
+ * and somebody lets time pass: between two turns of programs, when a program sleeps, and when one makes a call.
+ */
+import { khugepagedHasWork, khugepagedScan } from '@pagelab/vm';
+import type { Kernel } from './kernel.ts';
+
+const NS_PER_MS = 1e6;
+
+/** A daemon. */
+export interface Daemon {
+  readonly name: string;
+  /** When it runs next, in nanoseconds of the virtual clock. */
+  dueNs: number;
+  /** Does what is due. @returns nanoseconds until it wants to run again */
+  readonly run: (kernel: Kernel) => number;
+}
+
+export class Daemons {
+  readonly all: readonly Daemon[];
+  /** When the first of them is due. */
+  dueNs: number;
+
+  constructor(all: readonly Daemon[]) {
+    this.all = all;
+    this.dueNs = Math.min(...all.map((daemon) => daemon.dueNs));
+  }
+
+  /** Lets a daemon run no later than `ns` from now on. */
+  wake(kernel: Kernel, name: string, ns: number): void {
+    for (const daemon of this.all) if (daemon.name === name) daemon.dueNs = Math.min(daemon.dueNs, kernel.clock.now + ns);
+    this.dueNs = Math.min(...this.all.map(({ dueNs }) => dueNs));
+  }
+}
+
+/** Runs the daemons whose time has come. */
+export function runDaemons(kernel: Kernel): void {
+  const { clock, daemons } = kernel;
+  for (const daemon of daemons.all) {
+    if (clock.now < daemon.dueNs) continue;
+    daemon.dueNs = Infinity;
+    daemon.dueNs = clock.now + daemon.run(kernel);
+  }
+  daemons.dueNs = Math.min(...daemons.all.map(({ dueNs }) => dueNs));
+}
+
+/** The kernel's daemons. */
+export function kernelDaemons(): Daemon[] {
+  return [{ name: 'khugepaged', dueNs: 10_000 * NS_PER_MS, run: runKhugepaged }];
+}
+
+/** @linux mm/khugepaged.c:khugepaged */
+function runKhugepaged({ vm }: Kernel): number {
+  const { khugepaged } = vm;
+  const starved = khugepagedHasWork(vm) && khugepagedScan(vm);
+  return Math.max(1, starved ? khugepaged.allocSleepMs : khugepaged.scanSleepMs) * NS_PER_MS;
+}
