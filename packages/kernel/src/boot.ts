@@ -22,6 +22,7 @@ import { mapKernel } from './kernel-page-tables.ts';
 import { mapKernel32 } from './kernel-page-tables-32.ts';
 import { KernelStacks } from './kernel-stack.ts';
 import { Kernel } from './kernel.ts';
+import { Kmemleak } from './kmemleak.ts';
 import { createMachine } from './machine.ts';
 import type { Machine } from './machine.ts';
 import { movablePages, nodeTable, setupMemoryMap, zoneLayout } from './memory-shape.ts';
@@ -88,6 +89,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   // The slab allocator, and the caches of the kernel's objects.
   const slabReports: SlabReport[] = [];
   const running: { kernel?: Kernel } = {};
+  const kmemleak = config.commandLine.kmemleak === true ? new Kmemleak(clock, ram) : null;
   const slab = new Slab({
     pages, ram, smp, trace,
     slubOptions: slubOptions(config),
@@ -95,6 +97,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
     seed: config.seed,
     report: (report) => logSlabReport(log, slabReports, report),
     log: (line) => log.print(line),
+    ...(kmemleak === null ? {} : { observer: kmemleak }),
     context: { clock, pid: () => running.kernel?.current?.pid ?? 0, caller: () => running.kernel?.callTrace.innermost },
   });
   const caches = createKernelCaches(slab);
@@ -135,7 +138,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   // Tasks, and the stacks they and interrupts run on in the kernel.
   const stacks = new KernelStacks({ config: config.kernelStack, vmalloc: vm.vmalloc, pages, ram, smp, bootFrames });
   const kernel = new Kernel({
-    config, clock, costs, trace, ram, smp, pages, slab, caches, pageTables, vm, dma, percpu, stacks,
+    config, clock, costs, trace, ram, smp, pages, slab, caches, pageTables, vm, dma, percpu, stacks, kmemleak,
     scheduler: new Scheduler(config.cpus, config.seed),
     tasks: new TaskTable(),
     console: new Console(),
@@ -144,6 +147,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   });
   running.kernel = kernel;
   hooks.migration = migrationOps(vm);
+  kmemleak?.attach(kernel);
   hooks.outOfMemory = (gfp, order) => outOfMemory(kernel, gfp, order);
   // Huge pages that are set aside before anybody can take memory.
   vm.restoresHugeReserve = config.kernel !== '6.1';

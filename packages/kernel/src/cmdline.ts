@@ -51,6 +51,8 @@ export interface CommandLine {
   readonly slubDebug?: string;
   /** `hugepages=`: pages of 2 MiB that are set aside; by node, or −1 for all nodes in turn. */
   readonly hugepages?: readonly { readonly nid: number; readonly pages: number }[];
+  /** `kmemleak=`: whether unreachable kernel memory is searched for. */
+  readonly kmemleak?: boolean;
   /** `swiotlb=`: every transfer by bounce buffers, or none. */
   readonly swiotlb?: 'force' | 'noforce';
   /** `transparent_hugepage=` */
@@ -166,6 +168,11 @@ const WORDS: readonly Word[] = [
       const vmalloc = parseSize(text);
       return vmalloc === undefined ? undefined : { vmalloc };
     },
+  },
+  {
+    name: 'kmemleak',
+    takes: 'on or off',
+    read: (text) => (text === 'on' || text === 'off' ? { kmemleak: text === 'on' } : undefined),
   },
   { name: 'slab_nomerge', takes: 'no value', read: (text) => (text === '' ? { slabNomerge: true } : undefined) },
   ...(['slub_max_order', 'slub_min_order'] as const).map(

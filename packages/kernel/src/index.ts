@@ -8,6 +8,7 @@ export type { ConsoleSink } from './console.ts';
 export { TaskExit } from './exit.ts';
 export type { ProgramImage } from './exec.ts';
 export type { Machine, Process, RunResult, StartOptions } from './machine.ts';
+export type { KmemleakReport } from './kmemleak.ts';
 export { KernelModule } from './module.ts';
 export type { ModuleOptions } from './module.ts';
 export { KernelOops } from './oops.ts';

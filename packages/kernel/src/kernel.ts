@@ -17,6 +17,7 @@ import { Namespace } from './fs/namespace.ts';
 import type { KernelLog } from './kernel-log.ts';
 import type { KernelPageTables } from './kernel-page-tables.ts';
 import type { KernelStacks } from './kernel-stack.ts';
+import type { Kmemleak } from './kmemleak.ts';
 import type { LoadedModule } from './module.ts';
 import type { Scheduler } from './scheduler.ts';
 import type { StackUse } from './stack-use.ts';
@@ -44,6 +45,8 @@ export interface KernelParts {
   readonly dma: Dma;
   readonly percpu: Percpu;
   readonly stacks: KernelStacks;
+  /** What looks for leaks; `null` without `kmemleak=on`. */
+  readonly kmemleak: Kmemleak | null;
   readonly scheduler: Scheduler;
   readonly tasks: TaskTable;
   readonly console: Console;
@@ -67,6 +70,8 @@ export class Kernel implements KernelParts {
   readonly dma: Dma;
   readonly percpu: Percpu;
   readonly stacks: KernelStacks;
+  /** What looks for leaks; `null` without `kmemleak=on`. */
+  readonly kmemleak: Kmemleak | null;
   readonly scheduler: Scheduler;
   readonly tasks: TaskTable;
   readonly console: Console;
@@ -91,6 +96,8 @@ export class Kernel implements KernelParts {
   readonly callTrace = new CallTrace();
   /** The stack that kernel code runs on which says so; `null` for none. */
   stackUse: StackUse | null = null;
+  /** The process id of the module that runs, or ran last. */
+  modulePid = 0;
   /** The kernel thread that a module's code runs in; `null` while none runs. */
   moduleThread: TaskObjects | null = null;
   /** Pools that modules made. */
@@ -117,6 +124,7 @@ export class Kernel implements KernelParts {
     this.dma = parts.dma;
     this.percpu = parts.percpu;
     this.stacks = parts.stacks;
+    this.kmemleak = parts.kmemleak;
     this.scheduler = parts.scheduler;
     this.tasks = parts.tasks;
     this.console = parts.console;

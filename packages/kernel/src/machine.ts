@@ -18,6 +18,7 @@ import { runModule, unloadModule } from './module.ts';
 import type { KernelModule, ModuleOptions } from './module.ts';
 import { openPath } from './open.ts';
 import { listFiles } from './proc/lookup.ts';
+import type { KmemleakReport } from './kmemleak.ts';
 import type { ProcessMemory } from './process-memory.ts';
 import type { Process as ProcessState } from './process.ts';
 import { schedule } from './scheduler.ts';
@@ -90,6 +91,8 @@ export interface Machine {
    * @throws KernelOops where it makes an access that hardware refuses; the machine goes on
    */
   module<T>(body: (module: KernelModule) => T, options?: ModuleOptions): T;
+  /** Kernel memory that nobody can reach, as scans found it; needs `kmemleak=on` on the command line. */
+  kmemleak(): KmemleakReport[];
   /** Unloads a module: its data section is freed, what else it holds is not. @returns whether it was loaded */
   unloadModule(name: string): boolean;
   /** The text of a file of `/proc` or `/sys`. @throws SyscallError */
@@ -192,6 +195,7 @@ export function createMachine(kernel: Kernel): Machine {
     schedule: drain,
     createProcess: (options = {}) => driven(start(null, options), inKernel),
     module: (body, options = {}) => inKernel((running) => runModule(running, body, options)),
+    kmemleak: () => inKernel((running) => running.kmemleak?.reports() ?? []),
     unloadModule: (name) => inKernel((running) => unloadModule(running, name)),
     readFile: (path) => decodeUtf8(readBytes(path, 0, 2 ** 30)),
     readFileBytes: readBytes,

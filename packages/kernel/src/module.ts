@@ -7,7 +7,8 @@
 import { SyscallError } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import type { DmaMaskBits, Pfn } from '@pagelab/hw';
-import { GFP_KERNEL, __GFP_ZERO } from '@pagelab/mm-core';
+import { PAGE_SIZE } from '@pagelab/hw';
+import { GFP_KERNEL, __GFP_NORETRY, __GFP_NOWARN, __GFP_ZERO } from '@pagelab/mm-core';
 import { Mempool, mempoolKmalloc, mempoolPages, mempoolSlab } from '@pagelab/slab';
 import type { KmemCache, KmemCacheOptions, PercpuPtr } from '@pagelab/slab';
 import { DmaPool, KernelMemory } from '@pagelab/vm';
@@ -82,7 +83,7 @@ export class KernelModule {
 
   /** @returns the cache, or −errno @linux include/linux/slab.h:kmem_cache_create */
   kmemCacheCreate(options: KmemCacheOptions): KmemCache | number {
-    return this.#kernel.slab.kmemCacheCreate(options);
+    return this.#own(() => this.#kernel.slab.kmemCacheCreate(options));
   }
 
   /** @returns 0, or −EBUSY where objects are live @linux mm/slab_common.c:kmem_cache_destroy */
@@ -94,7 +95,8 @@ export class KernelModule {
 
   /** @returns the address; 0 without memory @linux mm/vmalloc.c:vmalloc */
   vmalloc(size: number, request: VmallocRequest = {}): VirtAddr {
-    return this.#kernel.vm.vmalloc.vmallocNodeRange(size, { caller: this.#caller('vmalloc'), ...request });
+    const { vmalloc } = this.#kernel.vm;
+    return this.#area(size, () => vmalloc.vmallocNodeRange(size, { caller: this.#caller('vmalloc'), ...request }));
   }
 
   /** @linux mm/vmalloc.c:vzalloc */
@@ -104,17 +106,19 @@ export class KernelModule {
 
   /** @linux mm/vmalloc.c:vmalloc_user */
   vmallocUser(size: number): VirtAddr {
-    return this.#kernel.vm.vmalloc.vmallocUser(size, this.#caller('vmalloc_user'));
+    const { vmalloc } = this.#kernel.vm;
+    return this.#area(size, () => vmalloc.vmallocUser(size, this.#caller('vmalloc_user')));
   }
 
   /** @linux mm/vmalloc.c:vfree */
   vfree(address: VirtAddr): void {
+    this.#kernel.kmemleak?.remove(address);
     this.#kernel.vm.vmalloc.vfree(address);
   }
 
   /** Shows frames side by side. @linux mm/vmalloc.c:vmap */
   vmap(pages: readonly Pfn[]): VirtAddr {
-    return this.#kernel.vm.vmalloc.vmap(pages, 0, this.#caller('vmap'));
+    return this.#own(() => this.#kernel.vm.vmalloc.vmap(pages, 0, this.#caller('vmap')));
   }
 
   /** @linux mm/vmalloc.c:vunmap */
@@ -124,7 +128,7 @@ export class KernelModule {
 
   /** @linux mm/vmalloc.c:vm_map_ram */
   vmMapRam(pages: readonly Pfn[]): VirtAddr {
-    return this.#kernel.vm.vmalloc.vmMapRam(pages);
+    return this.#own(() => this.#kernel.vm.vmalloc.vmMapRam(pages));
   }
 
   /** @linux mm/vmalloc.c:vm_unmap_ram */
@@ -134,12 +138,16 @@ export class KernelModule {
 
   /** `kmalloc` where that is easy, `vmalloc` where not. @linux mm/slub.c:kvmalloc_node */
   kvmalloc(size: number, gfp = GFP_KERNEL): VirtAddr {
-    return this.#kernel.vm.vmalloc.kvmalloc(size, gfp, this.#caller('kvmalloc'));
+    if (size <= PAGE_SIZE) return this.kmalloc(size, gfp);
+    // As for vmalloc: beyond a page it is only tried.
+    const address = this.kmalloc(size, gfp | __GFP_NOWARN | __GFP_NORETRY);
+    return address !== 0 ? address : this.vmalloc(size, { gfp });
   }
 
   /** @linux mm/slub.c:kvfree */
   kvfree(address: VirtAddr): void {
-    this.#kernel.vm.vmalloc.kvfree(address);
+    if (this.#kernel.vm.vmalloc.isVmallocAddr(address)) this.vfree(address);
+    else this.kfree(address);
   }
 
   /** The frame behind an address of vmalloc, or −1. @linux mm/vmalloc.c:vmalloc_to_page */
@@ -178,18 +186,23 @@ export class KernelModule {
 
   /** @returns a pool of blocks that the device reaches; −EINVAL, −ENOMEM @linux mm/dmapool.c:dma_pool_create */
   dmaPoolCreate(device: DmaDevice, name: string, size: number, align = 1, boundary = 0): DmaPool | number {
-    return DmaPool.create(device, name, size, align, boundary);
+    return this.#own(() => DmaPool.create(device, name, size, align, boundary));
   }
 
   // ---- per-CPU memory
 
   /** @returns a per-CPU pointer; 0 without memory, or for a size or alignment it cannot have @linux include/linux/percpu.h:__alloc_percpu_gfp */
   allocPercpu(size: number, align = 8, gfp = GFP_KERNEL): PercpuPtr {
-    return this.#kernel.percpu.alloc(size, align, gfp);
+    const { percpu, kmemleak, config } = this.#kernel;
+    const pointer = this.#own(() => percpu.alloc(size, align, gfp));
+    // Before 6.13 per-CPU memory was scanned, and never a leak.
+    kmemleak?.add(pointer, size, config.kernel === '6.18' ? 1 : 0, true);
+    return pointer;
   }
 
   /** @linux mm/percpu.c:free_percpu */
   freePercpu(pointer: PercpuPtr): void {
+    this.#kernel.kmemleak?.remove(pointer, true);
     this.#kernel.percpu.free(pointer);
   }
 
@@ -214,7 +227,7 @@ export class KernelModule {
   mempoolCreate(minNr: number, of: { readonly cache: KmemCache } | { readonly bytes: number } | { readonly order: number }): Mempool | number {
     const { slab, pages, ram, mempools } = this.#kernel;
     const source = 'cache' in of ? mempoolSlab(of.cache) : 'bytes' in of ? mempoolKmalloc(slab, of.bytes) : mempoolPages(pages, of.order);
-    const pool = Mempool.create({ slab, ram }, minNr, source);
+    const pool = this.#own(() => Mempool.create({ slab, ram }, minNr, source));
     if (typeof pool !== 'number') mempools.add(pool);
     return pool;
   }
@@ -235,7 +248,8 @@ export class KernelModule {
    * @linux kernel/module/main.c:move_module
    */
   data(bytes: number): VirtAddr {
-    const address = this.#kernel.vm.vmalloc.vmallocNodeRange(bytes, { gfp: GFP_KERNEL | __GFP_ZERO, caller: 'load_module' });
+    const { vmalloc } = this.#kernel.vm;
+    const address = this.#own(() => vmalloc.vmallocNodeRange(bytes, { gfp: GFP_KERNEL | __GFP_ZERO, caller: 'load_module' }));
     if (address !== 0) this.#module.data.push({ address, bytes });
     return address;
   }
@@ -315,6 +329,48 @@ export class KernelModule {
     }
   }
 
+  /** Sleeps: virtual time passes. @linux kernel/time/timer.c:msleep */
+  msleep(milliseconds: number): void {
+    this.#kernel.clock.advance(milliseconds * 1e6);
+  }
+
+  // ---- what kmemleak is told; false where it is off, or knows no such block
+
+  /** The block is no leak, whoever points to it, and is scanned. @linux mm/kmemleak.c:kmemleak_not_leak */
+  kmemleakNotLeak(address: VirtAddr): boolean {
+    return this.#kernel.kmemleak?.paint(address, 0) ?? false;
+  }
+
+  /** The block is no leak, and holds no pointers. @linux mm/kmemleak.c:kmemleak_ignore */
+  kmemleakIgnore(address: VirtAddr): boolean {
+    return this.#kernel.kmemleak?.paint(address, -1) ?? false;
+  }
+
+  /** The block holds no pointers, but must be pointed to. @linux mm/kmemleak.c:kmemleak_no_scan */
+  kmemleakNoScan(address: VirtAddr): boolean {
+    return this.#kernel.kmemleak?.noScan(address) ?? false;
+  }
+
+  /** An area of vmalloc, which the kernel's own object for it points to as well. @linux mm/kmemleak.c:kmemleak_vmalloc */
+  #area(size: number, allocate: () => VirtAddr): VirtAddr {
+    const address = this.#own(allocate);
+    this.#kernel.kmemleak?.add(address, Math.max(size, 1), 2);
+    return address;
+  }
+
+  /** Runs what allocates objects of the kernel's own, which are no leaks of the module's. */
+  #own<T>(body: () => T): T {
+    const { kmemleak } = this.#kernel;
+    if (kmemleak === null) return body();
+    const { owner } = kmemleak;
+    kmemleak.owner = 'kernel';
+    try {
+      return body();
+    } finally {
+      kmemleak.owner = owner;
+    }
+  }
+
   #caller(otherwise: string): string {
     return this.#kernel.callTrace.innermost ?? otherwise;
   }
@@ -341,12 +397,17 @@ export function runModule<T>(kernel: Kernel, body: (module: KernelModule) => T, 
   kernel.moduleThread = thread;
   if (!nested) kernel.stackUse = new StackUse(kernel, thread.stack!, 'task');
   const cpu = kernel.smp.processorId;
+  const { kmemleak } = kernel;
+  if (!nested) kernel.modulePid = kernel.tasks.allocPid();
+  const owner = kmemleak?.owner ?? 'kernel';
+  if (kmemleak !== null) kmemleak.owner = 'module';
   kernel.callTrace.enter('init_module', name);
   try {
     return body(new KernelModule(kernel, module));
   } finally {
     kernel.callTrace.leave();
     kernel.smp.processorId = cpu;
+    if (kmemleak !== null) kmemleak.owner = owner;
     kernel.stackUse = outer;
     if (!nested) {
       kernel.moduleThread = null;

@@ -77,6 +77,8 @@ export {
   ShrinkerRegistry,
 } from './shrinker.ts';
 export type { ShrinkControl, ShrinkerInfo, ShrinkerSpec } from './shrinker.ts';
+export { observedAllocator } from './observed-allocator.ts';
+export type { SlabObserver } from './observed-allocator.ts';
 export { Mempool, mempoolKmalloc, mempoolPages, mempoolSlab } from './mempool.ts';
 export type { MempoolHost, MempoolSource } from './mempool.ts';
 export { PCPU_MIN_UNIT_SIZE, Percpu } from './percpu.ts';

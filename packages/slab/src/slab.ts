@@ -28,6 +28,8 @@ import {
 import { formatAddress, throwReport } from './report.ts';
 import type { SlabReporter } from './report.ts';
 import { cacheOfPage, frameAddress } from './slab-pages.ts';
+import { observedAllocator } from './observed-allocator.ts';
+import type { SlabObserver } from './observed-allocator.ts';
 import { ShrinkerRegistry } from './shrinker.ts';
 import { NO_SLUB_DEBUG, parseSlubDebug } from './slub-debug.ts';
 import { SlubAllocator } from './slub.ts';
@@ -73,6 +75,8 @@ export interface SlabParts {
   readonly slubOptions?: SlubOptions;
   /** SLUB by default. */
   readonly allocator?: SlabAllocator;
+  /** Is told of each object; nobody by default, which costs nothing. */
+  readonly observer?: SlabObserver;
   /** Is told of each misuse; by default the first one stops the emulator. */
   readonly report?: SlabReporter;
   /** Takes what the kernel logs beside reports: lines of caches that are traced. */
@@ -132,6 +136,7 @@ export class Slab {
   /** The caches of a kind, by (size + 7) >> 3. */
   private readonly kmallocTables: KmemCache[][];
   private readonly kmallocNormal: KmemCache[];
+  private readonly observer: SlabObserver | undefined;
   /** Largest size that `kmalloc` passes on without telling it. */
   private readonly maxFastSize: number;
 
@@ -144,7 +149,9 @@ export class Slab {
   constructor(parts: SlabParts) {
     const options = parts.slubOptions ?? {};
     const trace = parts.trace ?? new TraceRing(1);
-    const allocator: SlabAllocator = parts.allocator ?? new SlubAllocator();
+    const chosen: SlabAllocator = parts.allocator ?? new SlubAllocator();
+    const allocator = parts.observer === undefined ? chosen : observedAllocator(chosen, parts.observer);
+    this.observer = parts.observer;
     this.kmallocTables = Array.from({ length: NR_KMALLOC_TYPES }, () => []);
     this.allocatorName = allocator.name;
     this.frames = parts.pages.frames;
@@ -320,6 +327,7 @@ export class Slab {
     pages.frames.flags[pfn] |= PG_KERNEL_DATA;
     accountSlabPages(pages, pfn, 0, 2 ** order);
     const address = frameAddress(pfn);
+    this.observer?.alloc(address, size, 0);
     if (trace.enabled) trace.emit(tracepoints.kmalloc, address, size, PAGE_SIZE * 2 ** order, gfp);
     return address;
   }
@@ -415,6 +423,7 @@ export class Slab {
       report({ kind: 'invalid-free', cache: '', address, text: `kfree: not a kmalloc allocation: 0x${formatAddress(address)}` });
       return;
     }
+    this.observer?.free(address);
     const order = blockOrder(pages.frames, pfn);
     accountSlabPages(pages, pfn, 0, -(2 ** order));
     pages.frames.private[pfn] = 0;

@@ -26,6 +26,10 @@ export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
   text(`${CPUS}online`, () => upTo(kernel.config.cpus));
   text(`${CPUS}present`, () => upTo(kernel.config.cpus));
   text(`${CPUS}possible`, () => upTo(kernel.config.possibleCpus));
+  const { kmemleak } = kernel;
+  if (kmemleak !== null) {
+    files.set('/sys/kernel/debug/kmemleak', { mode: 0o644, read: () => kmemleak.read(), write: (line) => kmemleak.write(line) });
+  }
   files.set('/sys/kernel/debug/percpu_stats', { mode: 0o444, read: () => percpuStats(kernel) });
   for (const [path, read] of nodeFiles(kernel)) text(path, read);
   for (const [path, file] of hugepageFiles(kernel)) files.set(path, file);
