@@ -151,7 +151,8 @@ export interface Inode {
   policies: SharedPolicyRange[] | null;
   /** Of a file of huge pages: those that are promised to its shared mappings, or there. */
   hugeReserved: Set<number> | null;
-  readonly object: VirtAddr;
+  /** Its slab object; 0 while only the disk has it. */
+  object: VirtAddr;
 }
 
 /**

@@ -27,6 +27,7 @@ import { allocFile, inodePut, inodeUnlink, shmemMakeInode } from '@pagelab/vm';
 import type { Inode } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import { BaseFile } from './base-file.ts';
+import { Dcache } from './dcache.ts';
 import { DeviceFile } from './device-file.ts';
 import { Dentry } from './node.ts';
 import type { DeviceName, DirectoryNode, FileSystem, FsNode } from './node.ts';
@@ -104,7 +105,10 @@ class PathFile extends BaseFile {
 
 export class Namespace {
   readonly root: Dentry;
+  /** What memory keeps of the disk's names and files. */
+  readonly dcache: Dcache;
   readonly #kernel: Kernel;
+  readonly #disk: FileSystem;
 
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
@@ -119,6 +123,9 @@ export class Namespace {
       dev: [0, 0x15],
       makeFile: (mode, nlink) => shmemMakeInode(vm, 0, S_IFREG | mode, nlink, false, null),
     };
+    this.#disk = disk;
+    this.dcache = new Dcache(kernel, disk.name);
+    kernel.slab.shrinkers.register(this.dcache);
     this.root = new Dentry('', null, this.#directory(disk, 0o755), 0);
     for (const name of ['bin', 'home', 'proc', 'sys']) this.#add(this.root, name, this.#directory(disk, 0o755));
     this.#add(this.root, 'tmp', this.#directory(disk, 0o1777));
@@ -325,6 +332,10 @@ export class Namespace {
       }
       if (encodeUtf8(part).length > NAME_MAX) return -Errno.ENAMETOOLONG;
       const found = node.entries.get(part);
+      if (found !== undefined && node.fs === this.#disk) {
+        const error = this.dcache.use(found);
+        if (error !== 0) return error;
+      }
       if (isLast) return { directory: at, name: part, found, wantsDirectory };
       if (found === undefined) return -Errno.ENOENT;
       at = found;
@@ -408,6 +419,7 @@ export class Namespace {
     directory.entries.delete(dentry.name);
     directory.mtime = this.#kernel.clock.now;
     dentry.isGone = true;
+    this.dcache.forget(dentry);
     this.#kernel.caches.dentry.free(dentry.object);
     if (dentry.node.kind === 'file') inodeUnlink(dentry.node.inode);
   }

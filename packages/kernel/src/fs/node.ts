@@ -59,8 +59,8 @@ export class Dentry implements PathSource {
   /** `null` for the root. */
   parent: Dentry | null;
   readonly node: FsNode;
-  /** Address of its object in the `dentry` cache. */
-  readonly object: number;
+  /** Address of its object in the `dentry` cache; 0 while only the disk has it, and for the root. */
+  object: number;
   /** Whether it was taken out of its directory. */
   isGone = false;
 

@@ -145,7 +145,14 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
       return 0;
     },
   },
-  'vm/vfs_cache_pressure': fixed('100'),
+  'vm/vfs_cache_pressure': {
+    get: (kernel) => String(kernel.names.dcache.vfsCachePressure),
+    set: (kernel, [value]) => {
+      if (value! < 0 || value! > INT_MAX) return -Errno.EINVAL;
+      kernel.names.dcache.vfsCachePressure = value!;
+      return 0;
+    },
+  },
   'vm/legacy_va_layout': vmNumber('legacyVaLayout', 0, INT_MAX),
   'vm/mmap_rnd_bits': fixed('28'),
   'vm/numa_zonelist_order': fixed('Node'),
