@@ -37,6 +37,10 @@ export const FD_CLOEXEC = 1;
 
 export const F_ADD_SEALS = 1033;
 export const F_GET_SEALS = 1034;
+/** Changes how many bytes a pipe holds. */
+export const F_SETPIPE_SZ = 1031;
+/** How many bytes a pipe holds. */
+export const F_GETPIPE_SZ = 1032;
 /** No more seals may be added. */
 export const F_SEAL_SEAL = 0x1;
 export const F_SEAL_SHRINK = 0x2;

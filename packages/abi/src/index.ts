@@ -43,6 +43,8 @@ export {
   FD_CLOEXEC,
   F_ADD_SEALS,
   F_GET_SEALS,
+  F_GETPIPE_SZ,
+  F_SETPIPE_SZ,
   F_SEAL_SEAL,
   F_SEAL_SHRINK,
   F_SEAL_GROW,
@@ -175,7 +177,9 @@ export {
   RLIMIT_RTPRIO,
   RLIMIT_RTTIME,
   RLIMIT_LOCKS,
+  WEXITED,
   WNOHANG,
+  WNOWAIT,
   WUNTRACED,
   WCONTINUED,
 } from './resource.ts';

@@ -33,3 +33,7 @@ export const WNOHANG = 1;
 /** `waitpid`: tell of stopped, of continued children, too. Accepted; no child is ever stopped. */
 export const WUNTRACED = 2;
 export const WCONTINUED = 8;
+/** `waitid`: for children that have ended. */
+export const WEXITED = 0x4;
+/** `waitid`: who was waited for can be waited for again. */
+export const WNOWAIT = 0x100_0000;

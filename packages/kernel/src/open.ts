@@ -19,6 +19,7 @@ import type { Task } from './task.ts';
 
 /** A file of `/proc` or `/sys`: what it says is made up when its start is read. */
 class TextFile extends BaseFile {
+  readonly noExec = true;
   override readonly mmapError: number;
   private readonly file: ProcFile;
   private text: Uint8Array | null = null;
@@ -136,7 +137,7 @@ export function namesOf(kernel: Kernel, task: Task): FileNames {
     if (typeof found === 'number') return found;
     return found === 'directory' ? procStatus(0o555, true) : procStatus(found.mode, false);
   };
-  const refuse = (path: string): boolean => isMadeUp(normalize(path));
+  const refuse = (path: string | number): boolean => typeof path === 'string' && isMadeUp(normalize(path));
   return {
     unlink: (path) => (refuse(path) ? -Errno.EPERM : names.unlink(task, path)),
     mkdir: (path, mode) => (refuse(path) ? -Errno.EPERM : names.mkdir(task, path, mode)),

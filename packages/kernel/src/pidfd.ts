@@ -9,10 +9,13 @@ import type { FileStatus } from '@pagelab/syscalls';
 import { BaseFile } from './fs/base-file.ts';
 import type { Kernel } from './kernel.ts';
 
+/** Stands for a thread, not for its process. @linux include/uapi/linux/pidfd.h:PIDFD_THREAD */
+const PIDFD_THREAD = 0o200;
 const S_IFREG = 0o10_0000;
 
 class PidFile extends BaseFile {
   override readonly seekable = false;
+  readonly noExec = true;
   readonly pidfd: number;
 
   constructor(kernel: Kernel, flags: number, object: number, pid: number) {
@@ -40,7 +43,7 @@ class PidFile extends BaseFile {
 export function openPidfd(kernel: Kernel, pid: number, flags: number): PidFile | number {
   const task = kernel.tasks.get(pid);
   if (task === undefined) return -Errno.ESRCH;
-  if (task !== task.process.leader) return -Errno.EINVAL;
+  if (task !== task.process.leader && (flags & PIDFD_THREAD) === 0) return -Errno.EINVAL;
   const object = kernel.caches.filp.alloc(GFP_KERNEL);
   return object === 0 ? -Errno.ENFILE : new PidFile(kernel, flags, object, pid);
 }

@@ -24,7 +24,7 @@ export function processGroup(task: Task, pid: number): number {
  * @linux kernel/sys.c:setpgid
  */
 export function setProcessGroup(task: Task, pid: number, group: number): number {
-  if (group < 0) return -Errno.EINVAL;
+  if ((group === 0 ? pid : group) < 0) return -Errno.EINVAL;
   const process = processOf(task, pid);
   if (process === undefined || (process !== task.process && process.parent !== task.process)) return -Errno.ESRCH;
   if (process !== task.process && process.hasExeced) return -Errno.EACCES;

@@ -3,7 +3,7 @@
  *
  * @linux kernel/exit.c:do_wait
  */
-import { Errno, WNOHANG } from '@pagelab/abi';
+import { Errno, WEXITED, WNOHANG, WNOWAIT } from '@pagelab/abi';
 import type { WaitOutcome } from '@pagelab/syscalls';
 import { reap } from './exit.ts';
 import { addAccounting, newAccounting } from './process.ts';
@@ -16,6 +16,7 @@ import { toUsage } from './usage.ts';
  * Waits for a child to end, and reaps it. Others run meanwhile.
  *
  * @param pid a child's number, −1 for any, 0 for any of the own group, below −1 for any of group `-pid`
+ * @param options WEXITED among them, or nothing ever comes
  * @returns what ended; 0 with WNOHANG where none has; -ECHILD
  * @throws DeadlockError where none of them can ever end: nobody else can run
  */
@@ -24,8 +25,10 @@ export function waitForChild(task: Task, pid: number, options: number): WaitOutc
     let found = false;
     for (const child of task.process.children) {
       if (!matches(task.process, child, pid)) continue;
+      // Of a child that has ended there is nothing else to come.
+      if (child.isZombie && (options & WEXITED) === 0) continue;
       found = true;
-      if (child.isZombie) return reapChild(task, child);
+      if (child.isZombie) return childEnded(task, child, (options & WNOWAIT) === 0);
     }
     if (!found) return -Errno.ECHILD;
     if (options & WNOHANG) return 0;
@@ -45,16 +48,17 @@ function matches(process: Process, child: Process, pid: number): boolean {
   return child.pgrp === (pid === 0 ? process.pgrp : -pid);
 }
 
-/** @linux kernel/exit.c:wait_task_zombie */
-function reapChild(task: Task, child: Process): WaitOutcome {
+/** What is told of a child that has ended; it is gone after that where `isReaped`. @linux kernel/exit.c:wait_task_zombie */
+function childEnded(task: Task, child: Process, isReaped: boolean): WaitOutcome {
   const { process } = task;
   const total = newAccounting();
   addAccounting(total, child.ended);
   addAccounting(total, child.waited);
-  addAccounting(process.waited, total);
   const maxRss = Math.max(child.maxRss, child.waitedMaxRss);
-  process.waitedMaxRss = Math.max(process.waitedMaxRss, maxRss);
   const outcome = { pid: child.tgid, statusWord: child.statusWord, usage: toUsage(total, maxRss) };
+  if (!isReaped) return outcome;
+  addAccounting(process.waited, total);
+  process.waitedMaxRss = Math.max(process.waitedMaxRss, maxRss);
   reap(task.kernel, child);
   return outcome;
 }

@@ -10,6 +10,7 @@ import {
   RUSAGE_SELF,
   Syscall,
   SyscallError,
+  WEXITED,
   O_RDONLY,
   O_WRONLY,
 } from '@pagelab/abi';
@@ -151,7 +152,7 @@ export function createClient(hooks: ClientHooks): Os {
     },
     thread: (body, ...argv) => checked('clone', hooks.thread(body, argv)),
     waitpid: (pid, options = 0): WaitResult | null => {
-      const result = enterFor((task) => task.wait(pid | 0, options | 0));
+      const result = enterFor((task) => task.wait(pid | 0, options | WEXITED));
       if (result === 0) return null;
       const { pid: who, statusWord } = checkedFor('waitpid', result);
       const signal = statusWord & 0x7f;

@@ -31,6 +31,13 @@ export class FileTable {
     return -Errno.EMFILE;
   }
 
+  /** Whether the lowest free number is beyond the limit. */
+  isFull(limit: number): boolean {
+    if (limit < 0 || this.files.size < limit) return false;
+    for (let fd = 0; fd < limit; fd++) if (!this.files.has(fd)) return false;
+    return true;
+  }
+
   /** As {@link install}, under the lowest free number from `first` on. @linux fs/file.c:f_dupfd */
   installFrom(file: OpenFile, first: number, limit: number): number {
     let fd = first;

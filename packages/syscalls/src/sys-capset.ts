@@ -55,14 +55,14 @@ export function sysCapset(task: TaskContext, header: number, data: number): numb
 export function sysCapget(task: TaskContext, header: number, data: number): number {
   const sets = setsOfVersion(task, header);
   // A null `data` asks for the version alone.
-  if (sets < 0) return sets === -Errno.EINVAL && data === 0 ? 0 : sets;
+  if (data === 0) return sets === -Errno.EFAULT ? sets : 0;
+  if (sets < 0) return sets;
   const pid = getUser(task, header + 4, 4);
   if (typeof pid === 'number') return pid;
   const who = int32(u32At(pid, 0));
   if (who < 0) return -Errno.EINVAL;
   const target = who === 0 ? task : task.findTask(who);
   if (target === undefined) return -Errno.ESRCH;
-  if (data === 0) return 0;
   const { effective, permitted, inheritable } = target.credentials;
   const words = [effective.low, permitted.low, inheritable.low, effective.high, permitted.high, inheritable.high];
   const bytes = new Uint8Array(sets * 12);

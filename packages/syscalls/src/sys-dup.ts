@@ -6,20 +6,24 @@ import {
   F_DUPFD_CLOEXEC,
   F_GETFD,
   F_GETFL,
+  F_GETPIPE_SZ,
   F_GET_SEALS,
   F_SETFD,
   F_SETFL,
+  F_SETPIPE_SZ,
   O_APPEND,
   O_CLOEXEC,
   O_NONBLOCK,
   O_PATH,
   RLIMIT_NOFILE,
+  S_IFIFO,
+  S_IFMT,
 } from '@pagelab/abi';
 import { memfdAddSeals, memfdGetSeals } from '@pagelab/vm';
 import { flagTable, flagValues } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import { installFile } from './sys-file.ts';
-import type { TaskContext } from './task-context.ts';
+import type { OpenFile, TaskContext } from './task-context.ts';
 
 export const FCNTL_COMMANDS = flagTable('fcntl', 'cmd', 'values', {
   F_DUPFD,
@@ -30,12 +34,25 @@ export const FCNTL_COMMANDS = flagTable('fcntl', 'cmd', 'values', {
   F_SETFL,
   F_ADD_SEALS,
   F_GET_SEALS,
-});
+  F_GETPIPE_SZ,
+}, {}, { refused: { F_SETPIPE_SZ }, notes: { F_SETPIPE_SZ: 'EPERM: every pipe holds 64 KiB' } });
 
 /** What a file that only names, opened with O_PATH, allows. @linux fs/fcntl.c:check_fcntl_cmd */
 const PATH_COMMANDS: readonly number[] = [F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL];
 /** What F_SETFL changes. @linux fs/fcntl.c:SETFL_MASK */
 const SETFL_MASK = O_APPEND | O_NONBLOCK;
+
+/** What a pipe holds. @linux include/linux/pipe_fs_i.h:PIPE_DEF_BUFFERS */
+const PIPE_BYTES = 16 * 4096;
+
+/** Reads and writes past the page cache, and of a pipe in packets. */
+const O_DIRECT = 0o40000;
+
+/** Whether a file takes O_DIRECT. @linux fs/fcntl.c:setfl */
+function goesPastCache(file: OpenFile): boolean {
+  if (file.vmFile !== null) return !file.vmFile.inode.mapping.ops.swapBacked;
+  return (file.status().mode & S_IFMT) === S_IFIFO;
+}
 
 const FCNTL_VALUES = flagValues(FCNTL_COMMANDS);
 
@@ -77,7 +94,7 @@ export function sysFcntl(task: TaskContext, fd: number, cmd: number, arg: number
   const command = int32(cmd);
   const file = task.files.get(number);
   if (file === undefined) return -Errno.EBADF;
-  if (!FCNTL_VALUES.has(command)) return file.flags & O_PATH ? -Errno.EBADF : -Errno.EINVAL;
+  if (!FCNTL_VALUES.has(command) && command !== F_SETPIPE_SZ) return file.flags & O_PATH ? -Errno.EBADF : -Errno.EINVAL;
   if (file.flags & O_PATH && !PATH_COMMANDS.includes(command)) return -Errno.EBADF;
   switch (command) {
     case F_DUPFD:
@@ -99,15 +116,18 @@ export function sysFcntl(task: TaskContext, fd: number, cmd: number, arg: number
     case F_GETFL:
       return file.flags;
     case F_SETFL:
+      if ((int32(arg) & O_DIRECT) !== 0 && !goesPastCache(file)) return -Errno.EINVAL;
       file.flags = (file.flags & ~SETFL_MASK) | (int32(arg) & SETFL_MASK);
       return 0;
     case F_ADD_SEALS:
-      // A register's upper half set is an unknown seal.
-      if (arg < 0 || arg > 0xffff_ffff) return -Errno.EINVAL;
       if (file.vmFile !== null) return memfdAddSeals(file.vmFile, int32(arg));
       return (file.flags & 3) === 0 ? -Errno.EPERM : -Errno.EINVAL;
     case F_GET_SEALS:
       return file.vmFile === null ? -Errno.EINVAL : memfdGetSeals(file.vmFile);
+    case F_SETPIPE_SZ:
+      return (file.status().mode & S_IFMT) === S_IFIFO ? -Errno.EPERM : -Errno.EBADF;
+    case F_GETPIPE_SZ:
+      return (file.status().mode & S_IFMT) === S_IFIFO ? PIPE_BYTES : -Errno.EBADF;
     default:
       return -Errno.EINVAL;
   }

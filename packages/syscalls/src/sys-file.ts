@@ -16,9 +16,13 @@ import {
   O_WRONLY,
   RLIMIT_NOFILE,
   SEEK_CUR,
+  SEEK_DATA,
   SEEK_END,
+  SEEK_HOLE,
   SEEK_SET,
 } from '@pagelab/abi';
+import { seekHoleData } from '@pagelab/vm';
+import type { Inode } from '@pagelab/vm';
 import { flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { OpenFile, TaskContext } from './task-context.ts';
@@ -42,9 +46,15 @@ const ROUND_BYTES = 65_536;
 export function sysOpen(task: TaskContext, path: number, flags: number, mode: number): number {
   const name = getPath(task, path);
   if (typeof name === 'number') return name;
-  const bits = int32(flags);
-  const file = task.open(decodeUtf8(name), bits, int32(mode));
-  return typeof file === 'number' ? file : installFile(task, file, (bits & O_CLOEXEC) !== 0);
+  return openFile(task, decodeUtf8(name), int32(flags), int32(mode));
+}
+
+/** Opens or makes the file of a name. @returns a descriptor, or -errno @linux fs/open.c:do_sys_openat2 */
+export function openFile(task: TaskContext, name: string, flags: number, mode: number): number {
+  // The descriptor is set aside before the name is looked at.
+  if (task.files.isFull(task.rlimit(RLIMIT_NOFILE))) return -Errno.EMFILE;
+  const file = task.open(name, flags, mode);
+  return typeof file === 'number' ? file : installFile(task, file, (flags & O_CLOEXEC) !== 0);
 }
 
 /** Takes an open file, with its reference, under a descriptor. @returns it, or -EMFILE */
@@ -64,7 +74,7 @@ export function sysClose(task: TaskContext, fd: number): number {
 export function sysRead(task: TaskContext, fd: number, buffer: number, count: number): number {
   const file = readable(task, fd);
   if (typeof file === 'number') return file;
-  const moved = transferIn(task, file, buffer, count, file.position);
+  const moved = readFrom(task, file, buffer, count, file.position);
   if (moved > 0) file.position += moved;
   return moved;
 }
@@ -75,7 +85,7 @@ export function sysPread64(task: TaskContext, fd: number, buffer: number, count:
   if (task.files.get(int32(fd)) === undefined) return -Errno.EBADF;
   if (!task.files.get(int32(fd))!.seekable) return -Errno.ESPIPE;
   const file = readable(task, fd);
-  return typeof file === 'number' ? file : transferIn(task, file, buffer, count, offset);
+  return typeof file === 'number' ? file : readFrom(task, file, buffer, count, offset);
 }
 
 /** Writes at the file's position. @returns bytes, or -errno: EBADF, EFAULT, EINVAL @linux fs/read_write.c:write */
@@ -83,7 +93,7 @@ export function sysWrite(task: TaskContext, fd: number, buffer: number, count: n
   const file = writable(task, fd);
   if (typeof file === 'number') return file;
   const position = file.flags & O_APPEND ? Math.max(0, file.size()) : file.position;
-  const moved = transferOut(task, file, buffer, count, position);
+  const moved = writeTo(task, file, buffer, count, position);
   if (moved > 0) file.position = position + moved;
   return moved;
 }
@@ -94,16 +104,19 @@ export function sysPwrite64(task: TaskContext, fd: number, buffer: number, count
   if (task.files.get(int32(fd)) === undefined) return -Errno.EBADF;
   if (!task.files.get(int32(fd))!.seekable) return -Errno.ESPIPE;
   const file = writable(task, fd);
-  return typeof file === 'number' ? file : transferOut(task, file, buffer, count, offset);
+  return typeof file === 'number' ? file : writeTo(task, file, buffer, count, offset);
 }
 
 /** Moves the file's position. @returns it, or -errno: EBADF, ESPIPE, EINVAL @linux fs/read_write.c:lseek */
 export function sysLseek(task: TaskContext, fd: number, offset: number, whence: number): number {
   const file = task.files.get(int32(fd));
   if (file === undefined || file.flags & O_PATH) return -Errno.EBADF;
+  const kind = int32(whence);
+  if (kind < SEEK_SET || kind > SEEK_HOLE) return -Errno.EINVAL;
   if (!file.seekable) return -Errno.ESPIPE;
+  if (file.staysAtStart === true) return (file.position = 0);
   let from: number;
-  switch (int32(whence)) {
+  switch (kind) {
     case SEEK_SET:
       from = 0;
       break;
@@ -115,9 +128,11 @@ export function sysLseek(task: TaskContext, fd: number, offset: number, whence: 
       if (from < 0) return from;
       break;
     default:
-      return -Errno.EINVAL;
+      if (file.vmFile === null) return -Errno.EINVAL;
+      return seekData(file, file.vmFile.inode, offset, kind === SEEK_DATA);
   }
-  if (from + offset < 0) return -Errno.EINVAL;
+  const most = file.vmFile === null ? MAX_POSITION : file.vmFile.inode.mapping.ops.maxBytes;
+  if (from + offset < 0 || from + offset > most) return -Errno.EINVAL;
   file.position = from + offset;
   return file.position;
 }
@@ -132,12 +147,24 @@ function writable(task: TaskContext, fd: number): OpenFile | number {
   return file === undefined || (file.flags & O_ACCMODE) === O_RDONLY || file.flags & O_PATH ? -Errno.EBADF : file;
 }
 
-function transferIn(task: TaskContext, file: OpenFile, buffer: number, count: number, position: number): number {
+function seekData(file: OpenFile, inode: Inode, offset: number, data: boolean): number {
+  const found = seekHoleData(inode, offset, data);
+  if (found >= 0) file.position = found;
+  return found;
+}
+
+/** Reads from a file that is open for it. @returns bytes, or -errno: EFAULT, EINVAL, and what the file fails with @linux fs/read_write.c:vfs_read */
+export function readFrom(task: TaskContext, file: OpenFile, buffer: number, count: number, position: number): number {
   if (!accessOk(task, buffer, count)) return -Errno.EFAULT;
   if (file.vmFile !== null && position + count >= MAX_POSITION) return -Errno.EINVAL;
   const wanted = Math.min(count, MAX_RW_COUNT);
   if (file.readToUser !== undefined) return file.readToUser(task, position, buffer, wanted);
   let moved = 0;
+  if (wanted === 0) {
+    // Some files have nothing to read even then.
+    const nothing = file.read(task, position, 0);
+    return typeof nothing === 'number' ? nothing : 0;
+  }
   while (moved < wanted) {
     const bytes = file.read(task, position + moved, Math.min(wanted - moved, ROUND_BYTES));
     if (typeof bytes === 'number') return moved > 0 ? moved : bytes;
@@ -151,7 +178,8 @@ function transferIn(task: TaskContext, file: OpenFile, buffer: number, count: nu
   return moved;
 }
 
-function transferOut(task: TaskContext, file: OpenFile, buffer: number, count: number, position: number): number {
+/** Writes to a file that is open for it. @returns bytes, or -errno: EFAULT, EINVAL, and what the file fails with @linux fs/read_write.c:vfs_write */
+export function writeTo(task: TaskContext, file: OpenFile, buffer: number, count: number, position: number): number {
   if (!accessOk(task, buffer, count)) return -Errno.EFAULT;
   if (file.vmFile !== null && position + count >= MAX_POSITION) return -Errno.EINVAL;
   const wanted = Math.min(count, MAX_RW_COUNT);

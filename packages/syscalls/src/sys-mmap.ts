@@ -32,6 +32,7 @@ import {
   PROT_WRITE,
 } from '@pagelab/abi';
 import { doMmap, isHugetlbFile } from '@pagelab/vm';
+import type { UnmappableFile } from '@pagelab/vm';
 import { flagMask, flagTable } from './flag-table.ts';
 import { foldFlags, int32, unsigned } from './registers.ts';
 import { impliedProt } from './sys-personality.ts';
@@ -115,23 +116,15 @@ export function sysMmap(
   if (open === undefined) return -Errno.EBADF;
   if (bits & MAP_HUGETLB && !isHugetlbFile(task.vm, open.vmFile)) return -Errno.EINVAL;
   if (open.flags & O_PATH) return -Errno.EBADF;
-  const zeroFile = open.zeroFile ?? undefined;
-  if (open.vmFile === null && zeroFile === undefined) return cannotMap(open, length, int32(prot), bits);
-  return doMmap(task.mm, { file: open.vmFile, zeroFile, addr, length, prot: rights, flags: bits, pgoff });
+  const { vmFile, zeroFile = null } = open;
+  const special = vmFile !== null ? undefined : zeroFile !== null ? { zeroFile } : { unmappable: unmappable(open) };
+  return doMmap(task.mm, { file: vmFile, ...special, addr, length, prot: rights, flags: bits, pgoff });
 }
 
 /** Log of a size of huge pages that x86-64 has: 0 for the usual one, 2 MiB, 1 GiB. */
 const HUGE_SHIFTS: readonly number[] = [0, 21, 30];
 
-/** Why a file that has nothing to map cannot be mapped, in the order in which Linux looks. @linux mm/mmap.c:do_mmap */
-function cannotMap(open: OpenFile, length: number, prot: number, flags: number): number {
-  if (length === 0) return -Errno.EINVAL;
-  const type = flags & MAP_TYPE;
-  const access = open.flags & O_ACCMODE;
-  if (type === MAP_SHARED || type === MAP_SHARED_VALIDATE) {
-    if (prot & PROT_WRITE && access === O_RDONLY) return -Errno.EACCES;
-  } else if (type !== MAP_PRIVATE) {
-    return -Errno.EINVAL;
-  }
-  return access === O_WRONLY ? -Errno.EACCES : open.mmapError;
+function unmappable({ flags, mmapError, noExec = false }: OpenFile): UnmappableFile {
+  const access = flags & O_ACCMODE;
+  return { readable: access !== O_WRONLY, writable: access !== O_RDONLY, mmapError, noExec };
 }

@@ -2,7 +2,6 @@ import { PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_SEM, PROT_WRIT
 import { doMprotect } from '@pagelab/vm';
 import { flagTable } from './flag-table.ts';
 import { foldFlags } from './registers.ts';
-import { impliedProt } from './sys-personality.ts';
 import type { TaskContext } from './task-context.ts';
 
 export const MPROTECT_PROT = flagTable(
@@ -16,6 +15,11 @@ export const MPROTECT_PROT = flagTable(
 /** A bit that no protection has. */
 const UNKNOWN_PROT = 0x4000_0000;
 
+/** The protection that a register asks for, in 32 bits. */
+export function foldProt(prot: number): number {
+  return foldFlags(prot, UNKNOWN_PROT);
+}
+
 /**
  * Changes what the pages of a range may be used for.
  *
@@ -23,5 +27,5 @@ const UNKNOWN_PROT = 0x4000_0000;
  * @linux mm/mprotect.c:do_mprotect_pkey
  */
 export function sysMprotect(task: TaskContext, start: number, length: number, prot: number): number {
-  return doMprotect(task.mm, start, length, impliedProt(task, foldFlags(prot, UNKNOWN_PROT)));
+  return doMprotect(task.mm, start, length, foldProt(prot), task.personality);
 }

@@ -1,6 +1,6 @@
-import { Errno, O_CREAT, O_TRUNC, O_WRONLY } from '@pagelab/abi';
+import { Errno, O_CREAT, O_TRUNC, O_WRONLY, S_IFDIR, S_IFMT } from '@pagelab/abi';
 import { int32 } from './registers.ts';
-import { sysOpen } from './sys-file.ts';
+import { openFile, sysOpen } from './sys-file.ts';
 import type { TaskContext } from './task-context.ts';
 import { getPath } from './user-access.ts';
 import { decodeUtf8 } from './utf8.ts';
@@ -15,15 +15,26 @@ function withPath(task: TaskContext, path: number, act: (name: string) => number
   return typeof name === 'number' ? name : act(decodeUtf8(name));
 }
 
-/** Whether a path given with a directory's descriptor can be taken without it; or -EBADF, -ENOTDIR. */
-export function checkDirFd(task: TaskContext, dirFd: number, name: string): number {
-  if (name.startsWith('/') || int32(dirFd) === AT_FDCWD) return 0;
-  return task.files.get(int32(dirFd)) === undefined ? -Errno.EBADF : -Errno.ENOTDIR;
+/** A path of the task, or what reading it failed with. */
+function pathOrError(task: TaskContext, path: number): string | number {
+  const name = getPath(task, path);
+  return typeof name === 'number' ? name : decodeUtf8(name);
 }
 
-/** Opens or makes a file, whose path is taken from `/`. @returns a descriptor, or -errno @linux fs/open.c:openat */
+/** A path that is taken from the directory of a descriptor; or -EBADF, -ENOTDIR. @linux fs/namei.c:path_init */
+export function pathAt(task: TaskContext, dirFd: number, name: string): string | number {
+  if (name.startsWith('/') || int32(dirFd) === AT_FDCWD) return name;
+  const file = task.files.get(int32(dirFd));
+  if (file === undefined) return -Errno.EBADF;
+  return (file.status().mode & S_IFMT) === S_IFDIR ? `${file.path}/${name}` : -Errno.ENOTDIR;
+}
+
+/** Opens or makes a file, whose path is taken from a directory. @returns a descriptor, or -errno @linux fs/open.c:openat */
 export function sysOpenat(task: TaskContext, dirFd: number, path: number, flags: number, mode: number): number {
-  return withPath(task, path, (name) => checkDirFd(task, dirFd, name) || sysOpen(task, path, flags, mode));
+  return withPath(task, path, (name) => {
+    const full = pathAt(task, dirFd, name);
+    return typeof full === 'number' ? full : openFile(task, full, int32(flags), int32(mode));
+  });
 }
 
 /** Makes a file, or empties it. @returns a descriptor, or -errno @linux fs/open.c:creat */
@@ -41,9 +52,9 @@ export function sysUnlinkat(task: TaskContext, dirFd: number, path: number, flag
   const bits = int32(flags);
   if (bits & ~AT_REMOVEDIR) return -Errno.EINVAL;
   return withPath(task, path, (name) => {
-    const error = checkDirFd(task, dirFd, name);
-    if (error !== 0) return error;
-    return bits === 0 ? task.names.unlink(name) : task.names.rmdir(name);
+    const full = pathAt(task, dirFd, name);
+    if (typeof full === 'number') return full;
+    return bits === 0 ? task.names.unlink(full) : task.names.rmdir(full);
   });
 }
 
@@ -59,12 +70,14 @@ export function sysRmdir(task: TaskContext, path: number): number {
 
 /** Gives a file a second name. @returns 0, or -errno @linux fs/namei.c:link */
 export function sysLink(task: TaskContext, from: number, to: number): number {
-  return withPath(task, from, (source) => withPath(task, to, (name) => task.names.link(source, name)));
+  const target = pathOrError(task, to);
+  return withPath(task, from, (source) => task.names.link(source, target));
 }
 
 /** Gives a file another name. @returns 0, or -errno @linux fs/namei.c:rename */
 export function sysRename(task: TaskContext, from: number, to: number): number {
-  return withPath(task, from, (source) => withPath(task, to, (name) => task.names.rename(source, name)));
+  const target = pathOrError(task, to);
+  return withPath(task, from, (source) => task.names.rename(source, target));
 }
 
 /** Whether a file may be used so. @returns 0, or -errno @linux fs/open.c:access */

@@ -5,7 +5,13 @@ import { installFile } from './sys-file.ts';
 import type { TaskContext } from './task-context.ts';
 import { putUser } from './user-access.ts';
 
-export const PIPE2_FLAGS = flagTable('pipe2', 'flags', 'bits', { O_CLOEXEC, O_NONBLOCK });
+const O_DIRECT = 0o40000;
+const O_NOTIFICATION_PIPE = 0o200;
+
+export const PIPE2_FLAGS = flagTable('pipe2', 'flags', 'bits', { O_CLOEXEC, O_NONBLOCK }, { O_DIRECT }, {
+  refused: { O_NOTIFICATION_PIPE },
+  notes: { O_DIRECT: 'what is written does not stay in packets', O_NOTIFICATION_PIPE: 'ENOPKG: the kernel notifies of nothing' },
+});
 
 const PIPE2_MASK = flagMask(PIPE2_FLAGS);
 
@@ -14,10 +20,11 @@ export function sysPipe(task: TaskContext, fds: number): number {
   return sysPipe2(task, fds, 0);
 }
 
-/** As `pipe`. @returns 0, or -errno: EINVAL and what `pipe` fails with @linux fs/pipe.c:pipe2 */
+/** As `pipe`. @returns 0, or -errno: EINVAL, ENOPKG and what `pipe` fails with @linux fs/pipe.c:pipe2 */
 export function sysPipe2(task: TaskContext, fds: number, flags: number): number {
   const bits = int32(flags);
-  if (bits & ~PIPE2_MASK) return -Errno.EINVAL;
+  if (bits & ~(PIPE2_MASK | O_NOTIFICATION_PIPE)) return -Errno.EINVAL;
+  if (bits & O_NOTIFICATION_PIPE) return -Errno.ENOPKG;
   const ends = task.openPipe(bits & O_NONBLOCK);
   if (typeof ends === 'number') return ends;
   const closeOnExec = (bits & O_CLOEXEC) !== 0;

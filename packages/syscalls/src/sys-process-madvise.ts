@@ -2,8 +2,7 @@ import { CAP_SYS_NICE, Errno, MADV_COLD, MADV_COLLAPSE, MADV_PAGEOUT, MADV_WILLN
 import { doMadvise } from '@pagelab/vm';
 import { flagMask, flagTable, flagValues } from './flag-table.ts';
 import { int32 } from './registers.ts';
-import { MADVISE_VALUES } from './sys-madvise.ts';
-import { readRanges } from './sys-process-vm.ts';
+import { importRanges } from './iovec.ts';
 import type { TaskContext } from './task-context.ts';
 
 /** The caller's own thread, and its process, where a descriptor is asked for. @linux include/uapi/linux/pidfd.h */
@@ -12,9 +11,8 @@ const PIDFD_SELF_THREAD_GROUP = -10_001;
 const PIDFD_NONBLOCK = O_NONBLOCK;
 const PIDFD_THREAD = 0o200;
 
-export const PIDFD_OPEN_FLAGS = flagTable('pidfd_open', 'flags', 'bits', {}, { PIDFD_NONBLOCK }, {
-  refused: { PIDFD_THREAD },
-  notes: { PIDFD_THREAD: 'EINVAL: a descriptor stands for a process here', PIDFD_NONBLOCK: 'kept; nothing waits on a descriptor' },
+export const PIDFD_OPEN_FLAGS = flagTable('pidfd_open', 'flags', 'bits', { PIDFD_THREAD }, { PIDFD_NONBLOCK }, {
+  notes: { PIDFD_NONBLOCK: 'kept; nothing waits on a descriptor' },
 });
 
 /** Advice about another process's memory; about its own, a process may give any that `madvise` takes. */
@@ -34,7 +32,7 @@ const REMOTE_ADVICE = flagValues(PROCESS_MADVISE_ADVICE);
 export function sysPidfdOpen(task: TaskContext, pid: number, flags: number): number {
   const bits = int32(flags);
   if (bits & ~PIDFD_OPEN_MASK || int32(pid) <= 0) return -Errno.EINVAL;
-  const file = task.openPidfd(int32(pid), O_RDWR | (bits & PIDFD_NONBLOCK) | O_CLOEXEC);
+  const file = task.openPidfd(int32(pid), O_RDWR | (bits & (PIDFD_NONBLOCK | PIDFD_THREAD)) | O_CLOEXEC);
   if (typeof file === 'number') return file;
   const fd = task.files.install(file, task.rlimit(RLIMIT_NOFILE));
   if (fd < 0) file.put();
@@ -51,14 +49,15 @@ export function sysPidfdOpen(task: TaskContext, pid: number, flags: number): num
  */
 export function sysProcessMadvise(task: TaskContext, pidfd: number, ranges: number, nrRanges: number, advice: number, flags: number): number {
   if (int32(flags) !== 0) return -Errno.EINVAL;
-  const wanted = readRanges(task, ranges, nrRanges);
+  const wanted = importRanges(task, ranges, nrRanges);
   if (typeof wanted === 'number') return wanted;
   const subject = subjectOf(task, int32(pidfd));
   if (typeof subject === 'number') return subject;
-  const own = subject.mm === task.mm;
-  const values = own ? MADVISE_VALUES : REMOTE_ADVICE;
-  if (!values.has(int32(advice))) return -Errno.EINVAL;
-  if (!own && !task.capable(CAP_SYS_NICE)) return -Errno.EPERM;
+  if (subject.mm !== task.mm) {
+    if (!REMOTE_ADVICE.has(int32(advice))) return -Errno.EINVAL;
+    if (!task.capable(CAP_SYS_NICE)) return -Errno.EPERM;
+  }
+  if (wanted.every(({ length }) => length === 0)) return 0;
   let done = 0;
   for (const { base, length } of wanted) {
     const error = doMadvise(subject.mm, base, length, int32(advice));

@@ -1,20 +1,13 @@
 import { CAP_SYS_PTRACE, Errno, PAGE_SIZE } from '@pagelab/abi';
 import { pinUserPagesRemote, unpinUserPages } from '@pagelab/vm';
-import { int32, unsigned } from './registers.ts';
+import { importRanges, readRanges } from './iovec.ts';
+import type { Range } from './iovec.ts';
+import { int32 } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
-import { MAX_RW_COUNT, accessOk, getUser, putUser } from './user-access.ts';
-import { longAt, longBytes } from './user-struct.ts';
-
-/** The most ranges of one call. @linux include/uapi/linux/uio.h:UIO_MAXIOV */
-const UIO_MAXIOV = 1024;
+import { getUser, putUser } from './user-access.ts';
 
 /** Pages that are brought in at once: two pages of pointers. @linux mm/process_vm_access.c:PVM_MAX_USER_PAGES */
 const PVM_MAX_USER_PAGES = (2 * PAGE_SIZE) / 8;
-
-interface Range {
-  readonly base: number;
-  readonly length: number;
-}
 
 /**
  * Copies from another process's memory into the caller's, page by page, until a page of either is out of reach.
@@ -58,17 +51,9 @@ function transfer(
   write: boolean,
 ): number {
   if (flags !== 0) return -Errno.EINVAL;
-  const here = readRanges(task, local, nrLocal);
-  if (typeof here === 'number') return here;
-  let room = MAX_RW_COUNT;
-  const mine: Range[] = [];
-  for (const { base, length } of here) {
-    const taken = Math.min(length, room);
-    if (!accessOk(task, base, taken)) return -Errno.EFAULT;
-    mine.push({ base, length: taken });
-    room -= taken;
-  }
-  if (room === MAX_RW_COUNT) return 0;
+  const mine = importRanges(task, local, nrLocal);
+  if (typeof mine === 'number') return mine;
+  if (mine.every(({ length }) => length === 0)) return 0;
   const there = readRanges(task, remote, nrRemote);
   if (typeof there === 'number') return there;
   if (there.every((range) => range.length === 0)) return 0;
@@ -175,19 +160,4 @@ class LocalRanges {
       this.within = 0;
     }
   }
-}
-
-/** An array of ranges in user memory. @linux lib/iov_iter.c:iovec_from_user */
-export function readRanges(task: TaskContext, addr: number, count: number): Range[] | number {
-  if (count === 0) return [];
-  if (unsigned(count, task.mm.registerRange) > UIO_MAXIOV) return -Errno.EINVAL;
-  const bytes = getUser(task, addr, count * 2 * longBytes(task));
-  if (typeof bytes === 'number') return bytes;
-  const ranges: Range[] = [];
-  for (let i = 0; i < count; i++) {
-    const length = longAt(task, bytes, i * 2 + 1);
-    if (length < 0) return -Errno.EINVAL;
-    ranges.push({ base: longAt(task, bytes, i * 2), length });
-  }
-  return ranges;
 }

@@ -12,8 +12,9 @@ export function sysSchedYield(task: TaskContext): number {
 
 /** The CPU and the node the task runs on. @returns 0 or -EFAULT @linux kernel/sys.c:getcpu */
 export function sysGetcpu(task: TaskContext, cpu: number, node: number): number {
-  if (cpu !== 0 && putUser(task, cpu, encodeInt(task.cpu)) < 0) return -Errno.EFAULT;
-  return node === 0 ? 0 : putUser(task, node, encodeInt(task.vm.pages.nodeOfCpu(task.cpu)));
+  const cpuStored = cpu === 0 ? 0 : putUser(task, cpu, encodeInt(task.cpu));
+  const nodeStored = node === 0 ? 0 : putUser(task, node, encodeInt(task.vm.pages.nodeOfCpu(task.cpu)));
+  return cpuStored || nodeStored;
 }
 
 /** Bytes of a set of CPUs: of as many as a machine can have here. */

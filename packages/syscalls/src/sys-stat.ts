@@ -1,6 +1,6 @@
 import { Errno } from '@pagelab/abi';
 import { int32 } from './registers.ts';
-import { checkDirFd } from './sys-names.ts';
+import { AT_FDCWD, pathAt } from './sys-names.ts';
 import type { FileStatus, TaskContext } from './task-context.ts';
 import { getPath, putUser } from './user-access.ts';
 import { encodeWords } from './user-struct.ts';
@@ -9,6 +9,7 @@ import { decodeUtf8 } from './utf8.ts';
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const AT_NO_AUTOMOUNT = 0x800;
 const AT_EMPTY_PATH = 0x1000;
+const AT_STATX_SYNC_TYPE = 0x6000;
 const NS_PER_SECOND = 1e9;
 
 /** Tells what a name leads to. @returns 0, or -errno @linux fs/stat.c:newstat */
@@ -27,12 +28,14 @@ export function sysFstat(task: TaskContext, fd: number, buffer: number): number 
 /** Tells of a name or, with an empty one and AT_EMPTY_PATH, of an open file. @linux fs/stat.c:newfstatat */
 export function sysNewfstatat(task: TaskContext, dirFd: number, path: number, buffer: number, flags: number): number {
   const bits = int32(flags);
-  if (bits & ~(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH)) return -Errno.EINVAL;
-  const name = getPath(task, path);
-  if (name === -Errno.ENOENT && bits & AT_EMPTY_PATH) return sysFstat(task, dirFd, buffer);
+  const name = bits & AT_EMPTY_PATH && path === 0 ? -Errno.ENOENT : getPath(task, path);
+  const isEmpty = name === -Errno.ENOENT && (bits & AT_EMPTY_PATH) !== 0;
+  if (isEmpty && int32(dirFd) >= 0) return sysFstat(task, dirFd, buffer);
+  if (bits & ~(AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT | AT_EMPTY_PATH | AT_STATX_SYNC_TYPE)) return -Errno.EINVAL;
+  if (isEmpty) return int32(dirFd) === AT_FDCWD ? store(task, buffer, task.names.status('/')) : -Errno.EBADF;
   if (typeof name === 'number') return name;
-  const text = decodeUtf8(name);
-  return checkDirFd(task, dirFd, text) || store(task, buffer, task.names.status(text));
+  const full = pathAt(task, dirFd, decodeUtf8(name));
+  return store(task, buffer, typeof full === 'number' ? full : task.names.status(full));
 }
 
 function store(task: TaskContext, buffer: number, status: FileStatus | number): number {

@@ -8,7 +8,11 @@ const CLOCK_REALTIME = 0;
 const CLOCK_MONOTONIC = 1;
 const CLOCK_PROCESS_CPUTIME_ID = 2;
 const CLOCK_THREAD_CPUTIME_ID = 3;
+const CLOCK_MONOTONIC_RAW = 4;
+const CLOCK_REALTIME_COARSE = 5;
+const CLOCK_MONOTONIC_COARSE = 6;
 const CLOCK_BOOTTIME = 7;
+const CLOCK_TAI = 11;
 const NS_PER_S = 1e9;
 
 /**
@@ -22,7 +26,11 @@ export function sysClockGettime(task: TaskContext, clock: number, time: number):
   switch (int32(clock)) {
     case CLOCK_REALTIME:
     case CLOCK_MONOTONIC:
+    case CLOCK_MONOTONIC_RAW:
+    case CLOCK_REALTIME_COARSE:
+    case CLOCK_MONOTONIC_COARSE:
     case CLOCK_BOOTTIME:
+    case CLOCK_TAI:
       ns = task.vm.clock.now;
       break;
     case CLOCK_PROCESS_CPUTIME_ID:

@@ -1,4 +1,4 @@
-import { Errno, WCONTINUED, WNOHANG, WUNTRACED } from '@pagelab/abi';
+import { Errno, WCONTINUED, WEXITED, WNOHANG, WUNTRACED } from '@pagelab/abi';
 import { flagMask, flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
@@ -41,7 +41,7 @@ export function sysWait4(task: TaskContext, pid: number, status: number, options
   const who = int32(pid);
   if (who === INT_MIN) return -Errno.ESRCH;
   if (bits & __WCLONE && !(bits & __WALL)) return -Errno.ECHILD;
-  const outcome = task.wait(who, bits);
+  const outcome = task.wait(who, bits | WEXITED);
   if (typeof outcome === 'number') return outcome;
   if (status !== 0 && putUser(task, status, encodeInt(outcome.statusWord)) < 0) return -Errno.EFAULT;
   if (usage !== 0 && putUser(task, usage, encodeUsage(task, outcome.usage)) < 0) return -Errno.EFAULT;

@@ -56,6 +56,10 @@ import { PERSONALITY_FLAGS, sysPersonality } from './sys-personality.ts';
 import { PIPE2_FLAGS, sysPipe, sysPipe2 } from './sys-pipe.ts';
 import { sysPkeyAlloc, sysPkeyFree, sysPkeyMprotect } from './sys-pkey.ts';
 import { PIDFD_OPEN_FLAGS, PROCESS_MADVISE_ADVICE, sysPidfdOpen, sysProcessMadvise } from './sys-process-madvise.ts';
+import { PIDFD_SEND_SIGNAL_FLAGS, sysPidfdSendSignal } from './sys-pidfd-send-signal.ts';
+import { sysPreadv, sysPwritev, sysReadv, sysWritev } from './sys-readv.ts';
+import { FADVISE64_ADVICE, SYNC_FILE_RANGE_FLAGS, sysFadvise64, sysSyncFileRange, sysSyncfs } from './sys-sync-file-range.ts';
+import { WAITID_IDTYPE, WAITID_OPTIONS, sysWaitid } from './sys-waitid.ts';
 import { sysProcessVmReadv, sysProcessVmWritev } from './sys-process-vm.ts';
 import { REMAP_FILE_PAGES_FLAGS, sysRemapFilePages } from './sys-remap-file-pages.ts';
 import { sysGetrlimit, sysPrlimit64, sysSetrlimit } from './sys-rlimit.ts';
@@ -101,6 +105,8 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   rt_sigprocmask: sysRtSigprocmask,
   pread64: sysPread64,
   pwrite64: sysPwrite64,
+  readv: sysReadv,
+  writev: sysWritev,
   access: sysAccess,
   pipe: sysPipe,
   sched_yield: sysSchedYield,
@@ -157,18 +163,24 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   tkill: sysTkill,
   time: sysTime,
   remap_file_pages: sysRemapFilePages,
+  fadvise64: sysFadvise64,
   clock_gettime: sysClockGettime,
   nanosleep: sysNanosleep,
   clock_nanosleep: sysClockNanosleep,
   exit_group: sysExitGroup,
   tgkill: sysTgkill,
+  waitid: sysWaitid,
   openat: sysOpenat,
   newfstatat: sysNewfstatat,
   unlinkat: sysUnlinkat,
+  sync_file_range: sysSyncFileRange,
   fallocate: sysFallocate,
   dup3: sysDup3,
   pipe2: sysPipe2,
+  preadv: sysPreadv,
+  pwritev: sysPwritev,
   prlimit64: sysPrlimit64,
+  syncfs: sysSyncfs,
   getcpu: sysGetcpu,
   process_vm_readv: sysProcessVmReadv,
   process_vm_writev: sysProcessVmWritev,
@@ -177,6 +189,7 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   pkey_mprotect: sysPkeyMprotect,
   pkey_alloc: sysPkeyAlloc,
   pkey_free: sysPkeyFree,
+  pidfd_send_signal: sysPidfdSendSignal,
   pidfd_open: sysPidfdOpen,
   process_madvise: sysProcessMadvise,
   sched_setaffinity: sysSchedSetaffinity,
@@ -205,12 +218,16 @@ export const syscallFlags: readonly FlagTable[] = [
   OPEN_FLAGS,
   FCNTL_COMMANDS,
   FALLOCATE_MODE,
+  SYNC_FILE_RANGE_FLAGS,
+  FADVISE64_ADVICE,
   PIPE2_FLAGS,
   MEMFD_CREATE_FLAGS,
   SHMGET_FLAGS,
   SHMAT_FLAGS,
   SHMCTL_COMMANDS,
   WAIT4_OPTIONS,
+  WAITID_IDTYPE,
+  WAITID_OPTIONS,
   GETRUSAGE_WHO,
   SIGACTION_FLAGS,
   SIGPROCMASK_HOW,
@@ -218,6 +235,7 @@ export const syscallFlags: readonly FlagTable[] = [
   PERSONALITY_FLAGS,
   REMAP_FILE_PAGES_FLAGS,
   PIDFD_OPEN_FLAGS,
+  PIDFD_SEND_SIGNAL_FLAGS,
   PROCESS_MADVISE_ADVICE,
   SET_MEMPOLICY_MODE,
   SET_MEMPOLICY_FLAGS,

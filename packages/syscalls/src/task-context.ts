@@ -100,6 +100,10 @@ export interface OpenFile {
   /** Brings it to its device. @returns 0; -EINVAL where that means nothing; -EIO */
   sync(): number;
   status(): FileStatus;
+  /** It cannot be mapped to be run: its file system holds nothing that may. */
+  readonly noExec?: boolean;
+  /** `lseek` takes any offset for its start. */
+  readonly staysAtStart?: boolean;
   /** Of `/dev/zero`: what mapping it maps. */
   readonly zeroFile?: ZeroFile | null;
   /** Of a file that stands for a process: which one. */
@@ -113,8 +117,9 @@ export interface FileNames {
   unlink(path: string): number;
   mkdir(path: string, mode: number): number;
   rmdir(path: string): number;
-  link(from: string, to: string): number;
-  rename(from: string, to: string): number;
+  /** `to` may be what reading its name failed with: it counts only once `from` is known to be there. */
+  link(from: string, to: string | number): number;
+  rename(from: string, to: string | number): number;
   truncate(path: string, size: number): number;
   /** Whether a file may be read (4), written (2), executed (1); 0 for whether it is there. */
   access(path: string, wanted: number): number;
@@ -143,6 +148,7 @@ export interface TaskContext extends MmLimits {
   /**
    * Waits for a child: `pid` > 0 that one, -1 any, 0 any of the own process group, below -1 any of group `-pid`.
    *
+   * @param options without WEXITED, for nothing that ever comes; with WNOWAIT, it can be waited for again
    * @returns what ended; 0 with WNOHANG where none has; -ECHILD
    */
   wait(pid: number, options: number): WaitOutcome | number;

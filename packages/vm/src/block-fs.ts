@@ -282,6 +282,13 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     forcePageCacheRa(this, mapping, firstPgoff, lastPgoff - firstPgoff + 1);
   }
 
+  /** A block that was never written is a hole but where its page is cached. @linux fs/ext4/file.c:ext4_llseek */
+  nextData({ blockMap, mapping }: Inode, pgoff: number): number {
+    let at = blockMap!.nextIndex(pgoff);
+    while (at >= 0 && blockMap!.getMark(at, UNWRITTEN) && !mapping.pages.has(at)) at = blockMap!.nextIndex(at + 1);
+    return at;
+  }
+
   blocks(inode: Inode): number {
     return inode.blockMap!.size * SECTORS_PER_BLOCK;
   }

@@ -87,6 +87,8 @@ export interface AddressSpaceOps {
   sync(inode: Inode, firstPgoff: number, lastPgoff: number): number;
   /** Reads pages that are not cached, as advice has it. @linux mm/readahead.c:force_page_cache_ra */
   willNeed(mapping: AddressSpace, firstPgoff: number, lastPgoff: number): void;
+  /** The first page from `pgoff` on that holds data, as `lseek` tells data from holes; −1 where none does. */
+  nextData(inode: Inode, pgoff: number): number;
   /** Blocks of 512 bytes that the file takes. */
   blocks(inode: Inode): number;
   /** Takes an inode that nobody uses any more away, with its pages. @linux fs/inode.c:evict */
@@ -110,6 +112,16 @@ export interface ZeroFile {
   /** Each mapping holds one reference. */
   get(): ZeroFile;
   put(): void;
+}
+
+/** An open file that cannot be mapped: a pipe, a directory, … */
+export interface UnmappableFile {
+  readonly readable: boolean;
+  readonly writable: boolean;
+  /** What mapping it fails with, once nothing else is wrong: −ENODEV, −EIO. */
+  readonly mmapError: number;
+  /** Its file system holds nothing to be run. */
+  readonly noExec: boolean;
 }
 
 /** What {@link AddressSpaceOps.readPage} answers where there is no page and none is needed. */

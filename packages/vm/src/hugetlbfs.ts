@@ -82,6 +82,11 @@ export class HugetlbfsOps implements AddressSpaceOps {
     // Its pages come from nowhere.
   }
 
+  /** All of it is data. */
+  nextData(_inode: Inode, pgoff: number): number {
+    return pgoff;
+  }
+
   blocks(inode: Inode): number {
     return inode.mapping.pages.size * this.#vm.tables.ptrsPerPte * SECTORS_PER_PAGE;
   }

@@ -42,11 +42,13 @@ export {
   VmArea,
 } from './vma.ts';
 export { FILE_HOLE } from './file.ts';
-export type { AddressSpace, AddressSpaceOps, Inode, ReadAheadState, VmFile, VmOperations, ZeroFile } from './file.ts';
+export type { AddressSpace, AddressSpaceOps, Inode, ReadAheadState, VmFile, UnmappableFile, VmOperations, ZeroFile } from './file.ts';
 export { allocFile, fileGet, filePut, inodePut, inodeUnlink } from './open-file.ts';
 export type { OpenMode, PathSource } from './open-file.ts';
 export { BlockFs } from './block-fs.ts';
 export { MemoryBlockStore } from './block-store.ts';
+export { seekHoleData } from './seek.ts';
+export { fadviseDontNeed, fadviseWillNeed } from './fadvise.ts';
 export type { BlockStore } from './block-store.ts';
 export { KernelBuffer, UserBuffer, fileRead, fileSync, fileWrite } from './filemap.ts';
 export type { ByteSink, ByteSource } from './filemap.ts';

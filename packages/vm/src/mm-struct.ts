@@ -101,6 +101,8 @@ export class MmStruct {
   /** Stands for the part of a VMA that is cut off at an end. */
   trimmed: VmArea | null = null;
   /** What the range being mapped or changed is compared by. */
+  /** Protection keys handed out: 0 is, on processors without keys, with the first request, which fails all the same. */
+  pkeyAllocationMap = 0;
   readonly mergeRange: MergeRange = {
     flags: 0,
     droppable: false,

@@ -32,7 +32,7 @@ import {
   PROT_WRITE,
 } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import type { VmFile, ZeroFile } from './file.ts';
+import type { UnmappableFile, VmFile, ZeroFile } from './file.ts';
 import { populateRange } from './gup.ts';
 import { canDoMlock, mayExpandVm, mlockFutureOk, vmStatAccount } from './limits.ts';
 import { hugetlbFileSetup, isHugetlbFile } from './hugetlbfs.ts';
@@ -50,6 +50,7 @@ import {
   VM_ACCOUNT,
   VM_DONTDUMP,
   VM_DONTEXPAND,
+  VM_EXEC,
   VM_GROWSDOWN,
   VM_HUGETLB,
   VM_LOCKED,
@@ -73,6 +74,8 @@ export interface MmapRequest {
   readonly file: VmFile | null;
   /** In place of a file: `/dev/zero`. No reference passes. */
   readonly zeroFile?: ZeroFile | undefined;
+  /** In place of a file: one that cannot be mapped, whose turn to say so comes in Linux's order. */
+  readonly unmappable?: UnmappableFile | undefined;
   readonly addr: VirtAddr;
   /** In bytes; negative for a value in the upper half of a register. */
   readonly length: number;
@@ -118,7 +121,7 @@ const MAX_DEVICE_SIZE = 2 ** 64;
  */
 export function doMmap(mm: MmStruct, request: MmapRequest): number {
   const { file, zeroFile = null, prot } = request;
-  const opened = file ?? zeroFile;
+  const opened = file ?? zeroFile ?? request.unmappable ?? null;
   let { flags, length } = request;
   if (opened === null && (flags & MAP_HUGETLB) !== 0) return mapAnonymousHuge(mm, request);
   const isHuge = isHugetlbFile(mm.vm, file);
@@ -150,7 +153,7 @@ export function doMmap(mm: MmStruct, request: MmapRequest): number {
   if (opened !== null) {
     pgoff = request.pgoff;
     if (pgoff < 0 || (pgoff + nrPages) * PAGE_SIZE >= (file === null ? MAX_DEVICE_SIZE : MAX_FILE_SIZE)) return -Errno.EOVERFLOW;
-    const fileFlags = fileMappingFlags(opened, file === null ? 0 : file.inode.seals, prot, flags, vmFlags);
+    const fileFlags = fileMappingFlags(opened, request.unmappable?.mmapError ?? 0, prot, flags, vmFlags);
     if (fileFlags < 0) return fileFlags;
     vmFlags = fileFlags;
   } else {
@@ -238,11 +241,12 @@ function hugetlbLength(flags: number, length: number): number {
 /**
  * Checks a mapping of a file against how it was opened.
  *
+ * @param mmapError what the file refuses to be mapped with; 0
  * @returns the VM_ flags with those that follow from that, or -errno
  */
 function fileMappingFlags(
-  file: VmFile | ZeroFile,
-  seals: number,
+  file: VmFile | ZeroFile | UnmappableFile,
+  mmapError: number,
   prot: number,
   flags: number,
   vmFlags: number,
@@ -251,7 +255,7 @@ function fileMappingFlags(
   switch (flags & MAP_TYPE) {
     case MAP_SHARED:
     case MAP_SHARED_VALIDATE:
-      if ((flags & MAP_TYPE) === MAP_SHARED_VALIDATE && (flags & ~LEGACY_MAP_MASK) !== 0) return -Errno.EOPNOTSUPP;
+      if ((flags & MAP_TYPE) === MAP_SHARED_VALIDATE && (flags & ~validatedFlags(file)) !== 0) return -Errno.EOPNOTSUPP;
       if ((prot & PROT_WRITE) !== 0 && !file.writable) return -Errno.EACCES;
       result |= VM_SHARED | VM_MAYSHARE;
       if (!file.writable) result &= ~(VM_MAYWRITE | VM_SHARED);
@@ -262,7 +266,9 @@ function fileMappingFlags(
       return -Errno.EINVAL;
   }
   if (!file.readable) return -Errno.EACCES;
+  if (mmapError !== 0) return 'noExec' in file && file.noExec && (vmFlags & VM_EXEC) !== 0 ? -Errno.EPERM : mmapError;
   if ((result & VM_GROWSDOWN) !== 0) return -Errno.EINVAL;
+  const seals = 'inode' in file ? file.inode.seals : 0;
   if ((result & VM_SHARED) !== 0 && (seals & (F_SEAL_WRITE | F_SEAL_FUTURE_WRITE)) !== 0) {
     if ((result & VM_WRITE) !== 0) return -Errno.EPERM;
     result &= ~VM_MAYWRITE;
@@ -270,11 +276,16 @@ function fileMappingFlags(
   return result;
 }
 
+/** The flags that MAP_SHARED_VALIDATE allows: a file system with a device may know MAP_SYNC. @linux include/linux/fs.h:FOP_MMAP_SYNC */
+function validatedFlags(file: VmFile | ZeroFile | UnmappableFile): number {
+  return 'inode' in file && !file.inode.mapping.ops.swapBacked ? LEGACY_MAP_MASK | MAP_SYNC : LEGACY_MAP_MASK;
+}
+
 /**
  * Puts a mapping at [addr, addr + length), in place of what is there, as part of a neighbour where one fits.
  *
  * @param isFree the range is known to be free
- * @returns 0, -ENOMEM, or -EPERM for a file that is sealed against writing
+ * @returns 0, -ENOMEM, -EPERM for a file that is sealed against writing, or -EOPNOTSUPP for MAP_SYNC
  * @linux mm/vma.c:__mmap_region
  */
 export function mmapRegion(
@@ -317,6 +328,11 @@ export function mmapRegion(
     flags |= VM_ACCOUNT;
   }
   if (replaces) unmapGathered(mm, charged === 0);
+  // No device lies in persistent memory, as the file system notices when it is asked to map. @linux fs/ext4/file.c:ext4_file_mmap_prepare
+  if ((flags & VM_SYNC) !== 0 && file !== null && !file.inode.mapping.ops.swapBacked) {
+    if (charged !== 0) vmUnacctMemory(vm, charged);
+    return -Errno.EOPNOTSUPP;
+  }
 
   const range = mm.mergeRange;
   range.flags = flags;

@@ -1,7 +1,7 @@
 /**
  * Changing what mappings may be used for.
  */
-import { Errno, PAGE_SIZE, PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_SEM, PROT_WRITE } from '@pagelab/abi';
+import { Errno, PAGE_SIZE, PROT_EXEC, PROT_GROWSDOWN, PROT_GROWSUP, PROT_READ, PROT_SEM, PROT_WRITE, READ_IMPLIES_EXEC } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { changeProtection } from './change-protection.ts';
 import { populateRange } from './gup.ts';
@@ -13,9 +13,11 @@ import { vmaModify } from './vma-merge.ts';
 import {
   VM_ACCESS_FLAGS,
   VM_ACCOUNT,
+  VM_EXEC,
   VM_GROWSDOWN,
   VM_HUGETLB,
   VM_LOCKED,
+  VM_MAYEXEC,
   VM_NORESERVE,
   VM_SHARED,
   VM_WRITE,
@@ -23,17 +25,27 @@ import {
 import type { VmArea } from './vma.ts';
 
 const ALL_PROT = PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM;
+const NO_PKEY = -1;
 /** From a VM_MAY… flag to the flag that it allows. */
 const VM_MAY_SHIFT = 4;
 
 /**
  * Gives [start, start + length) the rights `prot`. Up to the first hole or refusal the change is made, and stays.
  *
+ * @param personality of the caller: with READ_IMPLIES_EXEC, mappings that may be executable become so with PROT_READ
+ * @param pkey a protection key, of which the CPUs have none; −1 for none
  * @returns 0; -EINVAL for a misaligned address, unknown rights, both directions of growth, or GROWSDOWN where nothing
  *   grows; -ENOMEM for a hole, a limit, or lack of memory; -EACCES for rights that the mapping can never have
  * @linux mm/mprotect.c:do_mprotect_pkey
  */
-export function doMprotect(mm: MmStruct, start: VirtAddr, length: number, prot: number): number {
+export function doMprotect(
+  mm: MmStruct,
+  start: VirtAddr,
+  length: number,
+  prot: number,
+  personality = 0,
+  pkey = NO_PKEY,
+): number {
   const grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP);
   const rights = prot & ~(PROT_GROWSDOWN | PROT_GROWSUP);
   if (grows === (PROT_GROWSDOWN | PROT_GROWSUP)) return -Errno.EINVAL;
@@ -42,11 +54,20 @@ export function doMprotect(mm: MmStruct, start: VirtAddr, length: number, prot: 
   const bytes = pageAlign(length);
   if (bytes === 0 || rangeWraps(mm.registerRange, start, bytes)) return -Errno.ENOMEM;
   if ((rights & ~ALL_PROT) !== 0) return -Errno.EINVAL;
+  if (pkey !== NO_PKEY) return -Errno.EINVAL;
   if (start < 0) return -Errno.ENOMEM;
-  return protectRange(mm, start, rangeEnd(start, bytes), rights, grows);
+  const implied = (personality & READ_IMPLIES_EXEC) !== 0 && (rights & PROT_READ) !== 0 ? VM_EXEC : 0;
+  return protectRange(mm, start, rangeEnd(start, bytes), rights, implied, grows);
 }
 
-function protectRange(mm: MmStruct, from: VirtAddr, to: VirtAddr, rights: number, grows: number): number {
+function protectRange(
+  mm: MmStruct,
+  from: VirtAddr,
+  to: VirtAddr,
+  rights: number,
+  implied: number,
+  grows: number,
+): number {
   const { vmas } = mm;
   let start = from;
   let vma = vmas.find(start);
@@ -60,7 +81,8 @@ function protectRange(mm: MmStruct, from: VirtAddr, to: VirtAddr, rights: number
     if ((grows & PROT_GROWSUP) !== 0) return -Errno.EINVAL;
   }
   for (;;) {
-    const flags = rights & VM_ACCESS_FLAGS | (vma.flags & ~VM_ACCESS_FLAGS);
+    const granted = rights | ((vma.flags & VM_MAYEXEC) !== 0 ? implied : 0);
+    const flags = granted & VM_ACCESS_FLAGS | (vma.flags & ~VM_ACCESS_FLAGS);
     if ((flags & ~(flags >>> VM_MAY_SHIFT) & VM_ACCESS_FLAGS) !== 0) return -Errno.EACCES;
     const end = Math.min(vma.end, to);
     const changed = mprotectFixup(vma, start, end, flags);

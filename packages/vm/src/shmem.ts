@@ -116,6 +116,15 @@ export class ShmemOps implements AddressSpaceOps {
     // There is nothing to read from.
   }
 
+  /** A page that was only set aside is a hole. @linux mm/shmem.c:shmem_file_llseek */
+  nextData({ mapping }: Inode, pgoff: number): number {
+    const { pages } = mapping;
+    const { flags } = this.#vm.frames;
+    let at = pages.nextIndex(pgoff);
+    while (at >= 0 && (flags[pages.get(at)] & PG_UPTODATE) === 0) at = pages.nextIndex(at + 1);
+    return at;
+  }
+
   blocks(inode: Inode): number {
     return inode.mapping.pages.size * SECTORS_PER_PAGE;
   }

@@ -183,7 +183,7 @@ export class ShmNamespace {
     // As long as it is being attached it must not go.
     segment.nrAttached++;
     const prot = (readOnly ? PROT_READ : PROT_READ | PROT_WRITE) | (executable ? PROT_EXEC : 0);
-    const result = this.#map(mm, file, segment, at, prot, flags);
+    const result = this.#map(mm, file, segment, at, prot, addr === 0 ? flags : flags | ATTACH_FIXED);
     filePut(vm, file);
     segment.nrAttached--;
     if (result >= 0) segment.lastPid = caller.tgid;
@@ -306,10 +306,12 @@ export class ShmNamespace {
 
   #map(mm: MmStruct, file: VmFile, segment: ShmSegment, addr: VirtAddr, prot: number, flags: number): number {
     const length = pageAlign(segment.size);
+    const fixed = (flags & ATTACH_FIXED) !== 0;
     if (addr !== 0 && (flags & SHM_REMAP) === 0) {
+      if (addr < 0 && addr + segment.size >= 0) return -Errno.EINVAL;
       if (addr > 0 && findVmaIntersection(mm, addr, addr + length) !== undefined) return -Errno.EINVAL;
     }
-    const mapFlags = addr === 0 ? MAP_SHARED : MAP_SHARED | MAP_FIXED;
+    const mapFlags = fixed ? MAP_SHARED | MAP_FIXED : MAP_SHARED;
     return doMmap(mm, { file, addr, length, prot, flags: mapFlags, pgoff: 0 });
   }
 
@@ -323,6 +325,9 @@ export class ShmNamespace {
     vm.slab.kfree(segment.object);
   }
 }
+
+/** The caller named an address, which may have been rounded down to 0. */
+const ATTACH_FIXED = 1 << 30;
 
 /** Whether a VMA is part of an attachment that was made at `addr`. */
 function isPartOf(vma: VmArea, addr: VirtAddr): boolean {

@@ -74,6 +74,8 @@ export function getUnmappedArea(
   const { taskSize } = mm;
   if (length < 0 || length > taskSize) return -Errno.ENOMEM;
   let found: number;
+  // The last page of the number range is where errors are: a fixed address there is taken for one.
+  if ((flags & MAP_FIXED) !== 0 && addr < 0 && addr > -PAGE_SIZE) return addr;
   if ((flags & MAP_FIXED) !== 0) found = addr;
   else if (file === null && addr === 0 && (flags & MAP_SHARED_BIT) === 0 && length % mm.vm.tables.pmdSize === 0 && !mm.is32Bit) {
     found = hugeAlignedArea(mm, length, flags);

@@ -26,6 +26,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 LIBC = ctypes.CDLL(None, use_errno=True)
 DO_CALL, DO_LOAD, DO_STORE, DO_FETCH, DO_SCAN, DO_TOUCH, DO_PUT, DO_GET, DO_FORK, DO_EXIT = range(1, 11)
 ANSWER_SECONDS = 20
+SCRATCH_BYTES = 64 * 1024       # of the actor, for what calls find and leave in memory
 
 
 def system(result, what):
@@ -152,10 +153,12 @@ class Recording:
             finally:
                 os._exit(126)
         self.actors = {'main': self.accept()}
+        self.names['SCRATCH'] = self.actors['main'].scratch
 
     def become_actor(self, program, path):
         LIBC.prctl(1, signal.SIGKILL)
         LIBC.personality(0x0040000)                             # no address randomisation
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 4096))
         for limit, soft in ((resource.RLIMIT_STACK, 8 << 20), (resource.RLIMIT_MEMLOCK, 8 << 20),
                             (resource.RLIMIT_AS, resource.RLIM_INFINITY), (resource.RLIMIT_DATA, resource.RLIM_INFINITY)):
             hard = resource.getrlimit(limit)[1]                 # raising it takes CAP_SYS_RESOURCE
@@ -258,7 +261,7 @@ class Recording:
     def harms_actor(self, step):
         """Whether a step reaches what lies above `T`: the stack and the vDSO of the actor itself."""
         top = self.names.get('T')
-        if top is None:
+        if top is None or step['op'] == 'call':
             return False
         ranges = [(step[at], step.get(length, 8)) for at, length in (
             ('at', 'len'), ('at', 'old'), ('at', 'new'), ('addr', 'len'), ('to', 'new'), ('to', 'len'), ('from', 'len'))
@@ -337,6 +340,28 @@ class Recording:
         soft, hard = (self.value(step[key]) & MASK if key in step else old for key, old in (('cur', soft), ('max', hard)))
         actor.put(0, struct.pack('<QQ', soft, hard))
         self.made(step, self.outcome(actor.call('prlimit64', 0, number, actor.scratch, 0)))
+
+    def do_call(self, step, actor):
+        """A call by its name. `any`: what it returns is not the same twice; `out`, `bytes`: what it leaves behind an argument."""
+        args = []
+        for index, arg in enumerate(step['args']):
+            if isinstance(arg, dict) and 'path' in arg:
+                arg = actor.put(index * SCRATCH_BYTES // 8, self.path(arg['path']).encode() + b'\0')
+            elif isinstance(arg, dict):
+                arg = actor.put(index * SCRATCH_BYTES // 8, b''.join(
+                    struct.pack('<Q', self.value(word) & MASK) for word in arg['words']))
+            else:
+                arg = self.descriptor(arg)
+            args.append(arg)
+        outcome = self.outcome(actor.call(step['name'], *args))
+        step.pop('data', None)
+        if isinstance(outcome, int) and 'bytes' in step:
+            step['data'] = actor.ask(DO_GET, step['out'] * SCRATCH_BYTES // 8, step['bytes'])[4].hex()
+        if step.get('any') and isinstance(outcome, int):
+            if 'as' in step:
+                self.names[step['as']] = outcome
+        else:
+            self.made(step, outcome)
 
     def do_mmap(self, step, actor):
         self.made(step, self.outcome(actor.call(

@@ -6,10 +6,19 @@ PAGE = 4096
 MASK = (1 << 64) - 1
 
 CALLS = dict(
-    read=0, write=1, open=2, close=3, mmap=9, mprotect=10, munmap=11, brk=12, pread64=17, pwrite64=18, pipe=22,
-    mremap=25, msync=26, mincore=27, madvise=28, shmget=29, shmat=30, shmctl=31, wait4=61, shmdt=67, fcntl=72,
-    ftruncate=77, capset=126, mlock=149, munlock=150, mlockall=151, munlockall=152, fallocate=285, prlimit64=302,
-    process_vm_readv=310, process_vm_writev=311, memfd_create=319, mlock2=325)
+    read=0, write=1, open=2, close=3, stat=4, fstat=5, lstat=6, lseek=8, mmap=9, mprotect=10, munmap=11, brk=12,
+    rt_sigaction=13, rt_sigprocmask=14, pread64=17, pwrite64=18, access=21, pipe=22, sched_yield=24, mremap=25, msync=26,
+    mincore=27, madvise=28, shmget=29, shmat=30, shmctl=31, dup=32, dup2=33, getpid=39, wait4=61, kill=62, shmdt=67,
+    fcntl=72, fsync=74, fdatasync=75, truncate=76, ftruncate=77, rename=82, mkdir=83, rmdir=84, creat=85, link=86,
+    unlink=87, gettimeofday=96, getrlimit=97, getrusage=98, sysinfo=99, getuid=102, getgid=104, geteuid=107, getegid=108,
+    setpgid=109, getppid=110, getpgrp=111, getpgid=121, capget=125, capset=126, sigaltstack=131, personality=135,
+    mlock=149, munlock=150, mlockall=151, munlockall=152, setrlimit=160, sync=162, gettid=186, tkill=200, time=201,
+    remap_file_pages=216, clock_gettime=228, tgkill=234, waitid=247, openat=257, newfstatat=262, unlinkat=263,
+    sync_file_range=277, fallocate=285, dup3=292, pipe2=293, prlimit64=302, syncfs=306, getcpu=309,
+    process_vm_readv=310, process_vm_writev=311, memfd_create=319, mlock2=325, pkey_mprotect=329, pkey_alloc=330,
+    pkey_free=331, pidfd_send_signal=424, pidfd_open=434, pidfd_getfd=438, process_madvise=440, fadvise64=221,
+    preadv=295, pwritev=296, readv=19, writev=20, cachestat=451, mseal=462, membarrier=324, process_mrelease=448,
+    set_mempolicy=238, get_mempolicy=239, mbind=237, migrate_pages=256, move_pages=279, userfaultfd=323)
 
 PROT = dict(NONE=0, READ=1, WRITE=2, EXEC=4, SEM=8, GROWSDOWN=1 << 24, GROWSUP=1 << 25)
 MAP = {'SHARED': 1, 'PRIVATE': 2, 'SHARED_VALIDATE': 3, 'DROPPABLE': 8, 'FIXED': 0x10, 'ANONYMOUS': 0x20,

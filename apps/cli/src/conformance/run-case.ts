@@ -4,6 +4,8 @@
 import { errnoName, isError, TASK_SIZE } from '@pagelab/abi';
 import type { SyscallName } from '@pagelab/abi';
 import type { Machine, Process } from '@pagelab/kernel';
+import { argumentOffset, callArguments } from './call-arguments.ts';
+import type { CallArgument } from './call-arguments.ts';
 import type { ConformanceCase, ExpectedMapping, Step, Value } from './case.ts';
 import { evaluate, namesIn } from './expression.ts';
 import { pagemapLetter, readCounters, readMaps, readMeminfo, readPagemap, readSmaps } from './proc.ts';
@@ -65,6 +67,7 @@ class CaseRun {
     const main = new Target(machine.createProcess({ name: 'main' }));
     main.start();
     this.targets.set('main', main);
+    this.names.set('SCRATCH', BigInt(main.scratch));
   }
 
   step(step: Step): void {
@@ -246,6 +249,19 @@ function writeContents(target: Target, fd: number, data: Uint8Array, stepBytes: 
 function setSize(run: CaseRun, step: Step, target: Target, fd: number): void {
   const truncated = target.syscall('ftruncate', fd, run.count(step.size));
   if (truncated !== 0) throw new Mismatch(`ftruncate: ${show(outcomeOf(truncated))}`);
+}
+
+/** A call by its name; `any` for a result that only must not be an error, `data` for what it leaves behind argument `out`. */
+function callByName(run: CaseRun, step: Step, target: Target): void {
+  const args = callArguments(step.args as CallArgument[], target, (field) => run.fd(field), (text) => run.path(text));
+  const outcome = outcomeOf(target.syscall(step.name as SyscallName, ...args));
+  if (step.any !== true || typeof outcome === 'string' || isName(step.expect)) run.same(step, outcome);
+  run.bind(step, outcome);
+  if (step.data === undefined) return;
+  const data = step.data as string;
+  const seen = target.get(argumentOffset(step.out as number), data.length / 2);
+  const text = Array.from(seen, (byte) => byte.toString(16).padStart(2, '0')).join('');
+  if (text !== data) throw new Mismatch(`expected ${data}, observed ${text}`);
 }
 
 const OPERATIONS: Readonly<Record<string, Operation>> = {
@@ -434,6 +450,8 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     t.put(0, new Uint8Array(length).fill(run.count(s.fill)));
     run.call(s, t, 'pwrite64', run.fd(s.fd), t.scratch, length, run.value(s.off));
   },
+
+  call: callByName,
 
   // System V shared memory
   shmget: (run, s, t) => run.call(

@@ -8,6 +8,8 @@ import { deviceNumber, nodeStatus } from './status.ts';
 
 /** `/dev/null`, `/dev/zero`, `/dev/full`. @linux drivers/char/mem.c */
 export class DeviceFile extends BaseFile implements ZeroFile {
+  /** @linux drivers/char/mem.c:null_lseek */
+  readonly staysAtStart = true;
   readonly zeroFile: ZeroFile | null;
   readonly readable: boolean;
   readonly writable: boolean;

@@ -209,13 +209,13 @@ export class Namespace {
   }
 
   /** Gives a file a second name. @returns 0 or -errno @linux fs/namei.c:do_linkat */
-  link(task: TaskContext | null, from: string, to: string): number {
+  link(task: TaskContext | null, from: string, to: string | number): number {
     const source = this.#walk(task, from);
     if (typeof source === 'number') return source;
     if (source.found === undefined) return -Errno.ENOENT;
     const { node } = source.found;
     if (source.wantsDirectory && node.kind !== 'directory') return -Errno.ENOTDIR;
-    const place = this.#walk(task, to);
+    const place = typeof to === 'number' ? to : this.#walk(task, to);
     if (typeof place === 'number') return place;
     if (place.found !== undefined) return -Errno.EEXIST;
     if (place.wantsDirectory) return -Errno.ENOENT;
@@ -228,11 +228,15 @@ export class Namespace {
   }
 
   /** Gives what has one name another, in place of what had that. @returns 0 or -errno @linux fs/namei.c:do_renameat2 */
-  rename(task: TaskContext | null, from: string, to: string): number {
+  rename(task: TaskContext | null, from: string, to: string | number): number {
     const source = this.#walk(task, from);
-    if (typeof source === 'number') return source;
-    const target = this.#walk(task, to);
-    if (typeof target === 'number') return target;
+    const isTooLong = source === -Errno.ENAMETOOLONG;
+    if (typeof source === 'number' && !isTooLong) return source;
+    const target = typeof to === 'number' ? to : this.#walk(task, to);
+    if (typeof target === 'number' && target !== -Errno.ENAMETOOLONG) return target;
+    // Last names are looked up when both directories are known.
+    if (typeof source === 'number') return -Errno.ENAMETOOLONG;
+    if (typeof target === 'number') return source.found === undefined ? -Errno.ENOENT : target;
     if (source.name === '' || target.name === '') return -Errno.EBUSY;
     const { found: moved } = source;
     if (moved === undefined) return -Errno.ENOENT;
@@ -240,6 +244,9 @@ export class Namespace {
     if (!isDirectory && (source.wantsDirectory || target.wantsDirectory)) return -Errno.ENOTDIR;
     for (let above: Dentry | null = target.directory; above !== null; above = above.parent) {
       if (above === moved) return -Errno.EINVAL;
+    }
+    for (let above: Dentry | null = source.directory; above !== null; above = above.parent) {
+      if (above === target.found) return -Errno.ENOTEMPTY;
     }
     const here = source.directory.node as DirectoryNode;
     const there = target.directory.node as DirectoryNode;
@@ -431,7 +438,10 @@ function sameFile(a: FsNode, b: FsNode): boolean {
 
 /** Whether the owner's bits allow it: all files are root's, and everybody is root. @linux fs/namei.c:generic_permission */
 function permits(task: TaskContext | null, node: FsNode, wanted: number): boolean {
-  if (task === null || task.capable(CAP_DAC_OVERRIDE)) return true;
   const mode = node.kind === 'file' ? node.inode.mode : node.mode;
+  if (task === null || task.capable(CAP_DAC_OVERRIDE)) {
+    // What nobody may run, nobody runs.
+    return node.kind === 'directory' || (wanted & MAY_EXEC) === 0 || (mode & 0o111) !== 0;
+  }
   return ((mode >> 6) & wanted) === wanted;
 }

@@ -99,6 +99,7 @@ class Pipe {
 
 abstract class PipeEnd extends BaseFile {
   override readonly seekable = false;
+  readonly noExec = true;
   protected readonly pipe: Pipe;
 
   constructor(pipe: Pipe, flags: number, object: number) {
