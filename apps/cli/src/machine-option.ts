@@ -27,6 +27,22 @@ export function presetNames(): string[] {
  * @throws UsageError where there is neither, or where the file does not describe a machine
  */
 export function loadMachineConfig(nameOrFile = DEFAULT_PRESET): MachineConfig {
+  const { json, file } = readMachineFile(nameOrFile);
+  return readMachineConfig(json, file);
+}
+
+/**
+ * The same as its JSON form, not checked yet.
+ *
+ * @throws UsageError where there is neither, or no object in it
+ */
+export function loadMachineJson(nameOrFile = DEFAULT_PRESET): Readonly<Record<string, unknown>> {
+  const { json, file } = readMachineFile(nameOrFile);
+  if (typeof json !== 'object' || json === null || Array.isArray(json)) throw new UsageError(`${file} describes no machine: it holds no object`);
+  return json as Record<string, unknown>;
+}
+
+function readMachineFile(nameOrFile: string): { readonly json: unknown; readonly file: string } {
   const isPreset = presetNames().includes(nameOrFile);
   const file = isPreset ? join(presetDirectory, `${nameOrFile}.json`) : nameOrFile;
   let text: string;
@@ -41,7 +57,7 @@ export function loadMachineConfig(nameOrFile = DEFAULT_PRESET): MachineConfig {
   } catch (error) {
     throw new UsageError(`${file} is not JSON: ${(error as Error).message}`);
   }
-  return readMachineConfig(json, file);
+  return { json, file };
 }
 
 /**

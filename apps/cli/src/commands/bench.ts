@@ -3,6 +3,7 @@
  */
 import type { Command } from 'commander';
 import Table from 'cli-table3';
+import { addMatrix } from './bench-matrix.ts';
 import { measureRows, rowNames } from '../bench/rows.ts';
 import type { RowResult } from '../bench/rows.ts';
 import { UsageError } from '../errors.ts';
@@ -56,7 +57,7 @@ async function bench(suite: string | undefined, options: BenchOptions): Promise<
 }
 
 export function addBench(program: Command): void {
-  program
+  const command = program
     .command('bench')
     .description('measure what things cost, as ratios')
     .argument('[suite]', 'only rows whose name begins so: memory, fault, mm, malloc, boot')
@@ -64,4 +65,7 @@ export function addBench(program: Command): void {
     .option('--rounds <n>', 'rounds, of which the medians are shown', '5')
     .option('--json', 'results as JSON')
     .action(bench);
+  // Options behind the name of one of its own commands are that one's.
+  command.enablePositionalOptions();
+  addMatrix(command);
 }

@@ -12,6 +12,8 @@ export interface PlotSeries {
 }
 
 export type PageSection =
+  /** A bar for each name, its length by its value: 0 or more. */
+  | { readonly kind: 'bars'; readonly title: string; readonly unit: string; readonly names: readonly string[]; readonly values: readonly number[] }
   | { readonly kind: 'text'; readonly title: string; readonly text: string }
   | {
     readonly kind: 'plot'; readonly title: string; readonly xLabel: string; readonly yLabel: string;
@@ -27,6 +29,8 @@ const COLORS = ['#0b6e99', '#c4453c', '#3a8f3a', '#b07d00', '#7a4fb5', '#666666'
 const STYLE = `
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem; color: #222; background: #fff; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2.5rem; }
+.bars { display: grid; grid-template-columns: max-content 1fr; gap: .2rem .8rem; font-size: 13px; align-items: center; }
+.bars i { display: inline-block; height: .8rem; background: #0b6e99; margin-right: .5rem; vertical-align: middle; }
 pre { font: 12.5px/1.4 ui-monospace, monospace; overflow-x: auto; background: #f6f6f6; padding: .8rem; border-radius: 4px; }
 `;
 
@@ -57,6 +61,14 @@ for (const { id, section } of plots) {
 }
 `;
 
+function bars({ names, values, unit }: Extract<PageSection, { kind: 'bars' }>): string {
+  const most = Math.max(...values, Number.MIN_VALUE);
+  const rows = values.map((value, at) => (
+    `<span>${escapeHtml(names[at]!)}</span><span><i style="width:${((value / most) * 75).toFixed(2)}%"></i>${value.toFixed(2)} ${escapeHtml(unit)}</span>`
+  ));
+  return `<div class="bars">${rows.join('\n')}</div>`;
+}
+
 /** The page's text. */
 export function htmlPage(title: string, sections: readonly PageSection[]): string {
   const require = createRequire(import.meta.url);
@@ -66,6 +78,7 @@ export function htmlPage(title: string, sections: readonly PageSection[]): strin
   const body = sections.map((section, at) => {
     const heading = `<h2>${escapeHtml(section.title)}</h2>`;
     if (section.kind === 'text') return `${heading}\n<pre>${escapeHtml(section.text)}</pre>`;
+    if (section.kind === 'bars') return `${heading}\n${bars(section)}`;
     plots.push({ id: `plot-${at}`, section });
     return `${heading}\n<div id="plot-${at}"></div>`;
   });
