@@ -40,6 +40,11 @@ describe.each(names)('example %s', (name) => {
     await expect(machine.consoleText).toMatchFileSnapshot(`expected/${name}.txt`);
   });
 
+  it.each(['x86-pae', 'x86-32'] as const)('runs on a machine of %s', async (arch) => {
+    const { default: program } = await load(name);
+    runOn(boot({ arch, memory: '2G', cpus: 2 }), program, name);
+  });
+
   it('runs on a machine of 1 TiB', async () => {
     const { default: program } = await load(name);
     runOn(boot({ memory: '1T', cpus: 4 }), program, name);

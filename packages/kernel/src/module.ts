@@ -11,7 +11,7 @@ import { PAGE_SIZE } from '@pagelab/hw';
 import { GFP_KERNEL, __GFP_NORETRY, __GFP_NOWARN, __GFP_ZERO } from '@pagelab/mm-core';
 import { Mempool, mempoolKmalloc, mempoolPages, mempoolSlab } from '@pagelab/slab';
 import type { KmemCache, KmemCacheOptions, PercpuPtr } from '@pagelab/slab';
-import { DmaPool, KernelMemory } from '@pagelab/vm';
+import { DmaPool, KernelMemory, pageAddress } from '@pagelab/vm';
 import type { DmaDevice, VmallocRequest } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 import { oops } from './oops.ts';
@@ -172,9 +172,41 @@ export class KernelModule {
     this.#kernel.pages.freePages(pfn, order);
   }
 
-  /** A frame's address in the direct map. @linux include/linux/mm.h:page_address */
+  /** A frame's address in the direct map; of high memory, the one that `kmap` gave it, or 0. @linux include/linux/mm.h:page_address */
   pageAddress(pfn: Pfn): VirtAddr {
-    return this.#kernel.pages.pageAddress(pfn);
+    return pageAddress(this.#kernel.vm, pfn);
+  }
+
+  // ---- high memory; without any, each page has its address in the direct map, and there is nothing to take back
+
+  /** @returns the address; 0 where all are in use and Linux would sleep @linux include/linux/highmem.h:kmap */
+  kmap(pfn: Pfn): VirtAddr {
+    return this.#kernel.vm.highmem?.kmap(pfn) ?? this.pageAddress(pfn);
+  }
+
+  /** @linux include/linux/highmem.h:kunmap */
+  kunmap(pfn: Pfn): void {
+    this.#kernel.vm.highmem?.kunmap(pfn);
+  }
+
+  /** @returns the address; 0 where the CPU has no slot left @linux include/linux/highmem.h:kmap_local_page */
+  kmapLocalPage(pfn: Pfn): VirtAddr {
+    return this.#kernel.vm.highmem?.kmapLocal(pfn) ?? this.pageAddress(pfn);
+  }
+
+  /** Takes back what `kmapLocalPage` gave last. @linux include/linux/highmem.h:kunmap_local */
+  kunmapLocal(address: VirtAddr): void {
+    this.#kernel.vm.highmem?.kunmapLocal(address);
+  }
+
+  /** As `kmapLocalPage`; until `kunmapAtomic` nothing may sleep. @linux include/linux/highmem.h:kmap_atomic */
+  kmapAtomic(pfn: Pfn): VirtAddr {
+    return this.#kernel.vm.highmem?.kmapAtomic(pfn) ?? this.pageAddress(pfn);
+  }
+
+  /** @linux include/linux/highmem.h:kunmap_atomic */
+  kunmapAtomic(address: VirtAddr): void {
+    this.#kernel.vm.highmem?.kunmapAtomic(address);
   }
 
   // ---- devices

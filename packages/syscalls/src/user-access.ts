@@ -9,7 +9,7 @@ const PATH_MAX = 4096;
 
 /** Whether a range lies in user space, mapped or not. @linux arch/x86/include/asm/uaccess_64.h:__access_ok */
 export function accessOk({ mm }: TaskContext, addr: number, length: number): boolean {
-  return addr >= 0 && length >= 0 && addr + length <= mm.taskSize;
+  return addr >= 0 && length >= 0 && addr + length <= mm.vm.tables.taskSize;
 }
 
 /** Stores bytes for the task. @returns 0 or -EFAULT */

@@ -13,9 +13,9 @@ import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';
 import { pfnOf } from './pte.ts';
 
-/** Whether all of [addr, addr + length) is user address space. @linux arch/x86/include/asm/uaccess_64.h:access_ok */
+/** Whether all of [addr, addr + length) is user address space: the kernel's idea of it, also for a program of 32 bits. @linux arch/x86/include/asm/uaccess_64.h:access_ok */
 export function accessOk(mm: MmStruct, addr: VirtAddr, length: number): boolean {
-  return addr >= 0 && addr + length <= mm.taskSize;
+  return addr >= 0 && addr + length <= mm.vm.tables.taskSize;
 }
 
 /**
