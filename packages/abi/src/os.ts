@@ -225,6 +225,11 @@ export interface Os {
   getrlimit(resource: number): ResourceLimit;
   setrlimit(resource: number, limit: Partial<ResourceLimit>): void;
 
+  /** Makes a file by which this program serves page faults of its own. Errors: EPERM, EINVAL. */
+  userfaultfd(flags: number): number;
+  /** A request to a file, with the address of its structure. Returns what the file answers. */
+  ioctl(fd: number, request: number, argument: VirtAddr): number;
+
   /** The text of a file of `/proc` or `/sys`, `self` being this task. Errors: ENOENT, EACCES. */
   readFile(path: string): string;
   /** The bytes of such a file, from `offset`. */

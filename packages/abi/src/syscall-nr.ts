@@ -19,6 +19,7 @@ export const Syscall = {
   rt_sigaction: 13,
   rt_sigprocmask: 14,
   rt_sigreturn: 15,
+  ioctl: 16,
   pread64: 17,
   pwrite64: 18,
   readv: 19,

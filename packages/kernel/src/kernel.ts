@@ -13,6 +13,7 @@ import { CallTrace } from './call-trace.ts';
 import type { MachineConfig } from './config.ts';
 import type { Console } from './console.ts';
 import { Daemons, kernelDaemons } from './daemons.ts';
+import { waitForUserfault } from './fs/userfaultfd-file.ts';
 import { Namespace } from './fs/namespace.ts';
 import type { KernelLog } from './kernel-log.ts';
 import type { KernelPageTables } from './kernel-page-tables.ts';
@@ -133,6 +134,12 @@ export class Kernel implements KernelParts {
     const { transparentHugepage = 'madvise' } = parts.config.commandLine;
     this.transparentHugepage = parts.pages.sysctl.transparentHugepage ? transparentHugepage : 'never';
     this.vm.thpMode = this.transparentHugepage;
+    this.vm.userfaultHooks = {
+      wait: (wait) => {
+        waitForUserfault(this, wait);
+      },
+      currentThread: () => this.current?.pid ?? 0,
+    };
     this.tracepoints = defineTracepoints(parts.trace);
     this.names = new Namespace(this);
     this.shm = new ShmNamespace(parts.vm);

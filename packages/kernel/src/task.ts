@@ -28,6 +28,7 @@ import type { KernelStack } from './kernel-stack.ts';
 import { newAccounting } from './process.ts';
 import type { Accounting, Process } from './process.ts';
 import { openPipe } from './fs/pipe.ts';
+import { openUserfault } from './fs/userfaultfd-file.ts';
 import { namesOf, openPath, openVmFile } from './open.ts';
 import { killProcesses, killThread } from './kill.ts';
 import { openPidfd } from './pidfd.ts';
@@ -234,6 +235,10 @@ export class Task implements TaskContext {
 
   openVmFile(file: VmFile, flags: number): OpenFile | number {
     return openVmFile(this.kernel, file, flags);
+  }
+
+  openUserfault(openFlags: number, flags: number): OpenFile | number {
+    return openUserfault(this.kernel, this, openFlags, flags);
   }
 
   openPipe(flags: number): readonly [OpenFile, OpenFile] | number {

@@ -3,10 +3,10 @@
  *
  * @linux arch/x86/mm/fault.c:do_user_addr_fault
  */
-import { BUS_ADRERR, SEGV_ACCERR, SEGV_MAPERR, SIGBUS, SIGSEGV, SI_KERNEL, signalCodeName } from '@pagelab/abi';
+import { BUS_ADRERR, BUS_MCEERR_AR, SEGV_ACCERR, SEGV_MAPERR, SIGBUS, SIGSEGV, SI_KERNEL, signalCodeName } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PF_INSTR, PF_WRITE, VECTOR_PAGE_FAULT } from '@pagelab/hw';
-import { FAULT_ACCERR, FAULT_MAPERR, FAULT_OK, FAULT_OOM, FAULT_SIGBUS, handlePageFault } from '@pagelab/vm';
+import { FAULT_ACCERR, FAULT_HWPOISON, FAULT_MAPERR, FAULT_OK, FAULT_OOM, FAULT_SIGBUS, handlePageFault } from '@pagelab/vm';
 import { endProcess, exitError } from './exit.ts';
 import { deliverSignals, endBySignal, forceSignal, wouldEnd } from './signals.ts';
 import type { Task } from './task.ts';
@@ -41,6 +41,9 @@ export function userFault(task: Task, address: VirtAddr, errorCode: number, vect
         return;
       case FAULT_SIGBUS:
         raise(task, SIGBUS, BUS_ADRERR, address, errorCode, address);
+        return;
+      case FAULT_HWPOISON:
+        raise(task, SIGBUS, BUS_MCEERR_AR, address, errorCode, address);
         return;
       case FAULT_OOM:
         // The access is tried again: a victim may have given memory back meanwhile.

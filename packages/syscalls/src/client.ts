@@ -198,6 +198,9 @@ export function createClient(hooks: ClientHooks): Os {
       checked('setrlimit', result);
     },
 
+    userfaultfd: (flags) => checked('userfaultfd', call(Syscall.userfaultfd, flags)),
+    ioctl: (fd, request, argument) => checked('ioctl', call(Syscall.ioctl, fd, request, argument)),
+
     readFile: (path) => decodeUtf8(readFileBytes(path, 0, MAX_FILE_BYTES)),
     readFileBytes,
     writeFile: (path, text) => {

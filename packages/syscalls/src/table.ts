@@ -73,6 +73,7 @@ import { sysFstat, sysNewfstatat, sysStat } from './sys-stat.ts';
 import { sysSysinfo } from './sys-sysinfo.ts';
 import { sysClockGettime, sysClockNanosleep, sysGettimeofday, sysNanosleep, sysTime } from './sys-time.ts';
 import { FALLOCATE_MODE, sysFallocate, sysFsync, sysFtruncate, sysSync, sysTruncate } from './sys-truncate.ts';
+import { USERFAULTFD_FLAGS, sysIoctl, sysUserfaultfd } from './sys-userfaultfd.ts';
 import { WAIT4_OPTIONS, sysWait4 } from './sys-wait4.ts';
 import type { TaskContext } from './task-context.ts';
 
@@ -192,6 +193,8 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   pidfd_send_signal: sysPidfdSendSignal,
   pidfd_open: sysPidfdOpen,
   process_madvise: sysProcessMadvise,
+  userfaultfd: sysUserfaultfd,
+  ioctl: sysIoctl,
   sched_setaffinity: sysSchedSetaffinity,
   sched_getaffinity: sysSchedGetaffinity,
   set_mempolicy: sysSetMempolicy,
@@ -242,6 +245,7 @@ export const syscallFlags: readonly FlagTable[] = [
   MBIND_FLAGS,
   GET_MEMPOLICY_FLAGS,
   MOVE_PAGES_FLAGS,
+  USERFAULTFD_FLAGS,
 ];
 
 /**

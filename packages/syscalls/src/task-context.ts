@@ -95,6 +95,8 @@ export interface OpenFile {
   readToUser?(task: TaskContext, position: number, addr: number, length: number): number;
   /** As {@link write}, straight from the task's memory. @returns bytes, or -errno */
   writeFromUser?(task: TaskContext, position: number, addr: number, length: number): number;
+  /** Takes a request, where it takes any. @returns a value, or -errno */
+  ioctl?(task: TaskContext, request: number, argument: number): number;
   /** Sets its length, where it has one to set. @returns 0 or -errno */
   truncate?(size: number): number;
   /** Brings it to its device. @returns 0; -EINVAL where that means nothing; -EIO */
@@ -181,6 +183,8 @@ export interface TaskContext extends MmLimits {
   open(path: string, flags: number, mode: number): OpenFile | number;
   /** An open file for a file of virtual memory's, such as `memfd_create` makes; or -errno. */
   openVmFile(file: VmFile, flags: number): OpenFile | number;
+  /** A file by which the task serves page faults; or -errno. */
+  openUserfault(openFlags: number, flags: number): OpenFile | number;
   /** The two ends of a new pipe, a reference each; or -errno. */
   openPipe(flags: number): readonly [reader: OpenFile, writer: OpenFile] | number;
   readonly names: FileNames;

@@ -2,13 +2,13 @@
  * `mprotect` at the level of page tables.
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_SIZE, PTE_DIRTY, PTE_PRESENT, PTE_RW } from '@pagelab/hw';
+import { PAGE_SIZE, PTE_DIRTY, PTE_PRESENT, PTE_RW, PTE_UFFD_WP_LO } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE } from '@pagelab/mm-core';
 import { hugeStart, splitHugePmd } from './huge-memory.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { PteTableWalk } from './pgtable.ts';
 import { PTE_KEEP_HI, PTE_KEEP_LO, PTE_MAPS, PTE_SPECIAL, pageProtHi, pfnOf, vmaProtLo } from './pte.ts';
-import { VM_HUGETLB, VM_SHARED, VM_WRITE } from './vma.ts';
+import { VM_HUGETLB, VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /**
@@ -55,7 +55,8 @@ export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): n
       const hi = (oldHi & PTE_KEEP_HI) | protHi;
       if (privateWritable && (lo & (PTE_PRESENT | PTE_SPECIAL)) === PTE_PRESENT) {
         const pageFlags = flags[pfnOf(lo, hi)];
-        if ((pageFlags & PG_ANON) !== 0 && (pageFlags & PG_ANON_EXCLUSIVE) !== 0) lo |= PTE_RW;
+        const isFree = (lo & PTE_UFFD_WP_LO) === 0 || (vma.flags & VM_UFFD_WP) === 0;
+        if ((pageFlags & PG_ANON) !== 0 && (pageFlags & PG_ANON_EXCLUSIVE) !== 0 && isFree) lo |= PTE_RW;
       } else if (notifiedWritable && (lo & (PTE_PRESENT | PTE_DIRTY)) === (PTE_PRESENT | PTE_DIRTY)) {
         lo |= PTE_RW;
       }

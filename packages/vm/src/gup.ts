@@ -11,7 +11,16 @@ import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_REFERENCED } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
 import { isCowMapping } from './copy-page-range.ts';
-import { FAULT_FLAG_ALLOW_RETRY, FAULT_FLAG_RESTARTED, FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_ERROR, VM_FAULT_OOM, handleMmFault } from './page-fault.ts';
+import {
+  FAULT_FLAG_ALLOW_RETRY,
+  FAULT_FLAG_RESTARTED,
+  FAULT_FLAG_UNSHARE,
+  FAULT_FLAG_WRITE,
+  VM_FAULT_ERROR,
+  VM_FAULT_OOM,
+  VM_FAULT_RETRY,
+  handleMmFault,
+} from './page-fault.ts';
 import { markPageAccessed, setPageDirty } from './page-cache.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';
@@ -199,6 +208,11 @@ function followOrFault(vma: VmArea, addr: VirtAddr, follow: number): Pfn {
       }
     }
     const fault = handleMmFault(vma, addr, faultFlags);
+    if ((fault & VM_FAULT_RETRY) !== 0) {
+      // Somebody was waited for, and may have mapped something else here.
+      const now = mm.vmas.get(addr);
+      return now === undefined || !mayFollow(now, follow) ? -Errno.EFAULT : followOrFault(now, addr, follow);
+    }
     if ((fault & VM_FAULT_ERROR) !== 0) return (fault & VM_FAULT_OOM) !== 0 ? -Errno.ENOMEM : -Errno.EFAULT;
   }
 }

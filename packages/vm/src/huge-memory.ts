@@ -107,7 +107,7 @@ export function thpEligible(vma: VmArea): boolean {
  * @linux mm/huge_memory.c:do_huge_pmd_anonymous_page
  */
 export function serveHugeMissing(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: number): number {
-  if (!thpEnabled(vma) || !coversBlock(vma, address)) return VM_FAULT_FALLBACK;
+  if (vma.uffd !== null || !thpEnabled(vma) || !coversBlock(vma, address)) return VM_FAULT_FALLBACK;
   if (vma.anonVma === null && anonVmaPrepare(vma) !== 0) return VM_FAULT_OOM;
   const { mm } = vma;
   if ((flags & FAULT_FLAG_WRITE) === 0 && mm.vm.usesHugeZero) {

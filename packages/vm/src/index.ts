@@ -95,6 +95,7 @@ export {
   FAULT_FLAG_WRITE,
   FAULT_MAPERR,
   FAULT_OK,
+  FAULT_HWPOISON,
   FAULT_OOM,
   FAULT_SIGBUS,
   VM_FAULT_ERROR,
@@ -208,6 +209,10 @@ export { doMbind, doMigratePages, nodeOfPageAt, policyRangeEnd, queuePageForMove
 export { khugepagedHasWork, khugepagedScan } from './khugepaged.ts';
 export type { Khugepaged } from './khugepaged.ts';
 export type { ThpDefrag } from './huge-memory.ts';
+export { UffdContext, uffdRangeEnd, uffdRegister, uffdRelease, uffdUnregister } from './userfaultfd.ts';
+export type { UffdWait, UserfaultHooks } from './userfaultfd.ts';
+export { uffdFill, uffdMove, uffdWriteProtect } from './userfault-fill.ts';
+export type { UffdFill } from './userfault-fill.ts';
 export { hugetlbTotalPages, setMaxHugePages } from './hugetlb.ts';
 export { hugetlbFileSetup, isHugetlbFile } from './hugetlbfs.ts';
 export { numaPagesOf } from './numa-pages.ts';

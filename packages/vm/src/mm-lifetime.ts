@@ -21,7 +21,7 @@ import {
   vmaPages,
   vmaReserve,
 } from './vma-tree.ts';
-import { VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_NOHUGEPAGE, VM_WIPEONFORK } from './vma.ts';
+import { VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_NOHUGEPAGE, VM_UFFD_MISSING, VM_UFFD_WP, VM_WIPEONFORK } from './vma.ts';
 import type { VmArea } from './vma.ts';
 import { mmRss, unmapRegion, updateHiwaterRss } from './zap.ts';
 
@@ -119,6 +119,9 @@ function dupVma(mm: MmStruct, vma: VmArea): number {
   copy.flags &= ~VM_LOCKED_MASK;
   // What was promised was promised to the parent.
   copy.resv = null;
+  copy.uffd = null;
+  copy.uffdMinor = false;
+  copy.flags &= ~(VM_UFFD_MISSING | VM_UFFD_WP);
   if (vma.file !== null) linkFileVma(copy, fileGet(vma.file));
   const wiped = (copy.flags & VM_WIPEONFORK) !== 0;
   if (!wiped && anonVmaFork(copy, vma) !== 0) {

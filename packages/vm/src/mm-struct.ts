@@ -111,6 +111,7 @@ export class MmStruct {
     zeroFile: null,
     anonVma: null,
     policy: null,
+    uffd: null,
     source: null,
   };
 

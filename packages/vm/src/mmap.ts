@@ -342,6 +342,7 @@ export function mmapRegion(
   range.zeroFile = zeroFile;
   range.anonVma = null;
   range.policy = null;
+  range.uffd = null;
   range.source = null;
   // Shared anonymous memory gets an object of its own: no neighbour has it.
   const isZeroShared = file === null && (flags & VM_SHARED) !== 0;

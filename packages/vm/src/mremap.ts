@@ -43,6 +43,8 @@ import {
   VM_MAYSHARE,
   VM_PFNMAP,
   VM_SHARED,
+  VM_UFFD_MISSING,
+  VM_UFFD_WP,
 } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
@@ -176,6 +178,7 @@ function resizeAt(remap: Remap): number {
     range.zeroFile = vma.zeroFile;
     range.anonVma = vma.anonVma;
     range.policy = vma.policy;
+    range.uffd = vma.uffd;
     range.source = null;
     const grown = mergeNewRange(mm, vma.end, vma.end + delta, range);
     if (grown === null) {
@@ -344,13 +347,15 @@ function copyVma(remap: Remap): VmArea | null {
       ? newAddr / PAGE_SIZE
       : vma.pgoff + (addr - vma.start) / PAGE_SIZE;
   const range = mm.mergeRange;
-  range.flags = vma.flags;
+  range.flags = vma.flags & ~(VM_UFFD_MISSING | VM_UFFD_WP);
   range.droppable = vma.droppable;
   range.pgoff = pgoff;
   range.file = vma.file;
   range.zeroFile = vma.zeroFile;
   range.anonVma = vma.anonVma;
   range.policy = vma.policy;
+  // Nobody serves the faults of what has moved.
+  range.uffd = null;
   range.source = vma;
   const merged = mergeNewRange(mm, newAddr, newAddr + newLength, range);
   if (merged !== null) {
@@ -362,6 +367,9 @@ function copyVma(remap: Remap): VmArea | null {
   copy.start = newAddr;
   copy.end = newAddr + newLength;
   copy.pgoff = pgoff;
+  copy.flags &= ~(VM_UFFD_MISSING | VM_UFFD_WP);
+  copy.uffd = null;
+  copy.uffdMinor = false;
   if (vma.file !== null) linkFileVma(copy, fileGet(vma.file));
   if (vma.anonVmaChain.length !== 0) {
     copy.anonVma = vma.anonVma;

@@ -19,6 +19,7 @@ import {
   PTE_DIRTY,
   PTE_PS,
   PTE_RW,
+  PTE_UFFD_WP_LO,
   pteHi,
   pteLo,
 } from '@pagelab/hw';
@@ -44,13 +45,14 @@ import { hugetlbNoPage, hugetlbPresent } from './hugetlb-fault.ts';
 import { vmaAllocPages } from './mempolicy.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
-import { entryHi, pteIndexOf, setEntry } from './pgtable-shape.ts';
+import { clearEntry, entryHi, pteIndexOf, setEntry } from './pgtable-shape.ts';
 import { allocPmd, allocPteBelow, pteOffset, tableBelow } from './pgtable.ts';
 import { PG_READAHEAD, folioOrder, setPageDirty } from './page-cache.ts';
-import { PTE_MAPS, PTE_SPECIAL, pageProtHi, pageProtLo, pfnOf, vmaProtLo } from './pte.ts';
+import { MARKER_POISONED, MARKER_UFFD_WP, PTE_MAPS, PTE_SPECIAL, markerHi, markerLo, markerOf, pageProtHi, pageProtLo, pfnOf, vmaProtLo } from './pte.ts';
 import { addFileRmap, addNewAnonRmap, linearPageIndex, mmCounter, removeRmap } from './rmap.ts';
 import { expandStack } from './stack.ts';
-import { VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_HUGETLB, VM_MAYSHARE, VM_SHARED, VM_WRITE } from './vma.ts';
+import { WP_REASON, handleUserfault, userfaultReason } from './userfaultfd.ts';
+import { VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_HUGETLB, VM_MAYSHARE, VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vma.ts';
 import { folioAddLru } from './swap.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
@@ -65,6 +67,8 @@ export const FAULT_ACCERR = 2;
 export const FAULT_SIGBUS = 3;
 /** There is no memory, and nothing could be killed for it. */
 export const FAULT_OOM = 4;
+/** SIGBUS, BUS_MCEERR_AR: the page is broken, or was said to be. */
+export const FAULT_HWPOISON = 5;
 
 /** What an access wants, for {@link handleMmFault}. @linux include/linux/mm_types.h:fault_flag */
 export const FAULT_FLAG_WRITE = 0x1;
@@ -87,8 +91,11 @@ export const VM_FAULT_SIGSEGV = 0x40;
 export const VM_FAULT_NOPAGE = 0x100;
 /** A huge page cannot serve it; small ones may. */
 export const VM_FAULT_FALLBACK = 0x800;
+export const VM_FAULT_HWPOISON = 0x10;
+/** Somebody was waited for: what is mapped may have changed, and has to be looked up again. */
+export const VM_FAULT_RETRY = 0x400;
 /** Any of these, and the fault was not served. */
-export const VM_FAULT_ERROR = VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV;
+export const VM_FAULT_ERROR = VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV | VM_FAULT_HWPOISON;
 
 /**
  * Pages of a file that one read fault maps at most, if they are cached already.
@@ -124,8 +131,11 @@ export function handlePageFault(mm: MmStruct, address: VirtAddr, errorCode: numb
   if ((errorCode & PF_USER) !== 0) flags |= FAULT_FLAG_USER;
   if ((errorCode & PF_WRITE) !== 0) flags |= FAULT_FLAG_WRITE;
   if ((errorCode & PF_INSTR) !== 0) flags |= FAULT_FLAG_INSTRUCTION;
+  if (vma.uffd !== null) mm.vm.faultAddress = address;
   const fault = handleMmFault(vma, page, flags);
-  if ((fault & VM_FAULT_ERROR) === 0) return FAULT_OK;
+  if ((fault & (VM_FAULT_ERROR | VM_FAULT_RETRY)) === 0) return FAULT_OK;
+  if ((fault & VM_FAULT_RETRY) !== 0) return handlePageFault(mm, address, errorCode);
+  if ((fault & VM_FAULT_HWPOISON) !== 0) return FAULT_HWPOISON;
   if ((fault & VM_FAULT_OOM) !== 0) return FAULT_OOM;
   return (fault & VM_FAULT_SIGBUS) !== 0 ? FAULT_SIGBUS : FAULT_MAPERR;
 }
@@ -153,6 +163,7 @@ export function handleMmFault(vma: VmArea, address: VirtAddr, flags: number): nu
   vm.faultWaited = false;
   vm.faultMissed = false;
   let fault = servePage(vma, address, flags);
+  if ((fault & VM_FAULT_RETRY) !== 0) return fault;
   if (vm.faultWaited && isMajor(vm, flags)) fault |= VM_FAULT_MAJOR;
   // The event counts failed faults, too; the address space's own counts do not.
   vm.pages.events[VM_EVENT.PGFAULT]++;
@@ -198,7 +209,7 @@ function servePage(vma: VmArea, address: VirtAddr, flags: number): number {
   const hi = entryHi(i32, entry, step);
   if ((lo | hi) === 0) return serveMissing(vma, address, flags, pmdEntry);
   // There is no swap: what shows no frame is a guard page.
-  if ((lo & PTE_MAPS) === 0) return VM_FAULT_SIGSEGV;
+  if ((lo & PTE_MAPS) === 0) return serveMarker(vma, address, flags, pmdEntry, entry);
   const used = lo | PTE_ACCESSED;
   if ((flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) !== 0) {
     if ((lo & PTE_RW) === 0) return serveWriteProtected(vma, address, flags, entry, lo, hi);
@@ -209,8 +220,33 @@ function servePage(vma: VmArea, address: VirtAddr, flags: number): number {
   return 0;
 }
 
+/** What is no page and not empty: a guard page, a page that was poisoned, one that is protected before it is there. @linux mm/memory.c:handle_pte_marker */
+function serveMarker(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: number, entry: number): number {
+  const { vm } = vma.mm;
+  const { i32 } = vm.ram;
+  const step = vm.tables.entryWords;
+  const marker = markerOf(vm.tables, i32[entry], entryHi(i32, entry, step));
+  if (marker === MARKER_POISONED) return VM_FAULT_HWPOISON;
+  if (marker !== MARKER_UFFD_WP) return VM_FAULT_SIGSEGV;
+  if (vma.uffd !== null) {
+    const reason = userfaultReason(vma, linearPageIndex(vma, address));
+    if (reason >= 0) return handleUserfault(vma, address, flags, reason);
+  }
+  clearEntry(i32, entry, step);
+  const fault = serveMissing(vma, address, flags, pmdEntry);
+  if ((vma.flags & VM_UFFD_WP) === 0) return fault;
+  // The page comes in protected; whoever stores to it faults once more. Where it did not come, the mark stays.
+  if ((i32[entry] & PTE_MAPS) !== 0) i32[entry] = (i32[entry] | PTE_UFFD_WP_LO) & ~PTE_RW;
+  else if (i32[entry] === 0) setEntry(i32, entry, step, markerLo(vm.tables, MARKER_UFFD_WP), markerHi(vm.tables));
+  return fault;
+}
+
 /** @linux mm/memory.c:do_pte_missing */
 function serveMissing(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: number): number {
+  if (vma.uffd !== null) {
+    const reason = userfaultReason(vma, linearPageIndex(vma, address));
+    if (reason >= 0) return handleUserfault(vma, address, flags, reason);
+  }
   if (vma.file === null) return serveAnonymous(vma, address, flags, pmdEntry);
   if ((flags & FAULT_FLAG_WRITE) === 0) return serveFileRead(vma, address, flags, pmdEntry);
   if ((vma.flags & VM_SHARED) === 0) return serveFileCow(vma, address, pmdEntry);
@@ -280,6 +316,7 @@ function serveWriteProtected(
   const { vm } = vma.mm;
   const { flags } = vm.frames;
   const unshare = (faultFlags & FAULT_FLAG_UNSHARE) !== 0;
+  if (!unshare && (lo & PTE_UFFD_WP_LO) !== 0 && (vma.flags & VM_UFFD_WP) !== 0) return handleUserfault(vma, address, faultFlags, WP_REASON);
   const pfn = (lo & PTE_SPECIAL) === 0 ? pfnOf(lo, hi) : -1;
   if ((vma.flags & (VM_SHARED | VM_MAYSHARE)) !== 0) {
     if (pfn >= 0) {
@@ -364,7 +401,7 @@ function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn, unsha
 
 /** A read of a page of a file: maps it and what is cached around it. @linux mm/memory.c:do_read_fault */
 function serveFileRead(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: number): number {
-  const around = faultAround(vma, address, pmdEntry);
+  const around = vma.uffd === null ? faultAround(vma, address, pmdEntry) : 0;
   if (around !== 0) return around;
   const pfn = fetchPage(vma, address);
   if (pfn < 0) return faultOf(pfn);

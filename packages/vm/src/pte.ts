@@ -65,6 +65,10 @@ const SWP_PTE_MARKER = 31;
 /** @linux include/linux/swapops.h:PTE_MARKER_GUARD */
 const PTE_MARKER_GUARD = 4;
 
+/** Markers: a page that is not there yet is write-protected by userfaultfd; nobody may use the page. @linux include/linux/swapops.h:PTE_MARKER_UFFD_WP */
+export const MARKER_UFFD_WP = 1;
+export const MARKER_POISONED = 2;
+
 /** The two words of the entry that MADV_GUARD_INSTALL leaves: the page may not be touched. */
 export const PTE_GUARD_LO = (~PTE_MARKER_GUARD << SWP_OFFSET_SHIFT_LO) | 0;
 export const PTE_GUARD_HI = (SWP_PTE_MARKER << SWP_TYPE_SHIFT_HI) | 0x7ff_ffff | 0;
@@ -115,6 +119,23 @@ export function pageProtHi(vmFlags: number): number {
 /** The frame of an entry that shows one, as an int32: frames are numbered below 2^31. */
 export function pfnOf(lo: number, hi: number): number {
   return (lo >>> 12) | ((hi & 0x7ff) << 20);
+}
+
+/** Low word of a marker's entry. @linux include/linux/swapops.h:make_pte_marker */
+export function markerLo({ guardHi }: PageTableShape, marker: number): number {
+  return guardHi === 0 ? (SWP_PTE_MARKER << 1) | (marker << SWP_OFFSET_SHIFT_LO) : (~marker << SWP_OFFSET_SHIFT_LO) | 0;
+}
+
+/** High word of a marker's entry, where there is one. */
+export function markerHi({ guardHi }: PageTableShape): number {
+  return guardHi;
+}
+
+/** The marker that an entry is, of those above; 0 for anything else. @linux include/linux/swapops.h:pte_marker_get */
+export function markerOf(tables: PageTableShape, lo: number, hi: number): number {
+  if (hi !== tables.guardHi) return 0;
+  if (lo === markerLo(tables, MARKER_UFFD_WP)) return MARKER_UFFD_WP;
+  return lo === markerLo(tables, MARKER_POISONED) ? MARKER_POISONED : 0;
 }
 
 /** Whether an entry is the marker of a guard page. @linux include/linux/swapops.h:is_guard_swp_entry */

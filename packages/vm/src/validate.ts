@@ -26,7 +26,7 @@ import { validateHugetlb } from './hugetlb-validate.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';
-import { PTE_MAPS, PTE_PROTNONE, PTE_SPECIAL, isGuardMarker, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
+import { PTE_MAPS, PTE_PROTNONE, PTE_SPECIAL, isGuardMarker, markerOf, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
 import { locksPages, mmCounter, pageMappings } from './rmap.ts';
 import { validateLru } from './swap.ts';
 import type { Vm } from './vm.ts';
@@ -242,7 +242,7 @@ function checkEntry(mm: MmStruct, addr: VirtAddr, lo: number, hi: number, rss: n
   const where = `mm ${mm.id}, ${hex(addr)}`;
   check(vma !== undefined, `${where}: a page outside every mapping`);
   if ((lo & PTE_MAPS) === 0) {
-    check(isGuardMarker(mm.vm.tables, lo, hi), `${where}: an entry that means nothing`);
+    check(isGuardMarker(mm.vm.tables, lo, hi) || markerOf(mm.vm.tables, lo, hi) !== 0, `${where}: an entry that means nothing`);
     return;
   }
   const rights = PTE_PRESENT | PTE_PROTNONE;

@@ -1,9 +1,10 @@
 /**
  * Virtual memory as one subsystem: what all address spaces share.
  */
+import type { VirtAddr } from '@pagelab/abi';
 import { DEFAULT_COSTS } from '@pagelab/hw';
 import type { CostModel, VirtualClock, PhysicalMemory, Pfn, Smp } from '@pagelab/hw';
-import { IdTable } from '@pagelab/lib';
+import { IdTable, KernelBug } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
 import type { NodeMask, PageAlloc, PageFrames } from '@pagelab/mm-core';
 import type { KmemCache, Slab } from '@pagelab/slab';
@@ -25,6 +26,7 @@ import type { KernelWarningSink } from './kernel-warning.ts';
 import { TaskAllocPolicy, noTaskPolicy } from './mempolicy.ts';
 import type { TaskPolicy } from './mempolicy.ts';
 import type { MmStruct } from './mm-struct.ts';
+import type { UserfaultHooks } from './userfaultfd.ts';
 import { SHAPE_X86_64 } from './pgtable-shape.ts';
 import type { PageTableShape } from './pgtable-shape.ts';
 import { LruBatches } from './swap.ts';
@@ -51,6 +53,8 @@ export interface VmSysctl {
   stackGuardGap: number;
   /** `kernel.randomize_va_space`: 0 programs lie at fixed places; 1 stack and mapping area do not; 2 nor does the heap. */
   randomizeVaSpace: number;
+  /** 1: anybody may have the kernel wait for pages that a program serves. */
+  unprivilegedUserfaultfd: number;
   /** 1: new programs have the legacy layout, whatever their personality. */
   legacyVaLayout: number;
 }
@@ -66,6 +70,7 @@ export const DEFAULT_VM_SYSCTL: Readonly<VmSysctl> = {
   userReserveKbytes: 131_072,
   stackGuardGap: 256,
   randomizeVaSpace: 0,
+  unprivilegedUserfaultfd: 0,
   legacyVaLayout: 0,
 };
 
@@ -180,6 +185,15 @@ export class Vm {
   readonly hugetlbOps: HugetlbfsOps;
   /** Whether a private huge page that goes is promised to its mapping again: since 6.9. */
   restoresHugeReserve = true;
+  /** Who waits for pages that a program serves: set by the layer that knows tasks. */
+  userfaultHooks: UserfaultHooks = {
+    wait: () => {
+      throw new KernelBug('userfaultfd: nobody can wait');
+    },
+    currentThread: () => 0,
+  };
+  /** Address of the page fault under way, to the byte. */
+  faultAddress: VirtAddr = 0;
   /** What shared memory does for its pages. */
   readonly shmemOps: ShmemOps;
   /** Regular files. */

@@ -14,6 +14,7 @@ import type { VmFile, ZeroFile } from './file.ts';
 import { mpolEqual } from './mempolicy.ts';
 import type { MemPolicy } from './mempolicy.ts';
 import type { MmStruct } from './mm-struct.ts';
+import type { UffdContext } from './userfaultfd.ts';
 import { splitMiddle, splitVma } from './vma-split.ts';
 import { removeVma, vmaPages, vmaResize, vmaUnlink, vmaUnlinkPair } from './vma-tree.ts';
 import { VM_IGNORE_MERGE, VM_SPECIAL, VM_STICKY } from './vma.ts';
@@ -29,6 +30,7 @@ export interface MergeRange {
   zeroFile: ZeroFile | null;
   anonVma: AnonVma | null;
   policy: MemPolicy | null;
+  uffd: UffdContext | null;
   /** The mapping that the range is a part of, or that it is a moved copy of; `null` for a new range. */
   source: VmArea | null;
 }
@@ -53,6 +55,7 @@ function kindsFit(target: VmArea, range: MergeRange): boolean {
     target.zeroFile === range.zeroFile &&
     target.droppable === range.droppable &&
     (target.policy === range.policy || mpolEqual(target.policy, range.policy)) &&
+    target.uffd === range.uffd &&
     anonVmasFit(target, range)
   );
 }
@@ -225,12 +228,12 @@ function giveToNext(vma: VmArea, start: VirtAddr, next: VmArea): VmArea | number
  * Makes [start, end), a part of `vma`, a mapping of its own with the flags `flags`, or part of a neighbour that has them
  * already.
  *
- * @param policy the policy that it is about to have, which is compared and not yet set
+ * @param policy the policy that it is about to have, which is compared and not yet set; and `uffd`, who is to serve its faults
  * @returns the mapping that holds the range, its flags set; -ENOMEM with nothing changed, for lack of memory or beyond
  *   `max_map_count`
  * @linux mm/vma.c:vma_modify
  */
-export function vmaModify(vma: VmArea, start: VirtAddr, end: VirtAddr, flags: number, policy = vma.policy): VmArea | number {
+export function vmaModify(vma: VmArea, start: VirtAddr, end: VirtAddr, flags: number, policy = vma.policy, uffd = vma.uffd): VmArea | number {
   const range = vma.mm.mergeRange;
   range.flags = flags;
   range.droppable = vma.droppable;
@@ -239,6 +242,7 @@ export function vmaModify(vma: VmArea, start: VirtAddr, end: VirtAddr, flags: nu
   range.zeroFile = vma.zeroFile;
   range.anonVma = vma.anonVma;
   range.policy = policy;
+  range.uffd = uffd;
   range.source = vma;
   const merged = mergeExistingRange(vma, start, end, range);
   // A neighbour that it became part of has these flags, and may have sticky ones beside them.

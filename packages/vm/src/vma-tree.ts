@@ -84,6 +84,8 @@ export function vmAreaAlloc(mm: MmStruct, start: VirtAddr, end: VirtAddr, flags:
     vma.pgoff = pgoff;
     vma.droppable = false;
     vma.policy = null;
+    vma.uffd = null;
+    vma.uffdMinor = false;
     vma.resv = null;
     vma.resvUnmapped = false;
     vma.name = '';
@@ -103,6 +105,8 @@ export function vmAreaDup(vma: VmArea, mm: MmStruct): VmArea | null {
   copy.droppable = vma.droppable;
   copy.name = vma.name;
   copy.resv = vma.resv;
+  copy.uffd = vma.uffd;
+  copy.uffdMinor = vma.uffdMinor;
   copy.resvUnmapped = vma.resvUnmapped;
   if (vma.policy !== null) {
     const policy = mpolDup(mm.vm, vma.policy);

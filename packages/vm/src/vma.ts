@@ -13,6 +13,7 @@ import type { VmFile, ZeroFile } from './file.ts';
 import type { HugetlbReservation } from './hugetlb-reserve.ts';
 import type { MemPolicy } from './mempolicy.ts';
 import type { MmStruct } from './mm-struct.ts';
+import type { UffdContext } from './userfaultfd.ts';
 
 /** What the pages may be used for now. */
 export const VM_READ = 0x1;
@@ -90,6 +91,10 @@ export class VmArea {
   droppable = false;
   /** Where its pages are to lie, where it has a say of its own. The object is the mapping's alone. */
   policy: MemPolicy | null = null;
+  /** Who serves its faults; `null` for the kernel. */
+  uffd: UffdContext | null = null;
+  /** Of shared memory: whether pages that are there and not mapped are served, too. Linux's VM_UFFD_MINOR, out of a word's reach. */
+  uffdMinor = false;
   /** What of a private mapping of huge pages is promised to it; `null` for any other, and for a child's. */
   resv: HugetlbReservation | null = null;
   /** A child's page was given to its parent: the child may not ask for another. */

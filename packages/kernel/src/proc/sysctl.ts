@@ -156,6 +156,7 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'vm/legacy_va_layout': vmNumber('legacyVaLayout', 0, INT_MAX),
   'vm/mmap_rnd_bits': fixed('28'),
   'vm/numa_zonelist_order': fixed('Node'),
+  'vm/unprivileged_userfaultfd': vmNumber('unprivilegedUserfaultfd', 0, 1),
   'vm/zone_reclaim_mode': fixed('0'),
   'kernel/pid_max': fixed(String(PID_MAX)),
   'kernel/randomize_va_space': vmNumber('randomizeVaSpace', 0, INT_MAX),

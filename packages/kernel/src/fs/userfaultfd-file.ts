@@ -1,0 +1,281 @@
+/**
+ * The file that `userfaultfd` gives: messages to read, and requests by `ioctl`.
+ *
+ * @linux fs/userfaultfd.c
+ */
+import {
+  Errno,
+  O_NONBLOCK,
+  UFFDIO_API,
+  UFFDIO_CONTINUE,
+  UFFDIO_COPY,
+  UFFDIO_COPY_MODE_DONTWAKE,
+  UFFDIO_COPY_MODE_WP,
+  UFFDIO_MOVE,
+  UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES,
+  UFFDIO_MOVE_MODE_DONTWAKE,
+  UFFDIO_POISON,
+  UFFDIO_REGISTER,
+  UFFDIO_REGISTER_MODE_MINOR,
+  UFFDIO_REGISTER_MODE_MISSING,
+  UFFDIO_REGISTER_MODE_WP,
+  UFFDIO_UNREGISTER,
+  UFFDIO_WAKE,
+  UFFDIO_WRITEPROTECT,
+  UFFDIO_WRITEPROTECT_MODE_DONTWAKE,
+  UFFDIO_WRITEPROTECT_MODE_WP,
+  UFFDIO_ZEROPAGE,
+  UFFD_API,
+  UFFD_EVENT_PAGEFAULT,
+  UFFD_FEATURE_EXACT_ADDRESS,
+  UFFD_FEATURE_MINOR_SHMEM,
+  UFFD_FEATURE_MISSING_SHMEM,
+  UFFD_FEATURE_MOVE,
+  UFFD_FEATURE_PAGEFAULT_FLAG_WP,
+  UFFD_FEATURE_POISON,
+  UFFD_FEATURE_SIGBUS,
+  UFFD_FEATURE_THREAD_ID,
+  UFFD_FEATURE_WP_UNPOPULATED,
+  UFFD_MSG_BYTES,
+} from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
+import { GFP_KERNEL } from '@pagelab/mm-core';
+import type { FileStatus, TaskContext } from '@pagelab/syscalls';
+import { UffdContext, copyFromUser, copyToUser, uffdFill, uffdMove, uffdRangeEnd, uffdRegister, uffdRelease, uffdUnregister, uffdWriteProtect } from '@pagelab/vm';
+import type { UffdFill, UffdWait } from '@pagelab/vm';
+import type { Kernel } from '../kernel.ts';
+import { DeadlockError, runOthers } from '../scheduler.ts';
+import type { Task } from '../task.ts';
+import { BaseFile } from './base-file.ts';
+
+/** What can be agreed on: of Linux's, all but events, huge pages of the pool and the asynchronous mode. */
+const FEATURES =
+  UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+  UFFD_FEATURE_MISSING_SHMEM |
+  UFFD_FEATURE_SIGBUS |
+  UFFD_FEATURE_THREAD_ID |
+  UFFD_FEATURE_MINOR_SHMEM |
+  UFFD_FEATURE_EXACT_ADDRESS |
+  UFFD_FEATURE_WP_UNPOPULATED |
+  UFFD_FEATURE_POISON |
+  UFFD_FEATURE_MOVE;
+
+const bit = (request: number): bigint => 1n << BigInt(request & 0xff);
+const API_IOCTLS = bit(UFFDIO_REGISTER) | bit(UFFDIO_UNREGISTER) | bit(UFFDIO_API);
+const RANGE_IOCTLS = bit(UFFDIO_WAKE) | bit(UFFDIO_COPY) | bit(UFFDIO_ZEROPAGE) | bit(UFFDIO_MOVE) | bit(UFFDIO_POISON);
+
+const S_IFREG = 0o10_0000;
+
+class UserfaultFile extends BaseFile {
+  override readonly seekable = false;
+  private readonly context: UffdContext;
+
+  constructor(kernel: Kernel, task: Task, openFlags: number, flags: number, object: number) {
+    super(kernel, 'anon_inode:[userfaultfd]', openFlags, object);
+    this.context = new UffdContext(task.mm, flags);
+  }
+
+  /** As many messages as there is room for; waits for the first. @linux fs/userfaultfd.c:userfaultfd_read */
+  override read(task: TaskContext | null, _position: number, length: number): Uint8Array | number {
+    const { context } = this;
+    if (context.features < 0 || length < UFFD_MSG_BYTES) return -Errno.EINVAL;
+    for (let turns = 0; context.pending.length === 0; turns++) {
+      if ((this.flags & O_NONBLOCK) !== 0 || task === null) return -Errno.EAGAIN;
+      if (!runOthers(task as Task, turns)) {
+        throw new DeadlockError(`task ${task.pid} waits for a page fault of a task that is suspended below this wait: it reads with O_NONBLOCK and yields instead`);
+      }
+    }
+    const count = Math.min(Math.floor(length / UFFD_MSG_BYTES), context.pending.length);
+    const bytes = new Uint8Array(count * UFFD_MSG_BYTES);
+    for (let i = 0; i < count; i++) putMessage(bytes, i * UFFD_MSG_BYTES, context.take()!, (context.features & UFFD_FEATURE_THREAD_ID) !== 0);
+    return bytes;
+  }
+
+  override write(): number {
+    return -Errno.EINVAL;
+  }
+
+  override status(): FileStatus {
+    return {
+      dev: [0, 12], ino: 1, nlink: 1, mode: S_IFREG | 0o600, rdev: [0, 0], size: 0, blockBytes: 4096, blocks: 0, atime: 0, mtime: 0, ctime: 0,
+    };
+  }
+
+  /** @linux fs/userfaultfd.c:userfaultfd_ioctl */
+  ioctl(task: TaskContext, request: number, argument: VirtAddr): number {
+    const { context } = this;
+    if (request !== UFFDIO_API && context.features < 0) return -Errno.EINVAL;
+    const structure = new UserWords(task, argument);
+    switch (request) {
+      case UFFDIO_API:
+        return this.handshake(structure);
+      case UFFDIO_REGISTER:
+        return this.register(structure);
+      case UFFDIO_UNREGISTER:
+      case UFFDIO_WAKE:
+        return this.range(structure, request);
+      case UFFDIO_COPY:
+      case UFFDIO_MOVE:
+        return this.transfer(task, structure, request === UFFDIO_MOVE);
+      case UFFDIO_ZEROPAGE:
+      case UFFDIO_CONTINUE:
+      case UFFDIO_POISON:
+        return this.fill(structure, request);
+      case UFFDIO_WRITEPROTECT:
+        return this.protect(structure);
+      default:
+        return -Errno.EINVAL;
+    }
+  }
+
+  protected override release(): void {
+    uffdRelease(this.context);
+  }
+
+  /** @linux fs/userfaultfd.c:userfaultfd_api */
+  private handshake(structure: UserWords): number {
+    const words = structure.read(3);
+    if (words === null) return -Errno.EFAULT;
+    const [api, features] = words as [bigint, bigint, bigint];
+    const unknown = (features & ~BigInt(FEATURES)) !== 0n;
+    if (Number(api) !== UFFD_API || unknown) return structure.write([0n, 0n, 0n]) ? -Errno.EINVAL : -Errno.EFAULT;
+    if (!structure.write([BigInt(UFFD_API), BigInt(FEATURES), API_IOCTLS])) return -Errno.EFAULT;
+    if (this.context.features >= 0) return -Errno.EINVAL;
+    this.context.features = Number(features);
+    return 0;
+  }
+
+  /** @linux fs/userfaultfd.c:userfaultfd_register */
+  private register(structure: UserWords): number {
+    const words = structure.read(3);
+    if (words === null) return -Errno.EFAULT;
+    const [start, length, mode] = words.map(Number) as [number, number, number];
+    const { context } = this;
+    if (mode === 0 || (mode & ~(UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP | UFFDIO_REGISTER_MODE_MINOR)) !== 0) return -Errno.EINVAL;
+    const end = uffdRangeEnd(context.mm, start, length);
+    if (end < 0) return end;
+    if (!context.isAlive) return -Errno.ENOMEM;
+    const error = uffdRegister(context, start, end, mode);
+    if (error !== 0) return error;
+    let ioctls = RANGE_IOCTLS;
+    if ((mode & UFFDIO_REGISTER_MODE_WP) !== 0) ioctls |= bit(UFFDIO_WRITEPROTECT);
+    if ((mode & UFFDIO_REGISTER_MODE_MINOR) !== 0) ioctls |= bit(UFFDIO_CONTINUE);
+    return structure.write([ioctls], 3) ? 0 : -Errno.EFAULT;
+  }
+
+  private range(structure: UserWords, request: number): number {
+    const words = structure.read(2);
+    if (words === null) return -Errno.EFAULT;
+    const [start, length] = words.map(Number) as [number, number];
+    const { context } = this;
+    const end = uffdRangeEnd(context.mm, start, length);
+    if (end < 0) return end;
+    if (request === UFFDIO_UNREGISTER) return context.isAlive ? uffdUnregister(context, start, end) : -Errno.ENOMEM;
+    context.wake(start, end);
+    return 0;
+  }
+
+  /** @linux fs/userfaultfd.c:userfaultfd_copy, userfaultfd_move */
+  private transfer(task: TaskContext, structure: UserWords, moves: boolean): number {
+    const words = structure.read(4);
+    if (words === null) return -Errno.EFAULT;
+    const [to, from, length, mode] = words.map(Number) as [number, number, number, number];
+    const { context } = this;
+    const { mm } = context;
+    if (uffdRangeEnd(mm, to, length) < 0) return -Errno.EINVAL;
+    if (moves ? uffdRangeEnd(mm, from, length) < 0 : from < 0 || from + length > mm.taskSize) return -Errno.EINVAL;
+    const known = moves ? UFFDIO_MOVE_MODE_DONTWAKE | UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES : UFFDIO_COPY_MODE_DONTWAKE | UFFDIO_COPY_MODE_WP;
+    if ((mode & ~known) !== 0) return -Errno.EINVAL;
+    if (!context.isAlive) return -Errno.ESRCH;
+    const done = moves
+      ? uffdMove(context, to, from, length, (mode & UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES) !== 0)
+      : uffdFill(context, to, length, { kind: 'copy', source: { mm: task.mm, address: from }, protect: (mode & UFFDIO_COPY_MODE_WP) !== 0 });
+    return this.finish(structure, { start: to, length, done, word: 4, wakes: (mode & UFFDIO_COPY_MODE_DONTWAKE) === 0 });
+  }
+
+  /** @linux fs/userfaultfd.c:userfaultfd_zeropage, userfaultfd_continue, userfaultfd_poison */
+  private fill(structure: UserWords, request: number): number {
+    const words = structure.read(3);
+    if (words === null) return -Errno.EFAULT;
+    const [start, length, mode] = words.map(Number) as [number, number, number];
+    const { context } = this;
+    if (uffdRangeEnd(context.mm, start, length) < 0) return -Errno.EINVAL;
+    if ((mode & ~(request === UFFDIO_CONTINUE ? 3 : 1)) !== 0) return -Errno.EINVAL;
+    if (!context.isAlive) return -Errno.ESRCH;
+    const kind: UffdFill['kind'] = request === UFFDIO_ZEROPAGE ? 'zero' : request === UFFDIO_CONTINUE ? 'continue' : 'poison';
+    const done = uffdFill(context, start, length, { kind, protect: (mode & 2) !== 0 });
+    return this.finish(structure, { start, length, done, word: 3, wakes: (mode & 1) === 0 });
+  }
+
+  /** Tells how far it came, and wakes who waited there. */
+  private finish(structure: UserWords, result: { start: number; length: number; done: number; word: number; wakes: boolean }): number {
+    const { start, length, done, word, wakes } = result;
+    if (!structure.write([BigInt(done)], word)) return -Errno.EFAULT;
+    if (done < 0) return done;
+    if (wakes) this.context.wake(start, start + done);
+    return done === length ? 0 : -Errno.EAGAIN;
+  }
+
+  /** @linux fs/userfaultfd.c:userfaultfd_writeprotect */
+  private protect(structure: UserWords): number {
+    const words = structure.read(3);
+    if (words === null) return -Errno.EFAULT;
+    const [start, length, mode] = words.map(Number) as [number, number, number];
+    const { context } = this;
+    if (uffdRangeEnd(context.mm, start, length) < 0) return -Errno.EINVAL;
+    const protects = (mode & UFFDIO_WRITEPROTECT_MODE_WP) !== 0;
+    const quiet = (mode & UFFDIO_WRITEPROTECT_MODE_DONTWAKE) !== 0;
+    if ((mode & ~3) !== 0 || (protects && quiet)) return -Errno.EINVAL;
+    if (!context.isAlive) return -Errno.ESRCH;
+    const error = uffdWriteProtect(context, start, length, protects, (context.features & UFFD_FEATURE_WP_UNPOPULATED) !== 0);
+    if (error === 0 && !protects && !quiet) context.wake(start, start + length);
+    return error;
+  }
+}
+
+/** A structure of 64-bit words in the caller's memory. */
+class UserWords {
+  private readonly task: TaskContext;
+  private readonly address: VirtAddr;
+
+  constructor(task: TaskContext, address: VirtAddr) {
+    this.task = task;
+    this.address = address;
+  }
+
+  read(count: number): bigint[] | null {
+    const bytes = copyFromUser(this.task.mm, this.address, count * 8);
+    if (typeof bytes === 'number') return null;
+    const view = new DataView(bytes.buffer, bytes.byteOffset);
+    return Array.from({ length: count }, (_, i) => view.getBigUint64(i * 8, true));
+  }
+
+  /** Stores words from number `at` on; false where that cannot be. */
+  write(words: readonly bigint[], at = 0): boolean {
+    const bytes = new Uint8Array(BigUint64Array.from(words, (word) => BigInt.asUintN(64, word)).buffer);
+    return copyToUser(this.task.mm, this.address + at * 8, bytes) === 0;
+  }
+}
+
+function putMessage(bytes: Uint8Array, offset: number, wait: UffdWait, tellsThread: boolean): void {
+  const view = new DataView(bytes.buffer, offset);
+  view.setUint8(0, UFFD_EVENT_PAGEFAULT);
+  view.setBigUint64(8, BigInt(wait.flags), true);
+  view.setBigUint64(16, BigInt(wait.address), true);
+  if (tellsThread) view.setUint32(24, wait.thread, true);
+}
+
+/** @returns the file with a reference, or -ENFILE @linux fs/userfaultfd.c:new_userfaultfd */
+export function openUserfault(kernel: Kernel, task: Task, openFlags: number, flags: number): BaseFile | number {
+  const object = kernel.caches.filp.alloc(GFP_KERNEL);
+  return object === 0 ? -Errno.ENFILE : new UserfaultFile(kernel, task, openFlags, flags, object);
+}
+
+/** Lets others run until a fault was served. @throws DeadlockError where nobody can serve it */
+export function waitForUserfault(kernel: Kernel, wait: UffdWait): void {
+  const task = kernel.current;
+  if (task === null) throw new DeadlockError('the kernel itself waits for a page that a program serves');
+  for (let turns = 0; !wait.woken; turns++) {
+    if (!runOthers(task, turns)) throw new DeadlockError(`task ${task.pid} waits for a page that nobody serves: whoever would is suspended, or driven from outside`);
+  }
+}
