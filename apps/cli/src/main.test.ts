@@ -65,6 +65,19 @@ describe('pagelab run', () => {
   });
 });
 
+describe('the views', () => {
+  it('show processes, memory, caches and free blocks at the end of a program', () => {
+    expect(runCli('ps', 'leak').stdout).toMatch(/^ +PID .* COMMAND\n +\d+ +1 R +1 +\d+ +740 .* leak\n$/);
+    expect(runCli('vmstat', 'leak').stdout.trimEnd().split('\n')).toHaveLength(4);
+    expect(runCli('slabtop', 'leak', '--sort', 's').stdout).toMatch(/CACHE SIZE NAME\n.* task_struct\n/);
+    const zones = JSON.parse(runCli('buddyinfo', 'leak', '--json').stdout) as { zone: string; freeBlocks: number[] }[];
+    expect(zones.map(({ zone, freeBlocks }) => [zone, freeBlocks.length])).toEqual([['DMA', 11], ['DMA32', 11]]);
+    const wrong = runCli('slabtop', 'leak', '--sort', 'q');
+    expect(wrong.status).toBe(2);
+    expect(wrong.stderr).toContain('--sort takes one of a, b, c');
+  });
+});
+
 describe('pagelab maps', () => {
   it('shows the mappings as the kernel does', () => {
     const { stdout } = runCli('maps', 'leak');

@@ -10,6 +10,7 @@ import { addMaps } from './commands/maps.ts';
 import { addReplay } from './commands/replay.ts';
 import { addRun } from './commands/run.ts';
 import { addVerify } from './commands/verify.ts';
+import { addViews } from './commands/views.ts';
 import { CommandFailure } from './errors.ts';
 
 const { version } = JSON.parse(readFileSync(new URL('../package.json', import.meta.url), 'utf8')) as { version: string };
@@ -27,7 +28,7 @@ async function main(argv: readonly string[]): Promise<void> {
     .version(version)
     .showHelpAfterError('(pagelab --help lists the commands)')
     .exitOverride();
-  for (const add of [addBoot, addRun, addReplay, addVerify, addMaps, addBench]) add(program);
+  for (const add of [addBoot, addRun, addReplay, addVerify, addMaps, addViews, addBench]) add(program);
   for (const command of program.commands) command.exitOverride();
   try {
     await program.parseAsync(argv);
