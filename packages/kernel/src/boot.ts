@@ -21,6 +21,7 @@ import { KernelLog } from './kernel-log.ts';
 import { mapKernel } from './kernel-page-tables.ts';
 import { mapKernel32 } from './kernel-page-tables-32.ts';
 import { KernelStacks } from './kernel-stack.ts';
+import { allocationContext } from './host-stack.ts';
 import { Kernel } from './kernel.ts';
 import { Kmemleak } from './kmemleak.ts';
 import { createMachine } from './machine.ts';
@@ -148,6 +149,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   running.kernel = kernel;
   hooks.migration = migrationOps(vm);
   kmemleak?.attach(kernel);
+  if (pages.pageOwner !== null) pages.pageOwner.context = () => allocationContext(kernel);
   hooks.outOfMemory = (gfp, order) => outOfMemory(kernel, gfp, order);
   // Huge pages that are set aside before anybody can take memory.
   vm.restoresHugeReserve = config.kernel !== '6.1';
@@ -201,6 +203,7 @@ function pageAllocOptions(config: MachineConfig, options: BootOptions) {
     kernel: config.kernel,
     possibleCpus: config.possibleCpus,
     cma: config.commandLine.cma,
+    pageOwner: config.commandLine.pageOwner === true,
     transparentHugepage: config.commandLine.transparentHugepage !== 'never',
     pageAllocator: options.pageAllocator ?? pageAllocators[config.pageAllocator],
   };

@@ -53,6 +53,8 @@ export interface CommandLine {
   readonly hugepages?: readonly { readonly nid: number; readonly pages: number }[];
   /** `kmemleak=`: whether unreachable kernel memory is searched for. */
   readonly kmemleak?: boolean;
+  /** `page_owner=`: whether it is noted who allocates each page. */
+  readonly pageOwner?: boolean;
   /** `swiotlb=`: every transfer by bounce buffers, or none. */
   readonly swiotlb?: 'force' | 'noforce';
   /** `transparent_hugepage=` */
@@ -168,6 +170,11 @@ const WORDS: readonly Word[] = [
       const vmalloc = parseSize(text);
       return vmalloc === undefined ? undefined : { vmalloc };
     },
+  },
+  {
+    name: 'page_owner',
+    takes: 'on or off',
+    read: (text) => (text === 'on' || text === 'off' ? { pageOwner: text === 'on' } : undefined),
   },
   {
     name: 'kmemleak',

@@ -32,6 +32,26 @@ test('coherent memory comes from where the device reaches, zeroed, and both see 
   expect(machine.dmesg()).not.toContain('DMA-API');
 });
 
+test('large blocks come from the contiguous area, and go back there; a page does not', () => {
+  const machine = boot({ memory: '256M', cmdline: 'cma=32M' });
+  const free = (): number => Number(/CmaFree: +(\d+)/.exec(machine.readFile('/proc/meminfo'))![1]);
+  const before = free();
+  machine.module((k) => {
+    const device = k.device('camera', 64);
+    // Larger than the largest block of the page allocator.
+    const frame = device.allocCoherent(6 * 2 ** 20)!;
+    expect(device.engine.fill(frame.dma, 6 * 2 ** 20, 1)).toBe(0);
+    expect(before - free()).toBe(6 * 1024);
+    device.allocCoherent(PAGE);
+    expect(before - free()).toBe(6 * 1024);
+    device.freeCoherent(6 * 2 ** 20, frame.cpu, frame.dma);
+  });
+  machine.quiesce();
+  expect(free()).toBe(before);
+  machine.validate();
+  expect(boot({ memory: '256M' }).module((k) => k.device('camera', 64).allocCoherent(6 * 2 ** 20))).toBeNull();
+});
+
 describe('streaming', () => {
   test('what a device reaches is mapped as it is; what it does not is bounced, and copied when that is said', () => {
     const machine = large();

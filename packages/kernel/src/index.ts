@@ -9,6 +9,7 @@ export { TaskExit } from './exit.ts';
 export type { ProgramImage } from './exec.ts';
 export type { Machine, Process, RunResult, StartOptions } from './machine.ts';
 export type { KmemleakReport } from './kmemleak.ts';
+export type { PageOwnerEntry } from '@pagelab/mm-core';
 export { KernelModule } from './module.ts';
 export type { ModuleOptions } from './module.ts';
 export { KernelOops } from './oops.ts';

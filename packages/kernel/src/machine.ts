@@ -5,6 +5,7 @@ import { SyscallError } from '@pagelab/abi';
 import type { Os, Program } from '@pagelab/abi';
 import type { TraceRing } from '@pagelab/lib';
 import type { SlabReport } from '@pagelab/slab';
+import type { PageOwnerEntry } from '@pagelab/mm-core';
 import { decodeUtf8, encodeUtf8 } from '@pagelab/syscalls';
 import type { OpenFile, TaskContext } from '@pagelab/syscalls';
 import type { MachineConfig } from './config.ts';
@@ -93,6 +94,8 @@ export interface Machine {
   module<T>(body: (module: KernelModule) => T, options?: ModuleOptions): T;
   /** Kernel memory that nobody can reach, as scans found it; needs `kmemleak=on` on the command line. */
   kmemleak(): KmemleakReport[];
+  /** Who allocated a frame; `undefined` where nobody did. Needs `page_owner=on` on the command line. */
+  pageOwner(pfn: number): PageOwnerEntry | undefined;
   /** Unloads a module: its data section is freed, what else it holds is not. @returns whether it was loaded */
   unloadModule(name: string): boolean;
   /** The text of a file of `/proc` or `/sys`. @throws SyscallError */
@@ -196,6 +199,7 @@ export function createMachine(kernel: Kernel): Machine {
     createProcess: (options = {}) => driven(start(null, options), inKernel),
     module: (body, options = {}) => inKernel((running) => runModule(running, body, options)),
     kmemleak: () => inKernel((running) => running.kmemleak?.reports() ?? []),
+    pageOwner: (pfn) => inKernel((running) => running.pages.pageOwner?.of(pfn)),
     unloadModule: (name) => inKernel((running) => unloadModule(running, name)),
     readFile: (path) => decodeUtf8(readBytes(path, 0, 2 ** 30)),
     readFileBytes: readBytes,

@@ -12,6 +12,7 @@ import type { Process } from './process.ts';
  */
 export function validateKernel(kernel: Kernel): void {
   kernel.pages.validate();
+  kernel.pages.pageOwner?.validate(kernel.pages.zones);
   kernel.slab.validate();
   validateVm(kernel.vm);
   kernel.dma.validate();

@@ -8,7 +8,7 @@ import { Errno } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import { ALLOC_CMA, WMARK_MIN } from './alloc-flags.ts';
-import { __GFP_FS } from './gfp.ts';
+import { __GFP_FS, __GFP_MOVABLE } from './gfp.ts';
 import { MIGRATE_CMA, MIGRATE_MOVABLE, isMergeable } from './migratetype.ts';
 import { MIGRATE_ASYNC, MIGRATE_SYNC } from './migration-ops.ts';
 import type { MigrationOps } from './migration-ops.ts';
@@ -228,6 +228,7 @@ export function compactionAlloc(pages: PageAlloc, cc: CompactControl, order: num
   cc.nrFreePages -= 1 << order;
   cc.nrMigratePages -= 1 << order;
   prepNewPage(pages.frames, pfn, order, order > 0);
+  pages.noteOwner(pfn, order, __GFP_MOVABLE);
   return pfn;
 }
 

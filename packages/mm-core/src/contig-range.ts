@@ -5,7 +5,7 @@
  */
 import { Errno } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
-import { GFP_HIGHUSER_MOVABLE, GFP_TRANSHUGE, __GFP_COMP, __GFP_RETRY_MAYFAIL, gfpZone } from './gfp.ts';
+import { GFP_HIGHUSER_MOVABLE, GFP_KERNEL, GFP_TRANSHUGE, __GFP_COMP, __GFP_RETRY_MAYFAIL, gfpZone } from './gfp.ts';
 import { MIGRATE_SYNC, MR_CONTIG_RANGE } from './migration-ops.ts';
 import type { MigrationOps } from './migration-ops.ts';
 import { PB_ISOLATE_MODE_CMA_ALLOC, PB_ISOLATE_MODE_OTHER, startIsolatePageRange, testPagesIsolated, undoIsolatePageRange } from './page-isolation.ts';
@@ -156,6 +156,9 @@ function takeRange(pages: PageAlloc, zone: Zone, start: Pfn, end: Pfn, compound:
     zone.takeAt(pfn, order);
     pfn += 1 << order;
   }
-  if (compound) prepNewPage(pages.frames, start, Math.log2(end - start), true);
-  else for (let pfn = start; pfn < end; pfn++) prepNewPage(pages.frames, pfn, 0, false);
+  const order = compound ? Math.log2(end - start) : 0;
+  for (let pfn = start; pfn < end; pfn += 1 << order) {
+    prepNewPage(pages.frames, pfn, order, compound);
+    pages.noteOwner(pfn, order, GFP_KERNEL);
+  }
 }

@@ -15,8 +15,12 @@ export interface FastSlot {
   readonly event: number;
 }
 
-/** The slots of all CPUs: row `cpu * 32 + low five bits`. A node without memory has to take the long way. */
-export function fastSlots(gfpTable: Int8Array, nodes: readonly MemoryNode[], cpuNode: Int32Array): FastSlot[] {
+/**
+ * The slots of all CPUs: row `cpu * 32 + low five bits`. A node without memory has to take the long way.
+ *
+ * @param watched whether every allocation has to, as somebody notes them
+ */
+export function fastSlots(gfpTable: Int8Array, nodes: readonly MemoryNode[], cpuNode: Int32Array, watched = false): FastSlot[] {
   const nobody = new PerCpuPages();
   const empty = new PcpList();
   const anyZone = nodes[0].zones[0];
@@ -26,7 +30,7 @@ export function fastSlots(gfpTable: Int8Array, nodes: readonly MemoryNode[], cpu
     for (let low = 0; low < 32; low++) {
       const kind = gfpTable[low];
       const zone = kind < 0 ? undefined : node.zonelists[kind & 7][0];
-      if (zone === undefined || zone.nid !== node.nid) slots.push({ zone: anyZone, pcp: nobody, list: empty, event: 0 });
+      if (watched || zone === undefined || zone.nid !== node.nid) slots.push({ zone: anyZone, pcp: nobody, list: empty, event: 0 });
       else slots.push({ zone, pcp: zone.pcp[cpu], list: zone.pcp[cpu].lists[kind >> 3], event: PGALLOC_OF_ZONE[zone.kind] });
     }
   }

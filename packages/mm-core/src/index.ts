@@ -23,6 +23,7 @@ export {
   PG_LRU_WAITS,
   PG_MLOCKED,
   PG_OFFLINE,
+  PG_OWNED,
   PG_PRIVATE,
   PG_RECLAIM,
   PG_REFERENCED,
@@ -171,6 +172,8 @@ export type {
   PageAllocatorRefusal,
   RunningCpu,
 } from './page-allocator.ts';
+export { PageOwner } from './page-owner.ts';
+export type { PageOwnerContext, PageOwnerEntry } from './page-owner.ts';
 export { PageAlloc } from './page-alloc.ts';
 export { CmaArea, cmaAlloc, cmaRelease } from './cma.ts';
 export type { CmaRequest } from './cma-reserve.ts';

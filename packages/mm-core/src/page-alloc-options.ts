@@ -56,6 +56,8 @@ export interface PageAllocOptions {
   readonly pageAllocator?: PageAllocatorFactory;
   /** Whether huge pages are in use (always, madvise): yes unless told. */
   readonly transparentHugepage?: boolean;
+  /** Whether it is noted who allocates each page: no unless told. */
+  readonly pageOwner?: boolean;
   readonly sysctl?: PageAllocSysctlConfig;
   readonly hooks?: PageAllocHooks;
   /** What an allocation costs in virtual time. */

@@ -35,9 +35,10 @@ import { layOutMemory } from './mm-init.ts';
 import type { BootLayout } from './mm-init.ts';
 import type { AllocPolicy, NodeMask } from './nodemask.ts';
 import type { PageAllocHooks, PageAllocOptions } from './page-alloc-options.ts';
-import { MAX_PAGE_ORDER, PAGEBLOCK_ORDER, PG_ANON, PG_HEAD, PG_LRU, PG_LRU_WAITS, PG_TAIL, blockOrder, compoundHead } from './page.ts';
+import { MAX_PAGE_ORDER, PAGEBLOCK_ORDER, PG_ANON, PG_HEAD, PG_LRU, PG_LRU_WAITS, PG_OWNED, PG_TAIL, blockOrder, compoundHead } from './page.ts';
 import { PcpMoves } from './pcp-bulk.ts';
 import { pcpAllowedOrder, pcpIndex } from './pcp.ts';
+import { PageOwner } from './page-owner.ts';
 import { FREE_NEEDS_CARE, badPage, freePagesPrepare, prepNewPage, splitPage, splitTails } from './prep-page.ts';
 import { allocPagesSlowpath } from './slow-path.ts';
 import { PageAllocSysctl } from './sysctl.ts';
@@ -82,6 +83,9 @@ export class PageAlloc extends MemoryState {
   /** Requests refused for flags that contradict each other, and what the last of them asked. */
   refusedRequests = 0;
   lastRefusal = '';
+
+  /** Who allocated each page; `null` where nobody notes it. */
+  readonly pageOwner: PageOwner | null;
 
   readonly #ram: PhysicalMemory;
   readonly #smp: Smp;
@@ -153,7 +157,8 @@ export class PageAlloc extends MemoryState {
     this.#cpuNode = new Int32Array(nrCpus);
     for (const { nid, cpus } of this.nodes) for (const cpu of cpus) if (cpu < nrCpus) this.#cpuNode[cpu] = nid;
     this.#gfpTable = gfpTable(zoneLayout.kinds);
-    this.#fast = fastSlots(this.#gfpTable, this.nodes, this.#cpuNode);
+    this.pageOwner = options.pageOwner === true ? new PageOwner(booted.frames, clock) : null;
+    this.#fast = fastSlots(this.#gfpTable, this.nodes, this.#cpuNode, this.pageOwner !== null);
     const recent = kernel !== '6.1';
     this.sysctl = new PageAllocSysctl(this.nodes, nrCpus, zoneLayout.lowmemReserveRatio, {
       movableLikeHighmem: recent,
@@ -297,6 +302,9 @@ export class PageAlloc extends MemoryState {
   /** Makes single frames of a block that is not compound, each with the block's references. @linux mm/page_alloc.c:split_page */
   splitPage(pfn: Pfn, order: number): void {
     splitPage(this.frames, pfn, order);
+    if (this.pageOwner === null) return;
+    this.pageOwner.split(pfn, order, 0);
+    for (let i = 0; i < 1 << order; i++) this.#flags[pfn + i] |= PG_OWNED;
   }
 
   // ---- references and freeing
@@ -437,8 +445,17 @@ export class PageAlloc extends MemoryState {
     }
     zone.vmStat[zone.nid === context.localNid ? NUMA_LOCAL : NUMA_OTHER]++;
     prepNewPage(this.frames, pfn, order, (gfp & __GFP_COMP) !== 0);
+    if (this.pageOwner !== null) this.noteOwner(pfn, order, gfp);
     if ((gfp & __GFP_ZERO) !== 0) this.#zero(pfn, 1 << order);
     return pfn;
+  }
+
+  /** Notes who allocated a block, where that is wanted. @linux mm/page_owner.c:set_page_owner */
+  noteOwner(pfn: Pfn, order: number, gfp: number): void {
+    if (this.pageOwner === null) return;
+    // The flag leads freeing past its fast path.
+    this.#flags[pfn] |= PG_OWNED;
+    this.pageOwner.set(pfn, order, gfp);
   }
 
   /**
@@ -476,6 +493,7 @@ export class PageAlloc extends MemoryState {
       const allocated = blockOrder(this.frames, pfn);
       if (allocated !== order) badPage(this.frames, pfn, `freed with order ${order}, but allocated with ${allocated}`);
       splitTails(this.frames, pfn, order);
+      this.pageOwner?.keepFirst(pfn);
       for (let o = order - 1; o >= 0; o--) this.#freeFrozen(pfn + (1 << o), o);
     }
   }
@@ -487,6 +505,7 @@ export class PageAlloc extends MemoryState {
       this.zoneInUse(pfn).vmStat[NR_MLOCK] -= 1 << order;
       this.events[UNEVICTABLE_PGCLEARED] += 1 << order;
     }
+    if (this.pageOwner !== null) this.pageOwner.reset(pfn, order);
     if (this.#trace.enabled) this.#trace.emit(this.#traceFree, pfn, order);
     this.#freeUnused(pfn, order);
   }

@@ -87,6 +87,8 @@ export const PG_LRU_WAITS = 1 << 27;
 
 /** Head of a page of the huge page pool. */
 export const PG_HUGETLB = 1 << 28;
+/** Head of a block that `page_owner` has noted. @linux include/linux/page_ext.h:PAGE_EXT_OWNER_ALLOCATED */
+export const PG_OWNED = 1 << 29;
 
 /** Printable names of the flags, by bit. */
 export const PAGE_FLAG_NAMES: readonly string[] = [
@@ -119,6 +121,7 @@ export const PAGE_FLAG_NAMES: readonly string[] = [
   'block',
   'lru_waits',
   'hugetlb',
+  'owned',
 ];
 
 /** The names of the flags set in `flags`, as in `locked|dirty`. */

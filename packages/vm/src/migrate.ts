@@ -23,6 +23,7 @@ import {
   PG_LOCKED,
   PG_LRU_WAITS,
   PG_MLOCKED,
+  PG_OWNED,
   PG_RESERVED,
   PG_SLAB,
   PG_SWAPBACKED,
@@ -49,7 +50,7 @@ const { PGMIGRATE_SUCCESS, PGMIGRATE_FAIL, THP_MIGRATION_SUCCESS, THP_MIGRATION_
 const BATCH_PAGES = 512;
 
 /** Flags of the frame itself and not of what it holds. */
-const OWN_FLAGS = PG_HEAD | PG_TAIL;
+const OWN_FLAGS = PG_HEAD | PG_TAIL | PG_OWNED;
 /** What of the two words of an entry is not the frame. */
 const LO_KEEP = ~PTE_LO_FRAME_MASK;
 const HI_KEEP = ~PTE_HI_FRAME_MASK;
@@ -215,6 +216,7 @@ function movePageState(vm: Vm, from: Pfn, to: Pfn): void {
   const moving = flags[from] & ~OWN_FLAGS;
   const file = (moving & PG_ANON) === 0 ? vm.mappings.get(mapping[from]) : undefined;
   countPage(vm, from, moving, file?.pages.getMark(index[from], TAG_DIRTY) === true, -1);
+  vm.pages.pageOwner?.copy(from, to);
   flags[to] |= moving;
   flags[from] &= OWN_FLAGS;
   mapping[to] = mapping[from];

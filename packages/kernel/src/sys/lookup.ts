@@ -9,6 +9,7 @@ import { debugFiles } from './debug.ts';
 import { hugepageFiles } from './hugepages.ts';
 import { interleaveWeightFiles } from './mempolicy.ts';
 import { listText, nodeFiles } from './node.ts';
+import { pageOwnerText } from './page-owner.ts';
 import { percpuStats } from './percpu-stats.ts';
 import { slabFiles } from './slab.ts';
 import { thpFiles } from './thp.ts';
@@ -26,6 +27,8 @@ export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
   text(`${CPUS}online`, () => upTo(kernel.config.cpus));
   text(`${CPUS}present`, () => upTo(kernel.config.cpus));
   text(`${CPUS}possible`, () => upTo(kernel.config.possibleCpus));
+  const { pageOwner } = kernel.pages;
+  if (pageOwner !== null) text('/sys/kernel/debug/page_owner', () => pageOwnerText(kernel, pageOwner));
   const { kmemleak } = kernel;
   if (kmemleak !== null) {
     files.set('/sys/kernel/debug/kmemleak', { mode: 0o644, read: () => kmemleak.read(), write: (line) => kmemleak.write(line) });

@@ -1,0 +1,43 @@
+/**
+ * A disk controller with 32 address lines in a machine with memory above 4 GiB. What it cannot reach it is given by a bounce
+ * buffer: mapping copies there, unmapping copies back, and in between CPU and device see different bytes.
+ */
+import { DMA_FROM_DEVICE, DMA_TO_DEVICE } from '@pagelab/kernel';
+import type { Machine, MachineConfigInput } from '@pagelab/kernel';
+
+export const machine: MachineConfigInput = { memory: '6G', cpus: 2 };
+
+const text = (bytes: Uint8Array): string => new TextDecoder().decode(bytes);
+
+export default function dmaBounce(on: Machine, print: (line: string) => void): void {
+  on.module((k) => {
+    const disk = k.device('disk', 32);
+    const side = (address: number): string => (address < 2 ** 32 ? 'below 4 GiB' : 'above 4 GiB');
+
+    const ring = disk.allocCoherent(4096)!;
+    print(`coherent memory for its ring: ${side(ring.dma)}, no copies ever`);
+
+    const pfn = k.allocPages();
+    const page = k.pageAddress(pfn);
+    k.mem.set(page, new TextEncoder().encode('sector from the page cache'));
+    print(`a page of the page cache: ${side(pfn * 4096)}`);
+
+    const out = disk.mapPage(pfn, 0, 512, DMA_TO_DEVICE);
+    const seen = new Uint8Array(26);
+    disk.engine.read(out, seen);
+    print(`mapped to be written to the disk: ${side(out)}; the device reads "${text(seen)}"`);
+    disk.unmap(out, 512, DMA_TO_DEVICE);
+
+    const into = disk.mapPage(pfn, 0, 512, DMA_FROM_DEVICE);
+    disk.engine.write(into, new TextEncoder().encode('SECTOR'));
+    print(`the device has written: the CPU still reads "${text(k.mem.bytes(page, 26))}"`);
+    disk.unmap(into, 512, DMA_FROM_DEVICE);
+    print(`unmapped: the CPU reads "${text(k.mem.bytes(page, 26))}"`);
+
+    disk.unmap(into, 512, DMA_FROM_DEVICE);
+    print(`unmapped once more: ${on.dmesg().split('\n').at(-2)!.replace(/^\[[^\]]*\] /, '').replace(/0x[0-9a-f]+/, '0x…')}`);
+    disk.freeCoherent(4096, ring.cpu, ring.dma);
+    k.freePages(pfn);
+    disk.release();
+  }, { name: 'ata' });
+}
