@@ -10,7 +10,7 @@ import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from 
 import type { PageAllocHooks, PageAllocatorFactory } from '@pagelab/mm-core';
 import { Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
 import type { KernelCacheName, KmemCache, SlabAllocator, SlabReport } from '@pagelab/slab';
-import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, migrationOps, setMaxHugePages } from '@pagelab/vm';
+import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, migrationOps, setMaxHugePages, installReclaim } from '@pagelab/vm';
 import type { KernelWarning, VmCaches } from '@pagelab/vm';
 import { BootFrames } from './boot-frames.ts';
 import { ConfigError, parseMachineConfig } from './config.ts';
@@ -32,6 +32,7 @@ import { setupPercpu } from './percpu-host.ts';
 import { applySysctl } from './proc/sysctl.ts';
 import { warnRefusal } from './refusal.ts';
 import { Scheduler } from './scheduler.ts';
+import { bootSwap } from './swapon.ts';
 import { TaskTable } from './task-table.ts';
 import { lowEndPfn, vmallocLayout } from './vmalloc-layout.ts';
 
@@ -150,6 +151,9 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   hooks.migration = migrationOps(vm);
   kmemleak?.attach(kernel);
   if (pages.pageOwner !== null) pages.pageOwner.context = () => allocationContext(kernel);
+  // Getting memory back, and where to.
+  installReclaim(vm, hooks);
+  bootSwap(kernel);
   hooks.outOfMemory = (gfp, order) => outOfMemory(kernel, gfp, order);
   // Huge pages that are set aside before anybody can take memory.
   vm.restoresHugeReserve = config.kernel !== '6.1';

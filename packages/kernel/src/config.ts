@@ -30,7 +30,7 @@ export const CONFIG_KEYS: Readonly<Record<string, string>> = {
   distances: 'a square table, a row for each node of numa: 10 to itself, 11 to 255 to others',
   cmdline: "the kernel's own words, separated by blanks",
   sysctl: 'an object of sysctl names and values, such as { "vm.overcommit_memory": 2 }',
-  swap: 'a list of areas { size, priority }',
+  swap: 'a list of at most 23 areas { size, priority }, of 8K or more, priority 0 to 32767',
   pageAllocator: '"buddy", "llfree" or "first-fit"',
   slab: '"slub", "slab" or "slob"',
   reclaim: '"classic"',
@@ -69,7 +69,7 @@ const schema = z.strictObject({
   distances: z.array(z.array(z.int().min(10).max(255))).optional(),
   cmdline: z.string().default(''),
   sysctl: z.record(z.string(), z.union([z.number(), z.string()])).default({}),
-  swap: z.array(z.strictObject({ size, priority: z.int().optional() })).default([]),
+  swap: z.array(z.strictObject({ size: size.refine((bytes) => bytes >= 8 * KIB), priority: z.int().min(0).max(32_767).optional() })).max(23).default([]),
   pageAllocator: z.enum(['buddy', 'llfree', 'first-fit']).default('buddy'),
   slab: z.enum(['slub', 'slab', 'slob']).default('slub'),
   reclaim: z.enum(['classic']).default('classic'),
@@ -106,11 +106,6 @@ export interface MachineConfig extends Readonly<Omit<z.output<typeof schema>, 'p
   readonly commandLine: CommandLine;
 }
 
-/** A configuration and what this kernel cannot do of it. */
-const NOT_YET: readonly { readonly key: string; readonly asked: (config: z.output<typeof schema>) => string | undefined }[] = [
-  { key: 'swap', asked: (config) => (config.swap.length === 0 ? undefined : 'a swap area') },
-];
-
 /**
  * Checks a configuration and fills in what it leaves out.
  *
@@ -124,10 +119,6 @@ export function parseMachineConfig(json: unknown): MachineConfig {
   const parsed = schema.safeParse(json);
   if (!parsed.success) throw new ConfigError(explain(parsed.error, json as Record<string, unknown>));
   const config = parsed.data;
-  for (const { key, asked } of NOT_YET) {
-    const what = asked(config);
-    if (what !== undefined) throw new ConfigError(`${key}: ${what} is not supported yet; it takes ${CONFIG_KEYS[key]}`);
-  }
   checkNodes(config);
   const possibleCpus = config.possibleCpus ?? config.cpus;
   if (possibleCpus < config.cpus) throw new ConfigError(`possibleCpus: takes ${CONFIG_KEYS['possibleCpus']}, not ${possibleCpus}`);

@@ -2,7 +2,7 @@
  * The running kernel: the parts that booting made, and what ties them together.
  */
 import { BusError, HostMemoryError } from '@pagelab/hw';
-import type { CostModel, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
+import type { BlockDevice, CostModel, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
 import { KernelBug } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
 import type { PageAlloc } from '@pagelab/mm-core';
@@ -83,6 +83,8 @@ export class Kernel implements KernelParts {
   readonly names: Namespace;
   /** What the kernel does by itself. */
   readonly daemons = new Daemons(kernelDaemons());
+  /** Disks that can be swapped to, by path. */
+  readonly swapDisks = new Map<string, BlockDevice>();
   /** System V segments. */
   readonly shm: ShmNamespace;
 

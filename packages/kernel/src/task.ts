@@ -29,6 +29,7 @@ import { newAccounting } from './process.ts';
 import type { Accounting, Process } from './process.ts';
 import { openPipe } from './fs/pipe.ts';
 import { openUserfault } from './fs/userfaultfd-file.ts';
+import { swapoff, swapon } from './swapon.ts';
 import { namesOf, openPath, openVmFile } from './open.ts';
 import { killProcesses, killThread } from './kill.ts';
 import { openPidfd } from './pidfd.ts';
@@ -243,6 +244,14 @@ export class Task implements TaskContext {
 
   openPipe(flags: number): readonly [OpenFile, OpenFile] | number {
     return openPipe(this.kernel, flags);
+  }
+
+  swapon(path: string, flags: number): number {
+    return swapon(this.kernel, this, path, flags);
+  }
+
+  swapoff(path: string): number {
+    return swapoff(this.kernel, this, path);
   }
 
   get names(): FileNames {

@@ -8,6 +8,7 @@ import {
   PG_KERNEL_CODE,
   PG_SLAB,
   PG_SWAPBACKED,
+  PG_SWAPCACHE,
   PG_TABLE,
   compoundHead,
 } from './page.ts';
@@ -20,7 +21,7 @@ export const OWNER_KERNEL_CODE = 1;
 export const OWNER_KERNEL_DATA = 2;
 export const OWNER_SLAB = 3;
 export const OWNER_PAGE_TABLE = 4;
-/** User memory of one process and its children. */
+/** User memory of one process and its children, and what is in the swap cache without being mapped. */
 export const OWNER_ANON = 5;
 /** Shared memory and files in memory. */
 export const OWNER_SHMEM = 6;
@@ -74,6 +75,7 @@ export function frameOwner(frames: PageFrames, pfn: Pfn): number {
   if ((flags & PG_TABLE) !== 0) return OWNER_PAGE_TABLE;
   if ((flags & PG_ANON) !== 0) return OWNER_ANON;
   if (frames.mapping[head] !== 0) return (flags & PG_SWAPBACKED) !== 0 ? OWNER_SHMEM : OWNER_FILE;
+  if ((flags & PG_SWAPCACHE) !== 0) return OWNER_ANON;
   return (flags & PG_KERNEL_CODE) !== 0 ? OWNER_KERNEL_CODE : OWNER_KERNEL_DATA;
 }
 

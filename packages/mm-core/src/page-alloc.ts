@@ -307,6 +307,12 @@ export class PageAlloc extends MemoryState {
     for (let i = 0; i < 1 << order; i++) this.#flags[pfn + i] |= PG_OWNED;
   }
 
+  /** Index of the highest zone that an allocation with these flags can use; −1 for flags that contradict each other. @linux include/linux/gfp.h:gfp_zone */
+  gfpZoneIndex(gfp: number): number {
+    const kind = this.#gfpTable[gfp & 31];
+    return kind < 0 ? -1 : kind & 7;
+  }
+
   // ---- references and freeing
 
   /** Drops a reference to a single frame and frees it at the last. @linux include/linux/gfp.h:__free_page */

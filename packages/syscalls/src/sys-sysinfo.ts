@@ -15,7 +15,7 @@ export function sysSysinfo(task: TaskContext, info: number): number {
   word(32, pages.totalramPages * PAGE_SIZE);
   word(40, pages.nrFreePages() * PAGE_SIZE);
   word(64, task.vm.totalSwapPages * PAGE_SIZE);
-  word(72, task.vm.totalSwapPages * PAGE_SIZE);
+  word(72, task.vm.swap.nrFree * PAGE_SIZE);
   view.setUint16(80, task.nrTasks, true);
   view.setUint32(104, 1, true);
   return putUser(task, info, bytes);

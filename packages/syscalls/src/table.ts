@@ -72,6 +72,7 @@ import { SIGPROCMASK_HOW, sysRtSigprocmask } from './sys-sigprocmask.ts';
 import { sysFstat, sysNewfstatat, sysStat } from './sys-stat.ts';
 import { sysSysinfo } from './sys-sysinfo.ts';
 import { sysClockGettime, sysClockNanosleep, sysGettimeofday, sysNanosleep, sysTime } from './sys-time.ts';
+import { sysSwapoff, sysSwapon } from './sys-swapon.ts';
 import { FALLOCATE_MODE, sysFallocate, sysFsync, sysFtruncate, sysSync, sysTruncate } from './sys-truncate.ts';
 import { USERFAULTFD_FLAGS, sysIoctl, sysUserfaultfd } from './sys-userfaultfd.ts';
 import { WAIT4_OPTIONS, sysWait4 } from './sys-wait4.ts';
@@ -128,6 +129,8 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   fcntl: sysFcntl,
   fsync: sysFsync,
   fdatasync: sysFsync,
+  swapon: sysSwapon,
+  swapoff: sysSwapoff,
   truncate: sysTruncate,
   ftruncate: sysFtruncate,
   rename: sysRename,

@@ -188,6 +188,9 @@ export interface TaskContext extends MmLimits {
   /** The two ends of a new pipe, a reference each; or -errno. */
   openPipe(flags: number): readonly [reader: OpenFile, writer: OpenFile] | number;
   readonly names: FileNames;
+  /** Takes a swap area into use, or out of it, by its path. @returns 0 or -errno */
+  swapon(path: string, flags: number): number;
+  swapoff(path: string): number;
   /** The machine's System V segments. */
   readonly shm: ShmNamespace;
   /** The task of that number, where there is one. */

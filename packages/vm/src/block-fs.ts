@@ -223,6 +223,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     const { mapping, size: oldSize } = inode;
     if (newSize < 0) return -Errno.EINVAL;
     if (newSize > MAX_BYTES) return -Errno.EFBIG;
+    if (inode.isSwapfile) return -Errno.ETXTBSY;
     inode.mtime = this.vm.clock.now;
     inode.ctime = inode.mtime;
     if (newSize > oldSize) {
@@ -244,6 +245,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     const end = offset + length;
     if (offset < 0 || length <= 0) return -Errno.EINVAL;
     if (end > MAX_BYTES) return -Errno.EFBIG;
+    if (inode.isSwapfile) return -Errno.ETXTBSY;
     inode.ctime = this.vm.clock.now;
     switch (mode & ~FALLOC_FL_KEEP_SIZE) {
       case 0:

@@ -90,6 +90,12 @@ export function collapseBlock(vma: VmArea, block: VirtAddr, check: BlockCheck | 
     return -Errno.ENOMEM;
   }
   events[VM_EVENT.THP_COLLAPSE_ALLOC]++;
+  // Getting the block may have come to swap some of the pages out.
+  for (let entry = table; entry < table + ptrsPerPte * step; entry += step) {
+    if ((i32[entry] & PTE_MAPS) !== 0 || (i32[entry] | entryHi(i32, entry, step)) === 0) continue;
+    vm.pages.putPage(huge);
+    return -Errno.EAGAIN;
+  }
 
   const { gather } = vm;
   gather.begin(mm);

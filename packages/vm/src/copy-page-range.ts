@@ -5,15 +5,17 @@
  * left out where the child's first touch finds them again in the file.
  */
 import { Errno } from '@pagelab/abi';
-import { PTE_ACCESSED, PTE_DIRTY, PTE_RW } from '@pagelab/hw';
+import { PTE_ACCESSED, PTE_DIRTY, PTE_PS, PTE_RW } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED, PG_TAIL } from '@pagelab/mm-core';
 import { copyHugePmd } from './huge-memory.ts';
 import { copyHugetlbRange } from './hugetlb-fault.ts';
-import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
+import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS } from './mm-struct.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { PteTableWalk, allocPmd, allocPte } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { VM_HUGETLB, VM_MAYBE_GUARD, VM_MAYWRITE, VM_MIXEDMAP, VM_PFNMAP, VM_SHARED, VM_UFFD_WP } from './vma.ts';
+import { swapDuplicate } from './swapfile.ts';
+import { pteToSwp, swpExclusive } from './swapops.ts';
 import type { VmArea } from './vma.ts';
 
 /** Mappings whose entries say what nothing else does. @linux include/linux/mm.h:VM_COPY_ON_FORK */
@@ -46,7 +48,9 @@ export function copyPageRange(dst: VmArea, src: VmArea): number {
     if (walk.huge) {
       const dstPmd = allocPmd(mm, walk.addr);
       if (dstPmd < 0 || !copyHugePmd(dst, dstPmd, walk.pmdEntry)) return -Errno.ENOMEM;
-      continue;
+      // Getting memory for it may have come to split the page.
+      if ((dst.mm.vm.ram.i32[walk.pmdEntry] & PTE_PS) !== 0) continue;
+      walk.splitDone();
     }
     const dstEntry = allocPte(mm, walk.addr);
     if (dstEntry < 0) return -Errno.ENOMEM;
@@ -67,6 +71,7 @@ function copyPteRange(dst: VmArea, src: VmArea, dstEntry: number, srcEntry: numb
   let anon = 0;
   let shmem = 0;
   let file = 0;
+  let swapped = 0;
   for (let i = 0; i < count * step; i += step) {
     let lo = i32[srcEntry + i];
     const hi = entryHi(i32, srcEntry + i, step);
@@ -91,10 +96,20 @@ function copyPteRange(dst: VmArea, src: VmArea, dstEntry: number, srcEntry: numb
         i32[srcEntry + i] = lo;
       }
       lo &= ~dropped;
+    } else {
+      const swp = pteToSwp(step, lo, hi);
+      if (swp >= 0) {
+        // Neither has it alone from now on.
+        swapDuplicate(vm, swp);
+        lo &= ~swpExclusive(step);
+        i32[srcEntry + i] = lo;
+        swapped++;
+      }
     }
     setEntry(i32, dstEntry + i, step, lo, hi);
   }
   rss[MM_ANONPAGES] += anon;
+  rss[MM_SWAPENTS] += swapped;
   rss[MM_SHMEMPAGES] += shmem;
   rss[MM_FILEPAGES] += file;
 }

@@ -17,6 +17,10 @@ export interface AddressSpace {
   readonly inode: Inode;
   /** Page offset → page frame. */
   readonly pages: XArrayInt;
+  /** Page offset → swap entry, of pages of shared memory that were swapped out. */
+  readonly swaps: XArrayInt;
+  /** Page offset → shadow, of pages that were reclaimed: see `workingset.ts`. */
+  readonly shadows: XArrayInt;
   /** Every VMA of the file, by page offset, for finding the mappings of a page. */
   readonly mmap: IntervalTree<VmArea>;
   /** Mappings that may write (VM_SHARED with VM_MAYWRITE); negative where seals forbid them. */
@@ -157,6 +161,8 @@ export interface Inode {
   blockMap: XArrayInt | null;
   /** Failed writes to the device so far: an open file tells of those since it last asked. */
   writeErrors: number;
+  /** Swapped to: it keeps its blocks, and is not written to otherwise. @linux include/linux/fs.h:S_SWAPFILE */
+  isSwapfile: boolean;
   /** Pages that count against the commit limit, charged up front (shared anonymous memory without NORESERVE). */
   accounted: boolean;
   /** Where its pages are to lie, by ranges; `null` for no say. Shared memory alone has any. */

@@ -188,6 +188,7 @@ function inFolio(vm: Vm, pfn: Pfn, pgoff: number, lastPos: number): boolean {
 export function fileWrite(vm: Vm, inode: Inode, pos: number, length: number, from: ByteSource): number {
   const { mapping } = inode;
   const { ops } = mapping;
+  if (inode.isSwapfile) return -Errno.ETXTBSY;
   if (length === 0) return 0;
   if (pos >= ops.maxBytes) return -Errno.EFBIG;
   const wanted = Math.min(length, ops.maxBytes - pos);

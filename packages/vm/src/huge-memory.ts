@@ -315,6 +315,10 @@ export function copyHugePmd(dst: VmArea, dstEntry: number, srcEntry: number): bo
   if (!depositTable(mm)) return false;
   const lo = i32[srcEntry];
   const hi = entryHi(i32, srcEntry, entryWords);
+  if ((lo & PTE_PS) === 0) {
+    dropDeposit(mm);
+    return true;
+  }
   if ((lo & PTE_SPECIAL) === 0) {
     const { flags, mapcount, private: priv, refcount } = vm.frames;
     const head = pfnOf(lo, hi);

@@ -152,6 +152,29 @@ export { isolateMovable, migratePages, migrationOps, putbackMovablePages } from 
 export { pageMappings } from './rmap.ts';
 export type { PageMapping } from './rmap.ts';
 export { folioAddLru, folioMarkAccessed, isolateLru, lruAddDrain, lruAddDrainAll, putbackLru, validateLru } from './swap.ts';
+export { installReclaim, runKswapds, tryToFreePages, zoneReclaimablePages } from './vmscan.ts';
+export type { ReclaimPolicy } from './reclaim.ts';
+export { ScanControl } from './scan-control.ts';
+export { classicReclaim } from './shrink-lists.ts';
+export { shrinkFolioList } from './shrink-folio-list.ts';
+export type { ReclaimStat } from './shrink-folio-list.ts';
+export { ReclaimNode } from './workingset.ts';
+export {
+  SWAP_FLAGS_VALID,
+  SWAP_FLAG_DISCARD,
+  SWAP_FLAG_DISCARD_ONCE,
+  SWAP_FLAG_DISCARD_PAGES,
+  SWAP_FLAG_PREFER,
+  SWAP_FLAG_PRIO_MASK,
+  Swap,
+  SwapArea,
+  enableSwapArea,
+} from './swapfile.ts';
+export { DiskSwapDevice, FileSwapDevice, MemorySwapDevice, readSwapHeader, writeSwapHeader } from './swap-device.ts';
+export type { SwapDevice } from './swap-device.ts';
+export { dropPagecache, dropSlab } from './drop-caches.ts';
+export { swapoffArea } from './swap-unuse.ts';
+export { shmemSwappedPages } from './shmem-swap.ts';
 export { SHMEM_MAX_BYTES, shmemFileSetup, shmemMakeInode } from './shmem.ts';
 export { accessOk, copyFromUser, copyFromUserPartial, copyToUser, copyToUserPartial, userByte } from './uaccess.ts';
 export { validateVm } from './validate.ts';

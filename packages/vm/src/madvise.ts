@@ -40,6 +40,8 @@ import type { MmStruct } from './mm-struct.ts';
 import { markCold, markLazyFree, pageOut } from './page-aging.ts';
 import { offsetInPage, pageAlign, rangeEnd, rangeWraps } from './page-align.ts';
 import { linearPageIndex } from './rmap.ts';
+import { swapinRange } from './swap-state.ts';
+import { lruAddDrain } from './swap.ts';
 import { vmaModify } from './vma-merge.ts';
 import { isSharedMaywrite } from './vma-tree.ts';
 import {
@@ -251,9 +253,13 @@ function advisedFlags(vma: VmArea, advice: number): number {
   }
 }
 
-/** MADV_WILLNEED: reads what is not cached of a file; there is nowhere else that pages could come from. @linux mm/madvise.c:madvise_willneed */
+/** MADV_WILLNEED: reads what is not cached of a file, or what was swapped out. @linux mm/madvise.c:madvise_willneed */
 function willNeed(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
-  if (vma.file === null) return;
+  if (vma.file === null) {
+    swapinRange(vma, start, end);
+    lruAddDrain(vma.mm.vm);
+    return;
+  }
   const { mapping } = vma.file.inode;
   const first = linearPageIndex(vma, start);
   mapping.ops.willNeed(mapping, first, first + (end - start) / PAGE_SIZE - 1);

@@ -11,10 +11,12 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
+import { PG_SWAPCACHE } from '@pagelab/mm-core';
 import { countDeferredSplits } from './huge-memory.ts';
 import { putUnmappedHugetlb } from './hugetlb.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { freeTable } from './pgtable.ts';
+import { folioFreeSwap } from './swapfile.ts';
 import type { Vm } from './vm.ts';
 
 /** Pages collected at most before a flush is due. @linux include/asm-generic/tlb.h:MAX_GATHER_BATCH_COUNT */
@@ -89,7 +91,13 @@ export class MmuGather {
     if (vm.hugetlb.unmapped.length > 0) putUnmappedHugetlb(vm);
     const pages = this.#pages;
     const nrPages = this.#nrPages;
-    for (let i = 0; i < nrPages; i++) vm.pages.putPage(pages[i]);
+    const { flags, mapcount } = vm.frames;
+    for (let i = 0; i < nrPages; i++) {
+      const pfn = pages[i];
+      // The slot of a page that nobody maps any more goes with it.
+      if ((flags[pfn] & PG_SWAPCACHE) !== 0 && mapcount[pfn] === 0) folioFreeSwap(vm, pfn);
+      vm.pages.putPage(pfn);
+    }
     this.#nrPages = 0;
     const tables = this.#tables;
     for (let i = 0; i < this.#nrTables; i++) freeTable(vm, tables[i]);

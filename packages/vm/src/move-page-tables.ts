@@ -18,6 +18,7 @@ import {
   tableBelow,
 } from './pgtable.ts';
 import { PTE_MAPS } from './pte.ts';
+import { SWP_SOFT_DIRTY, pteToSwp } from './swapops.ts';
 import type { VmArea } from './vma.ts';
 
 /**
@@ -134,10 +135,11 @@ function moveEntries(
   if (to < 0) return false;
   const from = pteOffset(mm.vm.tables, tableBelow(mm.vm, oldPmd), oldAddr);
   for (let i = 0; i < count * step; i += step) {
-    const lo = i32[from + i];
+    let lo = i32[from + i];
     const hi = entryHi(i32, from + i, step);
     if ((lo | hi) === 0) continue;
     clearEntry(i32, from + i, step);
+    if (softDirtyHi !== 0 && pteToSwp(step, lo, hi) >= 0) lo |= SWP_SOFT_DIRTY;
     setEntry(i32, to + i, step, lo, (lo & PTE_MAPS) !== 0 ? hi | softDirtyHi : hi);
   }
   return true;

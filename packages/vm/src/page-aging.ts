@@ -3,16 +3,20 @@
  */
 import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
+import type { Pfn } from '@pagelab/hw';
 import { PTE_ACCESSED, PTE_DIRTY } from '@pagelab/hw';
-import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED } from '@pagelab/mm-core';
+import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE } from '@pagelab/mm-core';
 import { hugeStart, splitHugePmd } from './huge-memory.ts';
+import { MM_SWAPENTS } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
-import { entryHi } from './pgtable-shape.ts';
+import { clearEntry, entryHi } from './pgtable-shape.ts';
 import { PteTableWalk } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
+import { freeSwapAndCache, folioFreeSwap } from './swapfile.ts';
+import { pteToSwp } from './swapops.ts';
 import { folioDeactivate, folioMarkLazyfree, lruAddDrain } from './swap.ts';
 import type { VmArea } from './vma.ts';
-import { zapPageRange } from './zap.ts';
+import { reclaimPages } from './vmscan.ts';
 
 /**
  * MADV_FREE: private pages of [start, end) may be dropped when memory is short, unless they are stored to before. Clears
@@ -34,9 +38,21 @@ export function markLazyFree(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
     let touched = false;
     for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += walk.step) {
       const lo = i32[entry];
-      if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
+      if ((lo & PTE_MAPS) === 0) {
+        const swp = pteToSwp(walk.step, lo, entryHi(i32, entry, walk.step));
+        if (swp < 0) continue;
+        clearEntry(i32, entry, walk.step);
+        mm.rss[MM_SWAPENTS]--;
+        freeSwapAndCache(vm, swp);
+        continue;
+      }
+      if ((lo & PTE_SPECIAL) !== 0) continue;
       const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
-      if ((flags[pfn] & PG_ANON) === 0 || ((flags[pfn] & PG_DIRTY) !== 0 && mapcount[pfn] !== 1)) continue;
+      if ((flags[pfn] & PG_ANON) === 0) continue;
+      if ((flags[pfn] & (PG_DIRTY | PG_SWAPCACHE)) !== 0) {
+        if (mapcount[pfn] !== 1) continue;
+        if ((flags[pfn] & PG_SWAPCACHE) !== 0 && !folioFreeSwap(vm, pfn)) continue;
+      }
       flags[pfn] &= ~PG_DIRTY;
       folioMarkLazyfree(vm, pfn);
       i32[entry] = lo & ~(PTE_ACCESSED | PTE_DIRTY);
@@ -86,30 +102,31 @@ export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
 }
 
 /**
- * MADV_PAGEOUT: takes out of the page tables what can be had again, of the pages that nobody else maps: those of files,
- * which stay cached, and private ones that may be dropped. Other private pages stay: there is no swap space.
+ * MADV_PAGEOUT: takes pages that nobody else maps out of memory: clean ones of files go, private ones are swapped out.
  *
  * @linux mm/madvise.c:madvise_pageout
  */
 export function pageOut(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
-  const { mm, droppable } = vma;
+  const { mm } = vma;
   const { vm } = mm;
   const { i32 } = vm.ram;
   const { flags, mapcount } = vm.frames;
   lruAddDrain(vm);
-  for (let addr = start; addr < end; addr += PAGE_SIZE) {
-    const walk = new PteTableWalk(mm, addr, end);
-    if (!walk.next()) return;
+  const walk = new PteTableWalk(mm, start, end);
+  while (walk.next()) {
     if (walk.huge) splitStop(mm, walk);
-    ({ addr } = walk);
-    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += walk.step, addr += PAGE_SIZE) {
+    const pfns: Pfn[] = [];
+    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += walk.step) {
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
       const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
       if (mapcount[pfn] !== 1) continue;
-      const isFree = (flags[pfn] & (PG_SWAPBACKED | PG_DIRTY)) === 0 && (lo & PTE_DIRTY) === 0;
-      if ((flags[pfn] & PG_ANON) === 0 || isFree || droppable) zapPageRange(vma, addr, addr + PAGE_SIZE);
+      i32[entry] = lo & ~PTE_ACCESSED;
+      flags[pfn] &= ~PG_REFERENCED;
+      pfns.push(pfn);
     }
-    addr -= PAGE_SIZE;
+    // Reclaim flushes what it unmaps; what stays has to note its next use.
+    vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, walk.addr, walk.addr + walk.count * PAGE_SIZE);
+    reclaimPages(vm, pfns);
   }
 }

@@ -19,6 +19,8 @@ import {
   GFP_KERNEL,
   NODE_STAT,
   PG_DIRTY,
+  PG_LRU,
+  PG_LRU_WAITS,
   PG_RECLAIM,
   PG_SWAPBACKED,
 } from '@pagelab/mm-core';
@@ -26,6 +28,7 @@ import type { AddressSpace, AddressSpaceOps, Inode } from './file.ts';
 import { folioAddLru, folioMarkAccessed } from './swap.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
+import { workingsetRefault } from './workingset.ts';
 
 /** Entries of one node of Linux's page-cache tree. @linux include/linux/xarray.h:XA_CHUNK_SIZE */
 const NODE_ENTRIES = 64;
@@ -64,6 +67,7 @@ export function makeInode(vm: Vm, init: InodeInit): Inode {
     ctime: vm.clock.now,
     blockMap: null,
     writeErrors: 0,
+    isSwapfile: false,
     accounted: init.accounted,
     policies: null,
     hugeReserved: null,
@@ -73,6 +77,8 @@ export function makeInode(vm: Vm, init: InodeInit): Inode {
     id: 0,
     inode: inode as Inode,
     pages: new XArrayInt(),
+    swaps: new XArrayInt(),
+    shadows: new XArrayInt(),
     mmap: new IntervalTree<VmArea>(),
     mmapWritable: 0,
     ops: init.ops,
@@ -99,23 +105,38 @@ export function addToPageCache(vm: Vm, mapping: AddressSpace, pgoff: number, pfn
   frames.index[pfn] = pgoff;
   vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, 1);
   if ((frames.flags[pfn] & PG_SWAPBACKED) !== 0) vm.pages.modNodeState(pfn, NODE_STAT.NR_SHMEM, 1);
-  folioAddLru(vm, pfn);
+  if (mapping.shadows.size > 0) takeShadow(vm, mapping, pgoff, pfn);
+  if ((frames.flags[pfn] & (PG_LRU | PG_LRU_WAITS)) === 0) folioAddLru(vm, pfn);
   return 0;
+}
+
+/** A page comes that may have been reclaimed before: its shadow goes. */
+function takeShadow(vm: Vm, mapping: AddressSpace, pgoff: number, pfn: Pfn): void {
+  const shadow = mapping.shadows.get(pgoff);
+  if (shadow < 0) return;
+  mapping.shadows.delete(pgoff);
+  workingsetRefault(vm, pfn, shadow);
 }
 
 /** Takes a page, which must be mapped nowhere, out of its file's cache and drops the cache's reference. @linux mm/filemap.c:filemap_remove_folio */
 export function removeFromPageCache(vm: Vm, mapping: AddressSpace, pgoff: number): void {
-  const { frames } = vm;
   const pfn = mapping.pages.get(pgoff);
   if (mapping.pages.getMark(pgoff, TAG_DIRTY)) vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_DIRTY, -1);
+  vm.frames.flags[pfn] &= ~(PG_DIRTY | PG_READAHEAD);
+  forgetCachedPage(vm, mapping, pgoff);
+  vm.pages.freePage(pfn);
+}
+
+/** A page is no longer its file's: its flags, and the reference that the cache had, are the caller's. @linux mm/filemap.c:__filemap_remove_folio */
+export function forgetCachedPage(vm: Vm, mapping: AddressSpace, pgoff: number): void {
+  const { frames } = vm;
+  const pfn = mapping.pages.get(pgoff);
   mapping.pages.delete(pgoff);
   shrinkNodes(vm, mapping, pgoff);
   frames.mapping[pfn] = 0;
   frames.private[pfn] = 0;
-  frames.flags[pfn] &= ~(PG_DIRTY | PG_READAHEAD);
   vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, -1);
   if ((frames.flags[pfn] & PG_SWAPBACKED) !== 0) vm.pages.modNodeState(pfn, NODE_STAT.NR_SHMEM, -1);
-  vm.pages.freePage(pfn);
 }
 
 /** Order of the folio that a cached page is part of; 0 for shared memory. @linux include/linux/mm.h:folio_order */

@@ -32,6 +32,7 @@ import {
   PG_HEAD,
   PG_KSM,
   PG_LOCKED,
+  PG_SWAPCACHE,
   PG_TAIL,
   PG_UPTODATE,
   VM_EVENT,
@@ -53,8 +54,12 @@ import { addFileRmap, addNewAnonRmap, linearPageIndex, mmCounter, removeRmap } f
 import { expandStack } from './stack.ts';
 import { WP_REASON, handleUserfault, userfaultReason } from './userfaultfd.ts';
 import { VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_HUGETLB, VM_MAYSHARE, VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vma.ts';
+import { SWAP_WRITE_PROTECTED, serveSwap } from './swap-fault.ts';
 import { folioAddLru } from './swap.ts';
+import { folioFreeSwap } from './swapfile.ts';
+import { pteToSwp } from './swapops.ts';
 import type { Vm } from './vm.ts';
+import { runKswapds } from './vmscan.ts';
 import type { VmArea } from './vma.ts';
 
 /** The access can be tried again. */
@@ -133,6 +138,7 @@ export function handlePageFault(mm: MmStruct, address: VirtAddr, errorCode: numb
   if ((errorCode & PF_INSTR) !== 0) flags |= FAULT_FLAG_INSTRUCTION;
   if (vma.uffd !== null) mm.vm.faultAddress = address;
   const fault = handleMmFault(vma, page, flags);
+  if (mm.vm.reclaim.kswapdPending) runKswapds(mm.vm);
   if ((fault & (VM_FAULT_ERROR | VM_FAULT_RETRY)) === 0) return FAULT_OK;
   if ((fault & VM_FAULT_RETRY) !== 0) return handlePageFault(mm, address, errorCode);
   if ((fault & VM_FAULT_HWPOISON) !== 0) return FAULT_HWPOISON;
@@ -208,8 +214,7 @@ function servePage(vma: VmArea, address: VirtAddr, flags: number): number {
   const lo = i32[entry];
   const hi = entryHi(i32, entry, step);
   if ((lo | hi) === 0) return serveMissing(vma, address, flags, pmdEntry);
-  // There is no swap: what shows no frame is a guard page.
-  if ((lo & PTE_MAPS) === 0) return serveMarker(vma, address, flags, pmdEntry, entry);
+  if ((lo & PTE_MAPS) === 0) return serveElsewhere(vma, address, flags, pmdEntry, entry, lo, hi);
   const used = lo | PTE_ACCESSED;
   if ((flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) !== 0) {
     if ((lo & PTE_RW) === 0) return serveWriteProtected(vma, address, flags, entry, lo, hi);
@@ -239,6 +244,26 @@ function serveMarker(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: nu
   if ((i32[entry] & PTE_MAPS) !== 0) i32[entry] = (i32[entry] | PTE_UFFD_WP_LO) & ~PTE_RW;
   else if (i32[entry] === 0) setEntry(i32, entry, step, markerLo(vm.tables, MARKER_UFFD_WP), markerHi(vm.tables));
   return fault;
+}
+
+/** What shows no frame is a page that was swapped out, or a marker. */
+function serveElsewhere(
+  vma: VmArea,
+  address: VirtAddr,
+  flags: number,
+  pmdEntry: number,
+  entry: number,
+  lo: number,
+  hi: number,
+): number {
+  const { vm } = vma.mm;
+  const step = vm.tables.entryWords;
+  const swp = pteToSwp(step, lo, hi);
+  if (swp < 0) return serveMarker(vma, address, flags, pmdEntry, entry);
+  const fault = serveSwap(vma, address, flags, entry, lo, hi, swp);
+  if (fault !== SWAP_WRITE_PROTECTED) return fault;
+  const { i32 } = vm.ram;
+  return serveWriteProtected(vma, address, flags, entry, i32[entry], entryHi(i32, entry, step));
 }
 
 /** @linux mm/memory.c:do_pte_missing */
@@ -344,7 +369,9 @@ function serveWriteProtected(
 function takeOver(vma: VmArea, pfn: Pfn): boolean {
   const { frames } = vma.mm.vm;
   if ((frames.flags[pfn] & (PG_HEAD | PG_TAIL)) !== 0) return takeOverPart(vma, pfn);
-  if (frames.refcount[pfn] !== 1 || (frames.flags[pfn] & (PG_KSM | PG_LOCKED)) !== 0) return false;
+  const { flags, refcount } = frames;
+  if (refcount[pfn] > 2 || (flags[pfn] & (PG_KSM | PG_LOCKED)) !== 0) return false;
+  if (refcount[pfn] === 2 && !((flags[pfn] & PG_SWAPCACHE) !== 0 && folioFreeSwap(vma.mm.vm, pfn))) return false;
   frames.mapping[pfn] = vma.anonVma!.id;
   frames.flags[pfn] |= PG_ANON_EXCLUSIVE;
   return true;
@@ -372,9 +399,21 @@ function reuseEntry(vma: VmArea, entry: number, lo: number, hi: number): void {
 function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn, unshare: boolean): number {
   const { mm } = vma;
   const { vm } = mm;
-  if (vma.anonVma === null && anonVmaPrepare(vma) !== 0) return VM_FAULT_OOM;
-  const copy = allocUserPage(vma, address, pfn < 0 ? GFP_HIGHUSER_MOVABLE | __GFP_ZERO : GFP_HIGHUSER_MOVABLE);
-  if (copy < 0) return VM_FAULT_OOM;
+  const { i32 } = vm.ram;
+  const lo = i32[entry];
+  // Getting memory may come to take this very page: it is held meanwhile, and the fault is made anew if it left.
+  if (pfn >= 0) vm.pages.getPage(pfn);
+  const copy =
+    vma.anonVma === null && anonVmaPrepare(vma) !== 0
+      ? -1
+      : allocUserPage(vma, address, pfn < 0 ? GFP_HIGHUSER_MOVABLE | __GFP_ZERO : GFP_HIGHUSER_MOVABLE);
+  if (copy < 0 || i32[entry] !== lo) {
+    if (pfn >= 0) vm.pages.putPage(pfn);
+    if (copy < 0) return VM_FAULT_OOM;
+    vm.pages.freePage(copy);
+    return 0;
+  }
+  if (pfn >= 0) vm.pages.putPage(pfn);
   if (pfn < 0) {
     mm.rss[MM_ANONPAGES]++;
   } else {
@@ -453,6 +492,8 @@ function faultAround(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
       const entry = allocPteBelow(mm, pmdEntry, address);
       if (entry < 0) return VM_FAULT_OOM;
       table = entry - pteSlot * step;
+      // Making the table may have come to reclaim the folio.
+      if (mapping.pages.get(first) !== pfn) continue;
     }
     if (order > 0 && !isLast && folioFits(vma, head, order, pteSlot + head - pgoff)) {
       first = head;

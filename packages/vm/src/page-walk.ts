@@ -12,6 +12,10 @@ import { PteTableWalk, findLeaf, leafLo } from './pgtable.ts';
 import { GUARD_PAGEMAP_LO, PTE_MAPS, PTE_SPECIAL, isGuardMarker, pfnOf } from './pte.ts';
 import { linearPageIndex } from './rmap.ts';
 import { VM_HUGETLB, VM_LOCKED, VM_SOFTDIRTY } from './vma.ts';
+import { swapCacheFrame } from './swap-state.ts';
+import { swpSwapcount } from './swapfile.ts';
+import { SWP_SOFT_DIRTY, pteToSwp, swpOffset, swpType } from './swapops.ts';
+import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
 
 /** What a mapping keeps in memory, in bytes; the names are those of `/proc/PID/smaps`. */
@@ -95,7 +99,11 @@ export function smapsOf(vma: VmArea): SmapsSizes {
     for (let i = 0; i < walk.count; i++) {
       const entry = huge ? walk.pmdEntry : walk.entry + i * walk.step;
       const lo = i32[entry];
-      if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
+      if ((lo & PTE_MAPS) === 0) {
+        if (lo !== 0) addSwapped(vm, sizes, pteToSwp(walk.step, lo, entryHi(i32, entry, walk.step)));
+        continue;
+      }
+      if ((lo & PTE_SPECIAL) !== 0) continue;
       const pfn = pfnOf(lo, entryHi(i32, entry, walk.step)) + (huge ? i : 0);
       const pageFlags = flags[pfn];
       const isDirty = (lo & PTE_DIRTY) !== 0 || (pageFlags & PG_DIRTY) !== 0;
@@ -125,6 +133,8 @@ export function smapsOf(vma: VmArea): SmapsSizes {
       }
     }
   }
+  sizes.swap += shmemSwapped(vma) * PAGE_SIZE;
+  sizes.swapPss = Math.floor(sizes.swapPss / PSS_UNIT);
   sizes.pss = Math.floor(sizes.pss / PSS_UNIT);
   sizes.pssAnon = Math.floor(sizes.pssAnon / PSS_UNIT);
   sizes.pssFile = Math.floor(sizes.pssFile / PSS_UNIT);
@@ -132,6 +142,24 @@ export function smapsOf(vma: VmArea): SmapsSizes {
   sizes.pssDirty = Math.floor(sizes.pssDirty / PSS_UNIT);
   sizes.locked = Math.floor(sizes.locked / PSS_UNIT);
   return sizes;
+}
+
+/** @linux fs/proc/task_mmu.c:smaps_pte_entry */
+function addSwapped(vm: Vm, sizes: SmapsSizes, swp: number): void {
+  if (swp < 0) return;
+  sizes.swap += PAGE_SIZE;
+  sizes.swapPss += Math.floor((PAGE_SIZE * PSS_UNIT) / Math.max(1, swpSwapcount(vm, swp)));
+}
+
+/** Pages of shared memory that a mapping shows and that are swapped out: its entries do not tell. @linux mm/shmem.c:shmem_swap_usage */
+function shmemSwapped(vma: VmArea): number {
+  const swaps = vma.file?.inode.mapping.swaps;
+  if (swaps === undefined || swaps.size === 0) return 0;
+  let count = 0;
+  swaps.forEachIn(vma.pgoff, vma.pgoff + (vma.end - vma.start) / PAGE_SIZE - 1, () => {
+    count++;
+  });
+  return count;
 }
 
 /** High word of an entry of `/proc/PID/pagemap`. @linux fs/proc/task_mmu.c:PM_PRESENT */
@@ -171,6 +199,11 @@ export function pagemapEntry(mm: MmStruct, addr: VirtAddr): PagemapEntry {
   const pteHi = entryHi(vm.ram.i32, entry, vm.tables.entryWords);
   // A marker is a swap entry of its own kind.
   if (isGuardMarker(vm.tables, pteLo, pteHi)) return { lo: GUARD_PAGEMAP_LO, hi: hi | PM_SWAP_HI | PM_GUARD_REGION_HI };
+  const swp = pteToSwp(vm.tables.entryWords, pteLo, pteHi);
+  if (swp >= 0) {
+    if (vm.tables.entryWords === 2 && (pteLo & SWP_SOFT_DIRTY) !== 0) hi |= PM_SOFT_DIRTY_HI;
+    return { lo: (swpType(swp) | (swpOffset(swp) << 5)) | 0, hi: hi | PM_SWAP_HI | 0 };
+  }
   if ((pteLo & PTE_MAPS) === 0) return { lo: 0, hi };
   const pfn = pfnOf(pteLo, pteHi);
   hi |= PM_PRESENT_HI;
@@ -187,8 +220,8 @@ export function pagemapEntry(mm: MmStruct, addr: VirtAddr): PagemapEntry {
 export interface PageState {
   /** The frame that is mapped, the zero page included; −1 for none. */
   readonly pfn: Pfn;
-  /** `'zero'` is the zero page, `'guard'` a marker of MADV_GUARD_INSTALL. */
-  readonly kind: 'none' | 'zero' | 'anon' | 'shmem' | 'file' | 'guard';
+  /** `'zero'` is the zero page, `'guard'` a marker of MADV_GUARD_INSTALL, `'swap'` a page that was swapped out. */
+  readonly kind: 'none' | 'zero' | 'anon' | 'shmem' | 'file' | 'guard' | 'swap';
   readonly writable: boolean;
   readonly dirty: boolean;
   readonly accessed: boolean;
@@ -205,6 +238,7 @@ export function pageState(mm: MmStruct, addr: VirtAddr): PageState {
   const lo = leafLo(tables, ram.i32[entry], addr);
   const hi = entryHi(ram.i32, entry, tables.entryWords);
   if (isGuardMarker(tables, lo, hi)) return { ...none, kind: 'guard' };
+  if (pteToSwp(tables.entryWords, lo, hi) >= 0) return { ...none, kind: 'swap' };
   if ((lo & PTE_MAPS) === 0) return none;
   const pfn = pfnOf(lo, hi);
   const pageFlags = frames.flags[pfn];
@@ -231,8 +265,21 @@ export function pageState(mm: MmStruct, addr: VirtAddr): PageState {
 export function mincorePage(vma: VmArea, addr: VirtAddr): number {
   const { vm } = vma.mm;
   const entry = findLeaf(vma.mm, addr);
-  if (entry >= 0 && (vm.ram.i32[entry] & PTE_MAPS) !== 0) return 1;
+  if (entry >= 0) {
+    const lo = vm.ram.i32[entry];
+    if ((lo & PTE_MAPS) !== 0) return 1;
+    const swp = pteToSwp(vm.tables.entryWords, lo, entryHi(vm.ram.i32, entry, vm.tables.entryWords));
+    if (swp >= 0) return isSwapCached(vm, swp);
+  }
   if (vma.file === null) return 0;
-  const pfn = vma.file.inode.mapping.pages.get(linearPageIndex(vma, addr));
+  const { pages, swaps } = vma.file.inode.mapping;
+  const pgoff = linearPageIndex(vma, addr);
+  const pfn = pages.get(pgoff);
+  if (pfn < 0 && swaps.has(pgoff)) return isSwapCached(vm, swaps.get(pgoff));
+  return pfn >= 0 && (vm.frames.flags[pfn] & PG_UPTODATE) !== 0 ? 1 : 0;
+}
+
+function isSwapCached(vm: Vm, swp: number): number {
+  const pfn = swapCacheFrame(vm, swp);
   return pfn >= 0 && (vm.frames.flags[pfn] & PG_UPTODATE) !== 0 ? 1 : 0;
 }

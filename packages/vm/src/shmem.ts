@@ -29,6 +29,8 @@ import type { PathSource } from './open-file.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
 import { addToPageCache, makeInode, markPageAccessed, removeFromPageCache } from './page-cache.ts';
 import { freeSharedPolicies, sharedPolicyAt } from './shared-policy.ts';
+import { shmemSwapin } from './shmem-swap.ts';
+import { freeSwapAndCache } from './swapfile.ts';
 import { unmapHole } from './truncate.ts';
 import type { Vm } from './vm.ts';
 import { VM_NORESERVE } from './vma.ts';
@@ -72,6 +74,7 @@ export class ShmemOps implements AddressSpaceOps {
   readPage(mapping: AddressSpace, pgoff: number): number {
     const { flags, refcount } = this.#vm.frames;
     const pfn = mapping.pages.get(pgoff);
+    if (pfn < 0 && mapping.swaps.has(pgoff)) return shmemGetPage(this.#vm, mapping, pgoff);
     if (pfn < 0 || (flags[pfn] & PG_UPTODATE) === 0) return FILE_HOLE;
     refcount[pfn]++;
     return pfn;
@@ -126,7 +129,7 @@ export class ShmemOps implements AddressSpaceOps {
   }
 
   blocks(inode: Inode): number {
-    return inode.mapping.pages.size * SECTORS_PER_PAGE;
+    return (inode.mapping.pages.size + inode.mapping.swaps.size) * SECTORS_PER_PAGE;
   }
 
   /** @linux mm/shmem.c:shmem_evict_inode */
@@ -158,6 +161,7 @@ export function shmemGetPage(vm: Vm, mapping: AddressSpace, pgoff: number): Pfn 
     frames.refcount[known]++;
     return known;
   }
+  if (mapping.swaps.has(pgoff)) return shmemSwapin(vm, mapping, pgoff);
   const pfn = makePage(vm, mapping, pgoff, GFP_HIGHUSER_MOVABLE | __GFP_ZERO);
   if (pfn >= 0) frames.flags[pfn] |= PG_UPTODATE;
   return pfn;
@@ -302,7 +306,11 @@ export function shmemFallocate(vm: Vm, inode: Inode, mode: number, offset: numbe
   const made: number[] = [];
   for (let pgoff = first; pgoff <= last; pgoff++) {
     let pfn = pages.get(pgoff);
-    if (pfn < 0) {
+    if (pfn < 0 && inode.mapping.swaps.has(pgoff)) {
+      pfn = shmemGetPage(vm, inode.mapping, pgoff);
+      if (pfn < 0) return pfn;
+      vm.pages.freePage(pfn);
+    } else if (pfn < 0) {
       // It is cleared when it is first used: until then it can be told from one that holds something.
       pfn = makePage(vm, inode.mapping, pgoff, GFP_HIGHUSER_MOVABLE);
       if (pfn < 0) {
@@ -332,12 +340,24 @@ function truncatePages(vm: Vm, inode: Inode, start: number, end: number): void {
   for (let pgoff = pages.nextIndex(first); pgoff >= 0 && pgoff < behind; pgoff = pages.nextIndex(pgoff + 1)) {
     dropPage(vm, inode, pgoff);
   }
+  const { swaps } = inode.mapping;
+  for (let pgoff = swaps.nextIndex(first); pgoff >= 0 && pgoff < behind; pgoff = swaps.nextIndex(pgoff + 1)) {
+    freeSwapAndCache(vm, swaps.get(pgoff));
+    swaps.delete(pgoff);
+    if (!inode.accounted) vmUnacctMemory(vm, 1);
+  }
 }
 
 /** Zeroes bytes [from, to) of the page at `pgoff`, if there is one. */
 function zeroPartial(vm: Vm, inode: Inode, pgoff: number, from: number, to: number): void {
-  const pfn = inode.mapping.pages.get(pgoff);
-  if (pfn < 0) return;
+  const { pages, swaps } = inode.mapping;
+  if (!pages.has(pgoff)) {
+    if (!swaps.has(pgoff)) return;
+    const read = shmemGetPage(vm, inode.mapping, pgoff);
+    if (read < 0) return;
+    vm.pages.freePage(read);
+  }
+  const pfn = pages.get(pgoff);
   const host = vm.ram.frameWord(pfn) * 4;
   vm.ram.u8.fill(0, host + from, host + to);
   vm.frames.flags[pfn] |= PG_DIRTY;

@@ -35,6 +35,7 @@ import {
   folioNrPages,
 } from '@pagelab/mm-core';
 import type { Vm } from './vm.ts';
+import { workingsetActivation } from './workingset.ts';
 
 /** Pages that a batch holds before it is drained. @linux include/linux/pagevec.h:PAGEVEC_SIZE */
 export const PAGEVEC_SIZE = 31;
@@ -117,6 +118,7 @@ export function folioMarkAccessed(vm: Vm, pfn: Pfn): void {
   if ((before & PG_LRU) !== 0) folioActivate(vm, pfn);
   else if ((before & PG_LRU_WAITS) !== 0) flags[pfn] |= PG_ACTIVE;
   flags[pfn] &= ~PG_REFERENCED;
+  workingsetActivation(vm, pfn);
 }
 
 /** Moves a page to the front of the active list. @linux mm/swap.c:folio_activate */

@@ -49,7 +49,13 @@ export function unmapHole(vm: Vm, mapping: AddressSpace, start: number, end: num
 /** @linux mm/truncate.c:truncate_inode_pages_range */
 function truncateRange(vm: Vm, mapping: AddressSpace, start: number, end: number): void {
   const { pages } = mapping;
-  if (pages.size === 0 || end <= start) return;
+  if (end <= start) return;
+  const { shadows } = mapping;
+  if (shadows.size > 0) {
+    const shadowEnd = end === Infinity ? Infinity : Math.floor(end / PAGE_SIZE);
+    for (let at = shadows.nextIndex(Math.ceil(start / PAGE_SIZE)); at >= 0 && at < shadowEnd; at = shadows.nextIndex(at + 1)) shadows.delete(at);
+  }
+  if (pages.size === 0) return;
   let first = Math.ceil(start / PAGE_SIZE);
   let behind = end === Infinity ? Infinity : Math.floor(end / PAGE_SIZE);
   // Folios that lie in it whole.

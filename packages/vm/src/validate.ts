@@ -15,6 +15,7 @@ import {
   PG_HEAD,
   PG_MLOCKED,
   PG_SWAPBACKED,
+  PG_SWAPCACHE,
   PG_TABLE,
   PG_TAIL,
   ZONE_STAT,
@@ -23,12 +24,15 @@ import type { AnonVma } from './anon-vma.ts';
 import type { AddressSpace, VmFile } from './file.ts';
 import { isDataMapping, isExecMapping, isStackMapping } from './limits.ts';
 import { validateHugetlb } from './hugetlb-validate.ts';
+import { MM_SWAPENTS } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';
 import { PTE_MAPS, PTE_PROTNONE, PTE_SPECIAL, isGuardMarker, markerOf, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
 import { locksPages, mmCounter, pageMappings } from './rmap.ts';
 import { validateLru } from './swap.ts';
+import { validateSwap } from './swapfile.ts';
+import { pteToSwp } from './swapops.ts';
 import type { Vm } from './vm.ts';
 import { VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VM_MAYWRITE, VM_SHARED, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -50,6 +54,8 @@ interface Census {
   readonly chains: Map<AnonVma, number>;
   readonly activeVmas: Map<AnonVma, number>;
   accountedPages: number;
+  /** Entries of page tables, and files, that name a swap slot. */
+  readonly swapped: Map<number, number>;
 }
 
 /**
@@ -73,6 +79,7 @@ export function validateVm(vm: Vm): void {
     chains: new Map(),
     activeVmas: new Map(),
     accountedPages: 0,
+    swapped: new Map(),
   };
   vm.mms.forEach((mm) => {
     validateMm(mm, census);
@@ -84,6 +91,7 @@ export function validateVm(vm: Vm): void {
   validateTlbs(vm);
   validateLru(vm);
   validateHugetlb(vm, census.hugetlbEntries);
+  validateSwap(vm, census.swapped);
   vm.vmalloc.validate();
   vm.highmem?.validate();
 }
@@ -242,7 +250,13 @@ function checkEntry(mm: MmStruct, addr: VirtAddr, lo: number, hi: number, rss: n
   const where = `mm ${mm.id}, ${hex(addr)}`;
   check(vma !== undefined, `${where}: a page outside every mapping`);
   if ((lo & PTE_MAPS) === 0) {
-    check(isGuardMarker(mm.vm.tables, lo, hi) || markerOf(mm.vm.tables, lo, hi) !== 0, `${where}: an entry that means nothing`);
+    const swp = pteToSwp(vm.tables.entryWords, lo, hi);
+    if (swp >= 0) {
+      rss[MM_SWAPENTS]++;
+      count(census.swapped, swp);
+      return;
+    }
+    check(isGuardMarker(vm.tables, lo, hi) || markerOf(vm.tables, lo, hi) !== 0, `${where}: an entry that means nothing`);
     return;
   }
   const rights = PTE_PRESENT | PTE_PROTNONE;
@@ -278,7 +292,8 @@ function validateFrames(vm: Vm, census: Census): void {
     check(mapcount[pfn] === mappings, `frame ${pfn}: mapcount ${mapcount[pfn]}, mapped ${mappings} times`);
     const cached = isAnon ? 0 : 1;
     const head = headOf(vm, pfn);
-    const references = census.references.get(head)! + cached;
+    const inSwapCache = (flags[head] & PG_SWAPCACHE) !== 0 ? 1 : 0;
+    const references = census.references.get(head)! + cached + inSwapCache;
     check(refcount[head] === references, `frame ${head}: refcount ${refcount[head]}, ${references} references`);
     if ((pageFlags & (PG_HEAD | PG_TAIL)) !== 0) mappedParts.set(head, (mappedParts.get(head) ?? 0) + 1);
     check((pageFlags & PG_ANON_EXCLUSIVE) === 0 || mappings === 1, `frame ${pfn}: exclusive, mapped ${mappings} times`);
@@ -332,8 +347,12 @@ function validateFiles(vm: Vm, census: Census): void {
       if ((flags[pfn] & PG_SWAPBACKED) !== 0) shmemPages++;
     });
     if (mapping.ops.swapBacked) {
-      census.accountedPages += inode.accounted ? Math.ceil(inode.size / PAGE_SIZE) : pages.size;
+      census.accountedPages += inode.accounted ? Math.ceil(inode.size / PAGE_SIZE) : pages.size + mapping.swaps.size;
     }
+    mapping.swaps.forEachIn(0, Infinity, (swp, pgoff) => {
+      check(!pages.has(pgoff), `mapping ${id}: page ${pgoff} is cached and swapped out`);
+      count(census.swapped, swp);
+    });
     const vmas = census.mappings.get(mapping) ?? [];
     check(mmap.size === vmas.length, `mapping ${id}: ${mmap.size} VMAs known, ${vmas.length} there`);
     let writable = 0;
@@ -350,7 +369,8 @@ function validateFiles(vm: Vm, census: Census): void {
   for (const [file, users] of census.files) {
     check(file.refcount >= users, `${file.path}: ${file.refcount} references, ${users} VMAs`);
   }
-  checkState(vm.pages.nodeState(NODE_STAT.NR_FILE_PAGES), filePages, 'NR_FILE_PAGES');
+  const swapCached = vm.pages.nodeState(NODE_STAT.NR_SWAPCACHE);
+  checkState(vm.pages.nodeState(NODE_STAT.NR_FILE_PAGES), filePages + swapCached, 'NR_FILE_PAGES');
   checkState(vm.pages.nodeState(NODE_STAT.NR_SHMEM), shmemPages, 'NR_SHMEM');
 }
 

@@ -30,6 +30,10 @@ import type { UserfaultHooks } from './userfaultfd.ts';
 import { SHAPE_X86_64 } from './pgtable-shape.ts';
 import type { PageTableShape } from './pgtable-shape.ts';
 import { LruBatches } from './swap.ts';
+import { Reclaim } from './reclaim.ts';
+import type { ReclaimPolicy } from './reclaim.ts';
+import { classicReclaim } from './shrink-lists.ts';
+import { Swap } from './swapfile.ts';
 import type { VmArea } from './vma.ts';
 import { VMALLOC_X86_64, Vmalloc } from './vmalloc.ts';
 import type { VmallocLayout } from './vmalloc.ts';
@@ -57,6 +61,10 @@ export interface VmSysctl {
   unprivilegedUserfaultfd: number;
   /** 1: new programs have the legacy layout, whatever their personality. */
   legacyVaLayout: number;
+  /** 0 to 200: how much rather anonymous memory is swapped than files are dropped; 100 is even. */
+  swappiness: number;
+  /** log2 of the pages that are read from swap at once. */
+  pageCluster: number;
 }
 
 /** Linux's values, but for a layout that repeats. */
@@ -72,6 +80,8 @@ export const DEFAULT_VM_SYSCTL: Readonly<VmSysctl> = {
   randomizeVaSpace: 0,
   unprivilegedUserfaultfd: 0,
   legacyVaLayout: 0,
+  swappiness: 60,
+  pageCluster: 3,
 };
 
 /** 16 GiB. */
@@ -118,6 +128,8 @@ export interface VmParts {
   readonly vmalloc?: VmallocLayout;
   /** Is told of misuse of kernel memory; by default the first one stops the emulator. */
   readonly warn?: KernelWarningSink;
+  /** Which pages go when memory is short: active and inactive lists unless told. */
+  readonly reclaimPolicy?: ReclaimPolicy;
   /** What regular files lie on; a disk in the host's memory by default. */
   readonly disk?: BlockStore;
 }
@@ -149,6 +161,12 @@ export class Vm {
   committedAs = 0;
   /** Pages of swap space in all; 0 while there is none. */
   totalSwapPages = 0;
+  /** Swap areas, and slots of them. */
+  readonly swap = new Swap();
+  /** Swapped pages that could not be written, and read. */
+  readonly swapErrors = { writes: 0, reads: 0 };
+  /** Reclaim's own state. */
+  readonly reclaim: Reclaim;
   nextIno = 1;
   /** VMAs that were freed, to be used again: making one costs more than the rest of a short `mmap`. */
   readonly spareVmAreas: VmArea[] = [];
@@ -231,6 +249,7 @@ export class Vm {
     this.khugepaged = newKhugepaged(this.tables.ptrsPerPte);
     this.hugetlb = new HugetlbPool(parts.pages.nodes.length);
     this.hugetlbOps = new HugetlbfsOps(this);
+    this.reclaim = new Reclaim(this, parts.reclaimPolicy ?? classicReclaim);
     this.shmemOps = new ShmemOps(this);
     this.blockFs = new BlockFs(this, parts.disk ?? new MemoryBlockStore(DEFAULT_DISK_BLOCKS));
     this.tracePageFaultUser = parts.trace.define('page_fault_user', ['address', 'error_code']);

@@ -99,6 +99,10 @@ export class VmArea {
   resv: HugetlbReservation | null = null;
   /** A child's page was given to its parent: the child may not ask for another. */
   resvUnmapped = false;
+  /** Reading ahead of swapped pages: the last address, the last window in pages, and how many of it were used. */
+  raAddr: VirtAddr = 0;
+  raWin = 0;
+  raHits = 4;
   /** A name of the kernel's for `/proc/PID/maps`, such as `[vdso]`; `''` for none. */
   name = '';
   /** Address of its object in the `vm_area_struct` cache. */

@@ -9,7 +9,7 @@ import type { AddressSpace } from './file.ts';
 import { detachTable, freePgtables } from './free-pgtables.ts';
 import { countDeferredSplits, hugeStart, splitHugePmd, zapHugePmd } from './huge-memory.ts';
 import { zapHugetlbPmd } from './hugetlb-fault.ts';
-import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
+import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { MmuGather } from './mmu-gather.ts';
 import { folioOrder, markPageAccessed, setPageDirty } from './page-cache.ts';
@@ -17,6 +17,8 @@ import { clearEntry, entryHi } from './pgtable-shape.ts';
 import { PteTableWalk, findPmd, nextBoundary, pteOffset, tableBelow } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { removeRmap } from './rmap.ts';
+import { freeSwapAndCache } from './swapfile.ts';
+import { pteToSwp } from './swapops.ts';
 import type { Vm } from './vm.ts';
 import { VM_HUGETLB, VM_RAND_READ, VM_SEQ_READ } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -213,7 +215,16 @@ function zapPteRange(
     const hi = entryHi(i32, entry, step);
     if ((lo | hi) === 0) continue;
     if ((lo & PTE_MAPS) === 0) {
-      if ((zapFlags & ZAP_DROP_MARKER) !== 0) {
+      const swp = pteToSwp(step, lo, hi);
+      if (swp >= 0) {
+        if ((zapFlags & ZAP_KEEP_COWS) !== 0) {
+          left++;
+          continue;
+        }
+        clearEntry(i32, entry, step);
+        rss[MM_SWAPENTS]--;
+        freeSwapAndCache(vm, swp);
+      } else if ((zapFlags & ZAP_DROP_MARKER) !== 0) {
         clearEntry(i32, entry, step);
       } else {
         left++;

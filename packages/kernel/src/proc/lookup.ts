@@ -13,6 +13,7 @@ import { PID_FILES, pidFile } from './pid.ts';
 import type { ProcFile } from './proc-file.ts';
 import { slabinfo } from './slabinfo.ts';
 import { procStat } from './stat.ts';
+import { procSwaps } from '../swapon.ts';
 import { SYSCTL_NAMES, sysctlFile } from './sysctl.ts';
 import { uptime, version } from './version.ts';
 import { vmallocinfo } from './vmallocinfo.ts';
@@ -30,7 +31,7 @@ const FILES: Readonly<Record<string, (kernel: Kernel) => ProcFile>> = {
   '/proc/vmstat': (kernel) => text(0o444, () => vmstat(kernel)),
   '/proc/iomem': (kernel) => text(0o444, (task) => iomem(kernel, task)),
   '/proc/stat': (kernel) => text(0o444, () => procStat(kernel)),
-  '/proc/swaps': () => text(0o444, () => 'Filename\t\t\t\tType\t\tSize\t\tUsed\t\tPriority\n'),
+  '/proc/swaps': (kernel) => text(0o444, () => procSwaps(kernel)),
   '/proc/cmdline': (kernel) => text(0o444, () => `${kernel.config.cmdline}\n`),
   '/proc/version': (kernel) => text(0o444, () => version(kernel)),
   '/proc/uptime': (kernel) => text(0o444, () => uptime(kernel)),

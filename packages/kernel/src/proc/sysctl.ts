@@ -5,7 +5,7 @@
  */
 import { CAP_SYS_RAWIO, Errno } from '@pagelab/abi';
 import { compactNodes } from '@pagelab/mm-core';
-import { setMaxHugePages } from '@pagelab/vm';
+import { setMaxHugePages, dropPagecache, dropSlab } from '@pagelab/vm';
 import type { VmSysctl } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import type { Task } from '../task.ts';
@@ -115,9 +115,18 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
       return 0;
     },
   },
+  'vm/swappiness': vmNumber('swappiness', 0, 200),
+  'vm/page-cluster': vmNumber('pageCluster', 0, 31),
+  'vm/drop_caches': {
+    mode: 0o200,
+    set: (kernel, [value]) => {
+      if (value! < 1 || value! > 4) return -Errno.EINVAL;
+      if ((value! & 1) !== 0) dropPagecache(kernel.vm);
+      if ((value! & 2) !== 0) dropSlab(kernel.vm);
+      return 0;
+    },
+  },
   // What there is nothing for yet can be read, with Linux's value, and not be written.
-  'vm/swappiness': fixed('60'),
-  'vm/page-cluster': fixed('3'),
   'vm/panic_on_oom': fixed('0'),
   'vm/oom_kill_allocating_task': fixed('0'),
   'vm/oom_dump_tasks': fixed('1'),

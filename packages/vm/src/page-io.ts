@@ -1,0 +1,97 @@
+/**
+ * Pages to and from their slots.
+ *
+ * A page of zeros is not written: its slot remembers that it is one.
+ *
+ * @linux mm/page_io.c
+ */
+import type { Pfn } from '@pagelab/hw';
+import { NODE_STAT, PG_DIRTY, PG_RECLAIM, PG_UPTODATE, PG_WRITEBACK, VM_EVENT } from '@pagelab/mm-core';
+import { folioRotateReclaimable } from './swap.ts';
+import { folioFreeSwap } from './swapfile.ts';
+import { swpOffset } from './swapops.ts';
+import type { Vm } from './vm.ts';
+
+const PAGE_WORDS = 1024;
+
+/** Writes of this round of reclaim whose pages are still under writeback. */
+export type PendingWrites = Pfn[];
+
+/**
+ * Begins to write a page of the swap cache to its slot: it is clean, and under writeback until {@link endSwapWrites}.
+ *
+ * @returns whether a write was needed: not where nobody names the slot any more, which is given back
+ * @linux mm/page_io.c:swap_writeout
+ */
+export function swapWriteout(vm: Vm, pfn: Pfn, pending: PendingWrites): boolean {
+  const { flags, private: priv } = vm.frames;
+  if (folioFreeSwap(vm, pfn)) return false;
+  const entry = priv[pfn];
+  const area = vm.swap.area(entry);
+  const slot = swpOffset(entry);
+  flags[pfn] &= ~PG_DIRTY;
+  if (isZero(vm, pfn)) {
+    area.setZero(slot, true);
+    vm.pages.events[VM_EVENT.SWPOUT_ZERO]++;
+    return true;
+  }
+  area.setZero(slot, false);
+  vm.pages.events[VM_EVENT.PSWPOUT]++;
+  vm.pages.events[VM_EVENT.PGPGOUT] += 4;
+  flags[pfn] |= PG_WRITEBACK;
+  vm.pages.modNodeState(pfn, NODE_STAT.NR_WRITEBACK, 1);
+  vm.frames.refcount[pfn]++;
+  if (area.device.write(slot, pfn) !== 0) writeFailed(vm, pfn);
+  pending.push(pfn);
+  return true;
+}
+
+/** The page stays in memory, and dirty. @linux mm/page_io.c:__end_swap_bio_write */
+function writeFailed(vm: Vm, pfn: Pfn): void {
+  vm.frames.flags[pfn] = (vm.frames.flags[pfn] | PG_DIRTY) & ~PG_RECLAIM;
+  vm.swapErrors.writes++;
+}
+
+/** The writes are over: pages that were to go then move to the end of their list. @linux mm/filemap.c:folio_end_writeback */
+export function endSwapWrites(vm: Vm, pending: PendingWrites): void {
+  const { flags } = vm.frames;
+  for (const pfn of pending) {
+    flags[pfn] &= ~PG_WRITEBACK;
+    vm.pages.modNodeState(pfn, NODE_STAT.NR_WRITEBACK, -1);
+    if ((flags[pfn] & PG_RECLAIM) !== 0) {
+      flags[pfn] &= ~PG_RECLAIM;
+      folioRotateReclaimable(vm, pfn);
+    }
+    vm.pages.putPage(pfn);
+  }
+  pending.length = 0;
+}
+
+/** Reads a page of the swap cache from its slot. Where that fails it stays not up to date. @linux mm/page_io.c:swap_read_folio */
+export function swapReadFolio(vm: Vm, pfn: Pfn): void {
+  const { flags, private: priv } = vm.frames;
+  const area = vm.swap.area(priv[pfn]);
+  const slot = swpOffset(priv[pfn]);
+  if (area.isZero(slot)) {
+    vm.ram.zeroFrame(pfn);
+    vm.pages.events[VM_EVENT.SWPIN_ZERO]++;
+  } else {
+    vm.pages.events[VM_EVENT.PSWPIN]++;
+    vm.pages.events[VM_EVENT.PGPGIN] += 4;
+    if (area.device.read(slot, pfn) !== 0) {
+      vm.swapErrors.reads++;
+      return;
+    }
+  }
+  flags[pfn] |= PG_UPTODATE;
+}
+
+/** @linux mm/page_io.c:is_folio_zero_filled */
+function isZero({ ram }: Vm, pfn: Pfn): boolean {
+  const { i32 } = ram;
+  const word = ram.frameWord(pfn);
+  // The last word differs where the first does not, more often than not.
+  if (i32[word] !== 0 || i32[word + PAGE_WORDS - 1] !== 0) return false;
+  for (let i = 1; i < PAGE_WORDS; i++) if (i32[word + i] !== 0) return false;
+  return true;
+}

@@ -1,0 +1,250 @@
+/**
+ * What reclaim does with pages it has taken off their list: look whether they are in use, unmap them, have them written,
+ * and take them away.
+ *
+ * @linux mm/vmscan.c:shrink_folio_list
+ */
+import type { Pfn } from '@pagelab/hw';
+import {
+  NODE_STAT,
+  PG_ACTIVE,
+  PG_ANON,
+  PG_DIRTY,
+  PG_HEAD,
+  PG_MLOCKED,
+  PG_RECLAIM,
+  PG_REFERENCED,
+  PG_SWAPBACKED,
+  PG_SWAPCACHE,
+  PG_WRITEBACK,
+  VM_EVENT,
+  __GFP_FS,
+  __GFP_IO,
+  folioNrPages,
+} from '@pagelab/mm-core';
+import { dissolveFolio, folioStart } from './folio.ts';
+import { splitHugePage } from './huge-memory.ts';
+import { folioOrder, removeFromPageCache } from './page-cache.ts';
+import { swapWriteout } from './page-io.ts';
+import type { PendingWrites } from './page-io.ts';
+import type { ScanControl } from './scan-control.ts';
+import { shmemWriteout } from './shmem-swap.ts';
+import { addToSwap, removeFromSwapCache } from './swap-state.ts';
+import { folioAddLru, folioEvictable } from './swap.ts';
+import { folioFreeSwap, vmSwapFull } from './swapfile.ts';
+import type { Vm } from './vm.ts';
+import { VM_EXEC, VM_LOCKED } from './vma.ts';
+import { workingsetEviction } from './workingset.ts';
+
+/** What became of a list of pages. @linux include/linux/vmstat.h:reclaim_stat */
+export interface ReclaimStat {
+  /** Dirty pages of files that nobody writes yet; pages whose writing began. */
+  nrUnqueuedDirty: number;
+  nrPageout: number;
+  nrActivate: number;
+}
+
+const ACTIVATE = 0;
+const KEEP = 1;
+const RECLAIM = 2;
+const RECLAIM_CLEAN = 3;
+
+/**
+ * Takes away what it can of pages that were isolated. The others stay in the list, isolated, and marked active where they
+ * are in use.
+ *
+ * @param list frames; on return the first `list.length` are those that stay
+ * @param pending gets the pages whose writing began
+ * @param useReferences false: pages go, however recently they were used
+ * @returns pages freed
+ */
+export function shrinkFolioList(
+  vm: Vm,
+  list: Pfn[],
+  sc: ScanControl,
+  stat: ReclaimStat,
+  pending: PendingWrites,
+  useReferences: boolean,
+): number {
+  const { flags } = vm.frames;
+  const freed: Pfn[] = [];
+  let kept = 0;
+  let nrReclaimed = 0;
+  for (const pfn of list) {
+    const nrPages = folioNrPages(vm.frames, pfn);
+    const verdict = shrinkFolio(vm, pfn, sc, stat, pending, useReferences);
+    if (verdict === FREED) {
+      nrReclaimed += nrPages;
+      freed.push(pfn);
+      continue;
+    }
+    if (verdict === GONE) continue;
+    if (verdict === ACTIVATE && (flags[pfn] & PG_MLOCKED) === 0) {
+      if ((flags[pfn] & PG_SWAPCACHE) !== 0 && vmSwapFull(vm)) folioFreeSwap(vm, pfn);
+      flags[pfn] |= PG_ACTIVE;
+      stat.nrActivate += nrPages;
+      vm.pages.countEvent(VM_EVENT.PGACTIVATE, nrPages);
+    }
+    list[kept++] = pfn;
+  }
+  list.length = kept;
+  // No CPU may use a frame's old translation once the frame is free.
+  vm.smp.flushBatch();
+  for (const pfn of freed) {
+    flags[pfn] &= ~(PG_ACTIVE | PG_REFERENCED);
+    vm.pages.freePage(pfn);
+  }
+  return nrReclaimed;
+}
+
+const FREED = 4;
+/** It was split: its parts are on the lists. */
+const GONE = 5;
+
+function shrinkFolio(
+  vm: Vm,
+  pfn: Pfn,
+  sc: ScanControl,
+  stat: ReclaimStat,
+  pending: PendingWrites,
+  useReferences: boolean,
+): number {
+  const { flags, mapcount } = vm.frames;
+  if (!folioEvictable(flags[pfn])) return ACTIVATE;
+  const huge = (flags[pfn] & PG_HEAD) !== 0;
+  const mapped = huge || mapcount[pfn] > 0;
+  if (!sc.mayUnmap && mapped) return KEEP;
+  const isFile = (flags[pfn] & (PG_SWAPBACKED | PG_ANON)) === 0;
+  if (isFile && (flags[pfn] & PG_DIRTY) !== 0) stat.nrUnqueuedDirty++;
+  if ((flags[pfn] & PG_WRITEBACK) !== 0) {
+    flags[pfn] |= PG_RECLAIM;
+    return ACTIVATE;
+  }
+  const references = useReferences ? checkReferences(vm, pfn) : RECLAIM;
+  if (references === ACTIVATE || references === KEEP) return references;
+  if (huge) {
+    splitIsolated(vm, pfn);
+    return GONE;
+  }
+  if ((flags[pfn] & (PG_ANON | PG_SWAPBACKED | PG_SWAPCACHE)) === (PG_ANON | PG_SWAPBACKED)) {
+    if ((sc.gfp & __GFP_IO) === 0) return KEEP;
+    if (isPinned(vm, pfn)) return KEEP;
+    if (!addToSwap(vm, pfn)) return ACTIVATE;
+  }
+  if (mapcount[pfn] > 0 && !vm.reclaim.rmap.unmap(pfn)) return ACTIVATE;
+  if ((flags[pfn] & PG_DIRTY) !== 0) {
+    const verdict = pageout(vm, pfn, sc, stat, pending, references);
+    if (verdict !== FREED) return verdict;
+  }
+  return removeMapping(vm, pfn) ? FREED : KEEP;
+}
+
+/** Whether somebody but page tables, cache and reclaim refers to the page. */
+function isPinned(vm: Vm, pfn: Pfn): boolean {
+  const { flags, mapcount, refcount } = vm.frames;
+  const cached = (flags[pfn] & PG_SWAPCACHE) !== 0 ? 1 : 0;
+  return refcount[pfn] > mapcount[pfn] + cached + 1;
+}
+
+/** @linux mm/vmscan.c:folio_check_references */
+function checkReferences(vm: Vm, pfn: Pfn): number {
+  const { flags } = vm.frames;
+  const { rmap } = vm.reclaim;
+  const entries = rmap.referenced(pfn);
+  if ((rmap.vmFlags & VM_LOCKED) !== 0) return ACTIVATE;
+  const before = flags[pfn];
+  const wasReferenced = (before & PG_REFERENCED) !== 0;
+  const isFile = (before & PG_SWAPBACKED) === 0;
+  flags[pfn] = before & ~PG_REFERENCED;
+  if (entries > 0) {
+    // Used once it gets another round; twice, or by many, it stays.
+    flags[pfn] |= PG_REFERENCED;
+    if (wasReferenced || entries > 1) return ACTIVATE;
+    if ((rmap.vmFlags & VM_EXEC) !== 0 && isFile) return ACTIVATE;
+    return KEEP;
+  }
+  return wasReferenced && isFile ? RECLAIM_CLEAN : RECLAIM;
+}
+
+/** A huge page goes by its parts: they are on the lists from here on. */
+function splitIsolated(vm: Vm, head: Pfn): void {
+  folioAddLru(vm, head);
+  vm.frames.refcount[head]--;
+  splitHugePage(vm, head);
+  vm.pages.countEvent(VM_EVENT.THP_SWPOUT_FALLBACK);
+}
+
+/**
+ * Has a dirty page written.
+ *
+ * @returns FREED where it is clean now and can go; KEEP; ACTIVATE
+ * @linux mm/vmscan.c:pageout
+ */
+function pageout(vm: Vm, pfn: Pfn, sc: ScanControl, stat: ReclaimStat, pending: PendingWrites, references: number): number {
+  const { flags, mapping } = vm.frames;
+  if ((flags[pfn] & PG_SWAPBACKED) === 0) {
+    // Pages of files are for the flusher: single ones would be written in no order.
+    if ((flags[pfn] & PG_ANON) !== 0) return ACTIVATE;
+    vm.pages.modNodeState(pfn, NODE_STAT.NR_VMSCAN_IMMEDIATE, 1);
+    return ACTIVATE;
+  }
+  if (references === RECLAIM_CLEAN || !mayEnterFs(vm, pfn, sc.gfp) || !sc.mayWritepage) return KEEP;
+  if (isPinned(vm, pfn) && (flags[pfn] & PG_SWAPCACHE) !== 0) return KEEP;
+  flags[pfn] |= PG_RECLAIM;
+  let begun: boolean;
+  if ((flags[pfn] & PG_SWAPCACHE) !== 0) {
+    begun = swapWriteout(vm, pfn, pending);
+  } else {
+    const file = vm.mappings.get(mapping[pfn]);
+    if (file === undefined || vm.frames.refcount[pfn] !== 2 || vm.totalSwapPages === 0 || !shmemWriteout(vm, file, pfn, pending)) {
+      flags[pfn] &= ~PG_RECLAIM;
+      return ACTIVATE;
+    }
+    begun = true;
+  }
+  if (begun) {
+    vm.pages.modNodeState(pfn, NODE_STAT.NR_VMSCAN_WRITE, 1);
+    stat.nrPageout++;
+  }
+  if ((flags[pfn] & PG_WRITEBACK) !== 0) return KEEP;
+  flags[pfn] &= ~PG_RECLAIM;
+  return (flags[pfn] & PG_DIRTY) !== 0 ? KEEP : FREED;
+}
+
+/** @linux mm/vmscan.c:may_enter_fs */
+function mayEnterFs(vm: Vm, pfn: Pfn, gfp: number): boolean {
+  return (gfp & __GFP_FS) !== 0 || ((vm.frames.flags[pfn] & PG_SWAPCACHE) !== 0 && (gfp & __GFP_IO) !== 0);
+}
+
+/**
+ * Takes a clean page that nobody maps out of its cache, where a shadow stays. One reference is left: reclaim's.
+ *
+ * @returns false where somebody else refers to it
+ * @linux mm/vmscan.c:__remove_mapping
+ */
+function removeMapping(vm: Vm, pfn: Pfn): boolean {
+  const { flags, index, mapping, refcount } = vm.frames;
+  if ((flags[pfn] & PG_DIRTY) !== 0 || vm.frames.mapcount[pfn] > 0) return false;
+  if ((flags[pfn] & (PG_ANON | PG_SWAPBACKED)) === PG_ANON) {
+    if (refcount[pfn] !== 1) return false;
+    vm.pages.countEvent(VM_EVENT.PGLAZYFREED);
+    return true;
+  }
+  if ((flags[pfn] & PG_SWAPCACHE) !== 0) {
+    if (refcount[pfn] !== 2) return false;
+    removeFromSwapCache(vm, pfn, workingsetEviction(vm, pfn));
+    refcount[pfn]--;
+    return true;
+  }
+  const file = vm.mappings.get(mapping[pfn]);
+  // A page whose file is gone, or that only now lost its last user.
+  if (file === undefined) return refcount[pfn] === 1;
+  if (refcount[pfn] !== 2 || (flags[pfn] & PG_SWAPBACKED) !== 0) return false;
+  const pgoff = index[pfn];
+  const order = folioOrder(vm, pfn);
+  if (order > 0) dissolveFolio(vm, file, folioStart(pgoff, order), order);
+  const shadow = workingsetEviction(vm, pfn);
+  removeFromPageCache(vm, file, pgoff);
+  file.shadows.set(pgoff, shadow);
+  return true;
+}

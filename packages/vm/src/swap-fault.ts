@@ -1,0 +1,119 @@
+/**
+ * A touch of a page that was swapped out.
+ *
+ * @linux mm/memory.c:do_swap_page
+ */
+import type { VirtAddr } from '@pagelab/abi';
+import { PTE_DIRTY, PTE_RW, PTE_UFFD_WP_LO, pteHi, pteLo } from '@pagelab/hw';
+import type { Pfn } from '@pagelab/hw';
+import { NODE_STAT, PG_ANON, PG_ANON_EXCLUSIVE, PG_KSM, PG_MLOCKED, PG_SWAPBACKED, PG_SWAPCACHE, VM_EVENT } from '@pagelab/mm-core';
+import { MM_ANONPAGES, MM_SWAPENTS } from './mm-struct.ts';
+import { FAULT_FLAG_WRITE, VM_FAULT_OOM, VM_FAULT_SIGBUS } from './page-fault.ts';
+import { entryHi, setEntry } from './pgtable-shape.ts';
+import { pageProtHi, pageProtLo } from './pte.ts';
+import { linearPageIndex, locksPages, mlockPage } from './rmap.ts';
+import { swapCacheFrame, swapUpdateReadahead, swapUptodate, swapinReadahead } from './swap-state.ts';
+import { folioFreeSwap, swapFree, vmSwapFull } from './swapfile.ts';
+import { SWP_SOFT_DIRTY, SWP_UFFD_WP, swpExclusive } from './swapops.ts';
+import type { Vm } from './vm.ts';
+import { VM_LOCKED, VM_WRITE } from './vma.ts';
+import type { VmArea } from './vma.ts';
+
+/** {@link serveSwap}: the page is there now, but the access wants to write, and others may see it. */
+export const SWAP_WRITE_PROTECTED = -1;
+
+/**
+ * Brings the page of a swap entry back.
+ *
+ * @param pte host word of the entry, which holds `lo` and `hi`
+ * @param swp the slot that it names
+ * @returns 0; VM_FAULT_SIGBUS where the page could not be read; VM_FAULT_OOM; {@link SWAP_WRITE_PROTECTED}
+ */
+export function serveSwap(vma: VmArea, address: VirtAddr, flags: number, pte: number, lo: number, hi: number, swp: number): number {
+  const { vm } = vma.mm;
+  const { i32 } = vm.ram;
+  const step = vm.tables.entryWords;
+  let pfn = swapCacheFrame(vm, swp);
+  if (pfn >= 0) {
+    swapUpdateReadahead(vm, pfn, vma, address);
+  } else {
+    pfn = swapinReadahead(vm, swp, vma, address);
+    // Getting memory for it may have come to kill somebody, or to bring the page in.
+    if (i32[pte] !== lo || entryHi(i32, pte, step) !== hi) return 0;
+    if (pfn < 0) return VM_FAULT_OOM;
+    vm.pages.events[VM_EVENT.PGMAJFAULT]++;
+    vm.faultWaited = true;
+    vm.faultMissed = true;
+  }
+  if (!swapUptodate(vm, pfn)) return VM_FAULT_SIGBUS;
+  const write = (flags & FAULT_FLAG_WRITE) !== 0;
+  const exclusive = mapSwappedPage(vma, address, pte, lo, pfn, swp, write);
+  return write && !exclusive ? SWAP_WRITE_PROTECTED : 0;
+}
+
+/**
+ * Puts a page of the swap cache in the place of an entry that names its slot.
+ *
+ * @returns whether the address space has it to itself
+ */
+export function mapSwappedPage(
+  vma: VmArea,
+  address: VirtAddr,
+  pte: number,
+  swpLo: number,
+  pfn: Pfn,
+  swp: number,
+  write: boolean,
+): boolean {
+  const { mm } = vma;
+  const { vm } = mm;
+  const { flags, refcount } = vm.frames;
+  const step = vm.tables.entryWords;
+  refcount[pfn]++;
+  swapFree(vm, swp);
+  if (shouldTryToFreeSwap(vma, pfn, write)) folioFreeSwap(vm, pfn);
+  const exclusive = (flags[pfn] & PG_KSM) === 0 && ((swpLo & swpExclusive(step)) !== 0 || refcount[pfn] === 1);
+  mm.rss[MM_ANONPAGES]++;
+  mm.rss[MM_SWAPENTS]--;
+  let lo = pageProtLo(vma.flags);
+  let hi = pageProtHi(vma.flags);
+  const protectedByUffd = step === 2 && (swpLo & SWP_UFFD_WP) !== 0;
+  if (step === 2 && (swpLo & SWP_SOFT_DIRTY) !== 0) hi |= vm.tables.softDirtyHi;
+  if (protectedByUffd) lo |= PTE_UFFD_WP_LO;
+  if (exclusive && (vma.flags & VM_WRITE) !== 0 && !protectedByUffd) {
+    lo |= PTE_RW;
+    if (write) {
+      lo |= PTE_DIRTY;
+      hi |= vm.tables.softDirtyHi;
+    }
+  }
+  addAnonRmap(vm, pfn, vma, address, exclusive);
+  setEntry(vm.ram.i32, pte, step, pteLo(pfn, lo), pteHi(pfn, hi));
+  return exclusive && !protectedByUffd;
+}
+
+/** Whether the slot is better given back now. @linux mm/memory.c:should_try_to_free_swap */
+function shouldTryToFreeSwap(vma: VmArea, pfn: Pfn, write: boolean): boolean {
+  const { vm } = vma.mm;
+  const { flags, refcount } = vm.frames;
+  if ((flags[pfn] & PG_SWAPCACHE) === 0) return false;
+  if (vmSwapFull(vm) || (vma.flags & VM_LOCKED) !== 0 || (flags[pfn] & PG_MLOCKED) !== 0) return true;
+  return write && (flags[pfn] & PG_KSM) === 0 && refcount[pfn] === 2;
+}
+
+/** Counts one more mapping of an anonymous page. One that nobody maps yet becomes the family's, or this VMA's alone. @linux mm/rmap.c:folio_add_anon_rmap_pte */
+function addAnonRmap(vm: Vm, pfn: Pfn, vma: VmArea, address: VirtAddr, exclusive: boolean): void {
+  const { flags, index, mapcount, mapping } = vm.frames;
+  const anonVma = vma.anonVma!;
+  if ((flags[pfn] & PG_ANON) === 0) {
+    flags[pfn] |= PG_ANON | PG_SWAPBACKED;
+    mapping[pfn] = anonVma.root.id;
+    index[pfn] = linearPageIndex(vma, address);
+  }
+  if (exclusive) {
+    flags[pfn] |= PG_ANON_EXCLUSIVE;
+    mapping[pfn] = anonVma.id;
+  }
+  if (++mapcount[pfn] === 1) vm.pages.modNodeState(pfn, NODE_STAT.NR_ANON_MAPPED, 1);
+  if (locksPages(vma)) mlockPage(vm, pfn);
+}

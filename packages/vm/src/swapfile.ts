@@ -1,0 +1,405 @@
+/**
+ * Swap areas and their slots: who has a slot, and which is next.
+ *
+ *     map[slot] === page-table entries and shared-memory files that name the slot, + HAS_CACHE while the swap cache has it,
+ *                   or BAD
+ *     inusePages === slots whose map is neither 0 nor BAD
+ *     sum over areas of (pages − inusePages) === Swap.nrFree
+ *
+ * Slots are taken cluster by cluster, 512 in a row, each CPU from a cluster of its own, so that pages that are swapped out
+ * together lie together. Among areas of one priority clusters are taken in turn.
+ *
+ * @linux mm/swapfile.c
+ */
+import { Errno } from '@pagelab/abi';
+import type { Pfn } from '@pagelab/hw';
+import { KernelBug, bugOn } from '@pagelab/lib';
+import { NODE_STAT, PG_SWAPCACHE, PG_WRITEBACK } from '@pagelab/mm-core';
+import type { Inode } from './file.ts';
+import type { SwapDevice } from './swap-device.ts';
+import { MAX_SWAPFILES, MAX_SWAP_PAGES, swpEntry, swpOffset, swpType } from './swapops.ts';
+import { deleteFromSwapCache, swapCacheFrame, tryToReclaimSwap } from './swap-state.ts';
+import type { Vm } from './vm.ts';
+
+/** Slots of a cluster. @linux mm/swap.h:SWAPFILE_CLUSTER */
+export const SWAPFILE_CLUSTER = 512;
+
+/** The swap cache has the slot's page. @linux include/linux/swap.h:SWAP_HAS_CACHE */
+export const SWAP_HAS_CACHE = 1 << 30;
+/** The slot cannot be used. @linux include/linux/swap.h:SWAP_MAP_BAD */
+export const SWAP_MAP_BAD = -1;
+
+/** `swapon` flags. @linux include/linux/swap.h:SWAP_FLAG_PREFER */
+export const SWAP_FLAG_PREFER = 0x8000;
+export const SWAP_FLAG_PRIO_MASK = 0x7fff;
+export const SWAP_FLAG_DISCARD = 0x1_0000;
+export const SWAP_FLAG_DISCARD_ONCE = 0x2_0000;
+export const SWAP_FLAG_DISCARD_PAGES = 0x4_0000;
+export const SWAP_FLAGS_VALID =
+  SWAP_FLAG_PRIO_MASK | SWAP_FLAG_PREFER | SWAP_FLAG_DISCARD | SWAP_FLAG_DISCARD_ONCE | SWAP_FLAG_DISCARD_PAGES;
+
+/** A swap area in use. @linux include/linux/swap.h:swap_info_struct */
+export class SwapArea {
+  readonly type: number;
+  readonly device: SwapDevice;
+  /** As `/proc/swaps` shows it. */
+  readonly path: string;
+  readonly kind: 'partition' | 'file';
+  readonly priority: number;
+  /** What it lies on, for one on a file. */
+  readonly inode: Inode | null;
+  /** Slots, the header's included. */
+  readonly max: number;
+  /** Slots that can be used. */
+  readonly pages: number;
+  inusePages = 0;
+  /** Whether slots are told to the device when clusters come free. */
+  readonly discards: boolean;
+  /** False while it is being emptied. */
+  writable = true;
+  /** References to each slot: see above. */
+  readonly map: Int32Array;
+  /** The swap cache: frame + 1, or of a page that was reclaimed minus what tells its age; 0 for nothing. */
+  readonly cache: Int32Array;
+  /** A bit for each slot: its page is all zeros, and was not written. */
+  readonly #zeros: Int32Array;
+  /** Free slots of each cluster. */
+  readonly clusterFree: Int16Array;
+  /** Clusters all of whose slots are free, the next one last; and those of which some are. Stale entries are passed over. */
+  readonly freeClusters: number[] = [];
+  readonly nonfullClusters: number[] = [];
+  /** The next slot to look at, by CPU; −1 where a cluster has to be found. */
+  readonly cpuNext: Int32Array;
+
+  constructor(
+    type: number,
+    device: SwapDevice,
+    init: {
+      path: string;
+      kind: 'partition' | 'file';
+      priority: number;
+      inode: Inode | null;
+      max: number;
+      badPages: readonly number[];
+      discards: boolean;
+      nrCpus: number;
+    },
+  ) {
+    this.type = type;
+    this.device = device;
+    this.path = init.path;
+    this.kind = init.kind;
+    this.priority = init.priority;
+    this.inode = init.inode;
+    this.max = Math.min(init.max, MAX_SWAP_PAGES);
+    this.discards = init.discards;
+    this.map = new Int32Array(this.max);
+    this.cache = new Int32Array(this.max);
+    this.#zeros = new Int32Array((this.max + 31) >>> 5);
+    this.map[0] = SWAP_MAP_BAD;
+    for (const page of init.badPages) if (page < this.max) this.map[page] = SWAP_MAP_BAD;
+    const bad = 1 + new Set(init.badPages.filter((page) => page > 0 && page < this.max)).size;
+    this.pages = this.max - bad;
+    const nrClusters = Math.ceil(this.max / SWAPFILE_CLUSTER);
+    this.clusterFree = new Int16Array(nrClusters);
+    this.cpuNext = new Int32Array(init.nrCpus).fill(-1);
+    for (let cluster = nrClusters - 1; cluster >= 0; cluster--) {
+      const end = Math.min(this.max, (cluster + 1) * SWAPFILE_CLUSTER);
+      for (let slot = cluster * SWAPFILE_CLUSTER; slot < end; slot++) if (this.map[slot] === 0) this.clusterFree[cluster]++;
+      if (this.clusterFree[cluster] === SWAPFILE_CLUSTER) this.freeClusters.push(cluster);
+      else if (this.clusterFree[cluster] > 0) this.nonfullClusters.push(cluster);
+    }
+  }
+
+  /** Whether a slot's page is all zeros. @linux include/linux/swap.h:zeromap */
+  isZero(slot: number): boolean {
+    return (this.#zeros[slot >>> 5] & (1 << (slot & 31))) !== 0;
+  }
+
+  setZero(slot: number, zero: boolean): void {
+    if (zero) this.#zeros[slot >>> 5] |= 1 << (slot & 31);
+    else this.#zeros[slot >>> 5] &= ~(1 << (slot & 31));
+  }
+}
+
+/** Where a search for pages to read ahead has got to. @linux mm/swap_state.c:swapin_readahead_hits */
+export interface SwapReadahead {
+  hits: number;
+  prevOffset: number;
+  lastPages: number;
+}
+
+/** All areas of a machine. */
+export class Swap {
+  /** By type. */
+  readonly areas: (SwapArea | null)[] = [];
+  /** Those that slots are taken from, the highest priority first; among equals the next in turn first. */
+  readonly available: SwapArea[] = [];
+  /** Slots that are free. @linux mm/swapfile.c:nr_swap_pages */
+  nrFree = 0;
+  /** The priority of the next area that asks for none. @linux mm/swapfile.c:least_priority */
+  leastPriority = -1;
+  readonly readahead: SwapReadahead = { hits: 4, prevOffset: 0, lastPages: 0 };
+
+  /** The area of an entry. @linux mm/swapfile.c:swp_swap_info */
+  area(entry: number): SwapArea {
+    const area = this.areas[swpType(entry)];
+    bugOn(area === null || area === undefined, `swap: entry ${entry} of no area`);
+    return area!;
+  }
+}
+
+/** Whether more than half of all slots are taken: then slots of pages in memory are given back. @linux include/linux/swap.h:vm_swap_full */
+export function vmSwapFull({ swap, totalSwapPages }: Vm): boolean {
+  return swap.nrFree * 2 < totalSwapPages;
+}
+
+/**
+ * Begins to use an area.
+ *
+ * @param flags `SWAP_FLAG_…`
+ * @returns the area; −EPERM where there are as many as there can be
+ * @linux mm/swapfile.c:enable_swap_info
+ */
+export function enableSwapArea(
+  vm: Vm,
+  device: SwapDevice,
+  init: { path: string; kind: 'partition' | 'file'; inode: Inode | null; max: number; badPages: readonly number[] },
+  flags: number,
+): SwapArea | number {
+  const { swap } = vm;
+  let type = swap.areas.findIndex((area) => area === null);
+  if (type < 0) type = swap.areas.length;
+  if (type >= MAX_SWAPFILES) return -Errno.EPERM;
+  const priority = (flags & SWAP_FLAG_PREFER) !== 0 ? flags & SWAP_FLAG_PRIO_MASK : --swap.leastPriority;
+  const discards = (flags & SWAP_FLAG_DISCARD) !== 0 && device.discard !== undefined;
+  const area = new SwapArea(type, device, { ...init, priority, discards, nrCpus: vm.smp.cpus.length });
+  if (discards && (flags & SWAP_FLAG_DISCARD_PAGES) === 0) device.discard!(1, area.max - 1);
+  swap.areas[type] = area;
+  makeAvailable(swap, area);
+  swap.nrFree += area.pages;
+  vm.totalSwapPages += area.pages;
+  return area;
+}
+
+function makeAvailable(swap: Swap, area: SwapArea): void {
+  let at = swap.available.findIndex(({ priority }) => priority < area.priority);
+  if (at < 0) at = swap.available.length;
+  swap.available.splice(at, 0, area);
+}
+
+/** Stops taking slots of an area, before it is emptied. @linux mm/swapfile.c:del_from_avail_list */
+export function stopSwapArea(vm: Vm, area: SwapArea): void {
+  area.writable = false;
+  const at = vm.swap.available.indexOf(area);
+  if (at >= 0) vm.swap.available.splice(at, 1);
+  vm.swap.nrFree -= area.pages - area.inusePages;
+  vm.totalSwapPages -= area.pages;
+}
+
+/** Takes it into use again: it could not be emptied. @linux mm/swapfile.c:reinsert_swap_info */
+export function restartSwapArea(vm: Vm, area: SwapArea): void {
+  area.writable = true;
+  makeAvailable(vm.swap, area);
+  vm.swap.nrFree += area.pages - area.inusePages;
+  vm.totalSwapPages += area.pages;
+}
+
+/** Forgets an area that is empty. Priorities that were given by turn close up. @linux mm/swapfile.c:swapoff */
+export function forgetSwapArea(vm: Vm, area: SwapArea): void {
+  bugOn(area.inusePages !== 0, 'swap: an area goes that is in use');
+  vm.swap.areas[area.type] = null;
+  if (area.priority < 0 && !vm.swap.areas.some((other) => other !== null && other.priority < 0)) vm.swap.leastPriority = -1;
+}
+
+// ---- taking slots
+
+/**
+ * Takes a free slot, for the swap cache.
+ *
+ * @returns its entry; −1 where all are taken
+ * @linux mm/swapfile.c:folio_alloc_swap
+ */
+export function allocSwapSlot(vm: Vm): number {
+  const { available } = vm.swap;
+  for (let i = 0; i < available.length; i++) {
+    const area = available[i];
+    const cpu = vm.smp.processorId;
+    const found = area.cpuNext[cpu] < 0 ? nextCluster(vm, area, cpu, i) : area.cpuNext[cpu];
+    const slot = found < 0 ? -1 : scanCluster(area, found);
+    if (slot >= 0) {
+      area.cpuNext[cpu] = (slot + 1) % SWAPFILE_CLUSTER === 0 || slot + 1 >= area.max ? -1 : slot + 1;
+      takeSlot(vm, area, slot);
+      return swpEntry(area.type, slot);
+    }
+    if (found < 0) continue;
+    // The rest of this CPU's cluster is taken: look for another.
+    area.cpuNext[cpu] = -1;
+    i--;
+  }
+  return -1;
+}
+
+/** The first slot of a cluster with a free one; −1 where the area is full. The area lets others of its priority go first from now on. */
+function nextCluster({ swap }: Vm, area: SwapArea, cpu: number, at: number): number {
+  const { available } = swap;
+  let last = at;
+  while (last + 1 < available.length && available[last + 1].priority === area.priority) last++;
+  if (last > at) {
+    // Requeueing moves others to where this area was: the one at hand is used all the same.
+    available.splice(at, 1);
+    available.splice(last, 0, area);
+  }
+  for (const list of [area.freeClusters, area.nonfullClusters]) {
+    for (;;) {
+      const cluster = list.pop();
+      if (cluster === undefined) break;
+      const free = area.clusterFree[cluster];
+      if (free === 0 || (list === area.freeClusters && free < SWAPFILE_CLUSTER)) continue;
+      area.cpuNext[cpu] = cluster * SWAPFILE_CLUSTER;
+      return area.cpuNext[cpu];
+    }
+  }
+  return -1;
+}
+
+/** The first free slot from `from` on in its cluster; −1 for none. @linux mm/swapfile.c:alloc_swap_scan_cluster */
+function scanCluster({ map, max, clusterFree }: SwapArea, from: number): number {
+  const cluster = Math.floor(from / SWAPFILE_CLUSTER);
+  if (clusterFree[cluster] === 0) return -1;
+  const end = Math.min(max, (cluster + 1) * SWAPFILE_CLUSTER);
+  for (let slot = from; slot < end; slot++) if (map[slot] === 0) return slot;
+  return -1;
+}
+
+function takeSlot(vm: Vm, area: SwapArea, slot: number): void {
+  area.map[slot] = SWAP_HAS_CACHE;
+  area.cache[slot] = 0;
+  area.clusterFree[Math.floor(slot / SWAPFILE_CLUSTER)]--;
+  area.inusePages++;
+  vm.swap.nrFree--;
+}
+
+/** Nobody names a slot any more. @linux mm/swapfile.c:swap_entries_free */
+function freeSlot(vm: Vm, area: SwapArea, slot: number): void {
+  const cluster = Math.floor(slot / SWAPFILE_CLUSTER);
+  area.cache[slot] = 0;
+  area.inusePages--;
+  if (area.writable) vm.swap.nrFree++;
+  const free = ++area.clusterFree[cluster];
+  if (free === 1) area.nonfullClusters.push(cluster);
+  if (free !== SWAPFILE_CLUSTER) return;
+  area.freeClusters.push(cluster);
+  if (area.discards) area.device.discard!(cluster * SWAPFILE_CLUSTER, SWAPFILE_CLUSTER);
+}
+
+// ---- references
+
+/** One more entry names a slot. @linux mm/swapfile.c:swap_duplicate */
+export function swapDuplicate(vm: Vm, entry: number): void {
+  const { map } = vm.swap.area(entry);
+  const slot = swpOffset(entry);
+  bugOn(map[slot] <= 0, 'swap: an entry of a free slot');
+  map[slot]++;
+}
+
+/** One entry less names a slot. @linux mm/swapfile.c:swap_free */
+export function swapFree(vm: Vm, entry: number): void {
+  const area = vm.swap.area(entry);
+  const slot = swpOffset(entry);
+  bugOn((area.map[slot] & ~SWAP_HAS_CACHE) <= 0, 'swap: freed more often than taken');
+  if (--area.map[slot] === 0) freeSlot(vm, area, slot);
+}
+
+/** The swap cache gives a slot up. @linux mm/swapfile.c:put_swap_folio */
+export function putSwapSlot(vm: Vm, entry: number): void {
+  const area = vm.swap.area(entry);
+  const slot = swpOffset(entry);
+  bugOn((area.map[slot] & SWAP_HAS_CACHE) === 0, 'swap: not in the cache');
+  area.map[slot] &= ~SWAP_HAS_CACHE;
+  if (area.map[slot] === 0) freeSlot(vm, area, slot);
+}
+
+/** The swap cache takes a slot that entries name; false where it has it, or nobody names it. @linux mm/swapfile.c:swapcache_prepare */
+export function swapcachePrepare(vm: Vm, entry: number): boolean {
+  const { map } = vm.swap.area(entry);
+  const slot = swpOffset(entry);
+  if (map[slot] <= 0 || (map[slot] & SWAP_HAS_CACHE) !== 0) return false;
+  map[slot] |= SWAP_HAS_CACHE;
+  return true;
+}
+
+/** Entries that name a slot. @linux mm/swapfile.c:swp_swapcount */
+export function swpSwapcount(vm: Vm, entry: number): number {
+  return vm.swap.area(entry).map[swpOffset(entry)] & ~SWAP_HAS_CACHE;
+}
+
+/** One entry less names a slot; a page that only the swap cache has goes with the last. @linux mm/swapfile.c:free_swap_and_cache */
+export function freeSwapAndCache(vm: Vm, entry: number): void {
+  const pfn = swapCacheFrame(vm, entry);
+  swapFree(vm, entry);
+  if (pfn >= 0 && swpSwapcount(vm, entry) === 0) tryToReclaimSwap(vm, pfn);
+}
+
+/**
+ * Gives the slot of a page in the swap cache back, where no entry names it: the page is dirty from then on.
+ *
+ * @returns whether it could be
+ * @linux mm/swapfile.c:folio_free_swap
+ */
+export function folioFreeSwap(vm: Vm, pfn: Pfn): boolean {
+  if (!mayFreeSwap(vm, pfn)) return false;
+  deleteFromSwapCache(vm, pfn);
+  return true;
+}
+
+function mayFreeSwap(vm: Vm, pfn: Pfn): boolean {
+  const { flags, private: priv } = vm.frames;
+  if ((flags[pfn] & PG_SWAPCACHE) === 0 || (flags[pfn] & PG_WRITEBACK) !== 0) return false;
+  return swpSwapcount(vm, priv[pfn]) === 0;
+}
+
+/**
+ * Checks counts and clusters of every area.
+ *
+ * @param references entries of page tables and files that name each slot
+ * @throws KernelBug at the first that does not hold
+ */
+export function validateSwap(vm: Vm, references: ReadonlyMap<number, number>): void {
+  const { swap, frames } = vm;
+  let free = 0;
+  let cached = 0;
+  for (const area of swap.areas) {
+    if (area === null) continue;
+    let inuse = 0;
+    for (let slot = 0; slot < area.max; slot++) {
+      const entry = swpEntry(area.type, slot);
+      const count = area.map[slot];
+      if (count === SWAP_MAP_BAD) continue;
+      const named = count & ~SWAP_HAS_CACHE;
+      if (named !== (references.get(entry) ?? 0)) {
+        throw new KernelBug(`swap: slot ${slot} of area ${area.type} counts ${named}, named ${references.get(entry) ?? 0} times`);
+      }
+      const frame = area.cache[slot] - 1;
+      bugOn(frame >= 0 !== ((count & SWAP_HAS_CACHE) !== 0), `swap: slot ${slot} of area ${area.type}: cache and count disagree`);
+      if (frame >= 0) {
+        cached++;
+        const ok = (frames.flags[frame] & PG_SWAPCACHE) !== 0 && frames.private[frame] === entry && frames.refcount[frame] > 0;
+        bugOn(!ok, `swap: frame ${frame} is cached for slot ${slot}, and does not know`);
+      }
+      if (count !== 0) inuse++;
+    }
+    bugOn(inuse !== area.inusePages, `swap: area ${area.type} has ${inuse} slots in use, and counts ${area.inusePages}`);
+    for (let cluster = 0; cluster < area.clusterFree.length; cluster++) {
+      let there = 0;
+      const end = Math.min(area.max, (cluster + 1) * SWAPFILE_CLUSTER);
+      for (let slot = cluster * SWAPFILE_CLUSTER; slot < end; slot++) if (area.map[slot] === 0) there++;
+      bugOn(there !== area.clusterFree[cluster], `swap: cluster ${cluster} of area ${area.type} is miscounted`);
+    }
+    if (area.writable) free += area.pages - area.inusePages;
+  }
+  for (const entry of references.keys()) bugOn(swap.areas[swpType(entry)] === null, `swap: entry ${entry} of an area that is gone`);
+  bugOn(free !== swap.nrFree, `swap: ${free} slots free, and ${swap.nrFree} counted`);
+  const counted = vm.pages.nodeState(NODE_STAT.NR_SWAPCACHE);
+  bugOn(cached !== counted, `swap: ${cached} pages in the swap cache, and ${counted} counted`);
+}

@@ -1,0 +1,182 @@
+/**
+ * Taking a page out of every page table that shows it, and looking whether one of them was used.
+ *
+ * What stands in its place is nothing for a page of a file, and its swap entry for one that has a slot. Translations are
+ * flushed by the caller, for many pages at once: `Smp.flushBatch`.
+ *
+ * @linux mm/rmap.c:try_to_unmap, folio_referenced
+ */
+import type { VirtAddr } from '@pagelab/abi';
+import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY, PTE_SOFT_DIRTY_HI, PTE_UFFD_WP_LO } from '@pagelab/hw';
+import type { Pfn } from '@pagelab/hw';
+import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_SWAPCACHE } from '@pagelab/mm-core';
+import type { AnonVmaChain } from './anon-vma.ts';
+import { MM_ANONPAGES, MM_SWAPENTS } from './mm-struct.ts';
+import { setPageDirty } from './page-cache.ts';
+import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
+import { findLeaf, leafLo } from './pgtable.ts';
+import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
+import { locksPages, mlockPage, mmCounter, removeRmap } from './rmap.ts';
+import { swapDuplicate } from './swapfile.ts';
+import { SWP_SOFT_DIRTY, SWP_UFFD_WP, swpExclusive, swpPteHi, swpPteLo } from './swapops.ts';
+import type { Vm } from './vm.ts';
+import { VM_LOCKED, VM_RAND_READ, VM_SEQ_READ } from './vma.ts';
+import type { VmArea } from './vma.ts';
+import { updateHiwaterRss } from './zap.ts';
+
+/** Walks over the mappings of one page at a time. It makes no objects: reclaim walks millions of times. */
+export class RmapWalk {
+  readonly #vm: Vm;
+  #pfn: Pfn = -1;
+  #index = 0;
+  #unmapping = false;
+  #failed = false;
+  /** Entries that were used since the last look, and the flags of the mappings they lie in. */
+  #referenced = 0;
+  /** `VM_…` bits of the mappings that used the page last asked for by {@link referenced}. */
+  vmFlags = 0;
+  readonly #visitLink = (link: AnonVmaChain): void => {
+    this.#visit(link.vma);
+  };
+  readonly #visit = (vma: VmArea): void => {
+    const address = vma.start + (this.#index - vma.pgoff) * PAGE_SIZE;
+    if (this.#unmapping) this.#unmapFrom(vma, address);
+    else this.#lookAt(vma, address);
+  };
+
+  constructor(vm: Vm) {
+    this.#vm = vm;
+  }
+
+  /**
+   * Takes a page, no huge one, out of all page tables. One of the swap cache leaves its entry; one that may be dropped
+   * leaves nothing, unless it was written to.
+   *
+   * @returns whether nothing maps it any more: not where a mapping locks it, or it turned out to be in use
+   */
+  unmap(pfn: Pfn): boolean {
+    this.#unmapping = true;
+    this.#failed = false;
+    this.#walk(pfn);
+    return this.#vm.frames.mapcount[pfn] === 0;
+  }
+
+  /**
+   * Entries through which a page was used since this was last asked; their accessed bits are cleared. A mapping that
+   * locks it ends the search.
+   */
+  referenced(pfn: Pfn): number {
+    this.#unmapping = false;
+    this.#failed = false;
+    this.#referenced = 0;
+    this.vmFlags = 0;
+    this.#walk(pfn);
+    return this.#referenced;
+  }
+
+  #walk(pfn: Pfn): void {
+    const { frames, anonVmas, mappings } = this.#vm;
+    const id = frames.mapping[pfn];
+    if (id === 0 || frames.mapcount[pfn] === 0) return;
+    this.#pfn = pfn;
+    const index = frames.index[pfn];
+    this.#index = index;
+    if ((frames.flags[pfn] & PG_ANON) !== 0) anonVmas.get(id)?.chains.forEachOverlap(index, index, this.#visitLink);
+    else mappings.get(id)?.mmap.forEachOverlap(index, index, this.#visit);
+  }
+
+  /** Host word of the entry that shows the page at an address; −1 for none. */
+  #entryOf(vma: VmArea, address: VirtAddr): number {
+    const vm = this.#vm;
+    const { i32 } = vm.ram;
+    const entry = findLeaf(vma.mm, address);
+    if (entry < 0) return -1;
+    const lo = leafLo(vm.tables, i32[entry], address);
+    if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) return -1;
+    return pfnOf(lo, entryHi(i32, entry, vm.tables.entryWords)) === this.#pfn ? entry : -1;
+  }
+
+  /** @linux mm/rmap.c:folio_referenced_one */
+  #lookAt(vma: VmArea, address: VirtAddr): void {
+    if (this.#failed) return;
+    const { ram, smp } = this.#vm;
+    const entry = this.#entryOf(vma, address);
+    if (entry < 0) return;
+    if (locksPages(vma)) {
+      mlockPage(this.#vm, this.#pfn);
+      this.vmFlags |= VM_LOCKED;
+      this.#failed = true;
+      return;
+    }
+    const lo = ram.i32[entry];
+    if ((lo & PTE_ACCESSED) === 0) return;
+    ram.i32[entry] = lo & ~PTE_ACCESSED;
+    // The hardware looks into the tables again to note the next use; Linux lets the old translation be.
+    smp.addToBatch(vma.mm.pgd * PAGE_SIZE);
+    if ((vma.flags & (VM_SEQ_READ | VM_RAND_READ)) !== 0) return;
+    this.#referenced++;
+    this.vmFlags |= vma.flags;
+  }
+
+  /** @linux mm/rmap.c:try_to_unmap_one */
+  #unmapFrom(vma: VmArea, address: VirtAddr): void {
+    if (this.#failed) return;
+    const vm = this.#vm;
+    const { mm } = vma;
+    const { i32 } = vm.ram;
+    const { flags, refcount, mapcount, private: priv } = vm.frames;
+    const pfn = this.#pfn;
+    const step = vm.tables.entryWords;
+    const entry = this.#entryOf(vma, address);
+    if (entry < 0) return;
+    if (locksPages(vma)) {
+      mlockPage(vm, pfn);
+      this.#failed = true;
+      return;
+    }
+    const lo = i32[entry];
+    const hi = entryHi(i32, entry, step);
+    const pageFlags = flags[pfn];
+    if ((pageFlags & PG_ANON) === 0) {
+      if ((lo & PTE_DIRTY) !== 0) setPageDirty(vm, pfn);
+      updateHiwaterRss(mm);
+      clearEntry(i32, entry, step);
+      mm.rss[mmCounter(pageFlags)]--;
+    } else if ((pageFlags & PG_SWAPBACKED) === 0) {
+      // Given up: it goes for good, unless it was stored to since, or somebody holds it.
+      if ((pageFlags & PG_DIRTY) !== 0 || (lo & PTE_DIRTY) !== 0 || refcount[pfn] !== mapcount[pfn] + 1) {
+        flags[pfn] |= PG_SWAPBACKED;
+        this.#failed = true;
+        return;
+      }
+      updateHiwaterRss(mm);
+      clearEntry(i32, entry, step);
+      mm.rss[MM_ANONPAGES]--;
+    } else {
+      if ((pageFlags & PG_SWAPCACHE) === 0) {
+        this.#failed = true;
+        return;
+      }
+      if ((lo & PTE_DIRTY) !== 0) flags[pfn] |= PG_DIRTY;
+      const slot = priv[pfn];
+      swapDuplicate(vm, slot);
+      let swpLo = swpPteLo(step, slot);
+      if ((pageFlags & PG_ANON_EXCLUSIVE) !== 0) swpLo |= swpExclusive(step);
+      if (step === 2 && (hi & PTE_SOFT_DIRTY_HI) !== 0) swpLo |= SWP_SOFT_DIRTY;
+      if (step === 2 && (lo & PTE_UFFD_WP_LO) !== 0) swpLo |= SWP_UFFD_WP;
+      updateHiwaterRss(mm);
+      setEntry(i32, entry, step, swpLo, swpPteHi(slot));
+      mm.rss[MM_ANONPAGES]--;
+      mm.rss[MM_SWAPENTS]++;
+      flags[pfn] &= ~PG_ANON_EXCLUSIVE;
+    }
+    vm.smp.addToBatch(mm.pgd * PAGE_SIZE);
+    removeRmap(vm, pfn, vma);
+    refcount[pfn]--;
+  }
+}
+
+/** Whether a page is the head of a compound one, which is split before it is unmapped. */
+export function isHuge(vm: Vm, pfn: Pfn): boolean {
+  return (vm.frames.flags[pfn] & PG_HEAD) !== 0;
+}

@@ -1,0 +1,130 @@
+/**
+ * Telling a page that comes back too early from one that is new: when a page is reclaimed, a *shadow* stays in its place
+ * that tells how many pages had been reclaimed or activated on its node by then. If it is read again before as many
+ * more have been as the other lists hold, it belongs to what is in use, and starts out active.
+ *
+ * A shadow is a positive int32:
+ *
+ * ```
+ *  30                  8 7       2  1       0
+ * +---------------------+---------+----+-----+
+ * | age, in 2^order     |  node   | ws |  1  |      ws: the page had belonged to the working set
+ * +---------------------+---------+----+-----+
+ * ```
+ *
+ * @linux mm/workingset.c
+ */
+import type { Pfn } from '@pagelab/hw';
+import {
+  LRU_ACTIVE_ANON,
+  LRU_ACTIVE_FILE,
+  LRU_INACTIVE_ANON,
+  LRU_INACTIVE_FILE,
+  NODE_STAT,
+  PG_ACTIVE,
+  PG_SWAPBACKED,
+  PG_WORKINGSET,
+  folioNrPages,
+} from '@pagelab/mm-core';
+import type { Vm } from './vm.ts';
+
+const AGE_BITS = 23;
+const AGE_MASK = (1 << AGE_BITS) - 1;
+const SWAP_CLUSTER_MAX = 32;
+
+/** What reclaim keeps for a node. @linux include/linux/mmzone.h:lruvec, pglist_data */
+export class ReclaimNode {
+  readonly nid: number;
+  /** Pages reclaimed or activated so far. @linux include/linux/mmzone.h:lruvec.nonresident_age */
+  nonresidentAge = 0;
+  /** What reclaiming of each kind has cost lately. */
+  anonCost = 0;
+  fileCost = 0;
+  /** Refaults of each kind that activated, when reclaim last looked. */
+  readonly refaults = [0, 0];
+  /** kswapd: whether it was woken, for blocks of what order, up to what zone; and its runs without a page in a row. */
+  kswapdPending = false;
+  kswapdOrder = 0;
+  kswapdHighestZone = 0;
+  kswapdFailures = 0;
+
+  constructor(nid: number) {
+    this.nid = nid;
+  }
+}
+
+/** Age is counted in steps of 2^order pages where memory is large. @linux mm/workingset.c:workingset_init */
+function bucketOrder(vm: Vm): number {
+  return Math.max(0, Math.ceil(Math.log2(vm.pages.totalramPages)) - AGE_BITS);
+}
+
+/** Notes that `nrPages` were reclaimed or activated. @linux mm/workingset.c:workingset_age_nonresident */
+export function workingsetAgeNonresident(vm: Vm, nid: number, nrPages: number): void {
+  vm.reclaim.nodes[nid].nonresidentAge += nrPages;
+}
+
+/** A page is reclaimed. @returns its shadow @linux mm/workingset.c:workingset_eviction */
+export function workingsetEviction(vm: Vm, pfn: Pfn): number {
+  const { nid } = vm.pages.zoneOf(pfn)!;
+  const age = Math.floor(vm.reclaim.nodes[nid].nonresidentAge / 2 ** bucketOrder(vm)) & AGE_MASK;
+  workingsetAgeNonresident(vm, nid, folioNrPages(vm.frames, pfn));
+  const wasUsed = (vm.frames.flags[pfn] & PG_WORKINGSET) !== 0 ? 2 : 0;
+  return (age << 8) | (nid << 2) | wasUsed | 1;
+}
+
+/** Whether the page of a shadow comes back while the pages in its stead are still there. @linux mm/workingset.c:workingset_test_recent */
+export function workingsetTestRecent(vm: Vm, shadow: number, file: boolean): boolean {
+  const nid = (shadow >>> 2) & 63;
+  const order = bucketOrder(vm);
+  const now = Math.floor(vm.reclaim.nodes[nid].nonresidentAge / 2 ** order) & AGE_MASK;
+  const distance = ((now - (shadow >>> 8)) & AGE_MASK) * 2 ** order;
+  const { lru } = vm.pages;
+  let size = lru.size(nid, LRU_ACTIVE_FILE);
+  if (!file) size += lru.size(nid, LRU_INACTIVE_FILE);
+  if (vm.swap.nrFree > 0) {
+    size += lru.size(nid, LRU_ACTIVE_ANON);
+    if (file) size += lru.size(nid, LRU_INACTIVE_ANON);
+  }
+  return distance <= size;
+}
+
+/** A page is read that was reclaimed before. @linux mm/workingset.c:workingset_refault */
+export function workingsetRefault(vm: Vm, pfn: Pfn, shadow: number): void {
+  const { flags } = vm.frames;
+  const file = (flags[pfn] & PG_SWAPBACKED) === 0;
+  const step = file ? 1 : 0;
+  const { pages } = vm;
+  pages.modNodeState(pfn, NODE_STAT.WORKINGSET_REFAULT_ANON + step, 1);
+  if (!workingsetTestRecent(vm, shadow, file)) return;
+  flags[pfn] |= PG_ACTIVE;
+  workingsetAgeNonresident(vm, pages.zoneOf(pfn)!.nid, 1);
+  pages.modNodeState(pfn, NODE_STAT.WORKINGSET_ACTIVATE_ANON + step, 1);
+  if ((shadow & 2) === 0) return;
+  flags[pfn] |= PG_WORKINGSET;
+  lruNoteCost(vm, pages.zoneOf(pfn)!.nid, file, 1, 0);
+  pages.modNodeState(pfn, NODE_STAT.WORKINGSET_RESTORE_ANON + step, 1);
+}
+
+/** A page becomes active: those below it are that much older. @linux mm/workingset.c:workingset_activation */
+export function workingsetActivation(vm: Vm, pfn: Pfn): void {
+  workingsetAgeNonresident(vm, vm.pages.zoneOf(pfn)!.nid, folioNrPages(vm.frames, pfn));
+}
+
+/**
+ * Notes what reclaiming one kind has cost: input and output, and pages looked at in vain. The other kind is preferred for
+ * a while.
+ *
+ * @linux mm/swap.c:lru_note_cost_unlock_irq
+ */
+export function lruNoteCost(vm: Vm, nid: number, file: boolean, nrIo: number, nrRotated: number): void {
+  const node = vm.reclaim.nodes[nid];
+  const cost = nrIo * SWAP_CLUSTER_MAX + nrRotated;
+  if (cost === 0) return;
+  if (file) node.fileCost += cost;
+  else node.anonCost += cost;
+  const { lru } = vm.pages;
+  const pages = lru.size(nid, LRU_INACTIVE_ANON) + lru.size(nid, LRU_ACTIVE_ANON) + lru.size(nid, LRU_INACTIVE_FILE) + lru.size(nid, LRU_ACTIVE_FILE);
+  if (node.fileCost + node.anonCost <= pages / 4) return;
+  node.fileCost = Math.floor(node.fileCost / 2);
+  node.anonCost = Math.floor(node.anonCost / 2);
+}
