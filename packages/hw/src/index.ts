@@ -101,6 +101,7 @@ export {
   INVPCID_TYPE_SINGLE_CTXT,
   INVPCID_TYPE_ALL_INCL_GLOBAL,
   INVPCID_TYPE_ALL_NON_GLOBAL,
+  pageNumber,
   tlbModelStats,
 } from './tlb-model.ts';
 export type { TlbModel, TlbModelFactory, TlbModelStats, TlbSideStats } from './tlb-model.ts';

@@ -4,7 +4,7 @@
  * @linux init/main.c:start_kernel
  */
 import { DEFAULT_COSTS, PhysicalMemory, Smp, VirtualClock, tlbModelFactory } from '@pagelab/hw';
-import type { BufferSource } from '@pagelab/hw';
+import type { BufferSource, TlbModelFactory } from '@pagelab/hw';
 import { KernelBug, TraceRing } from '@pagelab/lib';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from '@pagelab/mm-core';
 import type { PageAllocHooks, PageAllocatorFactory } from '@pagelab/mm-core';
@@ -51,6 +51,8 @@ export interface BootOptions {
   readonly buffers?: BufferSource;
   /** A page allocator of one's own, in place of the one that the configuration names. */
   readonly pageAllocator?: PageAllocatorFactory;
+  /** A modelled TLB of one's own, made for each CPU, in place of the one that the configuration names. */
+  readonly tlbModel?: TlbModelFactory;
   /** A slab allocator of one's own, for this machine alone, in place of the one that the configuration names. */
   readonly slabAllocator?: SlabAllocator;
 }
@@ -76,7 +78,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   const ram = usable('memoryMap', () => new PhysicalMemory(map, options));
   // CPUs, with page-table walker and TLB.
   const tables = PAGE_TABLE_SHAPES[config.arch];
-  const tlbModel = tlbModelFactory(config.tlb, config.seed);
+  const tlbModel = options.tlbModel ?? tlbModelFactory(config.tlb, config.seed);
   const smp = new Smp(ram, config.cpus, { format: tables.format, tlbModel });
   // Page frames, nodes, zones, and all free memory into the page allocator.
   const log = new KernelLog(clock);

@@ -205,3 +205,4 @@ export type { GetNewPage, MigrationOps } from './migration-ops.ts';
 export type { PageAllocHooks, PageAllocOptions } from './page-alloc-options.ts';
 export { NodeMask } from './nodemask.ts';
 export type { AllocPolicy } from './nodemask.ts';
+export { ALLOC_CMA, ALLOC_HIGHATOMIC } from './alloc-flags.ts';
