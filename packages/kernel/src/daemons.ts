@@ -6,6 +6,8 @@ import { khugepagedHasWork, khugepagedScan } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 
 const NS_PER_MS = 1e6;
+/** Between two visits of SLAB's reaper. @linux mm/slab.c:REAPTIMEOUT_AC (up to 6.7) */
+const REAPTIMEOUT_AC_MS = 2000;
 
 /** A daemon. */
 export interface Daemon {
@@ -46,7 +48,22 @@ export function runDaemons(kernel: Kernel): void {
 
 /** The kernel's daemons. */
 export function kernelDaemons(): Daemon[] {
-  return [{ name: 'khugepaged', dueNs: 10_000 * NS_PER_MS, run: runKhugepaged }];
+  return [
+    { name: 'khugepaged', dueNs: 10_000 * NS_PER_MS, run: runKhugepaged },
+    { name: 'cache_reap', dueNs: REAPTIMEOUT_AC_MS * NS_PER_MS, run: runCacheReap },
+  ];
+}
+
+/** Each CPU lets go of what caches of SLAB keep for it. @linux mm/slab.c:cache_reap (up to 6.7) */
+function runCacheReap({ slab, smp }: Kernel): number {
+  if (!slab.reaps) return Infinity;
+  const { processorId } = smp;
+  for (let cpu = 0; cpu < smp.cpus.length; cpu++) {
+    smp.processorId = cpu;
+    for (const cache of slab.caches()) cache.reap();
+  }
+  smp.processorId = processorId;
+  return REAPTIMEOUT_AC_MS * NS_PER_MS;
 }
 
 /** @linux mm/khugepaged.c:khugepaged */

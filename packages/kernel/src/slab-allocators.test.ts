@@ -1,5 +1,9 @@
 import { expect, test } from 'vitest';
-import { boot } from './boot.ts';
+import { GFP_KERNEL } from '@pagelab/mm-core';
+import { boot, bootKernel } from './boot.ts';
+import { parseMachineConfig } from './config.ts';
+import { runDaemons } from './daemons.ts';
+import { createMachine } from './machine.ts';
 
 /** Faults, forks, files and threads. */
 test.each(['slub', 'slab', 'slob'] as const)('a machine with "slab": "%s" runs programs and gets all of its memory back', (slab) => {
@@ -23,4 +27,17 @@ test.each(['slub', 'slab', 'slob'] as const)('a machine with "slab": "%s" runs p
   expect(machine.slabReports()).toEqual([]);
   const tunables = /^vm_area_struct .* : tunables +(\d+) +(\d+) +(\d+) :/m.exec(machine.readFile('/proc/slabinfo'))!.slice(1);
   expect(tunables).toEqual(slab === 'slab' ? ['120', '60', '8'] : ['0', '0', '0']);
+});
+
+test('the reaper gives back what SLAB keeps and nobody needs', () => {
+  const kernel = bootKernel(parseMachineConfig({ memory: '256M', cpus: 2, slab: 'slab' }));
+  const blocks = Array.from({ length: 2000 }, () => kernel.slab.kmalloc(1024, GFP_KERNEL));
+  for (const block of blocks) kernel.slab.kfree(block);
+  const before = kernel.slab.nrPages;
+  for (let visit = 0; visit < 60; visit++) {
+    kernel.clock.advance(2e9);
+    runDaemons(kernel);
+  }
+  expect(kernel.slab.nrPages).toBeLessThan(before - 60);
+  createMachine(kernel).validate();
 });

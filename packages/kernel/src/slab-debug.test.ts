@@ -64,7 +64,7 @@ describe('/sys/kernel/slab', () => {
     const { kernel, machine } = bootDebugged('slub_debug=FZP,kmalloc-2k');
     const blocks = Array.from({ length: 100 }, () => kernel.slab.kmalloc(2048, GFP_KERNEL));
     for (const block of blocks) kernel.slab.kfree(block);
-    const slabs = (): number => Number(machine.readFile('/sys/kernel/slab/kmalloc-2k/slabs'));
+    const slabs = (): number => parseInt(machine.readFile('/sys/kernel/slab/kmalloc-2k/slabs'), 10);
     const before = slabs();
     machine.writeFile('/sys/kernel/slab/kmalloc-2k/shrink', '1\n');
     expect(slabs()).toBeLessThan(before);

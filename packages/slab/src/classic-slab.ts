@@ -545,6 +545,7 @@ export class ClassicCache extends KmemCache {
 /** SLAB, as `"slab": "slab"` asks for it. */
 export class ClassicSlabAllocator implements SlabAllocator {
   readonly name = 'slab';
+  readonly reaps = true;
   /** @linux include/linux/slab.h:KMALLOC_SHIFT_LOW */
   readonly kmallocMinSize = 32;
 

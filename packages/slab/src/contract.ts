@@ -51,7 +51,9 @@ class Machine {
   private limitPages(): void {
     const { pages } = this;
     const allocPages = pages.allocPages.bind(pages);
+    const allocPagesNode = pages.allocPagesNode.bind(pages);
     pages.allocPages = (gfp, order) => (this.budget-- > 0 ? allocPages(gfp, order) : -Errno.ENOMEM);
+    pages.allocPagesNode = (nid, gfp, order) => (this.budget-- > 0 ? allocPagesNode(nid, gfp, order) : -Errno.ENOMEM);
   }
 
   cache(options: Omit<KmemCacheOptions, 'name'> & { readonly name?: string }): KmemCache {
@@ -187,6 +189,21 @@ function defineObjectTests(boot: Boot): void {
     machine.validate();
   });
 
+  test('many objects are allocated and freed at once, all or none of them', () => {
+    const machine = boot();
+    const cache = machine.cache({ size: 500 });
+    const objects = new Float64Array(300);
+    expect(cache.allocBulk(GFP_KERNEL, objects)).toBe(300);
+    expect(new Set(objects).size).toBe(300);
+    expect(cache.activeObjects).toBe(300);
+    cache.freeBulk(objects);
+    expect(cache.activeObjects).toBe(0);
+    machine.budget = 3;
+    expect(cache.allocBulk(QUIET, new Float64Array(3000))).toBe(0);
+    expect(cache.activeObjects).toBe(0);
+    machine.validate();
+  });
+
   test('kmalloc of every size can be freed and told apart', () => {
     const machine = boot();
     const blocks = new Map<VirtAddr, number>();
@@ -197,6 +214,8 @@ function defineObjectTests(boot: Boot): void {
     }
     for (const [block, size] of blocks) {
       expect(machine.slab.ksize(block)).toBeGreaterThanOrEqual(size);
+      expect(machine.slab.kmallocSizeRoundup(size)).toBeGreaterThanOrEqual(size);
+      expect(machine.slab.kmallocSizeRoundup(size)).toBeLessThanOrEqual(machine.slab.ksize(block));
       expect(machine.holds(block, size, size)).toBe(true);
       machine.slab.kfree(block);
     }

@@ -111,6 +111,8 @@ export interface SlabAllocator {
   readonly name: string;
   /** Whether `slub_debug=` is for its caches. */
   readonly debugs?: boolean;
+  /** Whether its caches keep things that {@link KmemCache.reap} is to take from time to time. */
+  readonly reaps?: boolean;
   /** False where caches that are alike never share one. */
   readonly merges?: boolean;
   /** Bytes of the smallest `kmalloc` cache; 8 where it does not say. */

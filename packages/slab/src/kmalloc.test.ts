@@ -121,6 +121,13 @@ describe('kmalloc', () => {
   });
 });
 
+test('kmalloc_size_roundup tells what a size would get', () => {
+  const { slab } = createTestMachine();
+  expect([0, 1, 9, 97, 129, 8192, 8193, 100_000, KMALLOC_MAX_SIZE, KMALLOC_MAX_SIZE + 1].map((size) => slab.kmallocSizeRoundup(size))).toEqual([
+    0, 8, 16, 128, 192, 8192, 16_384, 131_072, KMALLOC_MAX_SIZE, KMALLOC_MAX_SIZE + 1,
+  ]);
+});
+
 describe('kzalloc, kcalloc, krealloc', () => {
   test('zeroed memory is zero', () => {
     const { slab, ram } = createTestMachine();

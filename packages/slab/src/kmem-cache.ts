@@ -120,6 +120,34 @@ export abstract class KmemCache {
   /** Frees an object of this cache; 0 is not one. Misuse is reported. @linux mm/slub.c:kmem_cache_free */
   abstract free(object: VirtAddr): void;
 
+  /**
+   * Allocates objects into all of `into`, or none.
+   *
+   * @returns how many: `into.length` or 0
+   * @linux mm/slub.c:kmem_cache_alloc_bulk
+   */
+  allocBulk(gfp: number, into: VirtAddr[] | Float64Array): number {
+    for (let i = 0; i < into.length; i++) {
+      const object = this.alloc(gfp);
+      if (object === 0) {
+        this.freeBulk(into.slice(0, i));
+        return 0;
+      }
+      into[i] = object;
+    }
+    return into.length;
+  }
+
+  /** Frees objects of this cache. @linux mm/slub.c:kmem_cache_free_bulk */
+  freeBulk(objects: readonly VirtAddr[] | Float64Array): void {
+    for (const object of objects) this.free(object);
+  }
+
+  /** What `/sys/kernel/slab` shows of a cache beside what all of them have: names of files, and what they say. */
+  attributes(): Readonly<Record<string, number | string>> {
+    return {};
+  }
+
   /** Gives empty slabs back. Returns the pages given back. @linux mm/slub.c:kmem_cache_shrink */
   abstract shrink(): number;
 

@@ -5,7 +5,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
 import type { PhysicalMemory } from '@pagelab/hw';
 import { Prng, TraceRing } from '@pagelab/lib';
-import { MAX_PAGE_ORDER, PG_KERNEL_DATA, PG_SLAB, PG_TAIL, VM_EVENT, __GFP_COMP, __GFP_ZERO, blockOrder } from '@pagelab/mm-core';
+import { GFP_KERNEL, MAX_PAGE_ORDER, PG_KERNEL_DATA, PG_SLAB, PG_TAIL, VM_EVENT, __GFP_COMP, __GFP_ZERO, blockOrder } from '@pagelab/mm-core';
 import type { PageAlloc, PageFrames } from '@pagelab/mm-core';
 import { accountSlabPages } from './accounting.ts';
 import { CacheRegistry } from './cache-registry.ts';
@@ -112,6 +112,8 @@ function slabMachine(presentCpus: number, options: SlubOptions): SlabMachine {
 export class Slab {
   /** The allocator behind the caches, as the configuration names it. */
   readonly allocatorName: string;
+  /** Whether caches are to be asked from time to time to `reap`. */
+  readonly reaps: boolean;
   /** Owners of caches that can free some of them: what reclaim calls, by node and priority. */
   readonly shrinkers: ShrinkerRegistry;
 
@@ -154,6 +156,7 @@ export class Slab {
     this.observer = parts.observer;
     this.kmallocTables = Array.from({ length: NR_KMALLOC_TYPES }, () => []);
     this.allocatorName = allocator.name;
+    this.reaps = allocator.reaps === true;
     this.frames = parts.pages.frames;
     this.pageFlags = this.frames.flags;
     this.pageMapping = this.frames.mapping;
@@ -346,6 +349,20 @@ export class Slab {
   /** `kmallocArray` of zeroed memory. @linux include/linux/slab.h:kcalloc */
   kcalloc(n: number, size: number, gfp: number): VirtAddr {
     return this.kmallocArray(n, size, gfp | __GFP_ZERO);
+  }
+
+  /**
+   * Bytes that `kmalloc` of `size` bytes would give, for who wants to use all of it: `size` itself for 0 and for what is too
+   * large.
+   *
+   * @linux mm/slab_common.c:kmalloc_size_roundup
+   */
+  kmallocSizeRoundup(size: number): number {
+    if (size === 0 || !(size <= KMALLOC_MAX_SIZE)) return size;
+    const cache = this.kmallocCache(size, GFP_KERNEL);
+    if (cache !== undefined) return cache.objectSize;
+    // A heap gives what was asked for.
+    return this.heap !== undefined && size <= this.heap.maxSize ? size : PAGE_SIZE * 2 ** getOrder(size);
   }
 
   /**

@@ -341,6 +341,38 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
     return { ...super.slabInfo(), activeObjects: this.nrObjects - countFreeOnNodes(this) };
   }
 
+  /** @linux mm/slub.c:slab_attrs */
+  override attributes(): Record<string, number | string> {
+    const { nodes, cpu, frames } = this;
+    const byNode = (of: (nid: number) => number): string => {
+      const counts = [...nodes.keys()].map(of);
+      const shown = counts.flatMap((count, nid) => (count === 0 ? [] : [` N${nid}=${count}`])).join('');
+      return `${counts.reduce((sum, count) => sum + count, 0)}${shown}`;
+    };
+    const slabs = [...this.slabs].map((pfn) => ({ pfn, nid: nodeOfPage(this.host.pages, pfn) }));
+    const on = (nid: number, of: (pfn: Pfn) => number): number => slabs.reduce((sum, slab) => (slab.nid === nid ? sum + of(slab.pfn) : sum), 0);
+    const inPartial = (nid: number): number => {
+      let inuse = 0;
+      for (let pfn = nodes[nid].head; pfn !== 0; pfn = frames.next[pfn]) inuse += slabInuse(frames, pfn);
+      return inuse;
+    };
+    const held = cpu.map(({ partialSlabs }, id) => ({ id, partialSlabs })).filter(({ partialSlabs }) => partialSlabs > 0);
+    // As many objects as half full slabs have: nobody counts them.
+    const objects = (count: number): number => Math.floor((count * this.objectsPerSlab) / 2);
+    const total = held.reduce((sum, { partialSlabs }) => sum + partialSlabs, 0);
+    return {
+      cpu_partial: this.geometry.cpuPartial,
+      cpu_slabs: byNode((nid) => cpu.filter(({ pfn }) => pfn !== 0 && nodeOfPage(this.host.pages, pfn) === nid).length),
+      min_partial: this.geometry.minPartial,
+      objects: byNode((nid) => on(nid, (pfn) => slabInuse(frames, pfn))),
+      objects_partial: byNode(inPartial),
+      partial: byNode((nid) => nodes[nid].length),
+      slabs: byNode((nid) => on(nid, () => 1)),
+      slabs_cpu_partial: `${objects(total)}(${total})${held.map(({ id, partialSlabs }) => ` C${id}=${objects(partialSlabs)}(${partialSlabs})`).join('')}`,
+      total_objects: byNode((nid) => on(nid, (pfn) => slabObjects(frames, pfn))),
+    };
+  }
+
   override get usableSize(): number {
     if ((this.flags & (SLAB_RED_ZONE | SLAB_POISON)) !== 0) return this.objectSize;
     if ((this.flags & (SLAB_TYPESAFE_BY_RCU | SLAB_STORE_USER)) !== 0) return this.geometry.inuse;

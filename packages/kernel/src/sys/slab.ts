@@ -31,6 +31,9 @@ export function slabFiles(kernel: Kernel): Map<string, ProcFile> {
       for (const [attribute, show] of Object.entries(ATTRIBUTES)) {
         files.set(`${DIRECTORY}${name}/${attribute}`, { mode: 0o400, read: () => `${show(cache)}\n` });
       }
+      for (const attribute of Object.keys(cache.attributes())) {
+        files.set(`${DIRECTORY}${name}/${attribute}`, { mode: 0o400, read: () => `${cache.attributes()[attribute]}\n` });
+      }
       for (const [attribute, act] of Object.entries(ACTIONS)) {
         files.set(`${DIRECTORY}${name}/${attribute}`, { mode: 0o600, read: () => '', write: (text) => act(cache, text) });
       }
