@@ -12,11 +12,14 @@ export class BootFrames {
   private readonly range: OwnedRange;
   private taken = 0;
   private readonly pages: PageAlloc;
+  private readonly lowEnd: Pfn;
   /** What of early memory is left, largest piece first. */
   private readonly early: { start: Pfn; readonly end: Pfn }[];
 
-  constructor(ram: PhysicalMemory, pages: PageAlloc) {
+  /** @param lowEnd one past the last frame that the kernel has a permanent address for */
+  constructor(ram: PhysicalMemory, pages: PageAlloc, lowEnd: Pfn = Infinity) {
     this.ram = ram;
+    this.lowEnd = lowEnd;
     this.pages = pages;
     const { bootRanges } = pages.frames;
     const code = bootRanges.find(({ owner }) => owner === OWNER_KERNEL_CODE);
@@ -37,10 +40,9 @@ export class BootFrames {
    * @returns the first
    */
   takeRun(nrPages: number): Pfn {
-    const reserved = this.takeReserved(nrPages, Infinity);
-    if (reserved < 0) return this.pages.virtToPfn(this.pages.allocPagesExact(nrPages * 4096, GFP_KERNEL | __GFP_ZERO));
-    for (let pfn = reserved; pfn < reserved + nrPages; pfn++) this.ram.zeroFrame(pfn);
-    return reserved;
+    const reserved = this.takeReserved(nrPages, this.lowEnd);
+    // RAM that nobody wrote to is zero.
+    return reserved >= 0 ? reserved : this.pages.virtToPfn(this.pages.allocPagesExact(nrPages * 4096, GFP_KERNEL | __GFP_ZERO));
   }
 
   /** Frames side by side of early memory below a limit, as they are; the first, or −1 where no piece has as many left. */

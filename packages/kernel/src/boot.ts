@@ -106,11 +106,11 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   });
   const caches = createKernelCaches(slab);
   // The kernel's page tables: direct map and image.
-  const bootFrames = new BootFrames(ram, pages);
+  const lowEnd = config.arch === 'x86-64' ? undefined : lowEndPfn(config, pages);
+  const bootFrames = new BootFrames(ram, pages, lowEnd);
   const zeroPfn = bootFrames.take();
   const { codeBytes, imageBytes } = imageSize(pages);
   const allocTable = (): number => bootFrames.take();
-  const lowEnd = config.arch === 'x86-64' ? undefined : lowEndPfn(config, pages);
   const pageTables =
     lowEnd === undefined
       ? mapKernel(ram, codeBytes, imageBytes, allocTable)

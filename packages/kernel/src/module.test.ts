@@ -101,3 +101,24 @@ test('vmalloc costs the TLB an entry a page, kmalloc shares those of the direct 
     expect(misses((at) => void touch(at), block)).toBeLessThan(16);
   });
 });
+
+test('with 32 bits the areas lie above low memory, and all kernel memory is reached', () => {
+  for (const [arch, start] of [['x86-pae', 0xf77fe000], ['x86-32', 0xf73fe000]] as const) {
+    const machine = boot({ memory: '1G', arch });
+    machine.module((k) => {
+      const area = k.vmalloc(3 * PAGE);
+      expect(area).toBe(start);
+      const counter = k.allocPercpu(8);
+      for (const at of [area + 5000, k.kmalloc(100), k.perCpuPtr(counter, 0), k.stack.begin + 100]) {
+        k.mem.store32(at, 77);
+        expect(k.mem.load32(at)).toBe(77);
+      }
+      expect(k.stack.end - k.stack.begin).toBe(8192);
+      expect(() => k.mem.load8(area + 3 * PAGE)).toThrow('unable to handle page fault');
+      k.vfree(area);
+      k.freePercpu(counter);
+    });
+    expect(machine.readFile('/proc/vmallocinfo')).toMatch(/^0xf7[0-9a-f]{6}-0xf7[0-9a-f]{6} +16384 unpurged vm_area$/m);
+    machine.validate();
+  }
+});

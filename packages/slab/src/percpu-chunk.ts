@@ -64,7 +64,10 @@ export class PercpuChunk {
     this.#left = new Int32Array(blocks);
     this.#right = new Int32Array(blocks);
     this.#most = new Int32Array(blocks);
-    for (let block = 0; block < blocks; block++) this.#rescan(block);
+    // Booting makes one: what is all free or all taken needs no look.
+    const whole = this.#first >> 10;
+    for (const column of [this.#left, this.#right, this.#most]) column.fill(BLOCK_BITS, whole);
+    if (whole < blocks) this.#rescan(whole);
     this.freeBytes = unitSize - from;
   }
 

@@ -41,9 +41,9 @@ export class Swiotlb {
 
   readonly #ram: PhysicalMemory;
   /** Of each slot: free ones from it on; where the bytes belong; and, of a mapping's first, its bytes. */
-  readonly #list: Int32Array;
-  readonly #origAddr: Float64Array;
-  readonly #allocSize: Int32Array;
+  #list = new Int32Array(0);
+  #origAddr = new Float64Array(0);
+  #allocSize = new Int32Array(0);
   /** The CPUs' areas: each its own part of the pool, with the slot at which to look next. */
   readonly #areaSlots: number;
   readonly #next: Int32Array;
@@ -60,6 +60,10 @@ export class Swiotlb {
     const areas = Math.min(2 ** Math.ceil(Math.log2(nrAreas)), this.nrSlots / IO_TLB_SEGSIZE);
     this.#areaSlots = this.nrSlots / 2 ** Math.floor(Math.log2(areas));
     this.#next = new Int32Array(this.nrSlots / this.#areaSlots);
+  }
+
+  /** Sets the slots up with the first mapping: most machines boot without one. */
+  #setUp(): void {
     this.#list = Int32Array.from({ length: this.nrSlots }, (_, slot) => IO_TLB_SEGSIZE - (slot % IO_TLB_SEGSIZE));
     this.#origAddr = new Float64Array(this.nrSlots).fill(-1);
     this.#allocSize = new Int32Array(this.nrSlots);
@@ -83,6 +87,7 @@ export class Swiotlb {
    * @linux kernel/dma/swiotlb.c:swiotlb_tbl_map_single
    */
   map(orig: PhysAddr, size: number, cpu: number): PhysAddr {
+    if (this.#list.length === 0) this.#setUp();
     const slots = Math.ceil(size / IO_TLB_SIZE);
     const first = slots > IO_TLB_SEGSIZE ? -1 : this.#find(slots, size, cpu);
     if (first < 0) {
@@ -140,7 +145,7 @@ export class Swiotlb {
    */
   unmap(address: PhysAddr, copyBack: boolean): void {
     const slot = (address - this.start) / IO_TLB_SIZE;
-    const size = Number.isInteger(slot) ? this.#allocSize[slot] : 0;
+    const size = Number.isInteger(slot) ? (this.#allocSize[slot] ?? 0) : 0;
     bugOn(size === 0, 'swiotlb: unmap of what is no mapping');
     if (copyBack) this.#copy(this.#origAddr[slot], address, size);
     const slots = Math.ceil(size / IO_TLB_SIZE);
@@ -177,6 +182,7 @@ export class Swiotlb {
 
   /** Recomputes the free runs and the count. @throws KernelBug for the first that does not fit */
   validate(): void {
+    if (this.#list.length === 0) return;
     let used = 0;
     for (let slot = this.nrSlots - 1; slot >= 0; slot--) {
       const taken = this.#origAddr[slot] >= 0;
