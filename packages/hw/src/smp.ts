@@ -1,4 +1,7 @@
 import type { VirtAddr } from '@pagelab/abi';
+import { VirtualClock } from './clock.ts';
+import { DEFAULT_COSTS } from './cost-model.ts';
+import type { CostModel } from './cost-model.ts';
 import { CPU_PCIDE, CR3_NOFLUSH, Cpu } from './cpu.ts';
 import type { PageTableFormat } from './page-table-format.ts';
 import { PAGE_SHIFT, PAGE_SIZE } from './page.ts';
@@ -45,6 +48,10 @@ export interface SmpOptions {
   readonly format?: PageTableFormat | undefined;
   /** Makes each CPU's modelled TLB. */
   readonly tlbModel?: TlbModelFactory | undefined;
+  /** What shootdowns let pass: nothing unless given. */
+  readonly clock?: VirtualClock | undefined;
+  /** What a flush of a page, a load of CR3 and an interrupt cost; the usual numbers unless given. */
+  readonly costs?: CostModel | undefined;
 }
 
 /** The CPUs of a machine. */
@@ -64,6 +71,8 @@ export class Smp {
   readonly #generations = new Map<PhysAddr, number>();
   /** CPUs that the batch must reach. */
   readonly #batch: Uint8Array;
+  readonly #clock: VirtualClock;
+  readonly #costs: CostModel;
 
   /**
    * @param nrCpus 1 to {@link MAX_CPUS}
@@ -76,6 +85,8 @@ export class Smp {
     this.cpus = Object.freeze(Array.from({ length: nrCpus }, (_, id) => new Cpu(id, ram)));
     this.#contexts = this.cpus.map(() => new CpuContexts());
     this.#batch = new Uint8Array(nrCpus);
+    this.#clock = options.clock ?? new VirtualClock();
+    this.#costs = options.costs ?? DEFAULT_COSTS;
     for (const cpu of this.cpus) {
       if (options.format !== undefined) cpu.setFormat(options.format);
       if (options.tlbModel !== undefined) cpu.setTlbModel(options.tlbModel(cpu.id));
@@ -132,6 +143,11 @@ export class Smp {
     this.#contexts[cpuId].lazy = true;
   }
 
+  /** Whether a CPU is lazy: what it holds may be stale until {@link switchMm}. */
+  isLazy(cpuId: number): boolean {
+    return this.#contexts[cpuId].lazy;
+  }
+
   /**
    * The page tables at `pgd` are freed: what any TLB holds under their address is void for who gets the frame next.
    *
@@ -160,17 +176,23 @@ export class Smp {
     const firstPage = Math.floor(start / stride) * stride;
     const all = end - firstPage > TLB_SINGLE_PAGE_FLUSH_CEILING * stride;
     const generation = this.#generations.size === 0 ? 0 : this.#nextGeneration(cr3);
+    const { ipi, invlpg, loadCr3 } = this.#costs;
+    let cost = 0;
     for (let i = 0; i < cpus.length; i++) {
       const cpu = cpus[i];
       if (cpu.cr3 !== cr3) continue;
       if (i !== processorId) {
         if (this.#spares(i, (flags & TLB_FREED_TABLES) === 0)) continue;
         this.stats.ipis += 1;
+        cost += ipi;
       }
+      // The others flush while the sender waits for them.
+      else cost += all ? loadCr3 : ((end - firstPage) / stride) * invlpg;
       if (generation !== 0) this.#contexts[i].caughtUp(cr3, generation);
       if (all) cpu.flushTlbContext();
       else for (let page = firstPage; page < end; page += stride) cpu.invlpg(page);
     }
+    this.#clock.advance(cost);
   }
 
   /** Invalidates every translation of the address space `cr3`. @linux arch/x86/include/asm/tlbflush.h:flush_tlb_mm */
@@ -201,6 +223,7 @@ export class Smp {
       if (i !== processorId) {
         if (this.#spares(i, true)) continue;
         this.stats.ipis += 1;
+        this.#clock.advance(this.#costs.ipi);
       }
       const generation = this.#generations.get(cpus[i].cr3);
       if (generation !== undefined) this.#contexts[i].caughtUp(cpus[i].cr3, generation);
@@ -221,6 +244,7 @@ export class Smp {
     }
     this.stats.shootdowns += 1;
     this.stats.ipis += this.cpus.length - 1;
+    this.#clock.advance((this.cpus.length - 1) * this.#costs.ipi + ((end - firstPage) / PAGE_SIZE) * this.#costs.invlpg);
     for (const cpu of this.cpus) for (let page = firstPage; page < end; page += PAGE_SIZE) cpu.invlpg(page);
   }
 
@@ -228,6 +252,7 @@ export class Smp {
   flushTlbAll(): void {
     this.stats.shootdowns += 1;
     this.stats.ipis += this.cpus.length - 1;
+    this.#clock.advance((this.cpus.length - 1) * this.#costs.ipi + this.#costs.loadCr3);
     for (const cpu of this.cpus) cpu.flushTlb();
   }
 

@@ -3,7 +3,7 @@
  *
  * @linux init/main.c:start_kernel
  */
-import { DEFAULT_COSTS, PhysicalMemory, Smp, VirtualClock, tlbModelFactory } from '@pagelab/hw';
+import { CPU_PCIDE, DEFAULT_COSTS, PhysicalMemory, Smp, VirtualClock, tlbModelFactory } from '@pagelab/hw';
 import type { BufferSource, TlbModelFactory } from '@pagelab/hw';
 import { KernelBug, TraceRing } from '@pagelab/lib';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from '@pagelab/mm-core';
@@ -72,14 +72,15 @@ export function boot(config: MachineConfig | MachineConfigInput, options: BootOp
 export function bootKernel(config: MachineConfig, options: BootOptions = {}): Kernel {
   const clock = new VirtualClock();
   const trace = new TraceRing(TRACE_RECORDS, clock);
-  const costs = DEFAULT_COSTS;
+  const costs = { ...DEFAULT_COSTS, ...config.costs };
   // The memory map, as the firmware gives it.
   const map = setupMemoryMap(config);
   const ram = usable('memoryMap', () => new PhysicalMemory(map, options));
   // CPUs, with page-table walker and TLB.
   const tables = PAGE_TABLE_SHAPES[config.arch];
   const tlbModel = options.tlbModel ?? tlbModelFactory(config.tlb, config.seed);
-  const smp = new Smp(ram, config.cpus, { format: tables.format, tlbModel });
+  const smp = new Smp(ram, config.cpus, { format: tables.format, tlbModel, clock, costs });
+  if (config.arch === 'x86-64') for (const cpu of smp.cpus) cpu.setControls(cpu.controls | CPU_PCIDE);
   // Page frames, nodes, zones, and all free memory into the page allocator.
   const log = new KernelLog(clock);
   const hooks: PageAllocHooks = { warnRefusal: (refusal) => warnRefusal(log, refusal) };
@@ -123,7 +124,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   };
   const vmalloc = vmallocLayout(config, pages);
   const vm = new Vm({
-    ram, smp, pages, slab, clock, trace, sysctl, tables, vmalloc, warn, zeroPfn,
+    ram, smp, pages, slab, clock, trace, costs, sysctl, tables, vmalloc, warn, zeroPfn,
     caches: vmCaches(caches),
     kernelPgd: pageTables.pgd,
     // With 6.15 page tables in high memory were given up.
@@ -151,6 +152,9 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   });
   running.kernel = kernel;
   hooks.migration = migrationOps(vm);
+  hooks.kcompactdWoken = () => {
+    kernel.daemons.wake(kernel, 'kcompactd', 0);
+  };
   kmemleak?.attach(kernel);
   if (pages.pageOwner !== null) pages.pageOwner.context = () => allocationContext(kernel);
   // Getting memory back, and where to.

@@ -1,7 +1,8 @@
 /**
  * What a machine is made of: one object, the same for library, command and browser.
  */
-import { TLB_SPECS } from '@pagelab/hw';
+import { DEFAULT_COSTS, TLB_SPECS } from '@pagelab/hw';
+import type { CostModel } from '@pagelab/hw';
 import { z } from 'zod';
 import { parseCommandLine } from './cmdline.ts';
 import type { CommandLine } from './cmdline.ts';
@@ -36,6 +37,7 @@ export const CONFIG_KEYS: Readonly<Record<string, string>> = {
   reclaim: '"classic"',
   tlb: TLB_SPECS.map((spec) => `"${spec}"`).join(', ').replace(/, ([^,]*)$/, ' or $1'),
   kernelStack: 'an object { size: "4K", "8K" or "16K", vmap: true or false, threadInfo: "task" or "stack" }; vmap with "x86-64" alone',
+  costs: `an object of events and nanoseconds, such as { "syscall": 100 }; events: ${Object.keys(DEFAULT_COSTS).join(', ')}`,
   seed: 'a whole number',
   faultLimit: 'a whole number from 1',
 };
@@ -81,6 +83,7 @@ const schema = z.strictObject({
       threadInfo: z.enum(['task', 'stack']).optional(),
     })
     .default({}),
+  costs: z.partialRecord(z.enum(Object.keys(DEFAULT_COSTS) as [keyof CostModel, ...(keyof CostModel)[]]), z.number().min(0)).default({}),
   seed: z.int().default(1),
   faultLimit: z.int().min(1).default(100_000),
 });

@@ -2,6 +2,7 @@
  * What the kernel does by itself from time to time: its daemons. They run when their time on the virtual clock has come,
  * and somebody lets time pass: between two turns of programs, when a program sleeps, and when one makes a call.
  */
+import { FRAG_CHECK_INTERVAL_NS } from '@pagelab/mm-core';
 import { khugepagedHasWork, khugepagedScan } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 
@@ -51,6 +52,7 @@ export function kernelDaemons(): Daemon[] {
   return [
     { name: 'khugepaged', dueNs: 10_000 * NS_PER_MS, run: runKhugepaged },
     { name: 'cache_reap', dueNs: REAPTIMEOUT_AC_MS * NS_PER_MS, run: runCacheReap },
+    { name: 'kcompactd', dueNs: FRAG_CHECK_INTERVAL_NS, run: runKcompactd },
   ];
 }
 
@@ -64,6 +66,12 @@ function runCacheReap({ slab, smp }: Kernel): number {
   }
   smp.processorId = processorId;
   return REAPTIMEOUT_AC_MS * NS_PER_MS;
+}
+
+/** @linux mm/compaction.c:kcompactd */
+function runKcompactd({ clock, pages }: Kernel): number {
+  for (const kcompactd of pages.kcompactd) kcompactd.run(clock.now);
+  return FRAG_CHECK_INTERVAL_NS;
 }
 
 /** @linux mm/khugepaged.c:khugepaged */

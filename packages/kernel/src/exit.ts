@@ -81,6 +81,8 @@ export function endTask(task: Task, word: number): void {
   if (kernel.current === task) {
     task.port.detach();
     kernel.current = null;
+    // Where nobody waits for the CPU it keeps the page tables, and is not interrupted for them.
+    if (kernel.scheduler.isIdle(task.cpu)) kernel.smp.enterLazyTlb(task.cpu);
   }
   process.threads.splice(process.threads.indexOf(task), 1);
   addAccounting(process.ended, task.accounting);

@@ -93,6 +93,8 @@ export class Kernel implements KernelParts {
    * @linux mm/huge_memory.c:transparent_hugepage_flags
    */
   transparentHugepage: TransparentHugepage;
+  /** Walks of the page tables by each CPU for which time has passed. */
+  readonly walksSeen: Float64Array;
   /** The task that runs: whose page tables the current CPU has, and whose memory is attached. */
   current: Task | null = null;
   /** Functions of the kernel that are being called. */
@@ -115,6 +117,7 @@ export class Kernel implements KernelParts {
   constructor(parts: KernelParts) {
     this.config = parts.config;
     this.clock = parts.clock;
+    this.walksSeen = new Float64Array(parts.smp.cpus.length);
     this.costs = parts.costs;
     this.trace = parts.trace;
     this.ram = parts.ram;

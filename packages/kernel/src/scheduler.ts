@@ -10,6 +10,7 @@
  * others run when none of these can, or when they turn and turn without ending the wait.
  */
 import { Errno } from '@pagelab/abi';
+import { SWITCH_MM_NOTHING } from '@pagelab/hw';
 import { Prng } from '@pagelab/lib';
 import { switchTaskPolicy } from '@pagelab/vm';
 import { runDaemons } from './daemons.ts';
@@ -64,6 +65,11 @@ export class Scheduler {
     if (index >= 0) queue.splice(index, 1);
   }
 
+  /** Whether nobody is ready to run on a CPU. */
+  isIdle(cpu: number): boolean {
+    return this.queues[cpu]!.length === 0;
+  }
+
   /** Tasks that are ready. */
   get nrReady(): number {
     return this.queues.reduce((sum, queue) => sum + queue.length, 0);
@@ -95,13 +101,7 @@ export function schedule(kernel: Kernel, eligible?: (task: Task) => boolean): bo
   if (task === undefined) return false;
   kernel.clock.advance(kernel.costs.contextSwitch);
   runTurn(task);
-  runKernelThreads(kernel);
   return true;
-}
-
-/** Lets the kernel's own threads have a turn, where they have something to do. */
-function runKernelThreads(kernel: Kernel): void {
-  for (const kcompactd of kernel.pages.kcompactd) kcompactd.run(kernel.clock.now);
 }
 
 /**
@@ -117,14 +117,15 @@ export function switchTo(task: Task): void {
     settleFaults(previous);
     previous.port.detach();
   }
-  const cpu = kernel.smp.cpus[task.cpu]!;
-  kernel.smp.processorId = task.cpu;
+  const { smp } = kernel;
+  const cpu = smp.cpus[task.cpu]!;
   const { mm } = task;
-  const pgd = mm.pgd * 4096;
-  if (cpu.cr3 !== pgd) {
-    cpu.loadCr3(pgd);
-    kernel.clock.advance(kernel.costs.loadCr3);
+  // The CPU that is left has nothing to run where nobody waits for it: it keeps the page tables, and is not interrupted for them.
+  if (previous !== null && previous.cpu !== task.cpu && previous.state !== 'ready' && kernel.scheduler.isIdle(previous.cpu)) {
+    smp.enterLazyTlb(previous.cpu);
   }
+  smp.processorId = task.cpu;
+  if (smp.switchMm(task.cpu, mm.pgd * 4096) !== SWITCH_MM_NOTHING) kernel.clock.advance(kernel.costs.loadCr3);
   if (kernel.trace.enabled) {
     kernel.trace.emit(kernel.tracepoints.schedSwitch, previous === null ? 0 : previous.pid, task.pid, task.cpu);
   }

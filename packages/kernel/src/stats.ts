@@ -67,6 +67,11 @@ export interface MachineStats {
   readonly majorFaults: number;
   /** Frames by who has them: `'anonymous'`, `'slab'`, … */
   readonly framesByOwner: Readonly<Record<string, number>>;
+  /**
+   * What describing all frames costs: how many there are, and the bytes of `struct page` for them, as Linux keeps it (64 bytes
+   * each), as a textbook reckons (40 bytes), and as it is kept here.
+   */
+  readonly memmap: { readonly frames: number; readonly linuxBytes: number; readonly textbookBytes: number; readonly ownBytes: number };
   /** Of the page tables, those of the kernel's half beyond what boot made: they stay once they are there. */
   readonly kernelPageTables: number;
   readonly zones: readonly ZoneStats[];
@@ -128,6 +133,7 @@ export function machineStats(kernel: Kernel): MachineStats {
     faults: pages.events[VM_EVENT.PGFAULT]!,
     majorFaults: pages.events[VM_EVENT.PGMAJFAULT]!,
     framesByOwner,
+    memmap: memmapStats(kernel),
     kernelPageTables: kernel.vm.vmalloc.initMm.tables.length,
     zones,
     freeBlocks,
@@ -142,6 +148,15 @@ export function machineStats(kernel: Kernel): MachineStats {
     tlbModel: tlbModelCounts(kernel),
     hostBytes: kernel.ram.committedBytes,
   };
+}
+
+/** Bytes of `struct page` in the textbook's sum: 20 MB for 4 GiB in pages of 8 KiB. */
+const TEXTBOOK_STRUCT_PAGE = 40;
+
+function memmapStats({ pages }: Kernel): MachineStats['memmap'] {
+  const { linux, columns } = pages.memmapBytes();
+  const frames = pages.zones.reduce((sum, zone) => sum + zone.present, 0);
+  return { frames, linuxBytes: linux, textbookBytes: frames * TEXTBOOK_STRUCT_PAGE, ownBytes: columns };
 }
 
 function processStats(kernel: Kernel): ProcessStats[] {

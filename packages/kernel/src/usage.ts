@@ -16,6 +16,16 @@ export function settleFaults(task: Task): void {
   task.accounting.majflt += mm.majFlt - task.majFltMark;
   task.minFltMark = mm.minFlt;
   task.majFltMark = mm.majFlt;
+  settleWalks(task);
+}
+
+/** Lets the time pass that the CPU's walks of the page tables took since this was last called. */
+function settleWalks({ kernel, cpu, accounting }: Task): void {
+  const { walks } = kernel.smp.cpus[cpu]!.stats;
+  const ns = (walks - kernel.walksSeen[cpu]!) * kernel.costs.pageWalk;
+  kernel.walksSeen[cpu] = walks;
+  kernel.clock.advance(ns);
+  accounting.utime += ns;
 }
 
 /** Resident pages of an address space. @linux include/linux/mm.h:get_mm_rss */

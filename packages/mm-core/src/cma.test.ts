@@ -11,6 +11,7 @@ import { PB_ISOLATE_MODE_OTHER, startIsolatePageRange, undoIsolatePageRange } fr
 import { freeBlocks } from './testing/churn.ts';
 import { testMachine } from './testing/machine.ts';
 import { MovablePages } from './testing/movable-pages.ts';
+import { SOAK } from './testing/soak.ts';
 import { VM_EVENT, ZONE_STAT } from './vmstat.ts';
 import { x86Zones } from './zone-types.ts';
 
@@ -199,7 +200,7 @@ describe.each(Object.values(pageAllocators))('CMA with $name', (pageAllocator) =
     const regions: { pfn: number; count: number }[] = [];
     const kernel: { pfn: number; order: number }[] = [];
     const isolated: number[] = [];
-    for (let step = 0; step < 40_000; step++) {
+    for (let step = 0; step < 40_000 * SOAK; step++) {
       if (prng.below(50) === 0) smp.processorId = prng.below(2);
       const act = prng.below(1000);
       if (act < (step % 10_000 < 6000 ? 550 : 300)) {
@@ -232,7 +233,7 @@ describe.each(Object.values(pageAllocators))('CMA with $name', (pageAllocator) =
         const start = isolated.pop()!;
         undoIsolatePageRange(pages, start, start + 512);
       }
-      if (step % 2000 === 0) {
+      if (step % (2000 * SOAK) === 0) {
         pages.validate();
         expect(movable.isConsistent()).toBe(true);
       }
@@ -247,5 +248,5 @@ describe.each(Object.values(pageAllocators))('CMA with $name', (pageAllocator) =
     expect(freeBlocks(pages)).toEqual(before);
     expect(area.availableCount).toBe(area.count);
     expect(pages.zones.every(({ refusals }) => refusals === 0)).toBe(true);
-  });
+  }, 60_000 * SOAK);
 });

@@ -178,7 +178,7 @@ export { PageAlloc } from './page-alloc.ts';
 export { CmaArea, cmaAlloc, cmaRelease } from './cma.ts';
 export type { CmaRequest } from './cma-reserve.ts';
 export { compactNode, compactNodes, compactionHasRoom, fragmentationScoreWmark } from './compaction.ts';
-export { Kcompactd, fragmentationScoreNode, resetIsolationSuitableNode } from './kcompactd.ts';
+export { FRAG_CHECK_INTERVAL_NS, Kcompactd, fragmentationScoreNode, resetIsolationSuitableNode } from './kcompactd.ts';
 export { ACR_FLAGS_CMA, allocContigPages, allocContigRange, freeContigRange } from './contig-range.ts';
 export {
   PB_ISOLATE_MODE_CMA_ALLOC,

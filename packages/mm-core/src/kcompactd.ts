@@ -25,7 +25,7 @@ import { VM_EVENT } from './vmstat.ts';
 import type { Zone } from './zone.ts';
 
 /** Between two looks at how scattered a node is, in nanoseconds. @linux mm/compaction.c:HPAGE_FRAG_CHECK_INTERVAL_MSEC */
-const FRAG_CHECK_INTERVAL = 500_000_000;
+export const FRAG_CHECK_INTERVAL_NS = 500_000_000;
 
 /** A node's kcompactd. @linux include/linux/mmzone.h:pglist_data */
 export class Kcompactd {
@@ -37,7 +37,7 @@ export class Kcompactd {
   #woken = false;
   #working = false;
   /** Virtual time at which it looks next. */
-  #nextCheck = FRAG_CHECK_INTERVAL;
+  #nextCheck = FRAG_CHECK_INTERVAL_NS;
 
   constructor(pages: PageAlloc, node: MemoryNode) {
     this.#pages = pages;
@@ -50,7 +50,10 @@ export class Kcompactd {
     if (order === 0) return;
     this.#maxOrder = Math.max(this.#maxOrder, order);
     this.#highestIndex = Math.min(this.#highestIndex, highestIndex);
-    if (this.#zones().some((zone) => this.#suits(zone, this.#highestIndex) === COMPACT_CONTINUE)) this.#woken = true;
+    if (this.#zones().some((zone) => this.#suits(zone, this.#highestIndex) === COMPACT_CONTINUE)) {
+      this.#woken = true;
+      this.#pages.hooks.kcompactdWoken?.();
+    }
   }
 
   /** Makes it look at once how scattered the node is. @linux mm/compaction.c:compaction_proactiveness_sysctl_handler */
@@ -106,13 +109,13 @@ export class Kcompactd {
   /** @linux mm/compaction.c:should_proactive_compact_node */
   #checkFragmentation(now: number): void {
     const pages = this.#pages;
-    this.#nextCheck = now + FRAG_CHECK_INTERVAL;
+    this.#nextCheck = now + FRAG_CHECK_INTERVAL_NS;
     if (pages.compaction.proactiveness === 0) return;
     const before = fragmentationScoreNode(this.#node);
     if (before <= fragmentationScoreWmark(pages, false)) return;
     compactNode(pages, this.#node, true);
     // No progress: not so soon again.
-    if (fragmentationScoreNode(this.#node) >= before) this.#nextCheck = now + FRAG_CHECK_INTERVAL * 2 ** COMPACT_MAX_DEFER_SHIFT;
+    if (fragmentationScoreNode(this.#node) >= before) this.#nextCheck = now + FRAG_CHECK_INTERVAL_NS * 2 ** COMPACT_MAX_DEFER_SHIFT;
   }
 }
 

@@ -21,6 +21,8 @@ export interface PageAllocHooks {
   migration?: MigrationOps;
   /** Kills a task; returns whether it is worth trying again. @linux mm/oom_kill.c:out_of_memory */
   outOfMemory?: (gfp: number, order: number) => boolean;
+  /** A node's kcompactd has work: {@link Kcompactd.run} is to be called soon. */
+  kcompactdWoken?: () => void;
   /** Pages of a zone that reclaim could free. @linux mm/vmscan.c:zone_reclaimable_pages */
   zoneReclaimablePages?: (zone: Zone) => number;
   /** Fills a frame with zeros, where the kernel has to map it for that. @linux include/linux/highmem.h:clear_highpage */

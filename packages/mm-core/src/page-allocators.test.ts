@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { pageAllocators } from './page-allocators.ts';
 import { churn, freeBlocks } from './testing/churn.ts';
+import { SOAK } from './testing/soak.ts';
 import { testMachine } from './testing/machine.ts';
 import type { TestMachineOptions } from './testing/machine.ts';
 
@@ -34,7 +35,7 @@ describe.each(Object.entries(pageAllocators))('a machine whose page allocator is
   it.each(MACHINES)('neither loses a frame nor hands one out twice: %s', (_, steps, options) => {
     const machine = testMachine({ ...options, pageAllocator });
     const before = freeBlocks(machine.pages);
-    expect(churn(machine, { seed: 11, steps, every: 5000 })).toBeGreaterThan(steps / 4);
+    expect(churn(machine, { seed: 11, steps: steps * SOAK, every: 5000 * SOAK })).toBeGreaterThan((steps * SOAK) / 4);
     expect(freeBlocks(machine.pages)).toEqual(before);
-  });
+  }, 60_000 * SOAK);
 });

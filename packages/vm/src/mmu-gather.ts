@@ -8,7 +8,7 @@
  * @linux mm/mmu_gather.c
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_SIZE } from '@pagelab/hw';
+import { PAGE_SHIFT, PAGE_SIZE, TLB_FREED_TABLES } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import { PG_SWAPCACHE } from '@pagelab/mm-core';
@@ -84,7 +84,7 @@ export class MmuGather {
       this.#start = Infinity;
       this.#end = 0;
     } else if (this.#end > this.#start) {
-      vm.smp.flushTlbRange(this.#mm!.pgd * PAGE_SIZE, this.#start, this.#end);
+      vm.smp.flushTlbRange(this.#mm!.pgd * PAGE_SIZE, this.#start, this.#end, PAGE_SHIFT, this.#nrTables > 0 ? TLB_FREED_TABLES : 0);
       this.#start = Infinity;
       this.#end = 0;
     }

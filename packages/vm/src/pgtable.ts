@@ -62,6 +62,7 @@ export function pgdFree(mm: MmStruct): void {
     freeTable(mm.vm, pfnOf(i32[entry], entryHi(i32, entry, entryWords)));
     mm.pgtablesBytes -= PAGE_SIZE;
   }
+  mm.vm.smp.forgetMm(mm.pgd * PAGE_SIZE);
   freeTable(mm.vm, mm.pgd);
   mm.pgd = -1;
 }

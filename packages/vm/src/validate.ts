@@ -403,7 +403,8 @@ function validateTlbs(vm: Vm): void {
     vm.mms.forEach((mm) => {
       if (mm.pgd * PAGE_SIZE === cpu.cr3) owner = mm;
     });
-    if (owner === undefined) continue;
+    // A lazy CPU drops what it holds before it is used again.
+    if (owner === undefined || vm.smp.isLazy(cpu.id)) continue;
     const { tlb } = cpu;
     for (const page of tlb.tags) {
       if (Number.isNaN(page)) continue;

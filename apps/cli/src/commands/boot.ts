@@ -5,7 +5,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { SyscallError } from '@pagelab/abi';
 import { boot } from '@pagelab/kernel';
-import type { Machine } from '@pagelab/kernel';
+import type { Machine, MachineStats } from '@pagelab/kernel';
 import type { Command } from 'commander';
 import { CommandFailure } from '../errors.ts';
 import { loadMachineConfig } from '../machine-option.ts';
@@ -40,6 +40,13 @@ export function writeProcTree(machine: Machine, directory: string): string[] {
   return written;
 }
 
+/** What describing every page of memory costs. */
+function memmapLine({ frames, linuxBytes, textbookBytes }: MachineStats['memmap']): string {
+  const mib = (bytes: number): string => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+  const share = ((linuxBytes / (frames * 4096)) * 100).toFixed(2);
+  return `struct page: ${mib(linuxBytes)} for ${frames} pages of 4 KiB, ${share} % of memory; ${mib(textbookBytes)} at the 40 bytes of a textbook`;
+}
+
 function bootCommand(options: BootCommandOptions): void {
   const machine = boot(loadMachineConfig(options.machine));
   let written: string[];
@@ -54,9 +61,11 @@ function bootCommand(options: BootCommandOptions): void {
     console.log(JSON.stringify({ directory: options.proc, files: written, memory: machine.stats() }, null, 2));
     return;
   }
-  for (const zone of machine.stats().zones) {
+  const { memmap, zones } = machine.stats();
+  for (const zone of zones) {
     console.log(`Node ${zone.node}, zone ${zone.name.padStart(8)}: ${zone.managed} pages managed, ${zone.free} free`);
   }
+  console.log(memmapLine(memmap));
   console.log(`${written.length} files written below ${options.proc}`);
 }
 

@@ -95,7 +95,9 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
     set: (kernel, [value]) => {
       if (value! < 0 || value! > 100) return -Errno.EINVAL;
       kernel.pages.compaction.proactiveness = value!;
-      if (value! > 0) for (const kcompactd of kernel.pages.kcompactd) kcompactd.trigger();
+      if (value === 0) return 0;
+      for (const kcompactd of kernel.pages.kcompactd) kcompactd.trigger();
+      kernel.daemons.wake(kernel, 'kcompactd', 0);
       return 0;
     },
   },
