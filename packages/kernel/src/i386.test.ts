@@ -209,6 +209,15 @@ describe.each(MACHINES)('%s', (_, config) => {
       k.kunmapAtomic(atomic);
       k.freePages(low);
       k.kunmap(high);
+      // What the allocators give lies in low memory, or in vmalloc's part of the GiB.
+      const object = k.kmalloc(64);
+      k.mem.store32(object, 5);
+      const area = k.vmalloc(3 * PAGE);
+      k.mem.fill(area, 3 * PAGE, 6);
+      expect([k.mem.load32(object), k.mem.load8(area + 3 * PAGE - 1)]).toEqual([5, 6]);
+      expect(area).toBeGreaterThan(0xc000_0000);
+      k.kfree(object);
+      k.vfree(area);
     });
     expect(machine.dmesg()).toContain('once more than kmap()');
     machine.validate();

@@ -7,7 +7,7 @@
  */
 import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { DmaEngine, PAGE_OFFSET } from '@pagelab/hw';
+import { DmaEngine } from '@pagelab/hw';
 import type { DmaMaskBits, Pfn, PhysAddr } from '@pagelab/hw';
 import { GFP_KERNEL, __GFP_DMA, __GFP_DMA32, __GFP_HIGHMEM, gfpAllowsBlocking } from '@pagelab/mm-core';
 import { DmaDebug } from './dma-debug.ts';
@@ -150,7 +150,7 @@ export class DmaDevice {
       this.dma.debug.warn('dma-vmalloc', this, address, 'rejecting DMA map of vmalloc memory');
       return DMA_MAPPING_ERROR;
     }
-    return this.#map(address - PAGE_OFFSET, size, direction);
+    return this.#map(this.dma.vm.vmalloc.physAddr(address), size, direction);
   }
 
   /** As {@link mapSingle}, of a frame. @linux kernel/dma/mapping.c:dma_map_page_attrs */

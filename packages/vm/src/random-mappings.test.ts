@@ -19,6 +19,7 @@ import { doMlock, doMunlock } from './mlock.ts';
 import { doMprotect } from './mprotect.ts';
 import { doMremap } from './mremap.ts';
 import { vmMunmap } from './munmap.ts';
+import { testVm } from './testing/test-machine.ts';
 import { TestSpace } from './testing/test-space.ts';
 import { validateVm } from './validate.ts';
 import { VM_DONTDUMP, VM_LOCKED, VM_NORESERVE } from './vma.ts';
@@ -133,9 +134,16 @@ function splitForNothing(space: TestSpace): number {
   return found;
 }
 
-test.each([1, 2, 3, 4, 5, 6])('seed %d', (seed) => {
+test.each([
+  ['x86-64', 1],
+  ['x86-64', 2],
+  ['x86-64', 3],
+  ['x86-64', 4],
+  ['x86-pae', 5],
+  ['x86-32', 6],
+] as const)('%s, seed %d', (arch, seed) => {
   const prng = new Prng(seed);
-  const space = new TestSpace();
+  const space = new TestSpace({ vm: testVm({ arch }) });
   const model: Model = [];
   for (let i = 0; i < 400; i++) {
     step(space, model, prng);

@@ -447,7 +447,7 @@ export class Vmalloc {
 
   /** The physical address of a byte in the direct map or of vmalloc; −1 where there is none. @linux arch/x86/mm/pat/set_memory.c:slow_virt_to_phys */
   physAddr(addr: VirtAddr): PhysAddr {
-    if (!this.isVmallocAddr(addr)) return addr - PAGE_OFFSET;
+    if (!this.isVmallocAddr(addr)) return addr - (addr >= 0 ? this.#vm.tables.taskSize : PAGE_OFFSET);
     const { pfn } = this.initMm.walk(addr);
     return pfn < 0 ? -1 : pfn * PAGE_SIZE + (addr & (PAGE_SIZE - 1));
   }

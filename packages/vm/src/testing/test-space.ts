@@ -54,10 +54,11 @@ export class TestSpace {
   readonly mm: MmStruct;
   readonly limits: TestLimits;
   /** Address of page 0 of the window. */
-  readonly base = 0x5000_0000_0000;
+  readonly base: number;
 
   constructor(options: { vm?: Vm; mm?: MmStruct; limits?: TestLimits; layout?: LayoutOptions } = {}) {
     this.vm = options.vm ?? testVm();
+    this.base = this.vm.tables.format.addressBits === 32 ? 0x5000_0000 : 0x5000_0000_0000;
     this.limits = options.limits ?? new TestLimits();
     if (options.mm !== undefined) {
       this.mm = options.mm;
