@@ -7,8 +7,8 @@ import { createMachine } from './machine.ts';
 
 const FILES = 500;
 
-function rig() {
-  const kernel = bootKernel(parseMachineConfig({ memory: '256M' }));
+function rig(memory = '256M') {
+  const kernel = bootKernel(parseMachineConfig({ memory }));
   const machine = createMachine(kernel);
   const { names, caches, slab, pages } = kernel;
   const open = (path: string, flags = O_RDWR) => {
@@ -18,10 +18,10 @@ function rig() {
   };
   return {
     kernel, machine, names, open,
-    makeFiles(): void {
+    makeFiles(count = FILES): void {
       names.mkdir(null, '/home/many', 0o755);
-      for (let i = 0; i < FILES; i++) open(`/home/many/${i}`, O_CREAT | O_RDWR).put();
-      for (let i = 0; i < FILES; i++) names.status(null, `/home/many/${i}`);
+      for (let i = 0; i < count; i++) open(`/home/many/${i}`, O_CREAT | O_RDWR).put();
+      for (let i = 0; i < count; i++) names.status(null, `/home/many/${i}`);
     },
     live: () => ({ dentries: caches.dentry.activeObjects, inodes: caches.inode_cache.activeObjects }),
     drop: (gfp = GFP_KERNEL): number => slab.shrinkers.dropSlab(gfp),
@@ -107,5 +107,30 @@ describe('the dentry and inode caches', () => {
     machine.writeFile('/proc/sys/vm/vfs_cache_pressure', '100');
     drop();
     expect(live()).not.toEqual(before);
+  });
+
+  test('go back when programs need the memory', () => {
+    const { machine, kernel, makeFiles, live, reclaimable } = rig('96M');
+    makeFiles(8000);
+    const before = live();
+    const pages = reclaimable();
+    let taken = 0;
+    const { status } = machine.run((os) => {
+      for (; taken % 32 !== 0 || live().inodes > before.inodes / 2; taken++) os.mem.store8(os.sbrk(4096), 1);
+    });
+    // It was not killed for want of memory.
+    expect(status).toBe(0);
+    expect(taken).toBeGreaterThan(1000);
+    expect(live().dentries).toBeLessThan(before.dentries / 2);
+    expect(reclaimable()).toBeLessThan(pages - 500);
+    expect(kernel.pages.events[VM_EVENT.SLABS_SCANNED]).toBeGreaterThan(8000);
+    machine.validate();
+  });
+
+  test('are dropped by drop_caches', () => {
+    const { machine, makeFiles, live } = rig();
+    makeFiles();
+    machine.writeFile('/proc/sys/vm/drop_caches', '2');
+    expect(live().inodes).toBeLessThan(2);
   });
 });

@@ -86,8 +86,9 @@ export class Dcache implements ShrinkerSpec {
   /** @linux fs/dcache.c:dentry_lru_isolate */
   #pruneDentries(nrToScan: number): number {
     let freed = 0;
-    let left = nrToScan;
-    for (const [dentry, referenced] of [...this.#dentries].slice(0, nrToScan)) {
+    // What is put back comes last, and is not looked at again.
+    let left = Math.min(nrToScan, this.#dentries.size);
+    for (const [dentry, referenced] of this.#dentries) {
       if (left-- <= 0) break;
       this.#dentries.delete(dentry);
       if (referenced || isInUse(dentry)) {
@@ -105,7 +106,9 @@ export class Dcache implements ShrinkerSpec {
   /** @linux fs/inode.c:inode_lru_isolate */
   #pruneInodes(nrToScan: number): number {
     let freed = 0;
-    for (const inode of [...this.#inodes].slice(0, nrToScan)) {
+    let left = Math.min(nrToScan, this.#inodes.size);
+    for (const inode of this.#inodes) {
+      if (left-- <= 0) break;
       this.#inodes.delete(inode);
       if (inode.refcount > 0 || inode.mapping.pages.size > 0) {
         this.#inodes.add(inode);
