@@ -47,7 +47,7 @@ export function verifyLoad(recording: Recording): LoadResult {
   const load = loadOf(recording)!;
   let config;
   try {
-    config = parseMachineConfig(machineOf(recording));
+    config = parseMachineConfig({ ...machineOf(recording), ...load.machine });
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     checks.add('boot', 'the machine', `recorded as booted, here: ${error.message}`);

@@ -3,7 +3,7 @@
  */
 import { errnoName, isError, Syscall, SyscallError } from '@pagelab/abi';
 import type { Os, RegisterArg, SyscallName, VirtAddr } from '@pagelab/abi';
-import type { Machine, Process } from '@pagelab/kernel';
+import type { Machine, MachineConfigInput, Process } from '@pagelab/kernel';
 import type { Checks } from '../check.ts';
 import { parseNumbers } from '../proc-text.ts';
 import type { Recording } from '../recording.ts';
@@ -17,6 +17,8 @@ const MAP_PRIVATE_ANON = 0x22;
 export interface Load {
   /** What `config.json` calls it, without the amount that may follow: `forkcow`, `swap`. */
   readonly name: string;
+  /** What the machine has that its recording does not tell of. */
+  readonly machine?: Partial<MachineConfigInput>;
   /** Does on the machine what the recorded program did, a stage after the other, and compares what each step gave. */
   readonly run: (run: LoadRun) => void;
 }
