@@ -6,11 +6,14 @@ import type { VirtAddr } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { PTE_ACCESSED, PTE_DIRTY } from '@pagelab/hw';
 import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE } from '@pagelab/mm-core';
+import type { AddressSpace } from './file.ts';
+import { splitFolio } from './folio.ts';
 import { hugeStart, splitHugePmd } from './huge-memory.ts';
 import { MM_SWAPENTS } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
+import { folioOrder } from './page-cache.ts';
 import { clearEntry, entryHi } from './pgtable-shape.ts';
-import { PteTableWalk } from './pgtable.ts';
+import { PteTableWalk, findPte } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { freeSwapAndCache, folioFreeSwap } from './swapfile.ts';
 import { pteToSwp } from './swapops.ts';
@@ -121,6 +124,7 @@ export function pageOut(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
       const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
       if (mapcount[pfn] !== 1) continue;
+      if ((flags[pfn] & PG_ANON) === 0 && !takesFolio(vma, start, end, walk.addr + i * PAGE_SIZE, pfn)) continue;
       i32[entry] = lo & ~PTE_ACCESSED;
       flags[pfn] &= ~PG_REFERENCED;
       pfns.push(pfn);
@@ -129,4 +133,44 @@ export function pageOut(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
     vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, walk.addr, walk.addr + walk.count * PAGE_SIZE);
     reclaimPages(vm, pfns);
   }
+}
+
+/**
+ * Whether the folio of a file's page at `addr` is paged out, as a whole. One that does not lie in [start, end) whole is split,
+ * which only unmaps it, unless it is dirty: that cannot be, and stays.
+ *
+ * @linux mm/madvise.c:madvise_cold_or_pageout_pte_range
+ */
+function takesFolio(vma: VmArea, start: VirtAddr, end: VirtAddr, addr: VirtAddr, pfn: Pfn): boolean {
+  const { vm } = vma.mm;
+  const order = folioOrder(vm, pfn);
+  if (order === 0) return true;
+  const { frames } = vm;
+  const { mapping } = vma.file!.inode;
+  const pgoff = frames.index[pfn];
+  const nrPages = 1 << order;
+  const head = pgoff - (pgoff % nrPages);
+  let isDirty = false;
+  for (let at = head; at < head + nrPages; at++) {
+    const page = mapping.pages.get(at);
+    if (frames.mapcount[page] > 1) return false;
+    isDirty ||= (frames.flags[page] & PG_DIRTY) !== 0;
+  }
+  // Of one that began below, the first page was looked at already.
+  const first = addr - (pgoff - head) * PAGE_SIZE;
+  if (first >= start && first + nrPages * PAGE_SIZE <= end && mapsRun(vma, first, mapping, head, nrPages)) return true;
+  if (!isDirty) splitFolio(vm, mapping, head, order, pgoff);
+  return false;
+}
+
+/** Whether a whole folio is mapped from `addr` on. */
+function mapsRun(vma: VmArea, addr: VirtAddr, mapping: AddressSpace, head: number, nrPages: number): boolean {
+  const { mm } = vma;
+  const { ram, tables } = mm.vm;
+  for (let i = 0; i < nrPages; i++) {
+    const entry = findPte(mm, addr + i * PAGE_SIZE);
+    const lo = entry < 0 ? 0 : ram.i32[entry];
+    if ((lo & PTE_MAPS) === 0 || pfnOf(lo, entryHi(ram.i32, entry, tables.entryWords)) !== mapping.pages.get(head + i)) return false;
+  }
+  return true;
 }

@@ -440,7 +440,9 @@ function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn, unsha
 
 /** A read of a page of a file: maps it and what is cached around it. @linux mm/memory.c:do_read_fault */
 function serveFileRead(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: number): number {
-  const around = vma.uffd === null ? faultAround(vma, address, pmdEntry) : 0;
+  // Mappings with operations of their own, those of System V segments, have none for it; nor is it wanted where faults are told.
+  const mapsAround = vma.uffd === null && vma.file!.vmOps === null;
+  const around = mapsAround ? faultAround(vma, address, pmdEntry) : 0;
   if (around !== 0) return around;
   const pfn = fetchPage(vma, address);
   if (pfn < 0) return faultOf(pfn);

@@ -24,6 +24,7 @@ import {
 } from '@pagelab/mm-core';
 import { dissolveFolio, folioStart } from './folio.ts';
 import { splitHugePage } from './huge-memory.ts';
+import { vmUnacctMemory } from './overcommit.ts';
 import { folioOrder, removeFromPageCache } from './page-cache.ts';
 import { swapWriteout } from './page-io.ts';
 import type { PendingWrites } from './page-io.ts';
@@ -239,8 +240,14 @@ function removeMapping(vm: Vm, pfn: Pfn): boolean {
   const file = vm.mappings.get(mapping[pfn]);
   // A page whose file is gone, or that only now lost its last user.
   if (file === undefined) return refcount[pfn] === 1;
-  if (refcount[pfn] !== 2 || (flags[pfn] & PG_SWAPBACKED) !== 0) return false;
+  if (refcount[pfn] !== 2) return false;
   const pgoff = index[pfn];
+  if ((flags[pfn] & PG_SWAPBACKED) !== 0) {
+    // Shared memory that was only ever read: it is zero again when it is wanted.
+    removeFromPageCache(vm, file, pgoff);
+    if (!file.inode.accounted) vmUnacctMemory(vm, 1);
+    return true;
+  }
   const order = folioOrder(vm, pfn);
   if (order > 0) dissolveFolio(vm, file, folioStart(pgoff, order), order);
   const shadow = workingsetEviction(vm, pfn);

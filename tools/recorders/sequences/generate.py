@@ -12,16 +12,16 @@ FAR = 300                   # S is looked at this far below and above, for stack
 WEIGHTS = dict(
     mmap=14, mmap_auto=3, mmap_file=4, mmap_odd=1, munmap=4, mprotect=6, mremap=6, brk=1, madvise=6, mlock=1, mlockall=0.3,
     mincore=1.5, msync=1, load=6, store=9, touch=3, check=2, fetch=0.5, fork=0.6, exit=0.3, file=2, seal=0.2,
-    shm=0.7, process_vm=0.7, setrlimit=0.3, drop_caps=0.05, growsdown=1)
+    shm=0.7, process_vm=0.7, setrlimit=0.3, drop_caps=0.05, growsdown=1, remap=0.5, pmadvise=0.4, sync=0.4, ranges=0.4)
 
 # What each profile asks for more often, as factors.
 PROFILES = dict(
     mixed={},
     mappings=dict(mmap=2, mmap_auto=3, mprotect=3, mremap=4, munmap=2, mmap_odd=3),
-    paging=dict(madvise=4, touch=3, store=2, load=2, check=2, mincore=2),
+    paging=dict(madvise=4, pmadvise=4, touch=3, store=2, load=2, check=2, mincore=2),
     locks=dict(mlock=12, mlockall=5, drop_caps=6, madvise=2, mremap=1.5),
-    files=dict(mmap_file=5, file=8, msync=3, seal=8, mincore=2, madvise=2, check=2, mmap=0.5),
-    processes=dict(fork=6, exit=4, store=2, touch=2, process_vm=6, madvise=1.5),
+    files=dict(mmap_file=5, remap=8, sync=8, ranges=5, file=8, msync=3, seal=8, mincore=2, madvise=2, check=2, mmap=0.5),
+    processes=dict(pmadvise=5, fork=6, exit=4, store=2, touch=2, process_vm=6, madvise=1.5),
     limits=dict(brk=10, setrlimit=15, growsdown=8, drop_caps=4, mmap_auto=2),
     segments=dict(shm=25, fork=3, exit=3, mremap=2),
 )
@@ -281,6 +281,42 @@ class Generator:
             dict(op='pwrite', **{'from': self.where(t)}, fd=fd, len=self.one(1, 100, 5000, '2*PAGE'), off=page),
         ])
 
+    def remap(self, t):
+        page, count = self.run(t)
+        return dict(op='call', name='remap_file_pages', args=[self.at(page), self.pages(count), self.one(0, 0, 0, 1),
+                                                              self.one(0, 1, 2, 3, 5, 8), self.one(0, 0, 0x10000)])
+
+    def sync(self, t):
+        fd, page = self.one('F', 'F', 'M', 'R', 'O'), self.random.randrange(8)
+        return self.one(
+            dict(op='call', name=self.one('fsync', 'fdatasync'), args=[fd]),
+            dict(op='call', name='sync_file_range', args=[fd, self.pages(page), self.one(0, 'PAGE', '3*PAGE'), self.one(2, 6, 7)]),
+            dict(op='call', name='fadvise64', args=[fd, self.pages(page), self.one(0, 'PAGE', '3*PAGE', 5000), self.one(3, 4, 4)]),
+            dict(op='call', name='lseek', args=[fd, self.one(0, 100, self.pages(page)), self.one(3, 4)]))
+
+    def ranges(self, t):
+        words = []
+        for _ in range(self.one(1, 2, 3)):
+            words += [self.where(t), self.one(0, 1, 100, 'PAGE')]
+        return dict(op='call', name=self.one('preadv', 'pwritev'), args=[
+            self.one('F', 'F', 'M', 'R'), dict(words=words), len(words) // 2, self.random.randrange(7 * 4096), 0])
+
+    def pmadvise(self, t):
+        """Of its own memory, or of another's: only some advice may be given from outside."""
+        other = self.one(t, *self.tasks)
+        fd, words = self.name('p'), []
+        for _ in range(self.one(1, 2, 3)):
+            page, count = self.run(other)
+            words += [self.at(page), self.pages(count)]
+        pid = [dict(op='call', name='getpid', args=[], any=True, **{'as': fd + 'pid'})] if other.name == 'main' else []
+        for step in pid:
+            step['in'] = 'main'
+        return pid + [
+            dict(op='call', name='pidfd_open', args=[fd + 'pid' if pid else other.name, 0], any=True, **{'as': fd}),
+            dict(op='call', name='process_madvise', args=[fd, dict(words=words), len(words) // 2, self.one(
+                3, 4, 8, 20, 20, 21, 21, 22, 23, 25, 102, 103), 0]),
+            dict(op='close', fd=fd)]
+
     def seal(self, t):
         return self.one(dict(op='add_seals', fd=self.one('E', 'E', 'M', 'F'), seals=self.one('GROW', 'SHRINK', 'WRITE', 'FUTURE_WRITE', 'SEAL', 'EXEC')),
                         dict(op='get_seals', fd=self.one('E', 'M', 'F')))
@@ -384,8 +420,10 @@ class Generator:
 
     def add(self, task, steps):
         for step in steps if isinstance(steps, list) else [steps]:
-            if task.name != 'main':
+            if task.name != 'main' and 'in' not in step:
                 step['in'] = task.name
+            elif step.get('in') == 'main':
+                del step['in']
             self.steps.append(step)
 
     def sequence(self):
