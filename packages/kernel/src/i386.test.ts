@@ -189,6 +189,29 @@ describe.each(MACHINES)('%s', (_, config) => {
     expect(inUse(machine)).toEqual(before);
   });
 
+  test('what the kernel does to pages of programs goes through windows', () => {
+    const machine = boot(config);
+    const { os } = machine.createProcess();
+    const windows = (body: () => void): number => {
+      const before = machine.stats().highmem!.kmapLocals;
+      body();
+      return machine.stats().highmem!.kmapLocals - before;
+    };
+    // The page table, too, is high memory where the kernel has it there.
+    const tables = config.kernel === '6.1' ? 1 : 0;
+    const at = os.mmap(0x1000_0000, 4 * PAGE, RW, ANON | MAP_FIXED);
+    expect(windows(() => os.mem.store8(at, 1))).toBe(1 + tables);
+    expect(windows(() => os.mem.store8(at, 2))).toBe(0);
+    expect(windows(() => os.waitpid(os.fork((child) => child.mem.store8(at, 3))))).toBeGreaterThanOrEqual(2);
+    os.mem.storeCString(at + PAGE, 'file');
+    const fd = os.syscall(Syscall.memfd_create, at + PAGE, 0);
+    // A new page of the file is cleared, and then written to.
+    expect(windows(() => os.syscall(Syscall.pwrite64, fd, at, 2 * PAGE, 0))).toBe(4);
+    expect(windows(() => os.syscall(Syscall.pread64, fd, at + PAGE, PAGE, 0))).toBe(1);
+    machine.validate();
+    expect(boot({ memory: '64M' }).stats().highmem).toBeNull();
+  });
+
   test('a kernel sees high memory through windows', () => {
     const machine = boot(config);
     machine.module((k) => {

@@ -3,6 +3,7 @@
  */
 import { NR_OWNERS, NR_PAGE_ORDERS, OWNER_FREE, OWNER_HOLE, VM_EVENT, ownerName } from '@pagelab/mm-core';
 import type { TlbModelStats, TlbSideStats } from '@pagelab/hw';
+import type { HighmemStats } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 import { processMemory } from './process-memory.ts';
 import type { ProcessMemory } from './process-memory.ts';
@@ -86,6 +87,8 @@ export interface MachineStats {
   readonly slabs: readonly CacheStats[];
   /** Live processes, in the order they were made. */
   readonly processes: readonly ProcessStats[];
+  /** How often the kernel looked at high memory through a window; `null` where there is none. */
+  readonly highmem: HighmemStats | null;
   /** Page-table walks of all CPUs, TLB flushes, and interrupts sent for them. */
   readonly tlb: { readonly walks: number; readonly flushes: number; readonly ipis: number };
   /** The modelled TLBs' counts; `null` where the machine has none. */
@@ -140,6 +143,7 @@ export function machineStats(kernel: Kernel): MachineStats {
     unusableIndex: unusableIndex(freeBlocks),
     slabs,
     processes: processStats(kernel),
+    highmem: kernel.vm.highmem === null ? null : { ...kernel.vm.highmem.stats },
     tlb: {
       walks: cpus.reduce((sum, stats) => sum + stats.walks, 0),
       flushes: cpus.reduce((sum, stats) => sum + stats.tlbFlushes + stats.tlbPageFlushes, 0),

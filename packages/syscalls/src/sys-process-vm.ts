@@ -1,5 +1,5 @@
 import { CAP_SYS_PTRACE, Errno, PAGE_SIZE } from '@pagelab/abi';
-import { pinUserPagesRemote, unpinUserPages } from '@pagelab/vm';
+import { kmapLocalPage, kunmapLocal, pinUserPagesRemote, unpinUserPages } from '@pagelab/vm';
 import { importRanges, readRanges } from './iovec.ts';
 import type { Range } from './iovec.ts';
 import { int32 } from './registers.ts';
@@ -125,8 +125,12 @@ class LocalRanges {
   copyPages(pages: readonly number[], inPage: number, bytes: number): void {
     let offset = inPage;
     for (let left = bytes; left > 0 && !this.done && !this.failed; ) {
-      const host = this.task.vm.ram.frameWord(pages[Math.floor(offset / PAGE_SIZE)]!) * 4 + (offset % PAGE_SIZE);
+      const { vm } = this.task;
+      const pfn = pages[Math.floor(offset / PAGE_SIZE)]!;
+      const host = vm.ram.frameWord(pfn) * 4 + (offset % PAGE_SIZE);
+      const window = kmapLocalPage(vm, pfn);
       const moved = this.copyPart(host, Math.min(left, PAGE_SIZE - (offset % PAGE_SIZE)));
+      kunmapLocal(vm, window);
       offset += moved;
       left -= moved;
     }

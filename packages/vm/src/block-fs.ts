@@ -28,6 +28,7 @@ import { GFP_KERNEL, PG_UPTODATE, VM_EVENT } from '@pagelab/mm-core';
 import type { BlockStore } from './block-store.ts';
 import type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
 import { MAX_FOLIO_ORDER, addFolio, addFolioUpTo, dissolveFolio, folioStart } from './folio.ts';
+import { clearHighpage } from './highmem.ts';
 import {
   PG_READAHEAD,
   TAG_BUFFER_DIRTY,
@@ -205,7 +206,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
       if (taken === length) {
         flags[pfn] |= PG_UPTODATE;
       } else if ((flags[pfn] & PG_UPTODATE) === 0 && this.#newBlocks.has(pgoff)) {
-        vm.ram.zeroFrame(pfn);
+        clearHighpage(vm, pfn);
         flags[pfn] |= PG_UPTODATE;
       }
     }

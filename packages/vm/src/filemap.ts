@@ -12,6 +12,7 @@ import type { AddressSpace, Inode, VmFile } from './file.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { folioOrder, markPageAccessed } from './page-cache.ts';
 import { findPte } from './pgtable.ts';
+import { kmapLocalPage, kunmapLocal } from './highmem.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { pfnOf } from './pte.ts';
 import { readAheadOf } from './readahead.ts';
@@ -148,7 +149,9 @@ export function fileRead(vm: Vm, file: VmFile, pos: number, length: number, to: 
       break;
     } else {
       const host = ram.frameWord(pfn) * 4 + inPage;
+      const window = kmapLocalPage(vm, pfn);
       copied = to.put(ram.u8.subarray(host, host + run));
+      kunmapLocal(vm, window);
       pages.freePage(pfn);
       // Reading on in a folio is no new use of it, within a call or between two.
       const continues = mapping.ops.swapBacked ? inPage > 0 : done === 0 ? inFolio(vm, pfn, pgoff, lastPos) : !startsFolio(vm, pfn, pgoff);
@@ -237,7 +240,9 @@ function storeToCache(vm: Vm, mapping: AddressSpace, pos: number, length: number
     const run = Math.min(PAGE_SIZE - inPage, length - done);
     const pfn = mapping.pages.get((at - inPage) / PAGE_SIZE);
     const host = ram.frameWord(pfn) * 4 + inPage;
+    const window = kmapLocalPage(vm, pfn);
     const copied = from.take(ram.u8.subarray(host, host + run));
+    kunmapLocal(vm, window);
     done += copied;
     if (copied < run) break;
   }

@@ -314,6 +314,22 @@ export function copyUserPage(vm: Vm, to: Pfn, from: Pfn): void {
   else vm.highmem.copyPage(to, from);
 }
 
+/** Gives the kernel an address for a page for a moment, if it needs one. @linux include/linux/highmem.h:kmap_local_page */
+export function kmapLocalPage(vm: Vm, pfn: Pfn): VirtAddr {
+  return vm.highmem === null ? 0 : vm.highmem.kmapLocal(pfn);
+}
+
+/** Takes back what {@link kmapLocalPage} gave last. @linux include/linux/highmem.h:kunmap_local */
+export function kunmapLocal(vm: Vm, addr: VirtAddr): void {
+  if (vm.highmem !== null) vm.highmem.kunmapLocal(addr);
+}
+
+/** Fills a page with zeros. @linux include/linux/highmem.h:clear_highpage */
+export function clearHighpage(vm: Vm, pfn: Pfn): void {
+  if (vm.highmem === null) vm.ram.zeroFrame(pfn);
+  else vm.highmem.clearPage(pfn);
+}
+
 /** Where the kernel sees a frame; 0 for nowhere. On 64 bits that is always in the direct map. @linux include/linux/mm.h:page_address */
 export function pageAddress(vm: Vm, pfn: Pfn): VirtAddr {
   return vm.highmem === null ? vm.pages.pageAddress(pfn) : vm.highmem.pageAddress(pfn);

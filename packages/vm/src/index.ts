@@ -129,7 +129,7 @@ export {
   smapsOf,
 } from './page-walk.ts';
 export type { PageState, PagemapEntry, SmapsSizes } from './page-walk.ts';
-export { FIXADDR_TOP, Highmem, KM_MAX_IDX, copyUserPage, fixmapStart, pageAddress, pkmapBase } from './highmem.ts';
+export { FIXADDR_TOP, Highmem, KM_MAX_IDX, copyUserPage, fixmapStart, kmapLocalPage, kunmapLocal, pageAddress, pkmapBase } from './highmem.ts';
 export type { HighmemStats } from './highmem.ts';
 export { PAGE_TABLE_SHAPES, SHAPE_X86_32, SHAPE_X86_64, SHAPE_X86_PAE, TASK_SIZE_32, TASK_SIZE_COMPAT } from './pgtable-shape.ts';
 export type { PageTableShape } from './pgtable-shape.ts';

@@ -22,6 +22,7 @@ import type { Pfn } from '@pagelab/hw';
 import { GFP_HIGHUSER_MOVABLE, GFP_KERNEL, PG_DIRTY, PG_SWAPBACKED, PG_UPTODATE, __GFP_ZERO } from '@pagelab/mm-core';
 import { FILE_HOLE } from './file.ts';
 import type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
+import { clearHighpage } from './highmem.ts';
 import { allocByPolicy } from './mempolicy.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { allocFile, inodePut } from './open-file.ts';
@@ -155,7 +156,7 @@ export function shmemGetPage(vm: Vm, mapping: AddressSpace, pgoff: number): Pfn 
   if (known >= 0) {
     if ((frames.flags[known] & PG_UPTODATE) === 0) {
       // Allocated beforehand, and used for the first time.
-      vm.ram.zeroFrame(known);
+      clearHighpage(vm, known);
       frames.flags[known] |= PG_UPTODATE;
     }
     frames.refcount[known]++;

@@ -9,6 +9,7 @@
 import { PAGE_SIZE } from '@pagelab/hw';
 import type { AddressSpace } from './file.ts';
 import { folioStart, splitFolio } from './folio.ts';
+import { kmapLocalPage, kunmapLocal } from './highmem.ts';
 import { TAG_BUFFER_DIRTY, clearPageDirty, folioOrder, removeFromPageCache } from './page-cache.ts';
 import type { Vm } from './vm.ts';
 import { unmapMappingPages } from './zap.ts';
@@ -142,7 +143,9 @@ function clearFolioBytes(vm: Vm, mapping: AddressSpace, head: number, from: numb
     const pfn = mapping.pages.get(head + (at - inPage) / PAGE_SIZE);
     if (pfn >= 0) {
       const host = ram.frameWord(pfn) * 4 + inPage;
+      const window = kmapLocalPage(vm, pfn);
       ram.u8.fill(0, host, host + run);
+      kunmapLocal(vm, window);
     }
     at += run;
   }
