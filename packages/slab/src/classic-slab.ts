@@ -34,12 +34,13 @@ import type { ClassicGeometry } from './classic-geometry.ts';
 import { classicLiveObjects, validateClassic } from './classic-inspect.ts';
 import { ArrayCache, ClassicNode } from './classic-state.ts';
 import { SLAB_CACHE_DMA, SLAB_CACHE_DMA32, SLAB_RECLAIM_ACCOUNT } from './flags.ts';
+import { freeForeign } from './foreign-free.ts';
 import type { CacheSpec, SlabAllocator, SlabCpus, SlabHost } from './host.ts';
 import { KmemCache } from './kmem-cache.ts';
 import type { SlabInfo, SlabOwnershipCheck } from './kmem-cache.ts';
 import { formatAddress } from './report.ts';
 import type { SlabReportKind } from './report.ts';
-import { SLAB_PAGE_GFP_MASK, cacheOfPage, frameAddress, giveSlabPages, takeSlabPages } from './slab-pages.ts';
+import { SLAB_PAGE_GFP_MASK, frameAddress, giveSlabPages, takeSlabPages } from './slab-pages.ts';
 
 /** Objects a CPU's array takes at most at a time when it was not used lately. @linux mm/slab.c:BATCHREFILL_LIMIT */
 const BATCHREFILL_LIMIT = 16;
@@ -248,7 +249,7 @@ export class ClassicCache extends KmemCache {
     const page = (object - PAGE_OFFSET) / PAGE_SIZE;
     const head = page >= 0 && page < frames.nrFrames ? compoundHead(frames, page | 0) : 0;
     if ((frames.flags[head] & PG_SLAB) === 0 || frames.mapping[head] !== this.id) {
-      if (object !== 0) this.freeForeign(object);
+      if (object !== 0) freeForeign(host, this, object, host.freelist.hardening !== 'none');
       return;
     }
     const ac = this.cpu[this.smp.processorId];
@@ -321,20 +322,6 @@ export class ClassicCache extends KmemCache {
     }
     ac.dropFirst(count);
     while (node.freeObjects > node.freeLimit && node.free.tail !== 0) this.destroySlab(node, node.free.tail);
-  }
-
-  /** The address is no object of this cache. @linux mm/slab.h:cache_from_obj */
-  private freeForeign(object: VirtAddr): void {
-    const owner = cacheOfPage(this.host, Math.floor((object - PAGE_OFFSET) / PAGE_SIZE));
-    if (owner === undefined) {
-      this.report('invalid-free', object, 'Not a slab object');
-      return;
-    }
-    if (this.host.freelist.hardening !== 'none') {
-      const text = `cache_from_obj: Wrong slab cache. ${this.name} but object is from ${owner.name}`;
-      this.host.report({ kind: 'wrong-cache', cache: this.name, address: object, text });
-    }
-    owner.free(object);
   }
 
   private report(kind: SlabReportKind, address: VirtAddr, what: string): void {

@@ -13,6 +13,7 @@ import type { SlabAllocator } from './host.ts';
 import type { KmemCache } from './kmem-cache.ts';
 import type { SlabReport } from './report.ts';
 import { Slab } from './slab.ts';
+import type { SlubOptions } from './slab.ts';
 import type { KmemCacheOptions } from './cache-registry.ts';
 
 /** What a run of the contract may be told. */
@@ -21,6 +22,8 @@ export interface SlabContractOptions {
   readonly operations?: number;
   /** Of the random operations. 1 by default. */
   readonly seed?: number;
+  /** What the machine is booted with, `slub_debug=` among it. */
+  readonly slubOptions?: SlubOptions;
 }
 
 const MIB = 2 ** 20;
@@ -37,14 +40,15 @@ class Machine {
   /** Page allocations that still succeed. */
   budget = Infinity;
 
-  constructor(allocator: SlabAllocator, memoryBytes = 96 * MIB) {
+  constructor(allocator: SlabAllocator, memoryBytes = 96 * MIB, slubOptions: SlubOptions = {}) {
     this.ram = new PhysicalMemory(firmwareMemoryMap('pc', memoryBytes));
     this.smp = new Smp(this.ram, 2);
     const trace = new TraceRing(1);
     this.pages = new PageAlloc({ ram: this.ram, smp: this.smp, clock: new VirtualClock(), trace });
     this.limitPages();
     const report = (said: SlabReport): void => void this.reports.push(said);
-    this.slab = new Slab({ pages: this.pages, ram: this.ram, smp: this.smp, trace, allocator, report });
+    const context = { caller: () => 'contract' };
+    this.slab = new Slab({ pages: this.pages, ram: this.ram, smp: this.smp, trace, allocator, report, slubOptions, context });
   }
 
   /** Makes page allocations fail once the budget is used up. */
@@ -104,8 +108,9 @@ class Machine {
  * @param create makes the allocator, for a machine of its own
  */
 export function slabAllocatorContract(create: () => SlabAllocator, options: SlabContractOptions = {}): void {
-  describe(`slab allocator contract: ${create().name}`, () => {
-    const boot = (memoryBytes?: number): Machine => new Machine(create(), memoryBytes);
+  const { debug = '', freelistHardening = '' } = options.slubOptions ?? {};
+  describe(['slab allocator contract:', create().name, debug, freelistHardening].join(' ').trim(), () => {
+    const boot = (memoryBytes?: number): Machine => new Machine(create(), memoryBytes, options.slubOptions);
     defineObjectTests(boot);
     defineMemoryTests(boot);
     defineMisuseTests(boot);
@@ -161,7 +166,7 @@ function defineObjectTests(boot: Boot): void {
 
   test('__GFP_ZERO clears the object and nothing else', () => {
     const machine = boot();
-    for (const size of [8, 60, 192, 1000, 9000, 4 * MIB]) {
+    for (const size of [8, 60, 192, 1000, 9000, 2 * MIB]) {
       const cache = machine.cache({ name: `zero-${size}`, size, flags: SLAB_NO_MERGE });
       const [a, b, c] = Array.from({ length: 3 }, () => cache.alloc(GFP_KERNEL));
       for (const object of [a, b, c]) machine.fill(object, size, 0xffff_ffff);

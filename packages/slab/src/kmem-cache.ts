@@ -230,6 +230,11 @@ export abstract class KmemCache {
     return [];
   }
 
+  /** Who allocated and who last freed an object, and that as the log has it; nobody where it is not kept. */
+  objectTracks(_object: VirtAddr): { readonly lines: readonly string[]; readonly allocated?: SlabTrack; readonly freed?: SlabTrack } {
+    return { lines: [] };
+  }
+
   /** Who allocated the live objects, and who last freed them; `undefined` where that is not kept. */
   tracks(): SlabTracks | undefined {
     return undefined;

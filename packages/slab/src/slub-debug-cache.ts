@@ -10,6 +10,7 @@ import type { Pfn } from '@pagelab/hw';
 import { __GFP_ZERO, compoundHead } from '@pagelab/mm-core';
 import { nodeOfPage } from './accounting.ts';
 import { SLAB_CONSISTENCY_CHECKS, SLAB_RED_ZONE, SLAB_TRACE } from './flags.ts';
+import { freeForeign } from './foreign-free.ts';
 import type { SlabGeometry } from './geometry.ts';
 import type { CacheSpec, SlabHost } from './host.ts';
 import type { SlabTracks } from './kmem-cache.ts';
@@ -145,36 +146,25 @@ export class SlubDebugCache extends SlubSlabs {
     for (let i = 0; i < objects; i++) layout.setUp(start + layout.redLeftPad + i * this.size);
   }
 
+  protected override linkAscending(pfn: Pfn, objects: number): VirtAddr {
+    const first = frameAddress(pfn) + this.geometry.redLeftPad;
+    for (let i = 0; i < objects; i++) this.setFreePointer(first + i * this.size, i + 1 < objects ? first + (i + 1) * this.size : 0);
+    return first;
+  }
+
   // --------------------------------------------------------------------------------------------------------- freeing
 
   override free(object: VirtAddr): void {
     if (object === 0) return;
     const { host, frames } = this;
     const page = Math.floor((object - PAGE_OFFSET) / PAGE_SIZE);
-    const owner = cacheOfPage(host, page);
-    if (owner === undefined) {
-      const text = `BUG ${this.name}: Not a slab object 0x${formatAddress(object)}`;
-      host.report({ kind: 'invalid-free', cache: this.name, address: object, text });
-      return;
-    }
-    if (owner !== this) {
-      this.freeForeign(object, owner);
+    if (cacheOfPage(host, page) !== this) {
+      freeForeign(host, this, object, this.consistencyChecks || host.freelist.hardening !== 'none');
       return;
     }
     if (host.trace.enabled) host.trace.emit(host.tracepoints.kmemCacheFree, object);
     this.freeObject(compoundHead(frames, page), object);
     this.reports.flush();
-  }
-
-  /** @linux mm/slub.c:cache_from_obj */
-  private freeForeign(object: VirtAddr, owner: { readonly name: string; free(object: VirtAddr): void }): void {
-    if (this.consistencyChecks || this.host.freelist.hardening !== 'none') {
-      const summary = `cache_from_obj: Wrong slab cache. ${this.name} but object is from ${owner.name}`;
-      const known = owner instanceof SlubDebugCache ? owner.reports : undefined;
-      const text = [summary, ...(known?.trackLines(object) ?? [])].join('\n');
-      this.host.report({ kind: 'wrong-cache', cache: this.name, address: object, text, ...known?.tracks(object) });
-    }
-    owner.free(object);
   }
 
   /** @linux mm/slub.c:free_to_partial_list */
@@ -282,6 +272,10 @@ export class SlubDebugCache extends SlubSlabs {
       const head = compoundHead(this.frames, Math.floor((object - PAGE_OFFSET) / PAGE_SIZE));
       return [`Object 0x${formatAddress(object)} @offset=${object - frameAddress(head)}`, ...this.reports.trackLines(object)];
     });
+  }
+
+  override objectTracks(object: VirtAddr): { lines: string[]; allocated?: SlabTrack; freed?: SlabTrack } {
+    return { lines: this.reports.trackLines(object), ...this.reports.tracks(object) };
   }
 
   override tracks(): SlabTracks | undefined {

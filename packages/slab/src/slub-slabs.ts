@@ -29,6 +29,7 @@ import { nodeOfPage } from './accounting.ts';
 import {
   SLAB_CACHE_DMA,
   SLAB_CACHE_DMA32,
+  SLAB_DEBUG_FLAGS,
   SLAB_POISON,
   SLAB_RECLAIM_ACCOUNT,
   SLAB_RED_ZONE,
@@ -82,8 +83,10 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
     this.frames = host.pages.frames;
     this.words = host.ram.i32;
     this.geometry = geometry;
-    // An object that spans two pieces of host memory keeps its pointer in the first.
-    this.offset = geometry.minOrder > MAX_CONTIGUOUS_ORDER ? 0 : geometry.offset;
+    // An object that spans two pieces of host memory keeps its pointer in the first, unless it is debugged, when a pointer is
+    // looked for page by page.
+    const scattered = geometry.minOrder > MAX_CONTIGUOUS_ORDER && (spec.flags & SLAB_DEBUG_FLAGS) === 0;
+    this.offset = scattered ? 0 : geometry.offset;
     this.cpu = Array.from({ length: host.smp.cpus.length }, () => new CpuSlab());
     this.nodes = Array.from({ length: host.pages.nodes.length }, () => new PartialList());
     let flags = geometry.order > 0 ? __GFP_COMP : 0;

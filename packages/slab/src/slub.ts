@@ -14,6 +14,7 @@ import type { TraceRing } from '@pagelab/lib';
 import { PG_SLAB, __GFP_ZERO, compoundHead } from '@pagelab/mm-core';
 import { nodeOfPage } from './accounting.ts';
 import { SLAB_DEBUG_FLAGS } from './flags.ts';
+import { freeForeign } from './foreign-free.ts';
 import { calculateSizes } from './geometry.ts';
 import type { SlabGeometry } from './geometry.ts';
 import type { CacheSpec, SlabAllocator, SlabCpus, SlabHost } from './host.ts';
@@ -23,7 +24,6 @@ import type { SlabReport } from './report.ts';
 import {
   SLAB_FROZEN,
   SLAB_ON_PARTIAL,
-  cacheOfPage,
   frameAddress,
   packCounters,
   slabInuse,
@@ -208,7 +208,7 @@ export class SlubCache extends SlubSlabs {
     const page = (object - PAGE_OFFSET) / PAGE_SIZE;
     const head = page >= 0 && page < frames.nrFrames ? compoundHead(frames, page | 0) : 0;
     if ((frames.flags[head] & PG_SLAB) === 0 || frames.mapping[head] !== this.id) {
-      if (object !== 0) this.freeForeign(object);
+      if (object !== 0) freeForeign(this.host, this, object, this.host.freelist.hardening !== 'none');
       return;
     }
     const at = object - frameAddress(head) - this.geometry.redLeftPad;
@@ -224,20 +224,6 @@ export class SlubCache extends SlubSlabs {
     }
     if (this.trace.enabled) this.trace.emit(this.host.tracepoints.kmemCacheFree, object);
     this.slabFree(head, object, c);
-  }
-
-  /** The address is no object of this cache. @linux mm/slub.c:cache_from_obj */
-  private freeForeign(object: VirtAddr): void {
-    const owner = cacheOfPage(this.host, Math.floor((object - PAGE_OFFSET) / PAGE_SIZE));
-    if (owner === undefined) {
-      this.report('invalid-free', object, 'Not a slab object');
-      return;
-    }
-    if (this.host.freelist.hardening !== 'none') {
-      const text = `cache_from_obj: Wrong slab cache. ${this.name} but object is from ${owner.name}`;
-      this.host.report({ kind: 'wrong-cache', cache: this.name, address: object, text });
-    }
-    owner.free(object);
   }
 
   /** Puts an object on its slab's own list and the slab where it belongs then. @linux mm/slub.c:__slab_free */

@@ -1,0 +1,5 @@
+import { slabAllocatorContract } from './contract.ts';
+import { SlubAllocator } from './slub.ts';
+
+slabAllocatorContract(() => new SlubAllocator(), { operations: 6000, slubOptions: { debug: 'FZPU' } });
+slabAllocatorContract(() => new SlubAllocator(), { operations: 6000, slubOptions: { freelistHardening: 'full', freelistRandom: true } });
