@@ -1,4 +1,3 @@
-import type { UserMemory } from '@pagelab/abi';
 import type { MallocOs } from '../malloc.ts';
 
 /** A boundary whose memory counts the loads and stores of words that are made through it. */
