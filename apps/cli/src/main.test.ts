@@ -78,6 +78,25 @@ describe('the views', () => {
   });
 });
 
+describe('pagelab insmod', () => {
+  it('runs kernel code and shows what the log says, an example\'s and a user\'s', () => {
+    const { status, stdout } = runCli('insmod', 'kmemleak');
+    expect(stdout).toMatch(/unreferenced object 0xffff[^]*backtrace \(crc [0-9a-f]+\):\n\[[^\]]*\] {5}queue_request \[kmemleak\]\n/);
+    expect(status).toBe(0);
+    const module = file('areas.js', "export default (kernel) => kernel.printk(`at ${kernel.vmalloc(1) < 0 ? 'the top' : 'the bottom'}`);\n");
+    const report = JSON.parse(runCli('insmod', module, '--json').stdout) as { log: string[]; leaks: unknown[]; oops: null };
+    expect(report).toMatchObject({ log: [expect.stringMatching(/at the top$/)], leaks: [], oops: null });
+  });
+
+  it('says in one line what it did wrong', () => {
+    const wild = runCli('insmod', file('wild.js', 'export default (kernel) => kernel.mem.store8(8, 1);\n'));
+    expect(wild.stdout).toContain('#PF: supervisor write access in kernel mode');
+    expectOneLine(wild, 1, /^pagelab: wild: BUG: kernel NULL pointer dereference, address: 0{15}8$/);
+    expectOneLine(runCli('insmod', 'nothing'), 2, /^pagelab: no module 'nothing': give a \.ts or \.js file, or an example \(dma-bounce, /);
+    expectOneLine(runCli('insmod', file('none.js', 'export const x = 1;')), 1, /exports no kernel code/);
+  });
+});
+
 describe('pagelab maps', () => {
   it('shows the mappings as the kernel does', () => {
     const { stdout } = runCli('maps', 'leak');

@@ -6,6 +6,7 @@ import { ConfigError } from '@pagelab/kernel';
 import { Command, CommanderError } from 'commander';
 import { addBench } from './commands/bench.ts';
 import { addBoot } from './commands/boot.ts';
+import { addInsmod } from './commands/insmod.ts';
 import { addMaps } from './commands/maps.ts';
 import { addReplay } from './commands/replay.ts';
 import { addRun } from './commands/run.ts';
@@ -28,7 +29,7 @@ async function main(argv: readonly string[]): Promise<void> {
     .version(version)
     .showHelpAfterError('(pagelab --help lists the commands)')
     .exitOverride();
-  for (const add of [addBoot, addRun, addReplay, addVerify, addMaps, addViews, addBench]) add(program);
+  for (const add of [addBoot, addRun, addReplay, addVerify, addMaps, addInsmod, addViews, addBench]) add(program);
   for (const command of program.commands) command.exitOverride();
   try {
     await program.parseAsync(argv);

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { basename, extname, join, relative, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import type { Program } from '@pagelab/abi';
+import type { KernelModule } from '@pagelab/kernel';
 import { build } from 'esbuild';
 import type { BuildFailure, Message, Plugin } from 'esbuild';
 import { CommandFailure, UsageError } from './errors.ts';
@@ -20,6 +21,35 @@ export function exampleNames(): string[] {
     .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts'))
     .map((file) => basename(file, '.ts'))
     .sort();
+}
+
+/** The names of the examples that are kernel code. */
+function moduleNames(): string[] {
+  const directory = join(examplesDirectory, 'modules');
+  return existsSync(directory) ? readdirSync(directory).map((file) => basename(file, extname(file))).sort() : [];
+}
+
+/**
+ * Loads kernel code.
+ *
+ * @param nameOrFile an example's name, or a path from the working directory
+ * @throws UsageError where there is no such file; CommandFailure where it does not compile or exports no function
+ */
+export async function loadKernelModule(nameOrFile: string): Promise<{
+  readonly name: string;
+  readonly body: (kernel: KernelModule) => unknown;
+  readonly machine: unknown;
+}> {
+  const example = moduleNames().includes(nameOrFile);
+  const file = example ? join(examplesDirectory, 'modules', `${nameOrFile}.ts`) : resolve(nameOrFile);
+  if (!existsSync(file) || !statSync(file).isFile() || !EXTENSIONS.includes(extname(file))) {
+    throw new UsageError(`no module '${nameOrFile}': give a .ts or .js file, or an example (${moduleNames().join(', ')})`);
+  }
+  const module = await loadModule(file, nameOrFile);
+  if (typeof module.default !== 'function') {
+    throw new CommandFailure(`${nameOrFile} exports no kernel code: it needs 'export default function (kernel)'`);
+  }
+  return { name: basename(file, extname(file)), body: module.default as (kernel: KernelModule) => unknown, machine: module.machine };
 }
 
 /** A program ready to run. */

@@ -6,18 +6,16 @@ import type { Os, Program } from '@pagelab/abi';
 import type { TraceRing } from '@pagelab/lib';
 import type { SlabReport } from '@pagelab/slab';
 import type { PageOwnerEntry } from '@pagelab/mm-core';
-import { decodeUtf8, encodeUtf8 } from '@pagelab/syscalls';
-import type { OpenFile, TaskContext } from '@pagelab/syscalls';
 import type { MachineConfig } from './config.ts';
 import { execProgram, startProcess } from './exec.ts';
 import type { ProgramImage, StartOptions } from './exec.ts';
 import { endProcess, TaskExit } from './exit.ts';
 import { forkProcess } from './fork.ts';
 import type { ConsoleSink } from './console.ts';
+import { kernelRead, kernelReadBytes, kernelWrite } from './kernel-file.ts';
 import type { Kernel } from './kernel.ts';
 import { runModule, unloadModule } from './module.ts';
 import type { KernelModule, ModuleOptions } from './module.ts';
-import { openPath } from './open.ts';
 import { listFiles } from './proc/lookup.ts';
 import type { KmemleakReport } from './kmemleak.ts';
 import type { ProcessMemory } from './process-memory.ts';
@@ -159,24 +157,6 @@ export function createMachine(kernel: Kernel): Machine {
       return turns;
     });
 
-  const openFile = (running: Kernel, path: string, flags: number): OpenFile => {
-    const file = openPath(running, null, path, flags, 0);
-    if (typeof file === 'number') throw new SyscallError('open', file, ` '${path}'`);
-    return file;
-  };
-
-  const readBytes = (path: string, offset: number, length: number): Uint8Array =>
-    inKernel((running) => {
-      const file = openFile(running, path, 0);
-      try {
-        const bytes = file.read(null as unknown as TaskContext, offset, length);
-        if (typeof bytes === 'number') throw new SyscallError('read', bytes, ` '${path}'`);
-        return bytes;
-      } finally {
-        file.put();
-      }
-    });
-
   return Object.freeze<Machine>({
     config,
     get now() {
@@ -201,14 +181,11 @@ export function createMachine(kernel: Kernel): Machine {
     kmemleak: () => inKernel((running) => running.kmemleak?.reports() ?? []),
     pageOwner: (pfn) => inKernel((running) => running.pages.pageOwner?.of(pfn)),
     unloadModule: (name) => inKernel((running) => unloadModule(running, name)),
-    readFile: (path) => decodeUtf8(readBytes(path, 0, 2 ** 30)),
-    readFileBytes: readBytes,
+    readFile: (path) => inKernel((running) => kernelRead(running, path)),
+    readFileBytes: (path, offset, length) => inKernel((running) => kernelReadBytes(running, path, offset, length)),
     writeFile(path, text) {
       inKernel((running) => {
-        const file = openFile(running, path, 1);
-        const result = file.write(null as unknown as TaskContext, 0, encodeUtf8(text));
-        file.put();
-        if (result < 0) throw new SyscallError('write', result, ` '${path}'`);
+        kernelWrite(running, path, text);
       });
     },
     listFiles: () => inKernel(listFiles),

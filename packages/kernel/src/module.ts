@@ -13,9 +13,12 @@ import { Mempool, mempoolKmalloc, mempoolPages, mempoolSlab } from '@pagelab/sla
 import type { KmemCache, KmemCacheOptions, PercpuPtr } from '@pagelab/slab';
 import { DmaPool, KernelMemory, pageAddress } from '@pagelab/vm';
 import type { DmaDevice, VmallocRequest } from '@pagelab/vm';
+import { kernelRead, kernelWrite } from './kernel-file.ts';
 import type { Kernel } from './kernel.ts';
 import { oops } from './oops.ts';
 import { DEFAULT_FRAME_BYTES, StackUse } from './stack-use.ts';
+import { machineStats } from './stats.ts';
+import type { MachineStats } from './stats.ts';
 import { allocTaskObjects, freeKernelStack, freeTaskObjects } from './task-objects.ts';
 
 /** What a module is loaded with. */
@@ -359,6 +362,21 @@ export class KernelModule {
     } finally {
       smp.processorId = before;
     }
+  }
+
+  /** The text of a file. @throws SyscallError @linux fs/read_write.c:kernel_read */
+  readFile(path: string): string {
+    return kernelRead(this.#kernel, path);
+  }
+
+  /** @throws SyscallError @linux fs/read_write.c:kernel_write */
+  writeFile(path: string, text: string): void {
+    kernelWrite(this.#kernel, path, text);
+  }
+
+  /** What memory did, in figures. */
+  stats(): MachineStats {
+    return machineStats(this.#kernel);
   }
 
   /** Sleeps: virtual time passes. @linux kernel/time/timer.c:msleep */
