@@ -1,3 +1,4 @@
+import { decodeUtf8, encodeUtf8 } from '@pagelab/syscalls';
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { boot, bootKernel } from './boot.ts';
@@ -8,7 +9,7 @@ import { createMachine } from './machine.ts';
 import { inUse, small } from './testing/run.ts';
 
 const PAGE = 4096;
-const text = (value: string): Uint8Array => new TextEncoder().encode(value);
+const text = (value: string): Uint8Array => encodeUtf8(value);
 
 /** A machine with memory above 4 GiB, and so with bounce buffers. */
 const large = (): Machine => boot({ memory: '5G', cpus: 2 });
@@ -22,7 +23,7 @@ test('coherent memory comes from where the device reaches, zeroed, and both see 
       expect(block.dma + 4 * PAGE).toBeLessThanOrEqual(limit);
       expect(k.mem.bytes(block.cpu, 3 * PAGE).every((byte) => byte === 0)).toBe(true);
       expect(device.engine.write(block.dma + 100, text('hello'))).toBe(0);
-      expect(new TextDecoder().decode(k.mem.bytes(block.cpu + 100, 5))).toBe('hello');
+      expect(decodeUtf8(k.mem.bytes(block.cpu + 100, 5))).toBe('hello');
       device.freeCoherent(3 * PAGE, block.cpu, block.dma);
       device.release();
     }
@@ -69,7 +70,7 @@ describe('streaming', () => {
       expect(bus).toBeLessThan(2 ** 32);
       const seen = new Uint8Array(7);
       far.engine.read(bus, seen);
-      expect(new TextDecoder().decode(seen)).toBe('written');
+      expect(decodeUtf8(seen)).toBe('written');
       // The device's bytes are not there before somebody asks.
       far.engine.write(bus, text('REPLIED'));
       expect(k.mem.load8(at)).toBe('w'.charCodeAt(0));
@@ -87,7 +88,7 @@ describe('streaming', () => {
       const again = far.mapPage(pfn, 0, 64, DMA_FROM_DEVICE);
       far.engine.write(again + 2, text('__'));
       far.unmap(again, 64, DMA_FROM_DEVICE);
-      expect(new TextDecoder().decode(k.mem.bytes(at, 10))).toBe('!E__IED by');
+      expect(decodeUtf8(k.mem.bytes(at, 10))).toBe('!E__IED by');
       k.freePages(pfn);
     });
     machine.validate();

@@ -1,3 +1,4 @@
+import { encodeUtf8 } from '@pagelab/syscalls';
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { boot } from './boot.ts';
@@ -57,11 +58,11 @@ test('a report reads as the kernel writes it', () => {
     ['6.1', /^unreferenced object 0xffff8[0-9a-f]{11} \(size 32\):\n {2}comm "insmod", pid \d+, jiffies 42948922\d\d \(age 6\.000s\)\n[^]* {2}backtrace:\n {4}\[<0>\] probe \[demo\]\n/],
   ] as const) {
     const machine = watched({ kernel });
-    machine.module((k) => k.call('probe', () => k.mem.set(k.kzalloc(30), new TextEncoder().encode('lost'))), { name: 'demo' });
+    machine.module((k) => k.call('probe', () => k.mem.set(k.kzalloc(30), encodeUtf8('lost'))), { name: 'demo' });
     scan(machine);
     expect(machine.readFile(FILE)).toMatch(expected);
   }
-  expect(crc32(new TextEncoder().encode('123456789'))).toBe(0x2dfd2d88);
+  expect(crc32(encodeUtf8('123456789'))).toBe(0x2dfd2d88);
 });
 
 test('areas, objects of caches, per-CPU memory: each is known, and each keeps what it points to', () => {

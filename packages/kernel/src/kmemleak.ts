@@ -10,7 +10,8 @@
  *
  * The roots are the data sections of modules and the stacks of tasks. Blocks that the kernel itself allocated are grey: the
  * structures that hold them are the host's, so that no word in simulated memory has to. Blocks of a module must be reachable,
- * as on Linux. Pages of the page allocator are neither known nor scanned, as there.
+ * as on Linux. Pages of the page allocator are neither known nor scanned, as there. Scans are made when asked for: no thread
+ * makes them.
  *
  * @linux mm/kmemleak.c
  */

@@ -14,6 +14,7 @@ import type { KmemCache, KmemCacheOptions, PercpuPtr } from '@pagelab/slab';
 import { DmaPool, KernelMemory, pageAddress } from '@pagelab/vm';
 import type { DmaDevice, VmallocRequest } from '@pagelab/vm';
 import { kernelRead, kernelWrite } from './kernel-file.ts';
+import { runDaemons } from './daemons.ts';
 import type { Kernel } from './kernel.ts';
 import { oops } from './oops.ts';
 import { DEFAULT_FRAME_BYTES, StackUse } from './stack-use.ts';
@@ -381,7 +382,12 @@ export class KernelModule {
 
   /** Sleeps: virtual time passes. @linux kernel/time/timer.c:msleep */
   msleep(milliseconds: number): void {
-    this.#kernel.clock.advance(milliseconds * 1e6);
+    const kernel = this.#kernel;
+    kernel.clock.advance(milliseconds * 1e6);
+    if (kernel.clock.now < kernel.daemons.dueNs) return;
+    this.#own(() => {
+      runDaemons(kernel);
+    });
   }
 
   // ---- what kmemleak is told; false where it is off, or knows no such block

@@ -53,9 +53,9 @@ export function oops(kernel: Kernel, fault: KernelFault, overrun: OverrunStack |
   const lines: string[] = [];
   if (overrun !== null) {
     const { name, begin, end } = overrun;
-    lines.push(`BUG: ${name} stack guard page was hit at ${hex16(address)} (stack is ${hex16(begin)}..${hex16(end)})`);
+    lines.push(`BUG: ${name} stack guard page was hit at ${hex(kernel, address)} (stack is ${hex(kernel, begin)}..${hex(kernel, end)})`);
   } else if (!general) {
-    lines.push(headline(address), ...explain(errorCode), tables(kernel, address));
+    lines.push(headline(kernel, address), ...explain(errorCode), tables(kernel, address));
   }
   kernel.oopses += 1;
   const what = overrun !== null ? 'stack guard page: 0000' : general ? 'general protection fault: 0000' : `Oops: ${hex4(errorCode)}`;
@@ -67,9 +67,9 @@ export function oops(kernel: Kernel, fault: KernelFault, overrun: OverrunStack |
 }
 
 /** @linux arch/x86/mm/fault.c:show_fault_oops */
-function headline(address: number): string {
-  if (address >= 0 && address < 4096) return `BUG: kernel NULL pointer dereference, address: ${hex16(address)}`;
-  return `BUG: unable to handle page fault for address: ${hex16(address)}`;
+function headline(kernel: Kernel, address: number): string {
+  if (address >= 0 && address < 4096) return `BUG: kernel NULL pointer dereference, address: ${hex(kernel, address)}`;
+  return `BUG: unable to handle page fault for address: ${hex(kernel, address)}`;
 }
 
 function explain(errorCode: number): string[] {
@@ -81,18 +81,24 @@ function explain(errorCode: number): string[] {
 }
 
 /** The entries met on the way down. @linux arch/x86/mm/fault.c:dump_pagetable */
-function tables(kernel: Kernel, address: number): string {
-  const { entries } = kernel.vm.vmalloc.initMm.walk(address);
-  const texts = entries.map(({ level, lo, hi }) => {
-    const value = `${((hi >>> 0) * 2 ** 32 + (lo >>> 0)).toString(16)} `;
-    // Without a fifth level the fourth is the top one's.
-    return level === 'pgd' && entries.length > 2 ? `PGD ${value}P4D ${value}` : `${level.toUpperCase()} ${value}`;
-  });
-  return texts.join('');
+function tables({ vm, config }: Kernel, address: number): string {
+  const { entries } = vm.vmalloc.initMm.walk(address);
+  if (config.arch !== 'x86-64') {
+    const width = config.arch === 'x86-pae' ? 16 : 8;
+    const names = config.arch === 'x86-pae' ? ['*pdpt', '*pde', '*pte'] : ['*pde', '*pte'];
+    return entries.map((entry, i) => `${names[i]} = ${valueOf(entry).padStart(width, '0')} `).join('');
+  }
+  // Without a fifth level the fourth is the top one's.
+  return entries.map((entry) => (entry.level === 'pgd' ? `PGD ${valueOf(entry)} P4D ${valueOf(entry)} ` : `${entry.level.toUpperCase()} ${valueOf(entry)} `)).join('');
 }
 
-function hex16(address: number): string {
-  return hexAddress(address).padStart(16, '0');
+function valueOf({ lo, hi }: { readonly lo: number; readonly hi: number }): string {
+  return ((BigInt(hi >>> 0) << 32n) | BigInt(lo >>> 0)).toString(16);
+}
+
+/** An address as wide as the kernel's. */
+function hex({ config }: Kernel, address: number): string {
+  return config.arch === 'x86-64' ? hexAddress(address).padStart(16, '0') : (address >>> 0).toString(16).padStart(8, '0');
 }
 
 function hex4(value: number): string {

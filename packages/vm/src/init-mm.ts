@@ -159,6 +159,31 @@ export class InitMm {
     return this.#ram.i32[entry] === 0;
   }
 
+  /** Last-level entries in use from `start` to `end`. Costs a look at each entry of each table there. */
+  countMapped(start: VirtAddr, end: VirtAddr): number {
+    return this.#countBelow(this.#ram.frameWord(this.#vm.kernelPgd), 0, start, end);
+  }
+
+  #countBelow(table: number, depth: number, start: VirtAddr, end: VirtAddr): number {
+    const level = this.#format.levels[depth];
+    const span = 2 ** level.shift;
+    let count = 0;
+    for (let addr = Math.floor(start / span) * span; addr < end; addr += span) {
+      const entry = this.#entry(table, level, addr);
+      const lo = this.#ram.i32[entry];
+      if ((lo & PTE_PRESENT) === 0) continue;
+      if (level.name === 'pte') count += 1;
+      else count += this.#countBelow(this.#ram.frameWord(ptePfn(lo, this.#hi(entry))), depth + 1, Math.max(start, addr), Math.min(end, addr + span));
+    }
+    return count;
+  }
+
+  /** @throws KernelBug where a table is none */
+  validate(): void {
+    const { flags, refcount } = this.#vm.frames;
+    for (const pfn of this.tables) bugOn((flags[pfn] & PG_TABLE) === 0 || refcount[pfn] !== 1, `kernel page tables: frame ${pfn} is none`);
+  }
+
   /** What the kernel's page tables say of an address. @linux arch/x86/mm/fault.c:dump_pagetable */
   walk(addr: VirtAddr): KernelWalk {
     const { levels } = this.#format;

@@ -465,9 +465,14 @@ export class Vmalloc {
   validate(): void {
     const { initMm, space } = this;
     space.validate();
+    initMm.validate();
     let owned = 0;
+    let mapped = 0;
     space.areas.forEach(({ vm, isLazy }, start, end) => {
       bugOn(isLazy && vm !== null, 'vmalloc: an area to be purged is in use');
+      const here = initMm.countMapped(start, end);
+      mapped += here;
+      bugOn(isLazy && here > 0, 'vmalloc: an area to be purged shows something');
       if (vm === null) return;
       bugOn(vm.addr !== start || vm.size !== end - start, 'vmalloc: an area of another size');
       // Who asked for addresses alone maps what they like there.
@@ -483,6 +488,8 @@ export class Vmalloc {
         bugOn(pfn >= 0 && this.#vm.frames.refcount[pfn] <= 0, `vmalloc: frame ${pfn} is free`);
       }
     });
+    const all = initMm.countMapped(this.layout.start, this.layout.end);
+    bugOn(all !== mapped, `vmalloc: ${all} pages are shown, ${mapped} of them in areas`);
     bugOn(owned !== this.nrPages, `vmalloc: ${this.nrPages} pages counted, ${owned} found`);
   }
 }
