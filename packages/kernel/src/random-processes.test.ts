@@ -89,9 +89,16 @@ function step(prng: Prng, actor: Actor, actors: Actor[]): void {
   }
 }
 
-test.each([11, 22, 1011, 1021])('seed %i', (seed) => {
+test.each([
+  ['x86-64', 11],
+  ['x86-64', 22],
+  ['x86-64', 1011],
+  ['x86-64', 1021],
+  ['x86-pae', 31],
+  ['x86-32', 41],
+] as const)('%s, seed %i', (arch, seed) => {
   const prng = new Prng(seed);
-  const machine = boot({ memory: '64M', cmdline: 'mem=20M', cpus: 2, seed, sysctl: { 'vm.overcommit_memory': 1 } });
+  const machine = boot({ arch, memory: '64M', cmdline: 'mem=20M', cpus: 2, seed, sysctl: { 'vm.overcommit_memory': 1 } });
   const before = inUse(machine);
   let actors: Actor[] = [];
   for (let i = 0; i < STEPS; i++) {

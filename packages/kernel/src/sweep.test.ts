@@ -22,6 +22,7 @@ import type { Os, Program } from '@pagelab/abi';
 import { expect, test } from 'vitest';
 import { bootKernel } from './boot.ts';
 import { parseMachineConfig } from './config.ts';
+import type { MachineConfig } from './config.ts';
 import type { Kernel } from './kernel.ts';
 import { createMachine } from './machine.ts';
 import type { Machine } from './machine.ts';
@@ -37,8 +38,8 @@ interface Bench {
   readonly machine: Machine;
 }
 
-function bench(): Bench {
-  const kernel = bootKernel(parseMachineConfig({ memory: '64M', cpus: 2, seed: 1 }));
+function bench(arch: MachineConfig['arch'] = 'x86-64'): Bench {
+  const kernel = bootKernel(parseMachineConfig({ arch, memory: '64M', cpus: 2, seed: 1 }));
   return { kernel, machine: createMachine(kernel) };
 }
 
@@ -139,8 +140,16 @@ function failAt(kernel: Kernel, point: number): () => number {
   return () => asked;
 }
 
+/** A call to fail inside. */
+interface FailingCall {
+  /** x86-64 unless told. */
+  readonly arch?: MachineConfig['arch'];
+  readonly before?: (os: Os) => number;
+  readonly call: (os: Os, at: number) => unknown;
+}
+
 /** What happens before the call, and the call. Errors are part of what is expected. */
-const CALLS: Readonly<Record<string, { readonly before?: (os: Os) => number; readonly call: (os: Os, at: number) => unknown }>> = {
+const CALLS: Readonly<Record<string, FailingCall>> = {
   fork: {
     before: (os) => {
       const at = os.mmap(0, 32 * PAGE, RW, PRIVATE);
@@ -152,6 +161,8 @@ const CALLS: Readonly<Record<string, { readonly before?: (os: Os) => number; rea
     call: (os) => os.waitpid(os.fork((child) => child.mem.store8(child.sbrk(PAGE), 1))),
   },
   vfork: { call: (os) => os.waitpid(os.vfork(() => 0)) },
+  // The tables below PAE's top level are there from the start.
+  'fork with PAE': { arch: 'x86-pae', call: (os) => os.waitpid(os.fork(() => 0)) },
   thread: { call: (os) => os.thread(() => 0) },
   execve: {
     before: (os) => {
@@ -201,10 +212,10 @@ const CALLS: Readonly<Record<string, { readonly before?: (os: Os) => number; rea
   },
 };
 
-for (const [name, { before, call }] of Object.entries(CALLS)) {
+for (const [name, { arch, before, call }] of Object.entries(CALLS)) {
   test(`${name}: each allocation inside it may fail`, () => {
     const run = (point: number): number => {
-      const { kernel, machine } = bench();
+      const { kernel, machine } = bench(arch);
       const free = inUse(machine);
       let asked = (): number => 0;
       const result = machine.run((os) => {
