@@ -88,3 +88,18 @@ describe.each(names)('example %s, every cache debugged', (name) => {
     machine.validate();
   });
 });
+
+/** What is wrong on purpose with an object of a cache. */
+const WRONG = ['use-after-free'];
+
+describe.each(modules.filter((name) => !WRONG.includes(name)))('module %s, every cache debugged', (name) => {
+  it('uses its objects as it should', async () => {
+    const { default: body, machine: wanted } = (await import(/* @vite-ignore */ new URL(`./modules/${name}.ts`, import.meta.url).href)) as {
+      default: (kernel: KernelModule) => void;
+      machine?: MachineConfigInput;
+    };
+    const machine = boot({ ...(wanted ?? DEFAULT), cmdline: `${wanted?.cmdline ?? ''} slub_debug=FZPU` });
+    machine.module(body, { name: name.replaceAll('-', '_') });
+    expect(machine.slabReports()).toEqual([]);
+  });
+});
