@@ -119,6 +119,18 @@ export async function runMatrix(options: MatrixOptions): Promise<SweepResults> {
   return sweep;
 }
 
+/** The sweep that `pagelab bench` ends with: every malloc on recorded requests and on a workload that fragments. */
+export function mallocSweep(): Promise<SweepResults> {
+  return runMatrix({
+    workload: 'git-log,python-json,comb', malloc: 'all', slab: '', pageAllocator: '', thp: '', reclaim: '', machine: DEFAULT_PRESET, rounds: '3', seed: '1', jobs: '1',
+  });
+}
+
+/** The results of a sweep as people read them. */
+export function formatSweep(sweep: SweepResults): string {
+  return `${plainText(sweepTable(sweep))}\n\n${sweepNotes(sweep)}`;
+}
+
 /** How results are shown. */
 interface ShowOptions {
   readonly html?: string;
@@ -137,7 +149,7 @@ function show(sweep: SweepResults, { html, markdown: asMarkdown, json }: ShowOpt
   const table = sweepTable(sweep);
   if (json) console.log(JSON.stringify(sweep, null, 1));
   else if (asMarkdown) console.log(`${markdown(table)}\n\n${sweepNotes(sweep)}`);
-  else console.log(`${plainText(table)}\n\n${sweepNotes(sweep)}`);
+  else console.log(formatSweep(sweep));
 }
 
 function compare(first: string, second: string, options: ShowOptions): void {

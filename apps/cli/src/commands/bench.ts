@@ -3,7 +3,7 @@
  */
 import type { Command } from 'commander';
 import Table from 'cli-table3';
-import { addMatrix } from './bench-matrix.ts';
+import { addMatrix, formatSweep, mallocSweep } from './bench-matrix.ts';
 import { measureRows, rowNames } from '../bench/rows.ts';
 import type { RowResult } from '../bench/rows.ts';
 import { UsageError } from '../errors.ts';
@@ -41,8 +41,9 @@ async function bench(suite: string | undefined, options: BenchOptions): Promise<
     progress.advance();
   }
   progress.clear();
+  const sweep = suite === undefined ? await mallocSweep() : null;
   if (options.json) {
-    console.log(JSON.stringify({ rounds, rows: results }, null, 2));
+    console.log(JSON.stringify({ rounds, rows: results, ...(sweep === null ? {} : { sweep }) }, null, 2));
     return;
   }
   const table = new Table({
@@ -54,6 +55,7 @@ async function bench(suite: string | undefined, options: BenchOptions): Promise<
   console.log(table.toString());
   const measured = results.filter((result) => result.met !== null);
   console.log(`${measured.filter((result) => result.met).length} of ${measured.length} targets met; medians of ${rounds} rounds`);
+  if (sweep !== null) console.log(`\nEvery malloc on the same requests\n\n${formatSweep(sweep)}`);
 }
 
 export function addBench(program: Command): void {
