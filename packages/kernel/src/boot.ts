@@ -224,6 +224,8 @@ function slubOptions(config: MachineConfig) {
   return {
     kernel: config.kernel,
     possibleCpus: config.possibleCpus,
+    freelistHardening: config.freelist.hardening,
+    freelistRandom: config.freelist.random,
     ...(slubMaxOrder === undefined ? {} : { maxOrder: slubMaxOrder }),
     ...(slubMinOrder === undefined ? {} : { minOrder: slubMinOrder }),
     ...(slubMinObjects === undefined ? {} : { minObjects: slubMinObjects }),

@@ -34,6 +34,7 @@ export const CONFIG_KEYS: Readonly<Record<string, string>> = {
   swap: 'a list of at most 23 areas { size, priority }, of 8K or more, priority 0 to 32767',
   pageAllocator: '"buddy", "llfree" or "first-fit"',
   slab: '"slub", "slab" or "slob"',
+  freelist: 'an object { hardening: "none", "checks" or "full", random: true or false }: how free lists of slabs are kept',
   reclaim: '"classic"',
   tlb: TLB_SPECS.map((spec) => `"${spec}"`).join(', ').replace(/, ([^,]*)$/, ' or $1'),
   kernelStack: 'an object { size: "4K", "8K" or "16K", vmap: true or false, threadInfo: "task" or "stack" }; vmap with "x86-64" alone',
@@ -74,6 +75,9 @@ const schema = z.strictObject({
   swap: z.array(z.strictObject({ size: size.refine((bytes) => bytes >= 8 * KIB), priority: z.int().min(0).max(32_767).optional() })).max(23).default([]),
   pageAllocator: z.enum(['buddy', 'llfree', 'first-fit']).default('buddy'),
   slab: z.enum(['slub', 'slab', 'slob']).default('slub'),
+  freelist: z
+    .strictObject({ hardening: z.enum(['none', 'checks', 'full']).default('checks'), random: z.boolean().default(false) })
+    .default({ hardening: 'checks', random: false }),
   reclaim: z.enum(['classic']).default('classic'),
   tlb: z.enum(TLB_SPECS as [string, ...string[]]).default('functional'),
   kernelStack: z

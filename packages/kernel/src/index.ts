@@ -33,3 +33,4 @@ export { DeadlockError } from './scheduler.ts';
 export type { ProcessMemory } from './process-memory.ts';
 export type { CacheStats, MachineStats, ProcessStats, ZoneStats, TlbModelCounts } from './stats.ts';
 export { formatSize, parseSize } from './size.ts';
+export type { SlabAllocator, SlabCorruption, SlabReport, SlabReportKind, SlabTrack } from '@pagelab/slab';

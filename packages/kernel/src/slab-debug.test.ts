@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { PAGE_OFFSET } from '@pagelab/hw';
 import { KernelBug } from '@pagelab/lib';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import { boot, bootKernel } from './boot.ts';
@@ -56,6 +57,32 @@ describe('slub_debug=', () => {
     for (const path of machine.listFiles().filter((name) => /^\/sys\/kernel\/slab\/.*\/validate$/.test(name))) machine.writeFile(path, '1');
     expect(machine.slabReports()).toEqual([]);
     machine.validate();
+  });
+});
+
+describe('free lists', () => {
+  test('are kept as the configuration says', () => {
+    const freed = (freelist: object): { order: number[]; isAddress: boolean; stops: boolean } => {
+      const kernel = bootKernel(parseMachineConfig({ memory: '256M', freelist }));
+      const blocks = Array.from({ length: 8 }, () => kernel.slab.kmalloc(512, GFP_KERNEL));
+      const [a, b] = blocks as [number, number];
+      kernel.slab.kfree(a);
+      kernel.slab.kfree(b);
+      const stored = kernel.ram.loadAddress(b + 256 - PAGE_OFFSET);
+      let stops = false;
+      try {
+        kernel.slab.kfree(b);
+      } catch {
+        stops = true;
+      }
+      return { order: blocks.map((block) => block - Math.min(...blocks)), isAddress: stored === a, stops };
+    };
+    const ascending = Array.from({ length: 8 }, (_, i) => i * 512);
+    expect(freed({})).toEqual({ order: ascending, isAddress: true, stops: true });
+    expect(freed({ hardening: 'none' })).toEqual({ order: ascending, isAddress: true, stops: false });
+    expect(freed({ hardening: 'full', random: true })).toMatchObject({ isAddress: false, stops: true });
+    expect(freed({ random: true }).order).not.toEqual(ascending);
+    expect(() => boot({ memory: '256M', freelist: { hardening: 'some' as 'full' } })).toThrow('freelist: takes an object { hardening:');
   });
 });
 
