@@ -3,7 +3,7 @@
  *
  * @linux init/main.c:start_kernel
  */
-import { CPU_PCIDE, DEFAULT_COSTS, PhysicalMemory, Smp, VirtualClock, tlbModelFactory } from '@pagelab/hw';
+import { DEFAULT_COSTS, PhysicalMemory, Smp, VirtualClock, tlbModelFactory } from '@pagelab/hw';
 import type { BufferSource, TlbModelFactory } from '@pagelab/hw';
 import { KernelBug, TraceRing } from '@pagelab/lib';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from '@pagelab/mm-core';
@@ -33,6 +33,7 @@ import { applySysctl } from './proc/sysctl.ts';
 import { warnRefusal } from './refusal.ts';
 import { Scheduler } from './scheduler.ts';
 import { bootSwap } from './swapon.ts';
+import type { OpenHostFile } from './swapon.ts';
 import { TaskTable } from './task-table.ts';
 import { lowEndPfn, vmallocLayout } from './vmalloc-layout.ts';
 
@@ -49,6 +50,8 @@ export interface BootOptions {
    * keeps a `BufferPool`.
    */
   readonly buffers?: BufferSource;
+  /** How files of the host are opened, for disks that lie on one. */
+  readonly openHostFile?: OpenHostFile;
   /** A page allocator of one's own, in place of the one that the configuration names. */
   readonly pageAllocator?: PageAllocatorFactory;
   /** A modelled TLB of one's own, made for each CPU, in place of the one that the configuration names. */
@@ -80,7 +83,6 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   const tables = PAGE_TABLE_SHAPES[config.arch];
   const tlbModel = options.tlbModel ?? tlbModelFactory(config.tlb, config.seed);
   const smp = new Smp(ram, config.cpus, { format: tables.format, tlbModel, clock, costs });
-  if (config.arch === 'x86-64') for (const cpu of smp.cpus) cpu.setControls(cpu.controls | CPU_PCIDE);
   // Page frames, nodes, zones, and all free memory into the page allocator.
   const log = new KernelLog(clock);
   const hooks: PageAllocHooks = { warnRefusal: (refusal) => warnRefusal(log, refusal) };
@@ -159,7 +161,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   if (pages.pageOwner !== null) pages.pageOwner.context = () => allocationContext(kernel);
   // Getting memory back, and where to.
   installReclaim(vm, hooks);
-  bootSwap(kernel);
+  bootSwap(kernel, options.openHostFile);
   hooks.outOfMemory = (gfp, order) => outOfMemory(kernel, gfp, order);
   // Huge pages that are set aside before anybody can take memory.
   vm.restoresHugeReserve = config.kernel !== '6.1';

@@ -1,7 +1,10 @@
-import { MADV_DONTNEED, MAP_ANONYMOUS, MAP_POPULATE, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '@pagelab/abi';
+import { MADV_DONTNEED, MAP_ANONYMOUS, MAP_POPULATE, MAP_PRIVATE, PROT_READ, PROT_WRITE, Syscall } from '@pagelab/abi';
 import type { Os } from '@pagelab/abi';
 import { describe, expect, it } from 'vitest';
-import { boot } from './boot.ts';
+import { GFP_NOWAIT, __GFP_NOWARN } from '@pagelab/mm-core';
+import { boot, bootKernel } from './boot.ts';
+import { parseMachineConfig } from './config.ts';
+import { createMachine } from './machine.ts';
 import type { Machine } from './machine.ts';
 
 function meminfo(machine: Machine, name: string): number {
@@ -57,6 +60,26 @@ describe('compaction, asked for by a program', () => {
     expect(machine.readFile('/proc/sys/vm/compaction_proactiveness')).toBe('20\n');
     expect(machine.readFile('/proc/sys/vm/extfrag_threshold')).toBe('500\n');
     expect(machine.readFile('/sys/kernel/debug/extfrag/extfrag_index').split('\n')[0]).toBe(`Node 0, zone      DMA ${'-1.000 '.repeat(11)}`);
+    machine.validate();
+  });
+});
+
+describe('kcompactd', () => {
+  it('is woken by who cannot compact, and works when its time has come', () => {
+    const kernel = bootKernel(parseMachineConfig({ memory: '128M' }));
+    const machine = createMachine(kernel);
+    const { pages } = kernel;
+    machine.run((os) => {
+      scatter(os, 80);
+      expect(pages.allocPages(GFP_NOWAIT | __GFP_NOWARN, 9)).toBeLessThan(0);
+      expect(vmstat(machine, 'compact_daemon_wake')).toBe(0);
+      os.syscall(Syscall.getppid);
+      expect(vmstat(machine, 'compact_daemon_wake')).toBe(1);
+      expect(vmstat(machine, 'compact_daemon_migrate_scanned')).toBeGreaterThan(0);
+      const pfn = pages.allocPages(GFP_NOWAIT | __GFP_NOWARN, 9);
+      expect(pfn).toBeGreaterThan(0);
+      pages.freePages(pfn, 9);
+    });
     machine.validate();
   });
 });

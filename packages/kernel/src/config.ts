@@ -1,7 +1,7 @@
 /**
  * What a machine is made of: one object, the same for library, command and browser.
  */
-import { DEFAULT_COSTS, TLB_SPECS } from '@pagelab/hw';
+import { DEFAULT_COSTS, DISK_MODELS, TLB_SPECS } from '@pagelab/hw';
 import type { CostModel } from '@pagelab/hw';
 import { z } from 'zod';
 import { parseCommandLine } from './cmdline.ts';
@@ -31,7 +31,7 @@ export const CONFIG_KEYS: Readonly<Record<string, string>> = {
   distances: 'a square table, a row for each node of numa: 10 to itself, 11 to 255 to others',
   cmdline: "the kernel's own words, separated by blanks",
   sysctl: 'an object of sysctl names and values, such as { "vm.overcommit_memory": 2 }',
-  swap: 'a list of at most 23 areas { size, priority }, of 8K or more, priority 0 to 32767',
+  swap: `a list of at most 23 areas { size, priority, model, file }, of 8K or more, priority 0 to 32767, model ${DISK_MODELS.map(({ name }) => `"${name}"`).join(', ')}, file one of the host's`,
   pageAllocator: '"buddy", "llfree" or "first-fit"',
   slab: '"slub", "slab" or "slob"',
   freelist: 'an object { hardening: "none", "checks" or "full", random: true or false }: how free lists of slabs are kept',
@@ -72,7 +72,7 @@ const schema = z.strictObject({
   distances: z.array(z.array(z.int().min(10).max(255))).optional(),
   cmdline: z.string().default(''),
   sysctl: z.record(z.string(), z.union([z.number(), z.string()])).default({}),
-  swap: z.array(z.strictObject({ size: size.refine((bytes) => bytes >= 8 * KIB), priority: z.int().min(0).max(32_767).optional() })).max(23).default([]),
+  swap: z.array(z.strictObject({ size: size.refine((bytes) => bytes >= 8 * KIB), priority: z.int().min(0).max(32_767).optional(), model: z.enum(DISK_MODELS.map(({ name }) => name) as [string, ...string[]]).optional(), file: z.string().min(1).optional() })).max(23).default([]),
   pageAllocator: z.enum(['buddy', 'llfree', 'first-fit']).default('buddy'),
   slab: z.enum(['slub', 'slab', 'slob']).default('slub'),
   freelist: z

@@ -1,3 +1,4 @@
+/// <reference types="node" />
 import { readFileSync } from 'node:fs';
 import { MAP_ANONYMOUS, MAP_PRIVATE, PROT_READ, PROT_WRITE, Syscall } from '@pagelab/abi';
 import type { Os } from '@pagelab/abi';
@@ -14,7 +15,7 @@ test('the page of costs says what the machine reckons with', () => {
 
 /** Virtual nanoseconds that a program takes. */
 function timeOf(config: Partial<MachineConfigInput>, program: (os: Os) => void): number {
-  const machine = boot({ memory: '64M', ...config } as MachineConfigInput);
+  const machine = boot({ memory: '64M', ...config });
   const before = machine.stats().timeNs;
   machine.run(program);
   return machine.stats().timeNs - before;

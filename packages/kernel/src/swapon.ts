@@ -4,7 +4,8 @@
  * @linux mm/swapfile.c:swapon, swapoff, swap_show
  */
 import { CAP_SYS_ADMIN, Errno, O_RDWR, PAGE_SIZE } from '@pagelab/abi';
-import { BlockDevice, DmaEngine, MemoryBacking } from '@pagelab/hw';
+import { BlockDevice, DISK_MODELS, DISK_SSD, DmaEngine, FileBacking, MemoryBacking } from '@pagelab/hw';
+import type { DiskBacking, HostFile } from '@pagelab/hw';
 import {
   DiskSwapDevice,
   FileSwapDevice,
@@ -30,17 +31,32 @@ import type { Task } from './task.ts';
 /** Columns of a path in `/proc/swaps`. */
 const PATH_COLUMNS = 40;
 
+/** Opens a file of the host for reading and writing, made where it is not there. */
+export type OpenHostFile = (path: string) => HostFile;
+
+function fileBacking(path: string, bytes: number, open: OpenHostFile | undefined): DiskBacking {
+  if (open === undefined) throw new ConfigError('swap: a file of the host needs a host that opens files, as the command does');
+  try {
+    return new FileBacking(open(path), bytes);
+  } catch (error) {
+    throw new ConfigError(`swap: ${path}: ${(error as Error).message}`);
+  }
+}
+
 /** Makes the disks that the configuration asks for, with a header each, and takes them into use. */
-export function bootSwap(kernel: Kernel): void {
+export function bootSwap(kernel: Kernel, openHostFile?: OpenHostFile): void {
   const { config, ram, clock, vm } = kernel;
-  config.swap.forEach(({ size, priority }, i) => {
+  config.swap.forEach(({ size, priority, model, file }, i) => {
     const nrPages = Math.floor(size / PAGE_SIZE);
     const name = `vd${String.fromCharCode(98 + i)}`;
-    const backing = new MemoryBacking(nrPages * PAGE_SIZE);
+    const backing = file === undefined ? new MemoryBacking(nrPages * PAGE_SIZE) : fileBacking(file, nrPages * PAGE_SIZE, openHostFile);
     const header = new Uint8Array(PAGE_SIZE);
     writeSwapHeader(header, nrPages);
-    backing.write(0, header);
-    const disk = new BlockDevice(name, backing, new DmaEngine(ram), clock, { seed: config.seed });
+    if (!backing.write(0, header)) throw new ConfigError(`swap: the host does not write to ${file}`);
+    const disk = new BlockDevice(name, backing, new DmaEngine(ram), clock, {
+      seed: config.seed,
+      model: DISK_MODELS.find((each) => each.name === model) ?? DISK_SSD,
+    });
     kernel.swapDisks.set(`/dev/${name}`, disk);
     const flags = priority === undefined ? 0 : SWAP_FLAG_PREFER | (priority & SWAP_FLAG_PRIO_MASK);
     const area = enableSwapArea(

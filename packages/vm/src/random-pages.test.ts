@@ -478,7 +478,7 @@ test.each(SEEDS_32)('two levels, seed %i', (seed) => {
   play(seed, 400, 'x86-32', false);
 });
 
-test.each([2, 4])('pages that move whenever memory is allocated, seed %i', (seed) => {
+test.each([2, 3, 4])('pages that move whenever memory is allocated, seed %i', (seed) => {
   const { events } = play(seed, 400, 'x86-64', false, true).pages;
   expect(events[VM_EVENT.PGMIGRATE_SUCCESS]).toBeGreaterThan(100);
 });

@@ -22,6 +22,7 @@ import {
   ZONE_STAT,
   __GFP_DIRECT_RECLAIM,
   __GFP_FS,
+  resetIsolationSuitableNode,
 } from '@pagelab/mm-core';
 import type { PageAllocHooks, Zone } from '@pagelab/mm-core';
 import { endSwapWrites } from './page-io.ts';
@@ -83,14 +84,23 @@ export function wakeKswapd(vm: Vm, zone: Zone, order: number, gfp: number): void
   // A node where nothing can be had is left alone, unless a boost is all that it is for.
   if (node.kswapdFailures >= MAX_RECLAIM_RETRIES) {
     if (zone.watermarkBoost > 0) zone.setWatermarkBoost(0);
+    wakeKcompactd(vm, node, order, zone.index, gfp);
     return;
   }
-  if (isBalanced(vm, node, node.kswapdOrder, node.kswapdHighestZone) && !isBoosted(vm, node)) return;
+  if (isBalanced(vm, node, node.kswapdOrder, node.kswapdHighestZone) && !isBoosted(vm, node)) {
+    wakeKcompactd(vm, node, order, zone.index, gfp);
+    return;
+  }
   node.kswapdPending = true;
   vm.reclaim.kswapdPending = true;
   const { pages } = vm;
   if ((gfp & __GFP_DIRECT_RECLAIM) === 0 || (pages.currentFlags & PF_MEMALLOC) !== 0 || pages.atomicDepth > 0) return;
   runKswapds(vm);
+}
+
+/** There may be enough memory that is only scattered: who cannot compact it now has kcompactd do so. */
+function wakeKcompactd(vm: Vm, node: ReclaimNode, order: number, highest: number, gfp: number): void {
+  if ((gfp & __GFP_DIRECT_RECLAIM) === 0) vm.pages.kcompactd[node.nid].wake(order, highest);
 }
 
 /** Runs the kswapds that were woken. @linux mm/vmscan.c:kswapd */
@@ -167,7 +177,11 @@ function balanceNode(vm: Vm, node: ReclaimNode, order: number, highest: number):
     zone.reclaimActive = false;
     if (boosts[i] > 0) zone.setWatermarkBoost(zone.watermarkBoost - Math.min(zone.watermarkBoost, boosts[i]));
   }
-  if (isBalanced(vm, node, 0, highest)) events[VM_EVENT.KSWAPD_LOW_WMARK_HIT_QUICKLY]++;
+  if (!isBalanced(vm, node, 0, highest)) return;
+  events[VM_EVENT.KSWAPD_LOW_WMARK_HIT_QUICKLY]++;
+  // It goes to sleep: scattered memory is kcompactd's now, which looks everywhere anew if an allocation found nothing.
+  resetIsolationSuitableNode(vm.pages, nodes[node.nid]);
+  vm.pages.kcompactd[node.nid].wake(order, highest);
 }
 
 // ---- direct reclaim

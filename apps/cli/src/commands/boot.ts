@@ -8,6 +8,7 @@ import { boot } from '@pagelab/kernel';
 import type { Machine, MachineStats } from '@pagelab/kernel';
 import type { Command } from 'commander';
 import { CommandFailure } from '../errors.ts';
+import { openHostFile } from '../host-file.ts';
 import { loadMachineConfig } from '../machine-option.ts';
 
 interface BootCommandOptions {
@@ -48,7 +49,7 @@ function memmapLine({ frames, linuxBytes, textbookBytes }: MachineStats['memmap'
 }
 
 function bootCommand(options: BootCommandOptions): void {
-  const machine = boot(loadMachineConfig(options.machine));
+  const machine = boot(loadMachineConfig(options.machine), { openHostFile });
   let written: string[];
   try {
     written = writeProcTree(machine, options.proc);

@@ -10,6 +10,7 @@ import type { Command } from 'commander';
 import { CommandFailure } from '../errors.ts';
 import { htmlPage } from '../html/page.ts';
 import type { PageSection } from '../html/page.ts';
+import { openHostFile } from '../host-file.ts';
 import { loadMachineConfig, readMachineConfig } from '../machine-option.ts';
 import { formatMalloc, mallocPage, replayMalloc } from '../replay/replay-malloc.ts';
 import { formatPages, pagesPage, parseFrames, parseWindow, replayPages } from '../replay/replay-pages.ts';
@@ -44,7 +45,7 @@ type Replayer = (file: string, kind: TraceKind) => Promise<Outcome>;
 
 /** Replays on a machine of its own, which must be valid afterwards. */
 async function onMachine<R>(config: MachineConfig, replayOn: (machine: Machine) => Promise<R>): Promise<R> {
-  const machine = boot(config);
+  const machine = boot(config, { openHostFile });
   const result = await replayOn(machine);
   machine.validate();
   machine.dispose();

@@ -7,6 +7,7 @@ import { boot, DeadlockError } from '@pagelab/kernel';
 import type { Machine, MachineConfig, RunResult } from '@pagelab/kernel';
 import type { Command } from 'commander';
 import { CommandFailure } from '../errors.ts';
+import { openHostFile } from '../host-file.ts';
 import { loadMachineConfig, readMachineConfig } from '../machine-option.ts';
 import { loadProgram } from '../program-loader.ts';
 import { formatReport, formatTime, takeSnapshot } from '../report.ts';
@@ -76,7 +77,7 @@ async function run(nameOrFile: string, argv: readonly string[], options: RunOpti
   const config: MachineConfig = options.machine === undefined && loaded.machine !== undefined
     ? readMachineConfig(loaded.machine, `the machine that ${nameOrFile} asks for`)
     : loadMachineConfig(options.machine);
-  const machine = boot(config);
+  const machine = boot(config, { openHostFile });
   if (!options.json) machine.setConsole((line) => console.log(line));
   let run: ProgramRun;
   try {
