@@ -257,12 +257,12 @@ function moveRange(mm: MmStruct, start: VirtAddr, length: number, flags: number,
 }
 
 /**
- * Whether a mapping surely goes where it is told to: one of a System V segment chooses its place through the segment.
+ * Whether a mapping surely goes where it is told to: one of a System V segment or of `/dev/zero` has its own rules for that.
  *
  * @linux mm/mremap.c:vma_multi_allowed
  */
-function mayMoveWithOthers({ file }: VmArea): boolean {
-  return file === null || file.vmOps === null;
+function mayMoveWithOthers({ file, zeroFile }: VmArea): boolean {
+  return zeroFile === null && (file === null || file.vmOps === null);
 }
 
 /** @linux mm/mremap.c:vrm_set_new_addr */

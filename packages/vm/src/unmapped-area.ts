@@ -77,8 +77,8 @@ export function getUnmappedArea(
   // The last page of the number range is where errors are: a fixed address there is taken for one.
   if ((flags & MAP_FIXED) !== 0 && addr < 0 && addr > -PAGE_SIZE) return addr;
   if ((flags & MAP_FIXED) !== 0) found = addr;
-  else if (file === null && addr === 0 && (flags & MAP_SHARED_BIT) === 0 && length % mm.vm.tables.pmdSize === 0 && !mm.is32Bit) {
-    found = hugeAlignedArea(mm, length, flags);
+  else if (wantsHugeAlignment(mm, file, addr, length, flags)) {
+    found = hugeAlignedArea(mm, file, addr, length, pgoff, flags);
   } else found = archGetUnmappedArea(mm, file, addr, length, pgoff, flags);
   if (found < 0 && (flags & MAP_FIXED) === 0) return found;
   if (found < 0 || found > taskSize - length) return -Errno.ENOMEM;
@@ -106,20 +106,38 @@ export function hugetlbUnmappedArea(mm: MmStruct, addr: VirtAddr, length: number
 /** The bit that MAP_SHARED and MAP_SHARED_VALIDATE have in common. */
 const MAP_SHARED_BIT = 1;
 
+/** Anonymous memory that is whole huge pages, and files on a disk. @linux mm/mmap.c:__get_unmapped_area, fs/ext4/file.c:ext4_file_operations */
+function wantsHugeAlignment(mm: MmStruct, file: VmFile | null, addr: VirtAddr, length: number, flags: number): boolean {
+  if (mm.is32Bit) return false;
+  if (file !== null) return file.inode.mapping.ops === mm.vm.blockFs;
+  return addr === 0 && (flags & MAP_SHARED_BIT) === 0 && length % mm.vm.tables.pmdSize === 0;
+}
+
 /**
- * A mapping of whole huge pages is placed so that huge pages can be used for all of it, if there is room. With 32 bits
- * there is too little of it.
+ * A mapping that has room for a huge page, by its offset in the file, is placed so that one can be used, if there is room in
+ * the address space. With 32 bits there is too little of it.
  *
  * @linux mm/huge_memory.c:thp_get_unmapped_area_vmflags
  */
-function hugeAlignedArea(mm: MmStruct, length: number, flags: number): number {
+function hugeAlignedArea(
+  mm: MmStruct,
+  file: VmFile | null,
+  addr: VirtAddr,
+  length: number,
+  pgoff: number,
+  flags: number,
+): number {
   const { pmdSize } = mm.vm.tables;
-  const padded = archGetUnmappedArea(mm, null, 0, length + pmdSize, 0, flags);
-  if (padded > 0) {
-    const offset = (pmdSize - (padded % pmdSize)) % pmdSize;
-    return !mm.legacyLayout && offset === 0 ? padded + pmdSize : padded + offset;
+  const offset = file === null ? 0 : pgoff * PAGE_SIZE;
+  if (offset + length - Math.ceil(offset / pmdSize) * pmdSize >= pmdSize) {
+    const padded = archGetUnmappedArea(mm, file, addr, length + pmdSize, pgoff, flags);
+    if (padded > 0 && padded === addr) return addr;
+    if (padded > 0) {
+      const up = (((offset - padded) % pmdSize) + pmdSize) % pmdSize;
+      return !mm.legacyLayout && up === 0 ? padded + pmdSize : padded + up;
+    }
   }
-  return archGetUnmappedArea(mm, null, 0, length, 0, flags);
+  return archGetUnmappedArea(mm, file, addr, length, pgoff, flags);
 }
 
 /** @linux arch/x86/kernel/sys_x86_64.c:arch_get_unmapped_area_topdown */
