@@ -154,6 +154,9 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   });
   running.kernel = kernel;
   hooks.migration = migrationOps(vm);
+  vm.writeback.wakeFlusher = () => {
+    kernel.daemons.wake(kernel, 'flusher', 0);
+  };
   hooks.kcompactdWoken = () => {
     kernel.daemons.wake(kernel, 'kcompactd', 0);
   };

@@ -3,12 +3,15 @@
  * and somebody lets time pass: between two turns of programs, when a program sleeps, and when one makes a call.
  */
 import { FRAG_CHECK_INTERVAL_NS } from '@pagelab/mm-core';
-import { khugepagedHasWork, khugepagedScan } from '@pagelab/vm';
+import { flushDirtyPages, khugepagedHasWork, khugepagedScan } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 
 const NS_PER_MS = 1e6;
 /** Between two visits of SLAB's reaper. @linux mm/slab.c:REAPTIMEOUT_AC (up to 6.7) */
 const REAPTIMEOUT_AC_MS = 2000;
+
+/** When the flusher first runs. */
+const FIRST_FLUSH_MS = 5000;
 
 /** A daemon. */
 export interface Daemon {
@@ -52,6 +55,7 @@ export function kernelDaemons(): Daemon[] {
   return [
     { name: 'khugepaged', dueNs: 10_000 * NS_PER_MS, run: runKhugepaged },
     { name: 'cache_reap', dueNs: REAPTIMEOUT_AC_MS * NS_PER_MS, run: runCacheReap },
+    { name: 'flusher', dueNs: FIRST_FLUSH_MS * NS_PER_MS, run: runFlusher },
     { name: 'kcompactd', dueNs: FRAG_CHECK_INTERVAL_NS, run: runKcompactd },
   ];
 }
@@ -66,6 +70,13 @@ function runCacheReap({ slab, smp }: Kernel): number {
   }
   smp.processorId = processorId;
   return REAPTIMEOUT_AC_MS * NS_PER_MS;
+}
+
+/** Writes what has been dirty for long, or is too much. @linux fs/fs-writeback.c:wb_workfn */
+function runFlusher({ vm }: Kernel): number {
+  flushDirtyPages(vm);
+  const { dirtyWritebackCentisecs } = vm.sysctl;
+  return dirtyWritebackCentisecs === 0 ? Infinity : dirtyWritebackCentisecs * 10 * NS_PER_MS;
 }
 
 /** @linux mm/compaction.c:kcompactd */

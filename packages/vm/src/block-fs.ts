@@ -24,7 +24,7 @@ import {
 import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { KernelBug, XA_MARK_0, XArrayInt } from '@pagelab/lib';
-import { GFP_KERNEL, PG_UPTODATE, VM_EVENT } from '@pagelab/mm-core';
+import { GFP_KERNEL, NODE_STAT, PG_UPTODATE, VM_EVENT } from '@pagelab/mm-core';
 import type { BlockStore } from './block-store.ts';
 import type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
 import { MAX_FOLIO_ORDER, addFolio, addFolioUpTo, dissolveFolio, folioStart } from './folio.ts';
@@ -301,6 +301,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     const { vm } = this;
     truncatePagecache(vm, inode.mapping, 0);
     this.#freeBlocks(inode, 0, Infinity);
+    vm.writeback.dirtied.delete(inode.mapping.id);
     vm.mappings.free(inode.mapping.id);
     vm.caches.inode.free(inode.object);
   }
@@ -375,6 +376,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     const left = inode.size - pgoff * PAGE_SIZE;
     const block = blockMap!.get(pgoff);
     if (left <= 0 || block < 0) return 0;
+    vm.pages.modNodeState(pfn, NODE_STAT.NR_WRITTEN, 1);
     const host = vm.ram.frameWord(pfn) * 4;
     if (left < PAGE_SIZE) vm.ram.u8.fill(0, host + left, host + PAGE_SIZE);
     if (this.store.write(block, vm.ram.u8, host) !== 0) {

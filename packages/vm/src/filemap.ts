@@ -15,6 +15,7 @@ import { findPte } from './pgtable.ts';
 import { kmapLocalPage, kunmapLocal } from './highmem.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { pfnOf } from './pte.ts';
+import { balanceDirtyPages } from './page-writeback.ts';
 import { readAheadOf } from './readahead.ts';
 import { copyToUserPartial, userByte } from './uaccess.ts';
 import type { Vm } from './vm.ts';
@@ -213,6 +214,7 @@ export function fileWrite(vm: Vm, inode: Inode, pos: number, length: number, fro
       if (taken < copied) from.revert(copied - taken);
       if (taken > 0) {
         done += taken;
+        if (!ops.swapBacked) balanceDirtyPages(vm);
         break;
       }
       if (chunk > PAGE_SIZE) chunk /= 2;

@@ -48,6 +48,8 @@ export type { OpenMode, PathSource } from './open-file.ts';
 export { BlockFs } from './block-fs.ts';
 export { MemoryBlockStore } from './block-store.ts';
 export { seekHoleData } from './seek.ts';
+export { dirtyLimits, flushDirtyPages } from './page-writeback.ts';
+export type { DirtyLimits, WritebackState } from './page-writeback.ts';
 export { fadviseDontNeed, fadviseWillNeed } from './fadvise.ts';
 export type { BlockStore } from './block-store.ts';
 export { KernelBuffer, UserBuffer, fileRead, fileSync, fileWrite } from './filemap.ts';

@@ -25,6 +25,7 @@ import {
   PG_SWAPBACKED,
 } from '@pagelab/mm-core';
 import type { AddressSpace, AddressSpaceOps, Inode } from './file.ts';
+import { accountDirtied } from './page-writeback.ts';
 import { folioAddLru, folioMarkAccessed } from './swap.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
@@ -180,7 +181,7 @@ export function setRangeDirty(vm: Vm, mapping: AddressSpace, first: number, last
     if (page < 0 || (flags[page] & PG_DIRTY) !== 0) continue;
     flags[page] |= PG_DIRTY;
     pages.setMark(pgoff, TAG_DIRTY);
-    vm.pages.modNodeState(page, NODE_STAT.NR_FILE_DIRTY, 1);
+    accountDirtied(vm, mapping, page);
   }
 }
 

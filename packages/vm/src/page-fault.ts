@@ -47,6 +47,7 @@ import { vmaAllocPages } from './mempolicy.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { clearEntry, entryHi, pteIndexOf, setEntry } from './pgtable-shape.ts';
+import { balanceDirtyPages } from './page-writeback.ts';
 import { allocPmd, allocPteBelow, pteOffset, tableBelow } from './pgtable.ts';
 import { PG_READAHEAD, folioOrder, setPageDirty } from './page-cache.ts';
 import { MARKER_POISONED, MARKER_UFFD_WP, PTE_MAPS, PTE_SPECIAL, markerHi, markerLo, markerOf, pageProtHi, pageProtLo, pfnOf, vmaProtLo } from './pte.ts';
@@ -572,7 +573,10 @@ function serveFileShared(vma: VmArea, address: VirtAddr, pmdEntry: number): numb
     return faultOf(error);
   }
   const fault = finishFault(vma, address, pmdEntry, pfn, FAULT_FLAG_WRITE);
-  if (fault === 0) setPageDirty(vm, pfn);
+  if (fault === 0) {
+    setPageDirty(vm, pfn);
+    if (vma.file!.inode.mapping.ops.writeNotify) balanceDirtyPages(vm);
+  }
   return fault;
 }
 

@@ -13,6 +13,7 @@ import type { AddressSpace } from './file.ts';
 import { MmuGather } from './mmu-gather.ts';
 import { BlockFs } from './block-fs.ts';
 import { MemoryBlockStore } from './block-store.ts';
+import { newWritebackState } from './page-writeback.ts';
 import type { BlockStore } from './block-store.ts';
 import { Highmem } from './highmem.ts';
 import { ShmemOps } from './shmem.ts';
@@ -61,6 +62,14 @@ export interface VmSysctl {
   unprivilegedUserfaultfd: number;
   /** 1: new programs have the legacy layout, whatever their personality. */
   legacyVaLayout: number;
+  /** Percent of the memory for files that may be dirty, and from which on the flusher writes; in bytes where those are not 0. */
+  dirtyRatio: number;
+  dirtyBackgroundRatio: number;
+  dirtyBytes: number;
+  dirtyBackgroundBytes: number;
+  /** In hundredths of a second: how often the flusher runs, never at 0; and how old dirty pages get. */
+  dirtyWritebackCentisecs: number;
+  dirtyExpireCentisecs: number;
   /** 0 to 200: how much rather anonymous memory is swapped than files are dropped; 100 is even. */
   swappiness: number;
   /** log2 of the pages that are read from swap at once. */
@@ -80,6 +89,12 @@ export const DEFAULT_VM_SYSCTL: Readonly<VmSysctl> = {
   randomizeVaSpace: 0,
   unprivilegedUserfaultfd: 0,
   legacyVaLayout: 0,
+  dirtyRatio: 20,
+  dirtyBackgroundRatio: 10,
+  dirtyBytes: 0,
+  dirtyBackgroundBytes: 0,
+  dirtyWritebackCentisecs: 500,
+  dirtyExpireCentisecs: 3000,
   swappiness: 60,
   pageCluster: 3,
 };
@@ -214,8 +229,9 @@ export class Vm {
   faultAddress: VirtAddr = 0;
   /** What shared memory does for its pages. */
   readonly shmemOps: ShmemOps;
-  /** Regular files. */
+  /** Regular files, and what of them is to be written back. */
   readonly blockFs: BlockFs;
+  readonly writeback = newWritebackState();
   /** Whether the page fault under way had to wait for a page, and whether nothing of that page had been cached. */
   faultWaited = false;
   faultMissed = false;

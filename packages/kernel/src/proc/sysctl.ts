@@ -117,6 +117,23 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
       return 0;
     },
   },
+  // Writing a share clears the amount, and the other way round.
+  'vm/dirty_ratio': vmNumber('dirtyRatio', 0, 100, ({ vm }) => {
+    vm.sysctl.dirtyBytes = 0;
+  }),
+  'vm/dirty_background_ratio': vmNumber('dirtyBackgroundRatio', 0, 100, ({ vm }) => {
+    vm.sysctl.dirtyBackgroundBytes = 0;
+  }),
+  'vm/dirty_bytes': vmNumber('dirtyBytes', 2 * 4096, LONG_MAX, ({ vm }) => {
+    vm.sysctl.dirtyRatio = 0;
+  }),
+  'vm/dirty_background_bytes': vmNumber('dirtyBackgroundBytes', 1, LONG_MAX, ({ vm }) => {
+    vm.sysctl.dirtyBackgroundRatio = 0;
+  }),
+  'vm/dirty_writeback_centisecs': vmNumber('dirtyWritebackCentisecs', 0, INT_MAX, (kernel) => {
+    kernel.daemons.wake(kernel, 'flusher', kernel.vm.sysctl.dirtyWritebackCentisecs * 1e7 || Infinity);
+  }),
+  'vm/dirty_expire_centisecs': vmNumber('dirtyExpireCentisecs', 0, INT_MAX),
   'vm/swappiness': vmNumber('swappiness', 0, 200),
   'vm/page-cluster': vmNumber('pageCluster', 0, 31),
   'vm/drop_caches': {

@@ -1,4 +1,5 @@
 import { VM_EVENT } from '@pagelab/mm-core';
+import { dirtyLimits } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import { hasStat, nodeStatShown, nodeStats, vmEvents, zoneStats } from './stat-names.ts';
 
@@ -14,9 +15,9 @@ export function vmstat(kernel: Kernel): string {
   for (const { name, item } of nodeStats(release, config.arch)) {
     line(name, item < 0 ? 0 : nodeStatShown(item, pages.nodeState(item)));
   }
-  // Nothing is ever written back, so nothing is limited.
-  line('nr_dirty_threshold', 0);
-  line('nr_dirty_background_threshold', 0);
+  const { limit, background } = dirtyLimits(kernel.vm);
+  line('nr_dirty_threshold', limit);
+  line('nr_dirty_background_threshold', background);
   if (hasStat(release, 'nr_memmap_pages')) {
     line('nr_memmap_pages', 0);
     line('nr_memmap_boot_pages', Math.ceil(pages.memmapBytes().linux / 4096));
