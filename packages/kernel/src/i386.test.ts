@@ -9,6 +9,7 @@ import {
   MAP_32BIT,
   MAP_ANONYMOUS,
   MAP_FIXED,
+  MAP_HUGETLB,
   MAP_NORESERVE,
   MAP_PRIVATE,
   MREMAP_FIXED,
@@ -210,6 +211,38 @@ describe.each(MACHINES)('%s', (_, config) => {
     expect(windows(() => os.syscall(Syscall.pread64, fd, at + PAGE, PAGE, 0))).toBe(1);
     machine.validate();
     expect(boot({ memory: '64M' }).stats().highmem).toBeNull();
+  });
+
+  test('huge pages are of the size that a table stands for', () => {
+    const [size, shift, other] = config.arch === 'x86-32' ? [4 << 20, 22, 21] : [2 << 20, 21, 30];
+    const machine = boot({ ...config, cmdline: 'hugepages=4' });
+    runChecked(machine, (os) => {
+      const map = (length: number, log: number): number => os.syscall(Syscall.mmap, 0, length, RW, ANON | MAP_HUGETLB | (log << 26), -1, 0);
+      const at = map(PAGE, 0);
+      expect([at % size, os.syscall(Syscall.munmap, at, size)]).toEqual([0, 0]);
+      expect(map(size, shift)).toBe(at);
+      os.mem.fill(at, size, 1);
+      expect(os.readFile('/proc/meminfo')).toMatch(new RegExp(`^HugePages_Free: +3$[^]*^Hugepagesize: +${size / 1024} kB$`, 'm'));
+      expect(map(size, other)).toBe(-Errno.EINVAL);
+    });
+    machine.validate();
+  });
+
+  test('pages go to swap and come back, whatever an entry has room for', () => {
+    const machine = boot({ ...config, memory: '64M', cmdline: 'mem=40M', swap: [{ size: '128M' }] });
+    runChecked(machine, (os) => {
+      const pages = 48 * 256;
+      const at = os.mmap(0, pages * PAGE, RW, ANON | MAP_NORESERVE);
+      for (let i = 0; i < pages; i++) os.mem.store32(at + i * PAGE, i ^ 0x5555);
+      const wrong = (each: Os): number => {
+        let found = 0;
+        for (let i = 0; i < pages; i += 5) if (each.mem.load32(at + i * PAGE) !== (i ^ 0x5555)) found++;
+        return found;
+      };
+      expect(os.waitpid(os.fork((child) => wrong(child)))?.status).toBe(0);
+      expect(wrong(os)).toBe(0);
+    });
+    expect(Number(/^pswpin (\d+)$/m.exec(machine.readFile('/proc/vmstat'))![1])).toBeGreaterThan(1000);
   });
 
   test('a kernel sees high memory through windows', () => {

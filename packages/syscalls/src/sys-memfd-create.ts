@@ -32,8 +32,6 @@ export const MEMFD_CREATE_FLAGS = flagTable(
 );
 
 const MEMFD_MASK = flagMask(MEMFD_CREATE_FLAGS);
-/** log2 of a huge page's bytes. */
-const HUGE_SHIFT = 21;
 /** Bytes of the longest name, its zero included. @linux mm/memfd.c:MFD_NAME_MAX_LEN */
 const NAME_BYTES = 250;
 
@@ -51,7 +49,7 @@ export function sysMemfdCreate(task: TaskContext, name: number, flags: number): 
   const text = getString(task, name, NAME_BYTES);
   if (typeof text === 'number') return text === -Errno.ENAMETOOLONG ? -Errno.EINVAL : text;
   const shift = (bits >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK;
-  if (bits & MFD_HUGETLB && shift !== 0 && shift !== HUGE_SHIFT) return -Errno.ENODEV;
+  if (bits & MFD_HUGETLB && shift !== 0 && shift !== task.vm.tables.hugeShifts[0]) return -Errno.ENODEV;
   const made = memfdCreate(task.vm, decodeUtf8(text), bits);
   if (typeof made === 'number') return made;
   const file = task.openVmFile(made, O_RDWR);

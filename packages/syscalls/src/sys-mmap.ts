@@ -104,7 +104,8 @@ export function sysMmap(
   if (task.mm.is32Bit && pgoff >= 2 ** 32) return -Errno.EINVAL;
   const given = foldFlags(flags, UNKNOWN_FLAG);
   if (given & MAP_ANONYMOUS && given & MAP_HUGETLB) {
-    if (!HUGE_SHIFTS.includes((given >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK)) return -Errno.EINVAL;
+    const shift = (given >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK;
+    if (shift !== 0 && !task.vm.tables.hugeShifts.includes(shift)) return -Errno.EINVAL;
     return doMmap(task.mm, { file: null, addr, length, prot: impliedProt(task, int32(prot) & PROT_MASK), flags: given, pgoff });
   }
   const bits = (given & MAP_TYPE) === MAP_SHARED_VALIDATE ? given : given & (MMAP_MASK | MAP_TYPE | MAP_HUGETLB);
@@ -120,9 +121,6 @@ export function sysMmap(
   const special = vmFile !== null ? undefined : zeroFile !== null ? { zeroFile } : { unmappable: unmappable(open) };
   return doMmap(task.mm, { file: vmFile, ...special, addr, length, prot: rights, flags: bits, pgoff });
 }
-
-/** Log of a size of huge pages that x86-64 has: 0 for the usual one, 2 MiB, 1 GiB. */
-const HUGE_SHIFTS: readonly number[] = [0, 21, 30];
 
 function unmappable({ flags, mmapError, noExec = false }: OpenFile): UnmappableFile {
   const access = flags & O_ACCMODE;

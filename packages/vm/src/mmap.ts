@@ -107,7 +107,6 @@ const LEGACY_MAP_MASK =
   (21 << MAP_HUGE_SHIFT) |
   (30 << MAP_HUGE_SHIFT);
 
-const HUGE_SIZE = 2 ** 21;
 const MAX_FILE_SIZE = 2 ** 63;
 const MAX_DEVICE_SIZE = 2 ** 64;
 
@@ -197,7 +196,7 @@ export function doMmap(mm: MmStruct, request: MmapRequest): number {
 function mapAnonymousHuge(mm: MmStruct, request: MmapRequest): number {
   const { vm } = mm;
   const { flags } = request;
-  const length = hugetlbLength(flags, request.length);
+  const length = hugetlbLength(mm, flags, request.length);
   if (length <= 0) return length;
   // Of the larger size there is no pool.
   if (((flags >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK) === 30 || length > mm.taskSize) return -Errno.ENOMEM;
@@ -230,10 +229,11 @@ function mapHugetlb(mm: MmStruct, file: VmFile, addr: VirtAddr, length: number, 
 }
 
 /** The length of a huge-page mapping: whole huge pages of the size that the flags name; or -EINVAL. */
-function hugetlbLength(flags: number, length: number): number {
+function hugetlbLength({ vm }: MmStruct, flags: number, length: number): number {
   const shift = (flags >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK;
-  if (shift !== 0 && shift !== 21 && shift !== 30) return -Errno.EINVAL;
-  const size = shift === 30 ? 2 ** 30 : HUGE_SIZE;
+  const { hugeShifts } = vm.tables;
+  if (shift !== 0 && !hugeShifts.includes(shift)) return -Errno.EINVAL;
+  const size = 2 ** (shift === 0 ? hugeShifts[0] : shift);
   if (length > 0) return Math.ceil(length / size) * size;
   return length > -size ? -Errno.EINVAL : -Errno.ENOMEM;
 }

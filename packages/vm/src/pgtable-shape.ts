@@ -38,6 +38,8 @@ export interface PageTableShape {
   readonly pmdFolded: boolean;
   /** log2 of the pages in a huge page. @linux include/linux/huge_mm.h:HPAGE_PMD_ORDER */
   readonly hugeOrder: number;
+  /** log2 of the sizes that huge pages can have, the usual one first. @linux arch/x86/mm/hugetlbpage.c:arch_hugetlb_valid_size */
+  readonly hugeShifts: readonly number[];
   /** Entries of the top level that are the program's; those behind are the kernel's. @linux arch/x86/include/asm/pgtable.h:KERNEL_PGD_BOUNDARY */
   readonly userPgdEntries: number;
   /** Low word, without a frame, of an entry of the top level. */
@@ -76,6 +78,7 @@ export const SHAPE_X86_64: PageTableShape = Object.freeze({
   pudFolded: false,
   pmdFolded: false,
   hugeOrder: 9,
+  hugeShifts: [21, 30],
   userPgdEntries: 256,
   pgdFlags: PTE_TABLE,
   preallocatedPmds: 0,
@@ -99,6 +102,7 @@ export const SHAPE_X86_PAE: PageTableShape = Object.freeze({
   pudFolded: true,
   pmdFolded: false,
   hugeOrder: 9,
+  hugeShifts: [21],
   userPgdEntries: 3,
   pgdFlags: PTE_PRESENT,
   preallocatedPmds: 3,
@@ -122,6 +126,7 @@ export const SHAPE_X86_32: PageTableShape = Object.freeze({
   pudFolded: true,
   pmdFolded: true,
   hugeOrder: 10,
+  hugeShifts: [22],
   userPgdEntries: 768,
   pgdFlags: PTE_TABLE,
   preallocatedPmds: 0,
