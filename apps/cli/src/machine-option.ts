@@ -74,3 +74,8 @@ export function readMachineConfig(json: unknown, origin: string): MachineConfig 
     throw error;
   }
 }
+
+/** The same machine with a word more on the kernel's command line. @param read what the word asks for */
+export function withWord(config: MachineConfig, word: string, read: Partial<MachineConfig['commandLine']>): MachineConfig {
+  return { ...config, cmdline: `${config.cmdline} ${word}`.trim(), commandLine: { ...config.commandLine, ...read } };
+}

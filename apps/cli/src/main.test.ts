@@ -86,6 +86,8 @@ describe('pagelab insmod', () => {
     const module = file('areas.js', "export default (kernel) => kernel.printk(`at ${kernel.vmalloc(1) < 0 ? 'the top' : 'the bottom'}`);\n");
     const report = JSON.parse(runCli('insmod', module, '--json').stdout) as { log: string[]; leaks: unknown[]; oops: null };
     expect(report).toMatchObject({ log: [expect.stringMatching(/at the top$/)], leaks: [], oops: null });
+    const leaking = file('leaking.js', "export default (kernel) => void kernel.call('forget', () => kernel.kzalloc(40));\n");
+    expect(runCli('insmod', leaking, '--kmemleak').stdout).toMatch(/unreferenced object 0xffff\w+ \(size 64\):[^]*\n {4}forget \[leaking\]\n {4}init_module \[leaking\]\n$/);
   });
 
   it('says in one line what it did wrong', () => {
@@ -94,6 +96,17 @@ describe('pagelab insmod', () => {
     expectOneLine(wild, 1, /^pagelab: wild: BUG: kernel NULL pointer dereference, address: 0{15}8$/);
     expectOneLine(runCli('insmod', 'nothing'), 2, /^pagelab: no module 'nothing': give a \.ts or \.js file, or an example \(dma-bounce, /);
     expectOneLine(runCli('insmod', file('none.js', 'export const x = 1;')), 1, /exports no kernel code/);
+  });
+});
+
+describe('pagelab page_owner', () => {
+  it('counts who has pages', () => {
+    const program = file('filler.js', 'export default (os) => os.mem.fill(os.mmap(0, 1 << 20, 3, 0x22), 1 << 20, 1);\n');
+    const { stdout, status } = runCli('page_owner', program, '--json', '--machine', 'tiny');
+    expect(status).toBe(0);
+    const rows = JSON.parse(stdout) as { pages: number; mask: string; trace: string[] }[];
+    expect(rows[0]!.pages).toBeGreaterThanOrEqual(rows[1]!.pages);
+    expect(rows.some(({ mask, trace }) => mask.includes('GFP_HIGHUSER_MOVABLE') && trace.some((name) => /fault/i.test(name)))).toBe(true);
   });
 });
 

@@ -96,6 +96,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   // The slab allocator, and the caches of the kernel's objects.
   const slabReports: SlabReport[] = [];
   const running: { kernel?: Kernel } = {};
+  if (pages.pageOwner !== null) pages.pageOwner.context = () => allocationContext(running.kernel);
   const kmemleak = config.commandLine.kmemleak === true ? new Kmemleak(clock, ram) : null;
   const slab = new Slab({
     pages, ram, smp, trace,
@@ -161,7 +162,6 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
     kernel.daemons.wake(kernel, 'kcompactd', 0);
   };
   kmemleak?.attach(kernel);
-  if (pages.pageOwner !== null) pages.pageOwner.context = () => allocationContext(kernel);
   // Getting memory back, and where to.
   installReclaim(vm, hooks);
   bootSwap(kernel, options.openHostFile);

@@ -3,11 +3,12 @@
  */
 import type { Os } from '@pagelab/abi';
 import { boot } from '@pagelab/kernel';
-import type { Machine } from '@pagelab/kernel';
+import type { Machine, MachineConfig } from '@pagelab/kernel';
 import type { Command } from 'commander';
 import { CommandFailure, UsageError } from '../errors.ts';
-import { loadMachineConfig, readMachineConfig } from '../machine-option.ts';
+import { loadMachineConfig, readMachineConfig, withWord } from '../machine-option.ts';
 import { loadProgram } from '../program-loader.ts';
+import { countOwners, formatOwners } from '../views/page-owner.ts';
 import { SORT_KEYS, formatSlabtop, parseSlabinfo, sortRows } from '../views/slabtop.ts';
 import { formatVmstat, readVmstat } from '../views/vmstat.ts';
 import type { VmstatSample } from '../views/vmstat.ts';
@@ -24,17 +25,19 @@ interface ViewOptions {
 interface View {
   readonly name: string;
   readonly description: string;
+  /** The machine it needs. */
+  configure?(config: MachineConfig): MachineConfig;
   /** Called before and at the end; what it returns last is shown. */
   look(machine: Machine, options: ViewOptions, when: 'before' | 'end'): { readonly text: string; readonly json: unknown };
 }
 
 async function show(view: View, nameOrFile: string, argv: readonly string[], options: ViewOptions): Promise<void> {
   const loaded = await loadProgram(nameOrFile);
-  const machine = boot(
+  const wanted =
     options.machine === undefined && loaded.machine !== undefined
       ? readMachineConfig(loaded.machine, `the machine that ${nameOrFile} asks for`)
-      : loadMachineConfig(options.machine),
-  );
+      : loadMachineConfig(options.machine);
+  const machine = boot(view.configure?.(wanted) ?? wanted);
   view.look(machine, options, 'before');
   let shown: { readonly text: string; readonly json: unknown } | null = null;
   const look = (_os: Os): void => {
@@ -100,8 +103,18 @@ const ps: View = {
   },
 };
 
+const pageOwner: View = {
+  name: 'page_owner',
+  description: 'run a program and show who has pages when its function returns, as page_owner_sort -m',
+  configure: (config) => withWord(config, 'page_owner=on', { pageOwner: true }),
+  look(machine, _options, when) {
+    const rows = when === 'end' ? countOwners(machine.readFile('/sys/kernel/debug/page_owner')) : [];
+    return { text: formatOwners(rows), json: rows };
+  },
+};
+
 export function addViews(program: Command): void {
-  for (const view of [ps, vmstat(), slabtop, buddyinfo]) {
+  for (const view of [ps, vmstat(), slabtop, buddyinfo, pageOwner]) {
     const command = program
       .command(view.name)
       .description(view.description)
