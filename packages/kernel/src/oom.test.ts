@@ -29,6 +29,27 @@ test('a program that takes all memory is killed, with the kernel\'s report', () 
   expect(machine.run((os) => void eat(os, 4)).status).toBe(0);
 });
 
+test('vm.oom_kill_allocating_task takes who asked, vm.panic_on_oom stops the machine', () => {
+  const spiteful = boot({ memory: '64M', sysctl: { 'vm.oom_kill_allocating_task': 1, 'vm.oom_dump_tasks': 0 } });
+  runChecked(spiteful, (os) => {
+    const large = os.fork(function* (child) {
+      const room = Number(/MemFree:\s+(\d+)/.exec(child.readFile('/proc/meminfo'))![1]) / 1024;
+      eat(child, Math.floor(room * 0.7));
+      for (;;) yield;
+    });
+    os.syscall(Syscall.sched_yield);
+    const asker = os.fork((child) => void eat(child, 256));
+    expect(os.waitpid(asker)!.signal).toBe(SIGKILL);
+    os.kill(large, SIGKILL);
+    os.waitpid(large);
+  });
+  expect(spiteful.dmesg()).toMatch(/Out of memory \(oom_kill_allocating_task\): Killed process \d+/);
+  expect(spiteful.dmesg()).toMatch(/Node 0 DMA32: \d+\*4kB .* = \d+kB/);
+  expect(spiteful.dmesg()).not.toContain('Tasks state');
+  const strict = boot({ memory: '64M', sysctl: { 'vm.panic_on_oom': 1 } });
+  expect(() => strict.run((os) => void eat(os, 256))).toThrow('Out of memory: system-wide panic_on_oom is enabled');
+});
+
 test('the largest is killed, and its memory serves the one that asked', () => {
   const machine = small();
   runChecked(machine, (os) => {

@@ -154,7 +154,7 @@ export { isolateMovable, migratePages, migrationOps, putbackMovablePages } from 
 export { pageMappings } from './rmap.ts';
 export type { PageMapping } from './rmap.ts';
 export { folioAddLru, folioMarkAccessed, isolateLru, lruAddDrain, lruAddDrainAll, putbackLru, validateLru } from './swap.ts';
-export { installReclaim, runKswapds, tryToFreePages, zoneReclaimablePages } from './vmscan.ts';
+export { MAX_RECLAIM_RETRIES, installReclaim, runKswapds, tryToFreePages, zoneReclaimablePages } from './vmscan.ts';
 export type { ReclaimPolicy } from './reclaim.ts';
 export { ScanControl } from './scan-control.ts';
 export { classicReclaim } from './shrink-lists.ts';

@@ -74,6 +74,12 @@ export interface VmSysctl {
   swappiness: number;
   /** log2 of the pages that are read from swap at once. */
   pageCluster: number;
+  /** 1: the machine stops where memory runs out, 2: also where only some of it did. */
+  panicOnOom: number;
+  /** 1: who asked for memory goes, not the largest. */
+  oomKillAllocatingTask: number;
+  /** 1: the killer's report lists all programs. */
+  oomDumpTasks: number;
 }
 
 /** Linux's values, but for a layout that repeats. */
@@ -97,6 +103,9 @@ export const DEFAULT_VM_SYSCTL: Readonly<VmSysctl> = {
   dirtyExpireCentisecs: 3000,
   swappiness: 60,
   pageCluster: 3,
+  panicOnOom: 0,
+  oomKillAllocatingTask: 0,
+  oomDumpTasks: 1,
 };
 
 /** 16 GiB. */

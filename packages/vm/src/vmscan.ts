@@ -34,7 +34,7 @@ import type { Vm } from './vm.ts';
 import type { ReclaimNode } from './workingset.ts';
 
 /** Runs of kswapd without a page after which a node is given up. @linux mm/internal.h:MAX_RECLAIM_RETRIES */
-const MAX_RECLAIM_RETRIES = 16;
+export const MAX_RECLAIM_RETRIES = 16;
 
 /** Pages of a zone that reclaim could free. @linux mm/vmscan.c:zone_reclaimable_pages */
 export function zoneReclaimablePages(vm: Vm, zone: Zone): number {

@@ -134,6 +134,9 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
     kernel.daemons.wake(kernel, 'flusher', kernel.vm.sysctl.dirtyWritebackCentisecs * 1e7 || Infinity);
   }),
   'vm/dirty_expire_centisecs': vmNumber('dirtyExpireCentisecs', 0, INT_MAX),
+  'vm/panic_on_oom': vmNumber('panicOnOom', 0, 2),
+  'vm/oom_kill_allocating_task': vmNumber('oomKillAllocatingTask', -INT_MAX - 1, INT_MAX),
+  'vm/oom_dump_tasks': vmNumber('oomDumpTasks', -INT_MAX - 1, INT_MAX),
   'vm/swappiness': vmNumber('swappiness', 0, 200),
   'vm/page-cluster': vmNumber('pageCluster', 0, 31),
   'vm/drop_caches': {
@@ -146,9 +149,6 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
     },
   },
   // What there is nothing for yet can be read, with Linux's value, and not be written.
-  'vm/panic_on_oom': fixed('0'),
-  'vm/oom_kill_allocating_task': fixed('0'),
-  'vm/oom_dump_tasks': fixed('1'),
   'vm/nr_hugepages': {
     get: (kernel) => String(kernel.vm.hugetlb.nrHugePages),
     set: (kernel, [value]) => {
