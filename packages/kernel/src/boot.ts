@@ -270,6 +270,9 @@ function vmCaches(caches: Readonly<Record<KernelCacheName, KmemCache>>): VmCache
     radixTreeNode: caches.radix_tree_node,
     vmapArea: caches.vmap_area,
     numaPolicy: caches.numa_policy,
+    ksmRmapItem: caches.ksm_rmap_item,
+    ksmStableNode: caches.ksm_stable_node,
+    ksmMmSlot: caches.ksm_mm_slot,
   };
 }
 

@@ -3,7 +3,7 @@
  * and somebody lets time pass: between two turns of programs, when a program sleeps, and when one makes a call.
  */
 import { FRAG_CHECK_INTERVAL_NS } from '@pagelab/mm-core';
-import { flushDirtyPages, khugepagedHasWork, khugepagedScan } from '@pagelab/vm';
+import { flushDirtyPages, khugepagedHasWork, khugepagedScan, ksmScan } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 
 const NS_PER_MS = 1e6;
@@ -57,6 +57,7 @@ export function kernelDaemons(): Daemon[] {
     { name: 'cache_reap', dueNs: REAPTIMEOUT_AC_MS * NS_PER_MS, run: runCacheReap },
     { name: 'flusher', dueNs: FIRST_FLUSH_MS * NS_PER_MS, run: runFlusher },
     { name: 'kcompactd', dueNs: FRAG_CHECK_INTERVAL_NS, run: runKcompactd },
+    { name: 'ksmd', dueNs: Infinity, run: runKsmd },
   ];
 }
 
@@ -90,4 +91,12 @@ function runKhugepaged({ vm }: Kernel): number {
   const { khugepaged } = vm;
   const starved = khugepagedHasWork(vm) && khugepagedScan(vm);
   return Math.max(1, starved ? khugepaged.allocSleepMs : khugepaged.scanSleepMs) * NS_PER_MS;
+}
+
+/** @linux mm/ksm.c:ksm_scan_thread */
+function runKsmd({ vm }: Kernel): number {
+  const { ksm } = vm;
+  if (ksm.run !== 1) return Infinity;
+  if (ksm.slots.length > 0) ksmScan(vm, ksm.pagesToScan);
+  return Math.max(1, ksm.sleepMs) * NS_PER_MS;
 }

@@ -4,6 +4,8 @@ export { ColumnList } from './column-list.ts';
 export { growColumn } from './columns.ts';
 export type { Column } from './columns.ts';
 export { IdTable } from './id-table.ts';
+export { RbTree } from './rb-tree.ts';
+export type { RbNode } from './rb-tree.ts';
 export { Prng } from './prng.ts';
 export type { PrngState } from './prng.ts';
 export { TRACE_MAX_FIELDS, TraceRing } from './trace-ring.ts';

@@ -58,6 +58,9 @@ export const KERNEL_CACHES = {
   filp: { size: 184, align: 0, flags: ALIGNED_ACCOUNT | SLAB_TYPESAFE_BY_RCU, freePointerOffset: 152 },
   shmem_inode_cache: { size: 752, align: 0, flags: ACCOUNT, constructed: true },
   sigqueue: { size: 80, align: 0, flags: ACCOUNT },
+  ksm_rmap_item: { size: 64, align: 0, flags: 0 },
+  ksm_stable_node: { size: 64, align: 0, flags: 0 },
+  ksm_mm_slot: { size: 48, align: 0, flags: 0 },
 } as const satisfies Readonly<Record<string, KernelCacheSpec>>;
 
 /** The name of one of {@link KERNEL_CACHES}. */

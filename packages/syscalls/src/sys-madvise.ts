@@ -71,8 +71,8 @@ export const MADVISE_ADVICE = flagTable(
     notes: {
       MADV_HWPOISON: 'EINVAL, as on a kernel without memory-failure handling',
       MADV_SOFT_OFFLINE: 'EINVAL, as on a kernel without memory-failure handling',
-      MADV_MERGEABLE: 'kept as a flag of the mapping; pages are not merged',
-      MADV_UNMERGEABLE: 'takes the flag away',
+      MADV_MERGEABLE: 'ksmd merges pages of the same contents where it runs: `/sys/kernel/mm/ksm/run`',
+      MADV_UNMERGEABLE: 'gives each mapping a page of its own again',
       MADV_HUGEPAGE: 'kept as a flag of the mapping',
       MADV_NOHUGEPAGE: 'kept as a flag of the mapping',
       MADV_COLLAPSE: 'ENOMEM where a huge page would fit',

@@ -38,11 +38,16 @@ export function hugetlbReservePages(vm: Vm, inode: Inode, from: number, to: numb
   if ((vmFlags & VM_NORESERVE) !== 0) return null;
   if (!shared) return hugetlbAcctMemory(vm, to - from) === 0 ? { used: new Set() } : -Errno.ENOMEM;
   const reserved = (inode.hugeReserved ??= new Set());
-  const fresh: number[] = [];
-  for (let index = from; index < to; index++) if (!reserved.has(index)) fresh.push(index);
-  if (hugetlbAcctMemory(vm, fresh.length) !== 0) return -Errno.ENOMEM;
-  for (const index of fresh) reserved.add(index);
+  if (hugetlbAcctMemory(vm, to - from - countIn(reserved, from, to)) !== 0) return -Errno.ENOMEM;
+  for (let index = from; index < to; index++) reserved.add(index);
   return null;
+}
+
+/** How many of a set lie in [from, to), which may be far larger. */
+function countIn(set: ReadonlySet<number>, from: number, to: number): number {
+  let count = 0;
+  for (const index of set) if (index >= from && index < to) count++;
+  return count;
 }
 
 /** Takes a promise back that came to nothing. */
@@ -80,8 +85,9 @@ export function closeReservation(vma: VmArea): void {
   const { resv } = vma;
   vma.resv = null;
   if (resv === null) return;
-  let unused = 0;
-  for (let index = hugeIndex(vma, vma.start); index < hugeIndex(vma, vma.end); index++) if (!resv.used.has(index)) unused++;
+  const from = hugeIndex(vma, vma.start);
+  const to = hugeIndex(vma, vma.end);
+  const unused = to - from - countIn(resv.used, from, to);
   if (unused > 0) hugetlbAcctMemory(vma.mm.vm, -unused);
 }
 

@@ -238,6 +238,7 @@ export { UffdContext, uffdRangeEnd, uffdRegister, uffdRelease, uffdUnregister } 
 export type { UffdWait, UserfaultHooks } from './userfaultfd.ts';
 export { uffdFill, uffdMove, uffdWriteProtect } from './userfault-fill.ts';
 export type { UffdFill } from './userfault-fill.ts';
+export { ksmScan, ksmUnmergeAll } from './ksm.ts';
 export { hugetlbTotalPages, setMaxHugePages } from './hugetlb.ts';
 export { hugetlbFileSetup, isHugetlbFile } from './hugetlbfs.ts';
 export { numaPagesOf } from './numa-pages.ts';

@@ -36,6 +36,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { collapse } from './collapse.ts';
 import { installGuards, removeGuards } from './guard-pages.ts';
 import { faultInPages } from './gup.ts';
+import { ksmEnter, ksmUnmerge } from './ksm.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { markCold, markLazyFree, pageOut } from './page-aging.ts';
 import { offsetInPage, pageAlign, rangeEnd, rangeWraps } from './page-align.ts';
@@ -209,6 +210,8 @@ function adviseFlags(vma: VmArea, start: VirtAddr, end: VirtAddr, advice: number
   // A set top bit makes flags negative too: only small numbers are errors.
   if (flags === REFUSED) return -Errno.EINVAL;
   if (flags === vma.flags) return vma;
+  const merging = advice === MADV_MERGEABLE ? (ksmEnter(vma.mm) ? 0 : -Errno.EAGAIN) : advice === MADV_UNMERGEABLE ? ksmUnmerge(vma.mm, start, end) : 0;
+  if (merging !== 0) return merging === -Errno.ENOMEM ? -Errno.EAGAIN : merging;
   const changed = vmaModify(vma, start, end, flags);
   if (typeof changed === 'number') return changed === -Errno.ENOMEM ? -Errno.EAGAIN : changed;
   return changed;

@@ -20,6 +20,7 @@ import {
   PG_DIRTY,
   PG_HEAD,
   PG_HUGETLB,
+  PG_KSM,
   PG_LOCKED,
   PG_LRU_WAITS,
   PG_MLOCKED,
@@ -37,6 +38,7 @@ import {
 import type { GetNewPage, MigrationOps } from '@pagelab/mm-core';
 import { copyUserPage } from './highmem.ts';
 import { splitHugePage } from './huge-memory.ts';
+import { ksmMigrate } from './ksm.ts';
 import { TAG_DIRTY, setPageDirty } from './page-cache.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { findLeaf } from './pgtable.ts';
@@ -214,6 +216,7 @@ function markDirty(vm: Vm, pfn: Pfn): void {
 function movePageState(vm: Vm, from: Pfn, to: Pfn): void {
   const { flags, index, mapcount, mapping, private: priv } = vm.frames;
   const moving = flags[from] & ~OWN_FLAGS;
+  if ((moving & PG_KSM) !== 0) ksmMigrate(vm, from, to);
   const file = (moving & PG_ANON) === 0 ? vm.mappings.get(mapping[from]) : undefined;
   countPage(vm, from, moving, file?.pages.getMark(index[from], TAG_DIRTY) === true, -1);
   vm.pages.pageOwner?.copy(from, to);

@@ -5,6 +5,7 @@ import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import { anonVmaFork } from './anon-vma.ts';
 import { copyPageRange } from './copy-page-range.ts';
+import { ksmEnter, ksmExit } from './ksm.ts';
 import { updateHiwaterVm, vmStatAccount } from './limits.ts';
 import { MmStruct } from './mm-struct.ts';
 import type { MmLimits } from './mm-struct.ts';
@@ -80,7 +81,7 @@ export function dupMm(oldMm: MmStruct, limits: MmLimits): MmStruct | number {
   mm.brk = oldMm.brk;
   mm.startStack = oldMm.startStack;
   mm.defFlags = oldMm.defFlags & VM_INIT_DEF_MASK;
-  const err = dupMmap(mm, oldMm);
+  const err = oldMm.mergeable && !ksmEnter(mm) ? -Errno.ENOMEM : dupMmap(mm, oldMm);
   // The parent's private pages lost their write right: one flush for all mappings.
   oldMm.vm.smp.flushTlbMm(oldMm.pgd * PAGE_SIZE);
   if (err !== 0) {
@@ -137,6 +138,7 @@ function dupVma(mm: MmStruct, vma: VmArea): number {
 /** Drops a user; the last one takes all mappings, pages and tables along. @linux kernel/fork.c:mmput */
 export function mmput(mm: MmStruct): void {
   if (--mm.users > 0) return;
+  if (mm.mergeable) ksmExit(mm);
   exitMmap(mm);
   mmFree(mm);
 }

@@ -61,6 +61,9 @@ export class MmStruct {
   readonly depositedTables: Pfn[] = [];
   /** Resident pages, by MM_…PAGES. */
   readonly rss = new Int32Array(4);
+  /** Whether KSM knows of it; and how many of its pages are shared by that. */
+  mergeable = false;
+  ksmMerging = 0;
   /** Huge pages of the pool that its entries show. @linux include/linux/mm_types.h:mm_struct.hugetlb_usage */
   hugetlbPages = 0;
   /** Largest resident set and largest total, in pages. */

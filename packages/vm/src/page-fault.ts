@@ -402,6 +402,7 @@ function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn, unsha
   const { vm } = mm;
   const { i32 } = vm.ram;
   const lo = i32[entry];
+  if (pfn >= 0 && (vm.frames.flags[pfn] & PG_KSM) !== 0) vm.pages.events[VM_EVENT.COW_KSM]++;
   // Getting memory may come to take this very page: it is held meanwhile, and the fault is made anew if it left.
   if (pfn >= 0) vm.pages.getPage(pfn);
   const copy =

@@ -5,7 +5,7 @@ import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_ACCESSED, PTE_DIRTY, PTE_RW, PTE_SOFT_DIRTY_HI, PTE_UFFD_WP_LO } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
-import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPBACKED, PG_UPTODATE } from '@pagelab/mm-core';
+import { PG_ANON, PG_DIRTY, PG_KSM, PG_REFERENCED, PG_SWAPBACKED, PG_UPTODATE } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { PteTableWalk, findLeaf, leafLo } from './pgtable.ts';
@@ -39,6 +39,8 @@ export interface SmapsSizes {
   anonymous: number;
   /** Shown by huge entries. */
   anonHugePages: number;
+  /** Shared by KSM. */
+  ksm: number;
   /** Given up by MADV_FREE and not written to since. */
   lazyFree: number;
   /** Huge pages of the pool, which are no part of the sums above: mapped elsewhere too, or here only. */
@@ -80,6 +82,7 @@ export function smapsOf(vma: VmArea): SmapsSizes {
     referenced: 0,
     anonymous: 0,
     anonHugePages: 0,
+    ksm: 0,
     lazyFree: 0,
     sharedHugetlb: 0,
     privateHugetlb: 0,
@@ -116,6 +119,7 @@ export function smapsOf(vma: VmArea): SmapsSizes {
       if ((lo & PTE_ACCESSED) !== 0 || (pageFlags & PG_REFERENCED) !== 0) sizes.referenced += PAGE_SIZE;
       if ((pageFlags & PG_ANON) !== 0) {
         sizes.anonymous += PAGE_SIZE;
+        if ((pageFlags & PG_KSM) !== 0) sizes.ksm += PAGE_SIZE;
         if (!isDirty && (pageFlags & PG_SWAPBACKED) === 0) sizes.lazyFree += PAGE_SIZE;
         sizes.pssAnon += share;
       } else if ((pageFlags & PG_SWAPBACKED) !== 0) {

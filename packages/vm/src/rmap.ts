@@ -15,6 +15,7 @@ import {
   PG_ANON,
   PG_ANON_EXCLUSIVE,
   PG_HEAD,
+  PG_KSM,
   PG_MLOCKED,
   PG_SWAPBACKED,
   PG_TAIL,
@@ -23,6 +24,7 @@ import {
   ZONE_STAT,
 } from '@pagelab/mm-core';
 import { unmapPart } from './huge-memory.ts';
+import { ksmWalk } from './ksm.ts';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { entryHi } from './pgtable-shape.ts';
@@ -131,7 +133,11 @@ export function pageMappings(vm: Vm, pfn: Pfn): PageMapping[] {
     const address = vma.start + (index - vma.pgoff) * PAGE_SIZE;
     if (mapsFrame(vma.mm, address, pfn)) found.push({ mm: vma.mm, vma, address });
   };
-  if ((frames.flags[pfn] & PG_ANON) !== 0) {
+  if ((frames.flags[pfn] & PG_KSM) !== 0) {
+    ksmWalk(vm, pfn, (vma, address) => {
+      if (mapsFrame(vma.mm, address, pfn)) found.push({ mm: vma.mm, vma, address });
+    });
+  } else if ((frames.flags[pfn] & PG_ANON) !== 0) {
     vm.anonVmas.get(id)?.chains.forEachOverlap(index, index, (link) => {
       check(link.vma);
     });

@@ -11,6 +11,7 @@ import {
   PG_ANON,
   PG_DIRTY,
   PG_HEAD,
+  PG_KSM,
   PG_MLOCKED,
   PG_RECLAIM,
   PG_REFERENCED,
@@ -111,7 +112,8 @@ function shrinkFolio(
   useReferences: boolean,
 ): number {
   const { flags, mapcount } = vm.frames;
-  if (!folioEvictable(flags[pfn])) return ACTIVATE;
+  // Merged pages stay: Linux swaps them, too.
+  if (!folioEvictable(flags[pfn]) || (flags[pfn] & PG_KSM) !== 0) return ACTIVATE;
   const huge = (flags[pfn] & PG_HEAD) !== 0;
   const mapped = huge || mapcount[pfn] > 0;
   if (!sc.mayUnmap && mapped) return KEEP;

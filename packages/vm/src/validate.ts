@@ -24,6 +24,7 @@ import type { AnonVma } from './anon-vma.ts';
 import type { AddressSpace, VmFile } from './file.ts';
 import { isDataMapping, isExecMapping, isStackMapping } from './limits.ts';
 import { validateHugetlb } from './hugetlb-validate.ts';
+import { validateKsm } from './ksm-validate.ts';
 import { MM_SWAPENTS } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { entryHi } from './pgtable-shape.ts';
@@ -92,6 +93,7 @@ export function validateVm(vm: Vm): void {
   validateLru(vm);
   validateHugetlb(vm, census.hugetlbEntries);
   validateSwap(vm, census.swapped);
+  validateKsm(vm);
   vm.vmalloc.validate();
   vm.highmem?.validate();
 }

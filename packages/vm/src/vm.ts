@@ -19,6 +19,7 @@ import { Highmem } from './highmem.ts';
 import { ShmemOps } from './shmem.ts';
 import type { ThpDefrag, ThpMode } from './huge-memory.ts';
 import { newKhugepaged } from './khugepaged.ts';
+import { Ksm } from './ksm.ts';
 import type { Khugepaged } from './khugepaged.ts';
 import { HugetlbPool } from './hugetlb.ts';
 import { HugetlbfsOps } from './hugetlbfs.ts';
@@ -124,6 +125,9 @@ export interface VmCaches {
   readonly radixTreeNode: KmemCache;
   readonly vmapArea: KmemCache;
   readonly numaPolicy: KmemCache;
+  readonly ksmRmapItem: KmemCache;
+  readonly ksmStableNode: KmemCache;
+  readonly ksmMmSlot: KmemCache;
 }
 
 /** The parts that virtual memory stands on. */
@@ -222,6 +226,8 @@ export class Vm {
   memoryNodes: NodeMask | null = null;
   /** Pages that each node gives in its turn, by its number. @linux mm/mempolicy.c:wi_state */
   readonly interleaveWeights = new Uint8Array(64).fill(1);
+  /** Pages of the same contents that are one. */
+  readonly ksm: Ksm;
   /** Huge pages that are set aside, and what their files do. */
   readonly hugetlb: HugetlbPool;
   readonly hugetlbOps: HugetlbfsOps;
@@ -271,6 +277,7 @@ export class Vm {
     this.highmem = parts.lowEndPfn === undefined ? null : new Highmem(this, parts.lowEndPfn);
     this.gather = new MmuGather(this);
     this.lruBatches = new LruBatches(this);
+    this.ksm = new Ksm(parts.pages.nodes.length);
     this.khugepaged = newKhugepaged(this.tables.ptrsPerPte);
     this.hugetlb = new HugetlbPool(parts.pages.nodes.length);
     this.hugetlbOps = new HugetlbfsOps(this);

@@ -69,7 +69,7 @@ function pageSizes(sizes: SmapsSizes, rollup: boolean): string {
     kb('Private_Dirty', sizes.privateDirty) +
     kb('Referenced', sizes.referenced) +
     kb('Anonymous', sizes.anonymous) +
-    kb('KSM', 0) +
+    kb('KSM', sizes.ksm) +
     kb('LazyFree', 0) +
     kb('AnonHugePages', sizes.anonHugePages) +
     kb('ShmemPmdMapped', 0) +

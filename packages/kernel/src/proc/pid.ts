@@ -8,6 +8,7 @@ import type { Kernel } from '../kernel.ts';
 import type { Task } from '../task.ts';
 import { writeClearRefs } from './clear-refs.ts';
 import { limits } from './limits.ts';
+import { ksmStat } from './ksm-stat.ts';
 import { maps, smaps, smapsRollup } from './maps.ts';
 import { readMem, writeMem } from './mem.ts';
 import { numaMaps } from './numa-maps.ts';
@@ -26,6 +27,8 @@ const FILES: Readonly<Record<string, PidFile>> = {
   cmdline: text(0o444, (task) => (task.process.mm === null ? '' : task.process.argv.map((word) => `${word}\0`).join(''))),
   clear_refs: (task) => ({ mode: 0o200, write: (written) => writeClearRefs(task.process.mm, written) }),
   comm: text(0o644, (task) => `${task.process.comm}\n`),
+  ksm_merging_pages: text(0o400, (task) => `${task.process.mm?.ksmMerging ?? 0}\n`),
+  ksm_stat: text(0o400, (task) => ksmStat(task.process.mm)),
   limits: text(0o444, (task) => limits(task.process.limits)),
   maps: text(0o444, (task) => (task.process.mm === null ? '' : maps(task.process.mm))),
   smaps: text(0o444, (task) => (task.process.mm === null ? '' : smaps(task.process.mm))),
