@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Prints a random script for glibc-calls: `generate.py PROFILE SEED [CALLS]`.
+"""Prints a random script for glibc-calls: `generate.py PROFILE SEED [CALLS [TUNABLES]]`, tunables as JSON of GlibcOptions.
 
 Profiles: `threads` (some threads, blocks freed by others, threads that end and begin), `many` (more threads than the CPUs
 allow arenas), `limit` (more than a tunable allows), `heaps` (thread arenas that grow over several heaps and shrink),
@@ -29,11 +29,11 @@ def size(rng, profile):
     return rng.randrange(60_000, 500_000)
 
 
-def script(profile, seed, calls):
+def script(profile, seed, calls, tunables):
     rng = random.Random(seed)
     most = THREADS[profile]
     live, threads, spare, next_id, fresh = [], [0], [], 1, 1
-    print("# calls v1 " + json.dumps({"tunables": TUNABLES.get(profile, {})}))
+    print("# calls v1 " + json.dumps({"tunables": tunables}))
     if profile == "heaps":
         print("m 0 0 30000000\nf 0 0")
     for _ in range(calls):
@@ -80,5 +80,6 @@ def script(profile, seed, calls):
     print("s 0\nX 0\ni 0")
 
 
+arguments = dict(enumerate(sys.argv))
 profile, seed = sys.argv[1], int(sys.argv[2])
-script(profile, seed, int(sys.argv[3]) if len(sys.argv) > 3 else 1500)
+script(profile, seed, int(arguments.get(3, 1500)), json.loads(arguments[4]) if 4 in arguments else TUNABLES.get(profile, {}))

@@ -114,6 +114,16 @@ static void call(void) {
     }
     case 'r': { void *old = blocks[a]; blocks[a] = 0; place(blocks[b] = realloc(old, c)); break; }
     case 'f': free(blocks[a]); blocks[a] = 0; break;
+    case 'F': free(blocks[a]); break;
+    case 'g': sscanf(line + 1, "%ld %lu %ld", &thread, &a, &value); free((char *)blocks[a] + value); break;
+    case 'w': case 'p': case 'x': {
+      long offset = 0, number = 0, delta = 0;
+      sscanf(line + 1, "%ld %lu %ld %li %ld", &thread, &a, &offset, &number, &delta);
+      char *at = (char *)blocks[a] + offset;
+      unsigned long pointer = line[0] == 'w' ? (unsigned long)number : (unsigned long)blocks[number] + (unsigned long)delta;
+      *(unsigned long *)at = line[0] == 'x' ? ((unsigned long)at >> 12) ^ pointer : pointer;
+      break;
+    }
     case 't': snprintf(answer, OUT, "trim %d", malloc_trim(a)); break;
     case 'o': sscanf(line + 1, "%ld %ld %ld", &thread, &param, &value); snprintf(answer, OUT, "opt %d", mallopt((int)param, (int)value)); break;
     case 'k': sscanf(line + 1, "%ld %ld", &thread, &value); snprintf(answer, OUT, "sbrk %lx", (unsigned long)((char *)sbrk(value) - base)); break;

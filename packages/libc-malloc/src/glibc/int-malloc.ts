@@ -89,6 +89,7 @@ function takeFast(pt: Ptmalloc, av: Arena, nb: number): VirtAddr {
   if (victim === 0) return 0;
   if ((victim & 15) !== 0) mallocAbort('malloc(): unaligned fastbin chunk detected 2');
   const next = revealPtr(mem, victim + FD);
+  checkFastLink(pt, next);
   mem.storeAddress(bin, next);
   if (fastbinIndex(mem.load32(victim + SIZE)) !== index) mallocAbort('malloc(): memory corruption (fast)');
   if (next !== 0) {
@@ -97,6 +98,11 @@ function takeFast(pt: Ptmalloc, av: Arena, nb: number): VirtAddr {
     if (room > 0) moveFast(pt, bin, next, list, room);
   }
   return victim + MEM;
+}
+
+/** Where there are threads, the link of a chunk is looked at when that is taken off its fast bin. */
+function checkFastLink({ mem, multiThreaded }: Ptmalloc, next: VirtAddr): void {
+  if ((next & 15) !== 0 && mem.load32(multiThreaded) !== 0) mallocAbort('malloc(): unaligned fastbin chunk detected');
 }
 
 /** Moves up to `room` chunks of a fast bin, `first` being its first, to the list `list` of the thread's cache. */
@@ -110,6 +116,7 @@ function moveFast(pt: Ptmalloc, bin: VirtAddr, first: VirtAddr, list: number, ro
     if ((next & 15) !== 0) mallocAbort('malloc(): unaligned fastbin chunk detected 3');
     const block = next + MEM;
     next = revealPtr(mem, block);
+    checkFastLink(pt, next);
     head = tcacheLink(pt, block, head);
   }
   mem.storeAddress(bin, next);

@@ -1,4 +1,5 @@
 /** What the C library prints about its heap: `malloc_stats` for people, `malloc_info` for programs. */
+import { mallocAbort } from '../malloc-abort.ts';
 import type { Arena } from './arena.ts';
 import { FD, MALLOC_ALIGNMENT, NBINS, NFASTBINS, SIZE } from './chunk.ts';
 import { HEAP_SIZE, MPROTECT_SIZE, PREV_HEAP, heapForPtr } from './heap-info.ts';
@@ -111,6 +112,7 @@ function fastSizes(pt: Ptmalloc, av: Arena): BinSizes[] {
   return Array.from({ length: NFASTBINS }, (_, index) => {
     const bin: BinSizes = { from: 0, to: 0, total: 0, count: 0 };
     for (let p = mem.loadAddress(av.fastbins + 8 * index); p !== 0; p = revealPtr(mem, p + FD)) {
+      if ((p & 15) !== 0) mallocAbort('__malloc_info(): unaligned fastbin chunk detected');
       bin.to = chunksize(mem, p);
       bin.from = bin.to - (MALLOC_ALIGNMENT - 1);
       bin.total += bin.to;

@@ -96,7 +96,7 @@ describe('glibc on a smashed heap', () => {
 });
 
 function outcome(calls: readonly string[]): string {
-  const os = new FlatOs();
+  const os = new FlatOs({ areaBytes: 2 ** 29 });
   const script = new CallScript(new Glibc(os), os);
   try {
     for (const call of calls) script.call(call);
