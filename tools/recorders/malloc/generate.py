@@ -10,6 +10,10 @@ import random
 import sys
 
 TUNABLES = {"limit": {"arenaMax": 3}}
+MALLOPT = {
+    1: [0, 64, 160, 161, -1], -1: [0, 4096, 200_000, -1], -2: [0, 4096, 100_000], -3: [4096, 100_000, 40_000_000, -1],
+    -4: [0, 1, 100, -1], -6: [0, 90, 300], -7: [0, 1, 5], -8: [0, 2, 5], -5: [0, 3], 99: [1],
+}
 THREADS = {"threads": 6, "limit": 12, "many": 40, "heaps": 3, "family": 1}
 
 
@@ -55,6 +59,9 @@ def script(profile, seed, calls, tunables):
             print(rng.choice([f"i {thread}", f"t {thread} {rng.choice([0, 0, 100_000])}"]))
         elif action < 0.075 and profile == "family":
             print(rng.choice([f"s {thread}", f"X {thread}"]))
+        elif action < 0.085 and profile == "family":
+            param = rng.choice(list(MALLOPT))
+            print(f"o {thread} {param} {rng.choice(MALLOPT[param])}")
         elif live and (action < 0.46 or len(live) > (14 if profile == "heaps" else 250)):
             print(f"f {thread} {live.pop(rng.randrange(len(live)))}")
         elif live and action < 0.6:

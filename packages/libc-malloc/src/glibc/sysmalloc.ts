@@ -27,7 +27,7 @@ const MMAP_AS_MORECORE_SIZE = 1024 * 1024;
  */
 export function sysmalloc(pt: Ptmalloc, av: Arena, nb: number): VirtAddr {
   const { mem, mp } = pt;
-  const large = nb >= mem.loadAddress(mp + MMAP_THRESHOLD) && mem.load32(mp + N_MMAPS) < mem.load32(mp + N_MMAPS_MAX);
+  const large = nb >= mem.loadAddress(mp + MMAP_THRESHOLD) && mem.load32(mp + N_MMAPS) < (mem.load32(mp + N_MMAPS_MAX) | 0);
   if (large) {
     const block = sysmallocMmap(pt, nb);
     if (block !== 0) return block;
