@@ -41,7 +41,7 @@ function slotsOf(prng: Prng, longLived: number): Int32Array {
 function recordedSizes(file: string): Int32Array {
   const bytes = readFileSync(file);
   const text = (file.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString('latin1');
-  const sizes = [...text.matchAll(/^[macr](?: [0-9a-f]+)*? (\d+)$/gm)].map(([, size]) => Number(size)).filter((size) => size > 0 && size <= MIB);
+  const sizes = [...text.matchAll(/^[mcr](?: [0-9a-f]+)*? (\d+)$/gm)].map(([, size]) => Number(size)).filter((size) => size > 0 && size <= MIB);
   if (sizes.length === 0) throw new Error(`${file}: no sizes; it takes a malloc trace`);
   return Int32Array.from({ length: OPERATIONS }, (_, i) => sizes[i % sizes.length]);
 }
