@@ -1,6 +1,6 @@
 /** Faults that a program serves: what each request answers, as Linux 6.18 did; and programs that do it. */
 import {
-  MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, O_NONBLOCK, PAGE_SIZE, PROT_READ, PROT_WRITE, SIGBUS, Syscall, UFFDIO_API, UFFDIO_CONTINUE, UFFDIO_COPY, UFFDIO_MOVE, UFFDIO_POISON,
+  MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, O_NONBLOCK, PAGE_SIZE, PROT_READ, PROT_WRITE, SIGBUS, Syscall, UFFDIO_API, UFFD_FEATURE_PAGEFAULT_FLAG_WP, UFFDIO_CONTINUE, UFFDIO_COPY, UFFDIO_MOVE, UFFDIO_POISON,
   UFFDIO_REGISTER, UFFDIO_REGISTER_MODE_MINOR, UFFDIO_REGISTER_MODE_MISSING, UFFDIO_REGISTER_MODE_WP, UFFDIO_UNREGISTER, UFFDIO_WRITEPROTECT, UFFDIO_ZEROPAGE, UFFD_API,
   UFFD_FEATURE_MINOR_SHMEM, UFFD_FEATURE_POISON, UFFD_FEATURE_SIGBUS, UFFD_FEATURE_THREAD_ID, UFFD_FEATURE_WP_UNPOPULATED, UFFD_MSG_BYTES, UFFD_PAGEFAULT_FLAG_MINOR,
   UFFD_PAGEFAULT_FLAG_WP, UFFD_PAGEFAULT_FLAG_WRITE, UFFD_USER_MODE_ONLY, errnoName, isError,
@@ -298,4 +298,30 @@ describe('a program that serves its own faults', () => {
     process.exit(0);
     machine.validate();
   });
+});
+
+it.each(['x86-pae', 'x86-32'] as const)('fills pages of %s, and has no write protection there', (arch) => {
+  const machine = boot({ arch, memory: '64M' });
+  const process = machine.createProcess();
+  const { os } = process;
+  expect(new Server(os, -1).request(UFFDIO_API, UFFD_API, UFFD_FEATURE_PAGEFAULT_FLAG_WP)).toBe('EINVAL');
+  const server = new Server(os);
+  const at = map(os, 2);
+  for (const mode of [UFFDIO_REGISTER_MODE_WP, UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP]) {
+    expect(server.request(UFFDIO_REGISTER, at, 2 * PAGE_SIZE, mode)).toBe('EINVAL');
+  }
+  expect(server.request(UFFDIO_REGISTER, at, 2 * PAGE_SIZE, UFFDIO_REGISTER_MODE_MISSING)).toBe('0');
+  const from = map(os, 1);
+  os.mem.store32(from, 77);
+  expect(server.request(UFFDIO_COPY, at, from, PAGE_SIZE, 0, 0)).toBe('0');
+  expect(os.mem.load32(at)).toBe(77);
+  expect(server.request(UFFDIO_POISON, at + PAGE_SIZE, PAGE_SIZE, 0, 0)).toBe('0');
+  let signal = 0;
+  os.sigaction(SIGBUS, ({ signo }) => {
+    signal = signo;
+    throw new Error('poisoned');
+  });
+  expect(() => os.mem.load8(at + PAGE_SIZE)).toThrow('poisoned');
+  expect(signal).toBe(SIGBUS);
+  machine.validate();
 });

@@ -60,6 +60,9 @@ const FEATURES =
   UFFD_FEATURE_POISON |
   UFFD_FEATURE_MOVE;
 
+/** What needs more of an entry than there is with 32 bits: write protection, and faults on pages that are cached. @linux arch/x86/Kconfig:HAVE_ARCH_USERFAULTFD_WP */
+const FEATURES_64 = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_MINOR_SHMEM;
+
 const bit = (request: number): bigint => 1n << BigInt(request & 0xff);
 const API_IOCTLS = bit(UFFDIO_REGISTER) | bit(UFFDIO_UNREGISTER) | bit(UFFDIO_API);
 const RANGE_IOCTLS = bit(UFFDIO_WAKE) | bit(UFFDIO_COPY) | bit(UFFDIO_ZEROPAGE) | bit(UFFDIO_MOVE) | bit(UFFDIO_POISON);
@@ -132,14 +135,19 @@ class UserfaultFile extends BaseFile {
     uffdRelease(this.context);
   }
 
+  private get has32Bits(): boolean {
+    return this.context.mm.vm.tables.format.addressBits === 32;
+  }
+
   /** @linux fs/userfaultfd.c:userfaultfd_api */
   private handshake(structure: UserWords): number {
     const words = structure.read(3);
     if (words === null) return -Errno.EFAULT;
     const [api, features] = words as [bigint, bigint, bigint];
-    const unknown = (features & ~BigInt(FEATURES)) !== 0n;
+    const offered = BigInt(this.has32Bits ? FEATURES & ~FEATURES_64 : FEATURES);
+    const unknown = (features & ~offered) !== 0n;
     if (Number(api) !== UFFD_API || unknown) return structure.write([0n, 0n, 0n]) ? -Errno.EINVAL : -Errno.EFAULT;
-    if (!structure.write([BigInt(UFFD_API), BigInt(FEATURES), API_IOCTLS])) return -Errno.EFAULT;
+    if (!structure.write([BigInt(UFFD_API), offered, API_IOCTLS])) return -Errno.EFAULT;
     if (this.context.features >= 0) return -Errno.EINVAL;
     this.context.features = Number(features);
     return 0;
@@ -152,6 +160,7 @@ class UserfaultFile extends BaseFile {
     const [start, length, mode] = words.map(Number) as [number, number, number];
     const { context } = this;
     if (mode === 0 || (mode & ~(UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP | UFFDIO_REGISTER_MODE_MINOR)) !== 0) return -Errno.EINVAL;
+    if (this.has32Bits && mode !== UFFDIO_REGISTER_MODE_MISSING) return -Errno.EINVAL;
     const end = uffdRangeEnd(context.mm, start, length);
     if (end < 0) return end;
     if (!context.isAlive) return -Errno.ENOMEM;
