@@ -44,6 +44,8 @@ describe('a falsified value', () => {
     ['a count of faults', 'load-forkcow-256m', /touch\): pid-self minflt=33072|after direct write touch: pid-self minflt=33072/, 'after direct write touch: pid-self minflt=33172', /^minor faults .*after direct write touch: recorded 8292, computed 8192$/],
     ['an errno', 'load-mlock-256m', /mlock\(p\+16\*MB,4096\) = -1 errno 12/, 'mlock(p+16*MB,4096) = -1 errno 11', /^results .*: recorded 'EAGAIN', computed 'ENOMEM'$/],
     ['a value', 'load-overcommit-256m', /max 256\): 11/, 'max 256): 12', /^results .*: recorded 12, computed 11$/],
+    ['a page that compaction changed', 'load-compact-256m', /wrong words 0/, 'wrong words 1', /^results .*contents check after migration: recorded 'wrong words 1', computed 'wrong words 0'$/],
+    ['a count of huge pages', 'load-compact-256m', /got 20/, 'got 21', /^results .*nr_hugepages=20: got: recorded 21, computed 20$/],
     ['an event', 'load-forkcow-256m', /parent before rewrite/, 'parent before overwrite', /^events .*: events\.txt: nothing like .*parent before rewrite/],
   ] as const)('%s is found', (_, id, pattern, replacement, failure) => {
     expect(failures(verifyLoad(falsified(id, 'events.txt', pattern, replacement)).results)).toContainEqual(expect.stringMatching(failure));
