@@ -32,6 +32,7 @@ import { setupPercpu } from './percpu-host.ts';
 import { applySysctl } from './proc/sysctl.ts';
 import { warnRefusal } from './refusal.ts';
 import { Scheduler } from './scheduler.ts';
+import { fileDisk } from './file-disk.ts';
 import { bootSwap } from './swapon.ts';
 import type { OpenHostFile } from './swapon.ts';
 import { TaskTable } from './task-table.ts';
@@ -133,6 +134,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
     // With 6.15 page tables in high memory were given up.
     highPte: lowEnd !== undefined && config.kernel !== '6.18',
     ...(lowEnd === undefined ? {} : { lowEndPfn: lowEnd }),
+    ...(config.disk === undefined ? {} : { disk: fileDisk(config.disk, config.seed, ram, clock) }),
   });
   const { highmem } = vm;
   if (highmem !== null) {

@@ -355,7 +355,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     const { ram } = this.vm;
     const { blockMap } = mapping.inode;
     const block = blockMap!.get(pgoff);
-    if (block >= 0 && !blockMap!.getMark(pgoff, UNWRITTEN)) return this.store.read(block, ram.u8, ram.frameWord(pfn) * 4);
+    if (block >= 0 && !blockMap!.getMark(pgoff, UNWRITTEN)) return this.store.read(block, ram, pfn);
     ram.zeroFrame(pfn);
     return 0;
   }
@@ -379,7 +379,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     vm.pages.modNodeState(pfn, NODE_STAT.NR_WRITTEN, 1);
     const host = vm.ram.frameWord(pfn) * 4;
     if (left < PAGE_SIZE) vm.ram.u8.fill(0, host + left, host + PAGE_SIZE);
-    if (this.store.write(block, vm.ram.u8, host) !== 0) {
+    if (this.store.write(block, vm.ram, pfn) !== 0) {
       inode.writeErrors++;
       return -Errno.EIO;
     }

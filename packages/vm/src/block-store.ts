@@ -2,18 +2,20 @@
  * What a file system keeps its blocks on.
  */
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
+import { SECTOR_SIZE } from '@pagelab/hw';
+import type { BlockDevice, Pfn, PhysicalMemory } from '@pagelab/hw';
 
 /** A device of numbered blocks of a page each. A read of a block that was never written gives zeroes. */
 export interface BlockStore {
   /** Blocks it has. */
   readonly nrBlocks: number;
-  /** Copies a block to `to`, from `at` on. @returns 0 or −EIO */
-  read(block: number, to: Uint8Array, at: number): number;
-  /** Stores a page of `from`, from `at` on, in a block. @returns 0 or −EIO */
-  write(block: number, from: Uint8Array, at: number): number;
+  /** Reads a block into a frame. @returns 0 or −EIO */
+  read(block: number, ram: PhysicalMemory, pfn: Pfn): number;
+  /** Stores a frame in a block. @returns 0 or −EIO */
+  write(block: number, ram: PhysicalMemory, pfn: Pfn): number;
 }
 
-/** A disk in the host's memory, which it takes where it is written. */
+/** A disk in the host's memory, which it takes where it is written. It takes no virtual time. */
 export class MemoryBlockStore implements BlockStore {
   readonly nrBlocks: number;
   /** Blocks whose reading or writing fails, for tests. */
@@ -27,21 +29,43 @@ export class MemoryBlockStore implements BlockStore {
     this.nrBlocks = nrBlocks;
   }
 
-  read(block: number, to: Uint8Array, at: number): number {
+  read(block: number, ram: PhysicalMemory, pfn: Pfn): number {
     this.reads++;
     if (this.badBlocks.has(block)) return -Errno.EIO;
     const bytes = this.#blocks.get(block);
-    if (bytes === undefined) to.fill(0, at, at + PAGE_SIZE);
-    else to.set(bytes, at);
+    if (bytes === undefined) ram.zeroFrame(pfn);
+    else ram.u8.set(bytes, ram.frameWord(pfn) * 4);
     return 0;
   }
 
-  write(block: number, from: Uint8Array, at: number): number {
+  write(block: number, ram: PhysicalMemory, pfn: Pfn): number {
     this.writes++;
     if (this.badBlocks.has(block)) return -Errno.EIO;
+    const at = ram.frameWord(pfn) * 4;
     const bytes = this.#blocks.get(block);
-    if (bytes === undefined) this.#blocks.set(block, from.slice(at, at + PAGE_SIZE));
-    else bytes.set(from.subarray(at, at + PAGE_SIZE));
+    if (bytes === undefined) this.#blocks.set(block, ram.u8.slice(at, at + PAGE_SIZE));
+    else bytes.set(ram.u8.subarray(at, at + PAGE_SIZE));
     return 0;
+  }
+}
+
+const SECTORS_PER_BLOCK = PAGE_SIZE / SECTOR_SIZE;
+
+/** A disk of the machine's: who reads or writes a block waits as long as its model says, and errors that it was told to make happen. */
+export class DiskBlockStore implements BlockStore {
+  readonly disk: BlockDevice;
+  readonly nrBlocks: number;
+
+  constructor(disk: BlockDevice) {
+    this.disk = disk;
+    this.nrBlocks = Math.floor(disk.nrSectors / SECTORS_PER_BLOCK);
+  }
+
+  read(block: number, _ram: PhysicalMemory, pfn: Pfn): number {
+    return this.disk.read(block * SECTORS_PER_BLOCK, [{ address: pfn * PAGE_SIZE, length: PAGE_SIZE }]);
+  }
+
+  write(block: number, _ram: PhysicalMemory, pfn: Pfn): number {
+    return this.disk.write(block * SECTORS_PER_BLOCK, [{ address: pfn * PAGE_SIZE, length: PAGE_SIZE }]);
   }
 }

@@ -46,7 +46,7 @@ export type { AddressSpace, AddressSpaceOps, Inode, ReadAheadState, VmFile, Unma
 export { allocFile, fileGet, filePut, inodePut, inodeUnlink } from './open-file.ts';
 export type { OpenMode, PathSource } from './open-file.ts';
 export { BlockFs } from './block-fs.ts';
-export { MemoryBlockStore } from './block-store.ts';
+export { DiskBlockStore, MemoryBlockStore } from './block-store.ts';
 export { seekHoleData } from './seek.ts';
 export { dirtyLimits, flushDirtyPages } from './page-writeback.ts';
 export type { DirtyLimits, WritebackState } from './page-writeback.ts';

@@ -67,12 +67,12 @@ export class FileSwapDevice implements SwapDevice {
 
   read(page: number, pfn: Pfn): number {
     const block = this.#inode.blockMap!.get(page);
-    return block < 0 ? -Errno.EIO : this.#store.read(block, this.#ram.u8, this.#ram.frameWord(pfn) * 4);
+    return block < 0 ? -Errno.EIO : this.#store.read(block, this.#ram, pfn);
   }
 
   write(page: number, pfn: Pfn): number {
     const block = this.#inode.blockMap!.get(page);
-    return block < 0 ? -Errno.EIO : this.#store.write(block, this.#ram.u8, this.#ram.frameWord(pfn) * 4);
+    return block < 0 ? -Errno.EIO : this.#store.write(block, this.#ram, pfn);
   }
 }
 
