@@ -1,10 +1,10 @@
 /**
  * Work inside the kernel that no system call does alone, for benchmarks: the public handle shows none of it.
  */
-import { MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '@pagelab/abi';
+import { MADV_PAGEOUT, MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '@pagelab/abi';
 import { Prng } from '@pagelab/lib';
 import { GFP_KERNEL } from '@pagelab/mm-core';
-import { findVma } from '@pagelab/vm';
+import { MemorySwapDevice, enableSwapArea, findVma } from '@pagelab/vm';
 import { bootKernel } from './boot.ts';
 import type { MachineConfig } from './config.ts';
 import { startProcess } from './exec.ts';
@@ -16,6 +16,8 @@ export interface KernelWork {
 }
 
 const BATCH = 10_000;
+/** What is swapped out and in: 2 MiB. */
+const SWAP_PAGES = 512;
 
 /** `alloc_page` and `free_page`, through the per-CPU list. */
 export function allocPageWork(config: MachineConfig): KernelWork {
@@ -35,6 +37,30 @@ export function kmallocWork(config: MachineConfig, bytes: number): KernelWork {
     operations: BATCH,
     run() {
       for (let i = 0; i < BATCH; i++) slab.kfree(slab.kmalloc(bytes, GFP_KERNEL));
+    },
+  };
+}
+
+/** Pages that are swapped out and touched again, one after the other; the area is in the host's memory. */
+export function swapWork(config: MachineConfig): KernelWork {
+  const kernel = bootKernel(config);
+  const { vm } = kernel;
+  const device = new MemorySwapDevice(kernel.ram, 4 * SWAP_PAGES);
+  enableSwapArea(vm, device, { path: 'bench', kind: 'partition', inode: null, max: device.nrPages, badPages: [] }, 0);
+  const task = startProcess(kernel, null, { name: 'bench' });
+  if (typeof task === 'number') throw new RangeError(`no memory for the process: ${task}`);
+  const { os } = task;
+  const start = os.mmap(0, SWAP_PAGES * 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+  const touch = (): void => {
+    for (let at = 0; at < SWAP_PAGES * 4096; at += 4096) os.mem.store32(start + at, at + 1);
+  };
+  touch();
+  return {
+    operations: SWAP_PAGES,
+    run() {
+      os.madvise(start, SWAP_PAGES * 4096, MADV_PAGEOUT);
+      if (vm.swap.nrFree === vm.totalSwapPages) throw new Error('nothing was swapped out');
+      touch();
     },
   };
 }

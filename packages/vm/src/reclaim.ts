@@ -4,7 +4,7 @@
 import type { ScanControl } from './scan-control.ts';
 import { RmapWalk } from './try-to-unmap.ts';
 import type { Vm } from './vm.ts';
-import { ReclaimNode } from './workingset.ts';
+import { ReclaimNode, workingsetBucketOrder } from './workingset.ts';
 
 /**
  * Which pages of a node go when memory is short. The mechanism isolates pages, unmaps and writes them and takes them back
@@ -25,6 +25,8 @@ export interface ReclaimPolicy {
 export class Reclaim {
   readonly nodes: readonly ReclaimNode[];
   readonly rmap: RmapWalk;
+  /** See `workingset.ts`. */
+  readonly bucketOrder: number;
   policy: ReclaimPolicy;
   /** Some node's kswapd was woken and has not run: see `runKswapds`. */
   kswapdPending = false;
@@ -36,6 +38,7 @@ export class Reclaim {
   constructor(vm: Vm, policy: ReclaimPolicy) {
     this.nodes = vm.pages.nodes.map(({ nid }) => new ReclaimNode(nid));
     this.rmap = new RmapWalk(vm);
+    this.bucketOrder = workingsetBucketOrder(vm.pages.totalramPages);
     this.policy = policy;
   }
 }

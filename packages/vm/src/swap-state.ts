@@ -105,30 +105,31 @@ export function tryToReclaimSwap(vm: Vm, pfn: Pfn): void {
 // ---- reading
 
 /**
- * The page of an entry, read unless the cache has it.
+ * The page of an entry; where the cache did not have it, `Swap.readFresh` says that it has to be read.
  *
  * @returns the frame, without a reference for the caller; −1 where there is no memory, or nobody names the slot
  * @linux mm/swap_state.c:__read_swap_cache_async
  */
-function readSwapCache(vm: Vm, entry: number, gfp: number): { readonly pfn: Pfn; readonly fresh: boolean } {
+function readSwapCache(vm: Vm, entry: number, gfp: number): Pfn {
+  vm.swap.readFresh = false;
   const known = swapCacheFrame(vm, entry);
-  if (known >= 0) return { pfn: known, fresh: false };
-  const nothing = { pfn: -1, fresh: false };
-  if (vm.swap.area(entry).map[swpOffset(entry)] <= 0) return nothing;
+  if (known >= 0) return known;
+  if (vm.swap.area(entry).map[swpOffset(entry)] <= 0) return -1;
   const pfn = vm.pages.allocPage(gfp);
-  if (pfn < 0) return nothing;
+  if (pfn < 0) return -1;
   // Getting the page may have come to reclaim: that brings nothing in, but may have taken the last entry away.
   const shadow = -vm.swap.area(entry).cache[swpOffset(entry)];
   if (!swapcachePrepare(vm, entry)) {
     vm.pages.freePage(pfn);
-    return nothing;
+    return -1;
   }
   vm.frames.flags[pfn] |= PG_SWAPBACKED;
   addToSwapCache(vm, pfn, entry);
   if (shadow > 0) workingsetRefault(vm, pfn, shadow);
   folioAddLru(vm, pfn);
   vm.pages.freePage(pfn);
-  return { pfn, fresh: true };
+  vm.swap.readFresh = true;
+  return pfn;
 }
 
 /**
@@ -151,14 +152,14 @@ export function swapinReadahead(vm: Vm, entry: number, vma: VmArea | null, addre
 
 /** Reads what {@link readSwapCache} found missing. */
 function readAndFill(vm: Vm, entry: number, gfp: number): Pfn {
-  const { pfn, fresh } = readSwapCache(vm, entry, gfp);
-  if (fresh) swapReadFolio(vm, pfn);
+  const pfn = readSwapCache(vm, entry, gfp);
+  if (vm.swap.readFresh) swapReadFolio(vm, pfn);
   return pfn;
 }
 
 function readAhead(vm: Vm, entry: number): void {
-  const { pfn, fresh } = readSwapCache(vm, entry, GFP_HIGHUSER_MOVABLE | __GFP_NORETRY | __GFP_NOWARN);
-  if (!fresh) return;
+  const pfn = readSwapCache(vm, entry, GFP_HIGHUSER_MOVABLE | __GFP_NORETRY | __GFP_NOWARN);
+  if (!vm.swap.readFresh) return;
   swapReadFolio(vm, pfn);
   vm.frames.flags[pfn] |= PG_READAHEAD;
   vm.pages.events[VM_EVENT.SWAP_RA]++;

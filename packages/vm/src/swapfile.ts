@@ -139,6 +139,8 @@ export class Swap {
   nrFree = 0;
   /** The priority of the next area that asks for none. @linux mm/swapfile.c:least_priority */
   leastPriority = -1;
+  /** Whether the last page that was asked for had to be made: kept here, so that asking makes no object. */
+  readFresh = false;
   readonly readahead: SwapReadahead = { hits: 4, prevOffset: 0, lastPages: 0 };
 
   /** The area of an entry. @linux mm/swapfile.c:swp_swap_info */

@@ -54,8 +54,8 @@ export class ReclaimNode {
 }
 
 /** Age is counted in steps of 2^order pages where memory is large. @linux mm/workingset.c:workingset_init */
-function bucketOrder(vm: Vm): number {
-  return Math.max(0, Math.ceil(Math.log2(vm.pages.totalramPages)) - AGE_BITS);
+export function workingsetBucketOrder(totalramPages: number): number {
+  return Math.max(0, Math.ceil(Math.log2(totalramPages)) - AGE_BITS);
 }
 
 /** Notes that `nrPages` were reclaimed or activated. @linux mm/workingset.c:workingset_age_nonresident */
@@ -66,7 +66,7 @@ export function workingsetAgeNonresident(vm: Vm, nid: number, nrPages: number): 
 /** A page is reclaimed. @returns its shadow @linux mm/workingset.c:workingset_eviction */
 export function workingsetEviction(vm: Vm, pfn: Pfn): number {
   const { nid } = vm.pages.zoneOf(pfn)!;
-  const age = Math.floor(vm.reclaim.nodes[nid].nonresidentAge / 2 ** bucketOrder(vm)) & AGE_MASK;
+  const age = Math.floor(vm.reclaim.nodes[nid].nonresidentAge / 2 ** vm.reclaim.bucketOrder) & AGE_MASK;
   workingsetAgeNonresident(vm, nid, folioNrPages(vm.frames, pfn));
   const wasUsed = (vm.frames.flags[pfn] & PG_WORKINGSET) !== 0 ? 2 : 0;
   return (age << 8) | (nid << 2) | wasUsed | 1;
@@ -75,7 +75,7 @@ export function workingsetEviction(vm: Vm, pfn: Pfn): number {
 /** Whether the page of a shadow comes back while the pages in its stead are still there. @linux mm/workingset.c:workingset_test_recent */
 export function workingsetTestRecent(vm: Vm, shadow: number, file: boolean): boolean {
   const nid = (shadow >>> 2) & 63;
-  const order = bucketOrder(vm);
+  const order = vm.reclaim.bucketOrder;
   const now = Math.floor(vm.reclaim.nodes[nid].nonresidentAge / 2 ** order) & AGE_MASK;
   const distance = ((now - (shadow >>> 8)) & AGE_MASK) * 2 ** order;
   const { lru } = vm.pages;

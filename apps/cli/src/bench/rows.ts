@@ -11,7 +11,7 @@ import {
 import type { Os } from '@pagelab/abi';
 import { boot, parseMachineConfig } from '@pagelab/kernel';
 import type { Machine, Process } from '@pagelab/kernel';
-import { allocPageWork, findVmaWork, kmallocWork } from '@pagelab/kernel/bench';
+import { allocPageWork, findVmaWork, kmallocWork, swapWork } from '@pagelab/kernel/bench';
 import { glibc, MallocReplay, parseMallocTrace } from '@pagelab/libc-malloc';
 import type { MallocEvents } from '@pagelab/libc-malloc';
 import { measure, median } from './measure.ts';
@@ -322,6 +322,21 @@ function pushPop(): Work {
   };
 }
 
+/** What swapping a page out and in comes to at least: copying it twice. */
+function copyTwice(): Work {
+  const pages = 512;
+  const memory = new Uint8Array(2 * pages * PAGE_SIZE).fill(1);
+  return {
+    operations: pages,
+    run() {
+      for (let at = 0; at < pages * PAGE_SIZE; at += PAGE_SIZE) {
+        memory.copyWithin(pages * PAGE_SIZE + at, at, at + PAGE_SIZE);
+        memory.copyWithin(at, pages * PAGE_SIZE + at, pages * PAGE_SIZE + at + PAGE_SIZE);
+      }
+    },
+  };
+}
+
 const HOST = "the host's kernel";
 
 const ROWS: readonly Row[] = [
@@ -341,6 +356,7 @@ const ROWS: readonly Row[] = [
   { name: 'mm-dontneed', work: 'madvise(DONTNEED) of a touched page', against: HOST, limit: 1 / 5, measure: alone(faulting(dontneedEach, storeEach)) },
   { name: 'mm-alloc-page', work: 'alloc_page + free_page, per-CPU list', against: 'push + pop', limit: 6, measure: pair(() => allocPageWork(config), pushPop) },
   { name: 'mm-kmalloc', work: 'kmalloc(64) + kfree', against: 'push + pop', limit: 8, measure: pair(() => kmallocWork(config, 64), pushPop) },
+  { name: 'mm-swap', work: 'swap out + swap in of a page, memory-backed device', against: 'copyWithin of 2 × 4 KiB', limit: 8, measure: pair(() => swapWork(config), copyTwice) },
   { name: 'mm-find-vma', work: 'finding a VMA among 1,000,000', against: 'among 1,000', limit: 2.5, measure: pair(() => findVmaWork(config, 1_000_000, SEED), () => findVmaWork(config, 1000, SEED)) },
   { name: 'malloc-replay', work: 'an event of a recorded malloc trace', against: "the host's C library", limit: 6, measure: alone(mallocReplay) },
   { name: 'boot-1t', work: 'booting 1 TiB', against: 'booting 1 GiB', limit: 4, measure: pair(booting('1T'), booting('1G')) },
