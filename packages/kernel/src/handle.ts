@@ -32,7 +32,7 @@ export function enter<T>(task: Task, programNumber: number, body: (task: Task) =
   if (task.handlers === 0) task.repeatedFaults = 0;
   let result: T;
   try {
-    result = body(task);
+    result = kernel.moduleThread === null ? body(task) : kernel.asKernel(() => body(task));
   } catch (error) {
     throw kernel.stop(error);
   }
@@ -49,7 +49,14 @@ export function attachHandle(task: Task): void {
       switchTo(task);
       deliverSignals(task);
     },
-    onFault: (address, errorCode, vector) => userFault(task, address, errorCode, vector),
+    onFault: (address, errorCode, vector) => {
+      if (kernel.moduleThread === null) userFault(task, address, errorCode, vector);
+      else {
+        kernel.asKernel(() => {
+          userFault(task, address, errorCode, vector);
+        });
+      }
+    },
   });
   const start = (child: Task | number): number => {
     if (typeof child === 'number') return child;

@@ -150,6 +150,11 @@ export class Kernel implements KernelParts {
     this.shm = new ShmNamespace(parts.vm);
   }
 
+  /** Runs what allocates on the kernel's own account, though a module's code is being run: those are no leaks of the module's. */
+  asKernel<T>(body: () => T): T {
+    return this.kmemleak === null ? body() : this.kmemleak.ofKernel(body);
+  }
+
   /**
    * Notes an error that came out of kernel code, and returns it. One after which the kernel's state cannot be trusted
    * stops the machine; others are the caller's.

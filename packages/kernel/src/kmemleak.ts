@@ -95,6 +95,17 @@ export class Kmemleak implements SlabObserver {
     this.#kernel = kernel;
   }
 
+  /** Runs what allocates for the kernel itself, whoever asked for it. */
+  ofKernel<T>(body: () => T): T {
+    const { owner } = this;
+    this.owner = 'kernel';
+    try {
+      return body();
+    } finally {
+      this.owner = owner;
+    }
+  }
+
   /** In jiffies since boot. */
   get jiffies(): number {
     return Math.floor(this.#clock.now / (JIFFY_MS * 1e6));

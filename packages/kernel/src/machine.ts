@@ -137,7 +137,8 @@ export function createMachine(kernel: Kernel): Machine {
   const inKernel = <T>(body: (kernel: Kernel) => T): T => {
     const running = use();
     try {
-      return body(running);
+      // Inside of a module's code too: what the machine is asked to do is not the module's.
+      return running.moduleThread === null ? body(running) : running.asKernel(() => body(running));
     } catch (error) {
       throw running.stop(error);
     }

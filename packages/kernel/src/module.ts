@@ -367,12 +367,14 @@ export class KernelModule {
 
   /** The text of a file. @throws SyscallError @linux fs/read_write.c:kernel_read */
   readFile(path: string): string {
-    return kernelRead(this.#kernel, path);
+    return this.#own(() => kernelRead(this.#kernel, path));
   }
 
   /** @throws SyscallError @linux fs/read_write.c:kernel_write */
   writeFile(path: string, text: string): void {
-    kernelWrite(this.#kernel, path, text);
+    this.#own(() => {
+      kernelWrite(this.#kernel, path, text);
+    });
   }
 
   /** What memory did, in figures. */
@@ -416,15 +418,7 @@ export class KernelModule {
 
   /** Runs what allocates objects of the kernel's own, which are no leaks of the module's. */
   #own<T>(body: () => T): T {
-    const { kmemleak } = this.#kernel;
-    if (kmemleak === null) return body();
-    const { owner } = kmemleak;
-    kmemleak.owner = 'kernel';
-    try {
-      return body();
-    } finally {
-      kmemleak.owner = owner;
-    }
+    return this.#kernel.asKernel(body);
   }
 
   #caller(otherwise: string): string {
