@@ -78,6 +78,8 @@ export class Kernel implements KernelParts {
   readonly console: Console;
   readonly log: KernelLog;
   readonly slabReports: readonly SlabReport[];
+  /** Code of somebody else's has run inside: memory may be misused that the kernel itself does not. @linux include/linux/panic.h:TAINT_OOT_MODULE */
+  outOfTreeModule = false;
   readonly tracepoints: Tracepoints;
   /** The tree of names. */
   readonly names: Namespace;

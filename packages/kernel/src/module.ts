@@ -435,6 +435,7 @@ export class KernelModule {
 export function runModule<T>(kernel: Kernel, body: (module: KernelModule) => T, options: ModuleOptions): T {
   const name = options.name ?? 'module';
   if (!/^\w+$/.test(name)) throw new RangeError(`module: a name has letters, digits and _, unlike ${JSON.stringify(name)}`);
+  kernel.outOfTreeModule = true;
   let module = kernel.modules.get(name);
   if (module === undefined) {
     module = { name, data: [] };

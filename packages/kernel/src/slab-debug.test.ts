@@ -24,15 +24,15 @@ describe('slub_debug=', () => {
   });
 
   test('reports misuse in the log and as a value, and the kernel goes on', () => {
-    const { kernel, machine } = bootDebugged('slub_debug=FZPU,kmalloc-64');
-    const block = kernel.slab.kmalloc(60, GFP_KERNEL);
-    const other = kernel.slab.kmalloc(60, GFP_KERNEL);
-    kernel.slab.kfree(block);
-    kernel.slab.kfree(block);
-    kernel.slab.kfree(other);
+    const { machine } = bootDebugged('slub_debug=FZPU,kmalloc-64');
+    const block = machine.module((module) => {
+      const [first, other] = [module.kmalloc(60), module.kmalloc(60)];
+      for (const address of [first, first, other]) module.kfree(address);
+      return first;
+    });
     expect(machine.slabReports()).toMatchObject([{ kind: 'double-free', cache: 'kmalloc-64', address: block }]);
     expect(machine.dmesg()).toMatch(/BUG kmalloc-64 \(Not tainted\): Object already free\n/);
-    expect(machine.dmesg()).toMatch(/\] Allocated in \w+ age=0 cpu=0 pid=0\n/);
+    expect(machine.dmesg()).toMatch(/\] Allocated in init_module \[module\] age=0 cpu=0 pid=0\n/);
     expect(machine.run((os) => void os.mem.store8(os.sbrk(4096), 1)).status).toBe(0);
     machine.validate();
   });
@@ -43,6 +43,13 @@ describe('slub_debug=', () => {
     kernel.slab.kfree(block);
     expect(() => kernel.slab.kfree(block)).toThrow(KernelBug);
     expect(machine.dmesg()).toMatch(/BUG kmalloc-64: Object already free/);
+  });
+
+  test('finds what the kernel itself does wrong, and validate tells of it', () => {
+    const { kernel, machine } = bootDebugged('slub_debug=F');
+    kernel.caches.pid.free(kernel.caches.cred.alloc(GFP_KERNEL));
+    expect(machine.slabReports()).toMatchObject([{ kind: 'wrong-cache' }]);
+    expect(() => machine.validate()).toThrow('the kernel misuses its own objects: cache_from_obj: Wrong slab cache. pid but object is from cred');
   });
 
   test('finds nothing wrong with the kernel itself', () => {

@@ -14,6 +14,8 @@ export function validateKernel(kernel: Kernel): void {
   kernel.pages.validate();
   kernel.pages.pageOwner?.validate(kernel.pages.zones);
   kernel.slab.validate();
+  const [misuse] = kernel.slabReports;
+  bugOn(misuse !== undefined && !kernel.outOfTreeModule, `the kernel misuses its own objects: ${misuse?.text}`);
   validateVm(kernel.vm);
   kernel.dma.validate();
   kernel.percpu.validate();
