@@ -1,6 +1,8 @@
 /**
  * What there is of physical memory, and the figures about it: frames, zones, nodes, counters.
  */
+import type { VirtAddr } from '@pagelab/abi';
+import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { KernelBug } from '@pagelab/lib';
 import type { BootedZones } from './boot.ts';
@@ -10,7 +12,7 @@ import { LruLists } from './lruvec.ts';
 import type { MemoryNode } from './node.ts';
 import { frameOwner } from './owner.ts';
 import type { IsolatedBlocks } from './page-isolation.ts';
-import { BYTES_PER_FRAME } from './page.ts';
+import { BYTES_PER_FRAME, compoundHead } from './page.ts';
 import type { PageFrames } from './page.ts';
 import { VM_EVENT_NAMES } from './vmstat.ts';
 import { zoneOfFrame } from './zone-map.ts';
@@ -44,6 +46,21 @@ export class MemoryState {
     this.populated = booted.populated;
     this.zoneOfBlock = booted.zoneOfBlock;
     this.lru = new LruLists(booted.frames, booted.nodes, (pfn) => this.zoneInUse(pfn));
+  }
+
+  /** References to the page, or compound page, of a frame. @linux include/linux/page_ref.h:page_count */
+  pageCount(pfn: Pfn): number {
+    return this.frames.refcount[compoundHead(this.frames, pfn)];
+  }
+
+  /** Where the kernel has a frame: its address in the direct map. @linux include/linux/mm.h:page_address */
+  pageAddress(pfn: Pfn): VirtAddr {
+    return PAGE_OFFSET + pfn * PAGE_SIZE;
+  }
+
+  /** The frame of an address in the direct map. @linux arch/x86/include/asm/page.h:virt_to_page */
+  virtToPfn(address: VirtAddr): Pfn {
+    return Math.floor((address - PAGE_OFFSET) / PAGE_SIZE);
   }
 
   /** Pages handed to the page allocator at boot: MemTotal. @linux include/linux/mm.h:totalram_pages */

@@ -3,7 +3,7 @@
  */
 import { Errno } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { DEFAULT_COSTS, PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
+import { DEFAULT_COSTS, PAGE_SIZE } from '@pagelab/hw';
 import type { CostModel, Pfn, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
@@ -377,23 +377,6 @@ export class PageAlloc extends MemoryState {
     const head = compoundHead(this.frames, pfn);
     if ((this.#flags[head] & PG_HEAD) === 0) badPage(this.frames, pfn, 'put, but is the tail of a block that is not compound');
     this.freePages(head, blockOrder(this.frames, head));
-  }
-
-  /** References to the page, or compound page, of a frame. @linux include/linux/page_ref.h:page_count */
-  pageCount(pfn: Pfn): number {
-    return this.#refcount[compoundHead(this.frames, pfn)];
-  }
-
-  // ---- addresses
-
-  /** Where the kernel has a frame: its address in the direct map. @linux include/linux/mm.h:page_address */
-  pageAddress(pfn: Pfn): VirtAddr {
-    return PAGE_OFFSET + pfn * PAGE_SIZE;
-  }
-
-  /** The frame of an address in the direct map. @linux arch/x86/include/asm/page.h:virt_to_page */
-  virtToPfn(address: VirtAddr): Pfn {
-    return Math.floor((address - PAGE_OFFSET) / PAGE_SIZE);
   }
 
   // ---- per-CPU lists

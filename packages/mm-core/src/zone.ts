@@ -7,10 +7,11 @@
  * The zone keeps one bit for each frame that its page allocator does not have (`frames.taken`), and so checks every
  * answer of the allocator before it believes it.
  */
-import { bugOn, popcount32 } from '@pagelab/lib';
+import { bugOn } from '@pagelab/lib';
 import type { Pfn } from '@pagelab/hw';
 import { WMARK_HIGH, ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NON_BLOCK, ALLOC_OOM, ALLOC_RESERVES } from './alloc-flags.ts';
 import { ZoneCompaction } from './compaction-state.ts';
+import { clearBits, countBits, setBits } from './frame-bits.ts';
 import { MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES } from './migratetype.ts';
 import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER } from './page.ts';
 import type { PageFrames } from './page.ts';
@@ -474,48 +475,4 @@ export class Zone {
     }
     return touched;
   }
-}
-
-/** Bits set in `[from, to)`. */
-export function countBits(words: Int32Array, from: number, to: number): number {
-  if (from >= to) return 0;
-  const first = from >>> 5;
-  const last = (to - 1) >>> 5;
-  const firstMask = -1 << (from & 31);
-  const lastMask = -1 >>> (-to & 31);
-  if (first === last) return popcount32(words[first] & firstMask & lastMask);
-  let bits = popcount32(words[first] & firstMask) + popcount32(words[last] & lastMask);
-  for (let word = first + 1; word < last; word++) bits += popcount32(words[word]);
-  return bits;
-}
-
-/** Sets the bits of `[from, to)`. */
-function setBits(words: Int32Array, from: number, to: number): void {
-  if (from >= to) return;
-  const first = from >>> 5;
-  const last = (to - 1) >>> 5;
-  const firstMask = -1 << (from & 31);
-  const lastMask = -1 >>> (-to & 31);
-  if (first === last) {
-    words[first] |= firstMask & lastMask;
-    return;
-  }
-  words[first] |= firstMask;
-  words.fill(-1, first + 1, last);
-  words[last] |= lastMask;
-}
-
-/** Clears the bits of `[from, to)`. */
-function clearBits(words: Int32Array, from: number, to: number): void {
-  const first = from >>> 5;
-  const last = (to - 1) >>> 5;
-  const firstMask = -1 << (from & 31);
-  const lastMask = -1 >>> (-to & 31);
-  if (first === last) {
-    words[first] &= ~(firstMask & lastMask);
-    return;
-  }
-  words[first] &= ~firstMask;
-  words.fill(0, first + 1, last);
-  words[last] &= ~lastMask;
 }
