@@ -3,6 +3,7 @@
  *
  * @linux init/main.c:start_kernel
  */
+import { BUS_MCEERR_AR, SIGBUS } from '@pagelab/abi';
 import { DEFAULT_COSTS, PhysicalMemory, Smp, VirtualClock, tlbModelFactory } from '@pagelab/hw';
 import type { BufferSource, TlbModelFactory } from '@pagelab/hw';
 import { KernelBug, TraceRing } from '@pagelab/lib';
@@ -33,6 +34,7 @@ import { applySysctl } from './proc/sysctl.ts';
 import { warnRefusal } from './refusal.ts';
 import { Scheduler } from './scheduler.ts';
 import { fileDisk } from './file-disk.ts';
+import { sendSignal } from './signals.ts';
 import { bootSwap } from './swapon.ts';
 import type { OpenHostFile } from './swapon.ts';
 import { TaskTable } from './task-table.ts';
@@ -157,6 +159,10 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   });
   running.kernel = kernel;
   hooks.migration = migrationOps(vm);
+  vm.onLostPage = (addr) => {
+    const task = kernel.current;
+    if (task !== null) sendSignal(task.process, task, { signo: SIGBUS, code: BUS_MCEERR_AR, addr, pid: 0 });
+  };
   vm.writeback.wakeFlusher = () => {
     kernel.daemons.wake(kernel, 'flusher', 0);
   };

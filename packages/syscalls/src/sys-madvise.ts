@@ -55,6 +55,8 @@ export const MADVISE_ADVICE = flagTable(
     MADV_DONTNEED_LOCKED,
     MADV_GUARD_INSTALL,
     MADV_GUARD_REMOVE,
+    MADV_HWPOISON,
+    MADV_SOFT_OFFLINE,
     MADV_WILLNEED,
     MADV_COLD,
     MADV_PAGEOUT,
@@ -67,10 +69,8 @@ export const MADVISE_ADVICE = flagTable(
     MADV_COLLAPSE,
   },
   {
-    refused: { MADV_HWPOISON, MADV_SOFT_OFFLINE },
     notes: {
-      MADV_HWPOISON: 'EINVAL, as on a kernel without memory-failure handling',
-      MADV_SOFT_OFFLINE: 'EINVAL, as on a kernel without memory-failure handling',
+      MADV_HWPOISON: 'EBUSY for pages of shared memory and of the pool of huge pages, which Linux takes away, too',
       MADV_MERGEABLE: 'ksmd merges pages of the same contents where it runs: `/sys/kernel/mm/ksm/run`',
       MADV_UNMERGEABLE: 'gives each mapping a page of its own again',
       MADV_HUGEPAGE: 'kept as a flag of the mapping',

@@ -17,6 +17,7 @@ import {
   MADV_GUARD_INSTALL,
   MADV_GUARD_REMOVE,
   MADV_HUGEPAGE,
+  MADV_HWPOISON,
   MADV_KEEPONFORK,
   MADV_MERGEABLE,
   MADV_NOHUGEPAGE,
@@ -27,6 +28,7 @@ import {
   MADV_RANDOM,
   MADV_REMOVE,
   MADV_SEQUENTIAL,
+  MADV_SOFT_OFFLINE,
   MADV_UNMERGEABLE,
   MADV_WILLNEED,
   MADV_WIPEONFORK,
@@ -37,6 +39,7 @@ import { collapse } from './collapse.ts';
 import { installGuards, removeGuards } from './guard-pages.ts';
 import { faultInPages } from './gup.ts';
 import { ksmEnter, ksmUnmerge } from './ksm.ts';
+import { injectMemoryFailure } from './memory-failure.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { markCold, markLazyFree, pageOut } from './page-aging.ts';
 import { offsetInPage, pageAlign, rangeEnd, rangeWraps } from './page-align.ts';
@@ -83,6 +86,7 @@ export function doMadvise(mm: MmStruct, start: VirtAddr, length: number, advice:
   if (advice === MADV_POPULATE_READ || advice === MADV_POPULATE_WRITE) {
     return populate(mm, start, end, advice === MADV_POPULATE_WRITE);
   }
+  if (advice === MADV_HWPOISON || advice === MADV_SOFT_OFFLINE) return injectMemoryFailure(mm, start, end, advice);
   const { vmas } = mm;
   let at = start;
   let holes = 0;
@@ -133,6 +137,8 @@ function isAdvice(advice: number): boolean {
     case MADV_COLLAPSE:
     case MADV_GUARD_INSTALL:
     case MADV_GUARD_REMOVE:
+    case MADV_HWPOISON:
+    case MADV_SOFT_OFFLINE:
       return true;
     default:
       return false;

@@ -14,6 +14,7 @@ import {
   PG_ANON_EXCLUSIVE,
   PG_HEAD,
   PG_MLOCKED,
+  PG_OFFLINE,
   PG_SWAPBACKED,
   PG_SWAPCACHE,
   PG_TABLE,
@@ -94,6 +95,7 @@ export function validateVm(vm: Vm): void {
   validateHugetlb(vm, census.hugetlbEntries);
   validateSwap(vm, census.swapped);
   validateKsm(vm);
+  validateBroken(vm);
   vm.vmalloc.validate();
   vm.highmem?.validate();
 }
@@ -422,5 +424,13 @@ function validateTlbs(vm: Vm): void {
       check(write < 0 || (write === frame && (lo & PTE_RW) !== 0 && (lo & PTE_DIRTY) !== 0), `${where} for writing`);
       check(fetch < 0 || (fetch === frame && (hi & PTE_NX_HI) === 0), `${where} for fetching`);
     }
+  }
+}
+
+/** Broken frames are nobody's. */
+function validateBroken({ brokenFrames, frames }: Vm): void {
+  for (const pfn of brokenFrames) {
+    const isAlone = frames.refcount[pfn] === 1 && frames.mapcount[pfn] === 0 && frames.mapping[pfn] === 0;
+    if (!isAlone || (frames.flags[pfn] & PG_OFFLINE) === 0) throw new KernelBug(`frame ${pfn}: broken, and somebody's`);
   }
 }

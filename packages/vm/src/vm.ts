@@ -226,6 +226,10 @@ export class Vm {
   memoryNodes: NodeMask | null = null;
   /** Pages that each node gives in its turn, by its number. @linux mm/mempolicy.c:wi_state */
   readonly interleaveWeights = new Uint8Array(64).fill(1);
+  /** Frames that nobody gets any more, for they are broken. */
+  readonly brokenFrames = new Set<Pfn>();
+  /** Who touched a page whose contents are lost is told. */
+  onLostPage: (address: VirtAddr) => void = () => undefined;
   /** Pages of the same contents that are one. */
   readonly ksm: Ksm;
   /** Huge pages that are set aside, and what their files do. */

@@ -55,7 +55,7 @@ export function meminfo(kernel: Kernel): string {
     ['VmallocUsed', pagesToKb(vm.vmalloc.nrPages)],
     ['VmallocChunk', 0],
     ['Percpu', pagesToKb(kernel.percpu.nrPages)],
-    ['HardwareCorrupted', 0],
+    ['HardwareCorrupted', pagesToKb(vm.brokenFrames.size)],
     ['AnonHugePages', node(NODE_STAT.NR_ANON_THPS)],
     ['ShmemHugePages', 0],
     ['ShmemPmdMapped', 0],
