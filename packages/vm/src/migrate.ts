@@ -28,6 +28,7 @@ import {
   PG_RESERVED,
   PG_SLAB,
   PG_SWAPBACKED,
+  PG_SWAPCACHE,
   PG_TABLE,
   PG_TAIL,
   PG_WRITEBACK,
@@ -44,6 +45,7 @@ import { entryHi, setEntry } from './pgtable-shape.ts';
 import { findLeaf } from './pgtable.ts';
 import { pageMappings } from './rmap.ts';
 import { folioAddLru, isolateLru, lruAddDrainAll, putbackLru } from './swap.ts';
+import { swpOffset } from './swapops.ts';
 import type { Vm } from './vm.ts';
 
 const { PGMIGRATE_SUCCESS, PGMIGRATE_FAIL, THP_MIGRATION_SUCCESS, THP_MIGRATION_FAIL, THP_MIGRATION_SPLIT } = VM_EVENT;
@@ -67,7 +69,7 @@ export function isolateMovable(vm: Vm, pfn: Pfn): boolean {
   const { flags, mapping, refcount } = vm.frames;
   const pageFlags = flags[pfn];
   if (refcount[pfn] === 0 || (pageFlags & (PG_TAIL | PG_SLAB | PG_TABLE | PG_RESERVED | PG_HUGETLB)) !== 0) return false;
-  if (mapping[pfn] === 0 && (pageFlags & PG_ANON) === 0) return false;
+  if (mapping[pfn] === 0 && (pageFlags & (PG_ANON | PG_SWAPCACHE)) === 0) return false;
   if ((pageFlags & PG_LRU_WAITS) !== 0) lruAddDrainAll(vm);
   if (!isolateLru(vm, pfn)) return false;
   countIsolated(vm, pfn, 1 << blockOrder(vm.frames, pfn));
@@ -162,7 +164,8 @@ function mayMove(vm: Vm, pfn: Pfn, order: number, mode: number): boolean {
   if ((flags[pfn] & PG_WRITEBACK) !== 0 && mode !== MIGRATE_SYNC) return false;
   if (order === 0) {
     const cached = (flags[pfn] & PG_ANON) === 0 && mapping[pfn] !== 0 ? 1 : 0;
-    if (refcount[pfn] !== mapcount[pfn] + cached + 1) return false;
+    const swapCached = (flags[pfn] & PG_SWAPCACHE) !== 0 ? 1 : 0;
+    if (refcount[pfn] !== mapcount[pfn] + cached + swapCached + 1) return false;
     return pageMappings(vm, pfn).length === mapcount[pfn];
   }
   let mappings = 0;
@@ -231,6 +234,11 @@ function movePageState(vm: Vm, from: Pfn, to: Pfn): void {
     priv[to] = priv[from];
     priv[from] = 0;
   }
+  if ((moving & PG_SWAPCACHE) !== 0) {
+    priv[to] = priv[from];
+    priv[from] = 0;
+    vm.swap.area(priv[to]).cache[swpOffset(priv[to])] = to + 1;
+  }
   countPage(vm, to, moving, file?.pages.getMark(index[to], TAG_DIRTY) === true, 1);
   mapcount[from] = 0;
   if ((moving & PG_MLOCKED) === 0) return;
@@ -244,7 +252,11 @@ function countPage(vm: Vm, pfn: Pfn, pageFlags: number, dirty: boolean, sign: nu
   const isAnon = (pageFlags & PG_ANON) !== 0;
   if (vm.frames.mapcount[pfn] > 0) pages.modNodeState(pfn, isAnon ? NODE_STAT.NR_ANON_MAPPED : NODE_STAT.NR_FILE_MAPPED, sign);
   if ((pageFlags & PG_MLOCKED) !== 0) pages.modZoneState(pfn, ZONE_STAT.NR_MLOCK, sign);
-  if (isAnon) return;
+  if ((pageFlags & PG_SWAPCACHE) !== 0) {
+    pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, sign);
+    pages.modNodeState(pfn, NODE_STAT.NR_SWAPCACHE, sign);
+  }
+  if (isAnon || vm.frames.mapping[pfn] === 0) return;
   pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, sign);
   if ((pageFlags & PG_SWAPBACKED) !== 0) pages.modNodeState(pfn, NODE_STAT.NR_SHMEM, sign);
   if (dirty) pages.modNodeState(pfn, NODE_STAT.NR_FILE_DIRTY, sign);

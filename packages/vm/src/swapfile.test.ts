@@ -1,9 +1,10 @@
 import { MADV_DONTNEED, MADV_PAGEOUT, MADV_WILLNEED, MAP_ANONYMOUS, MAP_PRIVATE, MAP_SHARED, PAGE_SIZE, PROT_READ, PROT_WRITE } from '@pagelab/abi';
 import type { UserMemory } from '@pagelab/abi';
-import { VM_EVENT } from '@pagelab/mm-core';
+import { GFP_HIGHUSER_MOVABLE, MIGRATE_SYNC, MR_COMPACTION, VM_EVENT } from '@pagelab/mm-core';
 import type { PageAllocHooks } from '@pagelab/mm-core';
 import { expect, test } from 'vitest';
 import { doMadvise } from './madvise.ts';
+import { isolateMovable, migratePages } from './migrate.ts';
 import { doMincore } from './mincore.ts';
 import { dupMm, mmput } from './mm-lifetime.ts';
 import { MM_ANONPAGES, MM_SWAPENTS } from './mm-struct.ts';
@@ -172,5 +173,24 @@ test('a page that cannot be written stays; one that cannot be read is SIGBUS', (
   validateVm(vm);
   vmMunmap(mm, addr, 4 * PAGE_SIZE);
   expect(vm.swap.nrFree).toBe(vm.totalSwapPages);
+  validateVm(vm);
+});
+
+test('pages of the swap cache move to other frames', () => {
+  const { vm, mm } = bench();
+  const memory = userOf(mm);
+  const addr = map(mm, 4);
+  fill(memory, addr, 4);
+  doMadvise(mm, addr, 4 * PAGE_SIZE, MADV_PAGEOUT);
+  // One is mapped, the others only read ahead.
+  expect(memory.load32(addr + 8)).toBe(1);
+  const area = vm.swap.areas[0]!;
+  const cached = [...area.cache].filter((entry) => entry > 0).map((entry) => entry - 1);
+  expect(cached.length).toBe(4);
+  const list = cached.filter((pfn) => isolateMovable(vm, pfn));
+  expect(list.length).toBe(4);
+  expect(migratePages(vm, list, () => vm.pages.allocPage(GFP_HIGHUSER_MOVABLE), MIGRATE_SYNC, MR_COMPACTION)).toBe(0);
+  validateVm(vm);
+  expect(wrong(memory, addr, 4)).toBe(0);
   validateVm(vm);
 });
