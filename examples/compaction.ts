@@ -20,9 +20,9 @@ function free(os: Os): string {
   return `${Math.round(all / 256)} MiB free, ${Math.round(large / 256)} of it in blocks of 2 MiB and more`;
 }
 
-/** What zone DMA32 says of blocks of 2 MiB: why there is none, and how much of what is free is of no use for them. */
+/** What zone DMA32, or Normal where there is none, says of blocks of 2 MiB: why there is none, and how much of what is free is of no use for them. */
 function index(os: Os, name: string): string {
-  const row = os.readFile(`/sys/kernel/debug/extfrag/${name}`).split('\n').find((line) => line.includes('DMA32'))!;
+  const row = os.readFile(`/sys/kernel/debug/extfrag/${name}`).split('\n').find((line) => /DMA32|Normal/.test(line))!;
   return row.trim().split(/\s+/).slice(4)[9]!;
 }
 
