@@ -18,14 +18,14 @@ function rig(memory = '256M') {
   };
   return {
     kernel, machine, names, open,
-    makeFiles(count = FILES): void {
+    makeFiles: (count = FILES): void => {
       names.mkdir(null, '/home/many', 0o755);
       for (let i = 0; i < count; i++) open(`/home/many/${i}`, O_CREAT | O_RDWR).put();
       for (let i = 0; i < count; i++) names.status(null, `/home/many/${i}`);
     },
     live: () => ({ dentries: caches.dentry.activeObjects, inodes: caches.inode_cache.activeObjects }),
     drop: (gfp = GFP_KERNEL): number => slab.shrinkers.dropSlab(gfp),
-    reclaimable(): number {
+    reclaimable: (): number => {
       machine.quiesce();
       return pages.nodeState(NODE_STAT.NR_SLAB_RECLAIMABLE);
     },
