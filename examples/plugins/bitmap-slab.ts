@@ -47,10 +47,10 @@ class BitmapCache extends KmemCache {
     const [first] = this.partial;
     const pfn = first ?? this.newSlab(gfp, node);
     if (pfn < 0) return 0;
-    const free = ~this.out[pfn];
+    const free = ~this.out[pfn]!;
     const slot = 31 - Math.clz32(free & -free);
-    this.out[pfn] |= 1 << slot;
-    if (popcount32(this.out[pfn]) === this.objectsPerSlab) this.partial.delete(pfn);
+    this.out[pfn]! |= 1 << slot;
+    if (popcount32(this.out[pfn]!) === this.objectsPerSlab) this.partial.delete(pfn);
     const object = frameAddress(pfn) + slot * this.size;
     if ((gfp & __GFP_ZERO) !== 0) this.host.memory.fill(object, this.objectSize, 0);
     return object;
@@ -84,13 +84,13 @@ class BitmapCache extends KmemCache {
     }
     const { pfn, slot } = this.find(object);
     if (slot >= this.objectsPerSlab || object !== frameAddress(pfn) + slot * this.size) return report('invalid-free', 'no object begins there');
-    if ((this.out[pfn] & (1 << slot)) === 0) return report('double-free', 'the object is free already');
-    this.out[pfn] &= ~(1 << slot);
+    if ((this.out[pfn]! & (1 << slot)) === 0) return report('double-free', 'the object is free already');
+    this.out[pfn]! &= ~(1 << slot);
     this.partial.add(pfn);
   }
 
   shrink(): number {
-    const empty = [...this.slabs].filter((pfn) => this.out[pfn] === 0);
+    const empty = [...this.slabs].filter((pfn) => this.out[pfn]! === 0);
     for (const pfn of empty) {
       this.slabs.delete(pfn);
       this.partial.delete(pfn);
@@ -105,7 +105,7 @@ class BitmapCache extends KmemCache {
   }
 
   get activeObjects(): number {
-    return [...this.slabs].reduce((sum, pfn) => sum + popcount32(this.out[pfn]), 0);
+    return [...this.slabs].reduce((sum, pfn) => sum + popcount32(this.out[pfn]!), 0);
   }
 
   get totalObjects(): number {
@@ -131,7 +131,7 @@ class BitmapCache extends KmemCache {
 
   liveObjects(): VirtAddr[] {
     const slots = Array.from({ length: this.objectsPerSlab }, (_, slot) => slot);
-    return [...this.slabs].flatMap((pfn) => slots.filter((slot) => (this.out[pfn] & (1 << slot)) !== 0).map((slot) => frameAddress(pfn) + slot * this.size));
+    return [...this.slabs].flatMap((pfn) => slots.filter((slot) => (this.out[pfn]! & (1 << slot)) !== 0).map((slot) => frameAddress(pfn) + slot * this.size));
   }
 
   validate(claim: SlabOwnershipCheck): void {

@@ -21,7 +21,7 @@ interface Entry {
 
 const CYCLES_A_REFERENCE = 12;
 
-function sizeOf({ pages }: Entry): number {
+function sizeOf({ pages }: Entry): 0 | 1 | 2 {
   return pages === 1 ? TLB_4K : pages < 2 ** 18 ? TLB_2M : TLB_1G;
 }
 

@@ -152,7 +152,7 @@ class SetBuddy implements PageAllocator {
     for (let pfn = start; pfn < end; ) {
       let order = 0;
       while (order < PAGEBLOCK_ORDER && pfn % (2 << order) === 0 && pfn + (2 << order) <= end) order++;
-      this.free(pfn, order, this.#context.blockTypes[pfn >>> PAGEBLOCK_ORDER]);
+      this.free(pfn, order, this.#context.blockTypes[pfn >>> PAGEBLOCK_ORDER]!);
       pfn += 1 << order;
     }
   }
@@ -169,7 +169,7 @@ class SetBuddy implements PageAllocator {
   }
 
   #blocks(order: number, type: number): Set<number> {
-    return this.#free[order * MIGRATE_TYPES + type];
+    return this.#free[order * MIGRATE_TYPES + type]!;
   }
 
   #take(pfn: number, order: number, type: number): void {

@@ -12,7 +12,7 @@ import type { PageAllocHooks, PageAllocatorFactory } from '@pagelab/mm-core';
 import { Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
 import type { KernelCacheName, KmemCache, SlabAllocator, SlabReport } from '@pagelab/slab';
 import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, migrationOps, setMaxHugePages, installReclaim } from '@pagelab/vm';
-import type { KernelWarning, VmCaches } from '@pagelab/vm';
+import type { SwapDeviceFactory, KernelWarning, VmCaches } from '@pagelab/vm';
 import { BootFrames } from './boot-frames.ts';
 import { ConfigError, parseMachineConfig } from './config.ts';
 import type { MachineConfig, MachineConfigInput } from './config.ts';
@@ -35,7 +35,7 @@ import { warnRefusal } from './refusal.ts';
 import { Scheduler } from './scheduler.ts';
 import { fileDisk } from './file-disk.ts';
 import { sendSignal } from './signals.ts';
-import { bootSwap } from './swapon.ts';
+import { bootSwap, bootSwapDevices } from './swapon.ts';
 import type { OpenHostFile } from './swapon.ts';
 import { TaskTable } from './task-table.ts';
 import { lowEndPfn, vmallocLayout } from './vmalloc-layout.ts';
@@ -55,6 +55,8 @@ export interface BootOptions {
   readonly buffers?: BufferSource;
   /** How files of the host are opened, for disks that lie on one. */
   readonly openHostFile?: OpenHostFile;
+  /** Swap devices of one's own, beside the disks that the configuration asks for. */
+  readonly swapDevices?: readonly SwapDeviceFactory[];
   /** A page allocator of one's own, in place of the one that the configuration names. */
   readonly pageAllocator?: PageAllocatorFactory;
   /** A modelled TLB of one's own, made for each CPU, in place of the one that the configuration names. */
@@ -173,6 +175,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   // Getting memory back, and where to.
   installReclaim(vm, hooks);
   bootSwap(kernel, options.openHostFile);
+  bootSwapDevices(kernel, options.swapDevices ?? []);
   hooks.outOfMemory = (gfp, order) => outOfMemory(kernel, gfp, order);
   // Huge pages that are set aside before anybody can take memory.
   vm.restoresHugeReserve = config.kernel !== '6.1';

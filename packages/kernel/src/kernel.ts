@@ -8,7 +8,7 @@ import type { TraceRing } from '@pagelab/lib';
 import type { PageAlloc } from '@pagelab/mm-core';
 import type { KernelCacheName, KmemCache, Mempool, Percpu, Slab, SlabReport } from '@pagelab/slab';
 import { ShmNamespace } from '@pagelab/vm';
-import type { Dma, Vm } from '@pagelab/vm';
+import type { Dma, SwapDevice, Vm } from '@pagelab/vm';
 import { CallTrace } from './call-trace.ts';
 import type { MachineConfig } from './config.ts';
 import type { Console } from './console.ts';
@@ -87,6 +87,8 @@ export class Kernel implements KernelParts {
   readonly daemons = new Daemons(kernelDaemons());
   /** Disks that can be swapped to, by path. */
   readonly swapDisks = new Map<string, BlockDevice>();
+  /** Swap devices that the host handed in, by path. */
+  readonly swapDevices = new Map<string, SwapDevice>();
   /** System V segments. */
   readonly shm: ShmNamespace;
 

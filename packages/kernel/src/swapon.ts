@@ -18,8 +18,7 @@ import {
   swapoffArea,
   writeSwapHeader,
 } from '@pagelab/vm';
-import type { Inode, SwapArea, SwapDevice ,
-  BlockFs} from '@pagelab/vm';
+import type { BlockFs, Inode, SwapArea, SwapDevice, SwapDeviceFactory } from '@pagelab/vm';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import { ConfigError } from './config.ts';
 import { RegularFile } from './fs/regular-file.ts';
@@ -69,6 +68,29 @@ export function bootSwap(kernel: Kernel, openHostFile?: OpenHostFile): void {
   });
 }
 
+/** Takes the devices that the host handed in into use, each with a header. */
+export function bootSwapDevices(kernel: Kernel, factories: readonly SwapDeviceFactory[]): void {
+  const { pages, ram, vm } = kernel;
+  for (const { name, priority, create } of factories) {
+    const path = `/dev/${name}`;
+    const device = create(ram);
+    const { nrPages } = device;
+    if (!Number.isSafeInteger(nrPages) || nrPages < 2) throw new ConfigError(`swapDevices: ${name} has ${nrPages} pages; it takes 2 at least`);
+    if (kernel.swapDisks.has(path) || kernel.swapDevices.has(path)) throw new ConfigError(`swapDevices: there is a ${path} already`);
+    const pfn = pages.allocPage(GFP_KERNEL);
+    if (pfn < 0) throw new ConfigError('swapDevices: the machine has no memory for a header');
+    const host = ram.frameWord(pfn) * 4;
+    writeSwapHeader(ram.u8.subarray(host, host + PAGE_SIZE), nrPages);
+    const error = device.write(0, pfn);
+    pages.freePage(pfn);
+    if (error !== 0) throw new ConfigError(`swapDevices: ${name} does not take its header`);
+    kernel.swapDevices.set(path, device);
+    const flags = priority === undefined ? 0 : SWAP_FLAG_PREFER | (priority & SWAP_FLAG_PRIO_MASK);
+    const area = enableSwapArea(vm, device, { path, kind: 'partition', inode: null, max: nrPages, badPages: [] }, flags);
+    if (typeof area === 'number') throw new ConfigError('swapDevices: there can be 23 areas at most');
+  }
+}
+
 /**
  * Takes a disk or a file into use for swapping.
  *
@@ -80,6 +102,8 @@ export function swapon(kernel: Kernel, task: Task, path: string, flags: number):
   if (!task.capable(CAP_SYS_ADMIN)) return -Errno.EPERM;
   const disk = kernel.swapDisks.get(path);
   if (disk !== undefined) return enable(kernel, new DiskSwapDevice(disk), path, 'partition', null, flags);
+  const handedIn = kernel.swapDevices.get(path);
+  if (handedIn !== undefined) return enable(kernel, handedIn, path, 'partition', null, flags);
   const inode = openInode(kernel, task, path);
   if (typeof inode === 'number') return inode;
   if (inode.isSwapfile) {
@@ -149,7 +173,7 @@ export function swapoff(kernel: Kernel, task: Task, path: string): number {
   if (!task.capable(CAP_SYS_ADMIN)) return -Errno.EPERM;
   const { vm } = kernel;
   let area: SwapArea | null | undefined;
-  if (kernel.swapDisks.has(path)) {
+  if (kernel.swapDisks.has(path) || kernel.swapDevices.has(path)) {
     area = vm.swap.areas.find((other) => other !== null && other.path === path);
   } else {
     const inode = openInode(kernel, task, path);

@@ -173,7 +173,7 @@ export {
   enableSwapArea,
 } from './swapfile.ts';
 export { DiskSwapDevice, FileSwapDevice, MemorySwapDevice, readSwapHeader, writeSwapHeader } from './swap-device.ts';
-export type { SwapDevice } from './swap-device.ts';
+export type { SwapDevice, SwapDeviceFactory } from './swap-device.ts';
 export { dropPagecache, dropSlab } from './drop-caches.ts';
 export { swapoffArea } from './swap-unuse.ts';
 export { shmemSwappedPages } from './shmem-swap.ts';

@@ -21,6 +21,16 @@ export interface SwapDevice {
   discard?(page: number, nrPages: number): void;
 }
 
+/** Makes a swap device of one's own when a machine boots. */
+export interface SwapDeviceFactory {
+  /** `/dev/NAME` is its path. */
+  readonly name: string;
+  /** 0 to 32,767: areas of a higher priority are filled first. Without one, areas are filled in their order. */
+  readonly priority?: number;
+  /** @param ram the machine's memory, where frames are found by `frameWord` */
+  create(ram: PhysicalMemory): SwapDevice;
+}
+
 const SECTORS_PER_PAGE = 8;
 
 /** A disk. */
