@@ -87,3 +87,25 @@ test('a failed read is EIO or SIGBUS, a failed write is told by fsync once; the 
   });
   machine.validate();
 });
+
+test('a mapped file larger than memory is read whole: the page that is wanted is not taken back to read ahead of it', () => {
+  const nrPages = 20_000;
+  const machine = createMachine(bootKernel(parseMachineConfig({ memory: '64M' })));
+  const { error } = machine.run((os) => {
+    const buffer = os.mmap(0, 4096, PROT_READ | PROT_WRITE, 0x22);
+    os.mem.storeCString(buffer, '/home/file');
+    const fd = os.syscall(Syscall.open, buffer, O_CREAT | O_RDWR, 0o600);
+    for (let page = 0; page < nrPages; page++) {
+      os.mem.store8(buffer, page % 251);
+      os.syscall(Syscall.pwrite64, fd, buffer, 4096, page * 4096);
+    }
+    os.syscall(Syscall.fsync, fd);
+    os.syscall(Syscall.fadvise64, fd, 0, 0, POSIX_FADV_DONTNEED);
+    const at = os.mmap(0, nrPages * 4096, PROT_READ, MAP_SHARED, fd, 0);
+    let wrong = 0;
+    for (let page = 0; page < nrPages; page++) if (os.mem.load8(at + page * 4096) !== page % 251) wrong++;
+    expect(wrong).toBe(0);
+  });
+  expect(error).toBeUndefined();
+  machine.validate();
+});

@@ -24,13 +24,13 @@ import {
 import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { KernelBug, XA_MARK_0, XArrayInt } from '@pagelab/lib';
-import { GFP_KERNEL, NODE_STAT, PG_UPTODATE, VM_EVENT } from '@pagelab/mm-core';
+import { GFP_KERNEL, NODE_STAT, PG_UPTODATE } from '@pagelab/mm-core';
 import type { BlockStore } from './block-store.ts';
 import type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
 import { MAX_FOLIO_ORDER, addFolio, addFolioUpTo, dissolveFolio, folioStart } from './folio.ts';
+import { filemapFault, filemapGetPage } from './filemap-fault.ts';
 import { clearHighpage } from './highmem.ts';
 import {
-  PG_READAHEAD,
   TAG_BUFFER_DIRTY,
   TAG_DIRTY,
   clearPageDirty,
@@ -42,7 +42,7 @@ import {
   setRangeDirty,
 } from './page-cache.ts';
 import { pageMkclean } from './page-mkclean.ts';
-import { asyncMmapReadahead, forcePageCacheRa, pageCacheAsyncRa, pageCacheSyncRa, syncMmapReadahead } from './readahead.ts';
+import { forcePageCacheRa } from './readahead.ts';
 import type { ReadAheadHost } from './readahead.ts';
 import { truncatePagecache, truncatePagecacheRange } from './truncate.ts';
 import type { Vm } from './vm.ts';
@@ -100,26 +100,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
 
   /** @linux mm/filemap.c:filemap_fault */
   getPage(mapping: AddressSpace, pgoff: number, vma?: VmArea): number {
-    const { vm } = this;
-    const { frames } = vm;
-    if (pgoff * PAGE_SIZE >= mapping.inode.size) return -Errno.EFAULT;
-    if (mapping.pages.has(pgoff)) {
-      if (vma !== undefined) asyncMmapReadahead(this, mapping, vma, pgoff);
-    } else {
-      vm.pages.events[VM_EVENT.PGMAJFAULT]++;
-      vm.faultWaited = true;
-      vm.faultMissed = true;
-      if (vma !== undefined) syncMmapReadahead(this, mapping, vma, pgoff);
-      if (!mapping.pages.has(pgoff) && this.readFolio(mapping, pgoff, 0) !== 0) return -Errno.ENOMEM;
-    }
-    const pfn = mapping.pages.get(pgoff);
-    if ((frames.flags[pfn] & PG_UPTODATE) === 0) {
-      vm.faultWaited = true;
-      const error = this.#fill(mapping, pgoff, pfn);
-      if (error !== 0) return error;
-    }
-    frames.refcount[pfn]++;
-    return pfn;
+    return filemapFault(this, mapping, pgoff, vma);
   }
 
   /** @linux fs/ext4/inode.c:ext4_page_mkwrite */
@@ -142,19 +123,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
 
   /** @linux mm/filemap.c:filemap_get_pages */
   readPage(mapping: AddressSpace, pgoff: number, nrPages: number, file: VmFile | null): number {
-    const { frames } = this.vm;
-    if (!mapping.pages.has(pgoff)) {
-      if (file !== null) pageCacheSyncRa(this, mapping, file, pgoff, nrPages);
-      if (!mapping.pages.has(pgoff) && this.readFolio(mapping, pgoff, 0) !== 0) return -Errno.ENOMEM;
-    }
-    const pfn = mapping.pages.get(pgoff);
-    if (file !== null && (frames.flags[pfn] & PG_READAHEAD) !== 0) pageCacheAsyncRa(this, mapping, file, pgoff, nrPages);
-    if ((frames.flags[pfn] & PG_UPTODATE) === 0) {
-      const error = this.#fill(mapping, pgoff, pfn);
-      if (error !== 0) return error;
-    }
-    frames.refcount[pfn]++;
-    return pfn;
+    return filemapGetPage(this, mapping, pgoff, nrPages, file);
   }
 
   /** @linux fs/ext4/inode.c:ext4_da_write_begin */
@@ -310,8 +279,15 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
   readFolio(mapping: AddressSpace, pgoff: number, order: number): number {
     const error = addFolio(this.vm, mapping, pgoff, order);
     if (error !== 0) return error;
-    for (let at = pgoff; at < pgoff + (1 << order); at++) this.#fill(mapping, at, mapping.pages.get(at));
+    for (let at = pgoff; at < pgoff + (1 << order); at++) this.fillPage(mapping, at, mapping.pages.get(at));
     return 0;
+  }
+
+  /** Makes a cached page up to date. What was stored to it counts, whether or not the rest had been read. @returns 0 or −EIO */
+  fillPage(mapping: AddressSpace, pgoff: number, pfn: Pfn): number {
+    const error = mapping.pages.getMark(pgoff, TAG_BUFFER_DIRTY) ? 0 : this.#read(mapping, pgoff, pfn);
+    if (error === 0) this.vm.frames.flags[pfn] |= PG_UPTODATE;
+    return error;
   }
 
   /**
@@ -343,13 +319,6 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     return blockMap!.getMark(pgoff, UNWRITTEN) && !mapping.pages.getMark(pgoff, TAG_BUFFER_DIRTY);
   }
 
-  /** Makes a cached page up to date. What was stored to it counts, whether or not the rest had been read. @returns 0 or −EIO */
-  #fill(mapping: AddressSpace, pgoff: number, pfn: Pfn): number {
-    const error = mapping.pages.getMark(pgoff, TAG_BUFFER_DIRTY) ? 0 : this.#read(mapping, pgoff, pfn);
-    if (error === 0) this.vm.frames.flags[pfn] |= PG_UPTODATE;
-    return error;
-  }
-
   /** Reads a cached page from its block. @returns 0 or −EIO */
   #read(mapping: AddressSpace, pgoff: number, pfn: Pfn): number {
     const { ram } = this.vm;
@@ -362,7 +331,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
 
   #makeUptodate(mapping: AddressSpace, pgoff: number): number {
     const pfn = mapping.pages.get(pgoff);
-    return (this.vm.frames.flags[pfn] & PG_UPTODATE) !== 0 ? 0 : this.#fill(mapping, pgoff, pfn);
+    return (this.vm.frames.flags[pfn] & PG_UPTODATE) !== 0 ? 0 : this.fillPage(mapping, pgoff, pfn);
   }
 
   /** Writes a dirty page to its block. What it holds beyond the end of the file is cleared. @returns 0 or −EIO @linux fs/ext4/page-io.c:ext4_bio_write_folio */

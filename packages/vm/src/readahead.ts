@@ -8,6 +8,7 @@
  * @linux mm/readahead.c, mm/filemap.c
  */
 import { PAGE_SIZE } from '@pagelab/abi';
+import type { Pfn } from '@pagelab/hw';
 import type { AddressSpace, ReadAheadState, VmFile } from './file.ts';
 import { MAX_FOLIO_ORDER, alignedOrder, folioStart } from './folio.ts';
 import { PG_READAHEAD, folioOrder } from './page-cache.ts';
@@ -26,6 +27,8 @@ export interface ReadAheadHost {
    * @returns 0, also where the device failed: then it is not up to date; −EEXIST where one of its pages is cached; −ENOMEM
    */
   readFolio(mapping: AddressSpace, pgoff: number, order: number): number;
+  /** Reads a page that is cached and not up to date. @returns 0, then it is up to date; −EIO */
+  fillPage(mapping: AddressSpace, pgoff: number, pfn: Pfn): number;
 }
 
 /** Faults on uncached pages beyond those on cached ones, after which a mapping's surroundings are left alone. @linux mm/filemap.c:MMAP_LOTSAMISS */
