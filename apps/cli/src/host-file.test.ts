@@ -1,10 +1,10 @@
-/** Disks that lie in a file of the host. */
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+/** Disks that lie in a file of the host, and directories of the host that programs read. */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ConfigError, boot } from '@pagelab/kernel';
 import { afterAll, expect, it } from 'vitest';
-import { openHostFile } from './host-file.ts';
+import { openHostDirectory, openHostFile } from './host-file.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'pagelab-'));
 afterAll(() => rmSync(directory, { recursive: true }));
@@ -43,4 +43,36 @@ it('is refused where there is no such host, or no such place', () => {
   const nowhere = join(directory, 'none', 'swap.img');
   expect(() => boot({ memory: '64M', swap: [{ size: '1M', file: nowhere }] }, { openHostFile })).toThrow(ConfigError);
   expect(() => boot({ memory: '64M', swap: [{ size: '1M', model: 'tape' }] })).toThrow(/swap/);
+});
+
+it('lets a program read a directory, and nothing that lies outside', () => {
+  const attached = join(directory, 'attached');
+  mkdirSync(join(attached, 'sub'), { recursive: true });
+  writeFileSync(join(directory, 'secret'), 'no');
+  writeFileSync(join(attached, 'sub', 'page'), Buffer.alloc(5000, 9));
+  symlinkSync(join('sub', 'page'), join(attached, 'inside'));
+  symlinkSync(join('..', 'secret'), join(attached, 'outside'));
+  symlinkSync('..', join(attached, 'up'));
+  const host = openHostDirectory(attached);
+  expect(['outside', 'up', 'up/secret', 'none', '../secret'].map((path) => host.stat(path))).toEqual(Array(5).fill(undefined));
+  expect(host.stat('inside')).toMatchObject({ kind: 'file', size: 5000 });
+  expect(() => host.read('outside', 0, new Uint8Array(2))).toThrow(/leads out/);
+  const machine = boot({ memory: '64M' }, { hostDirectory: host });
+  const { error } = machine.run((os) => {
+    const name = os.mmap(0, 4096, 3, 0x22);
+    os.mem.storeCString(name, '/host/inside');
+    const fd = os.syscall(2, name, 0, 0);
+    const at = os.mmap(0, 8192, 1, 1, fd, 0);
+    expect([os.mem.load8(at), os.mem.load8(at + 4999), os.mem.load8(at + 5000)]).toEqual([9, 9, 0]);
+    os.mem.storeCString(name, '/host/outside');
+    expect(os.syscall(2, name, 0, 0)).toBe(-2);
+  });
+  expect(error).toBeUndefined();
+  machine.validate();
+});
+
+it('says what is wrong with a directory that cannot be attached', () => {
+  expect(() => openHostDirectory(join(directory, 'nowhere'))).toThrow(/--attach: ENOENT/);
+  writeFileSync(join(directory, 'file'), '');
+  expect(() => openHostDirectory(join(directory, 'file'))).toThrow(/--attach: .*file is no directory/);
 });

@@ -12,7 +12,7 @@ import type { PageAllocHooks, PageAllocatorFactory } from '@pagelab/mm-core';
 import { Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
 import type { KernelCacheName, KmemCache, SlabAllocator, SlabReport } from '@pagelab/slab';
 import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, migrationOps, setMaxHugePages, installReclaim } from '@pagelab/vm';
-import type { SwapDeviceFactory, KernelWarning, VmCaches } from '@pagelab/vm';
+import type { HostDirectory, KernelWarning, SwapDeviceFactory, VmCaches } from '@pagelab/vm';
 import { BootFrames } from './boot-frames.ts';
 import { ConfigError, parseMachineConfig } from './config.ts';
 import type { MachineConfig, MachineConfigInput } from './config.ts';
@@ -57,6 +57,8 @@ export interface BootOptions {
   readonly openHostFile?: OpenHostFile;
   /** Swap devices of one's own, beside the disks that the configuration asks for. */
   readonly swapDevices?: readonly SwapDeviceFactory[];
+  /** A directory of the host that programs find at `/host`, to be read. */
+  readonly hostDirectory?: HostDirectory;
   /** A page allocator of one's own, in place of the one that the configuration names. */
   readonly pageAllocator?: PageAllocatorFactory;
   /** A modelled TLB of one's own, made for each CPU, in place of the one that the configuration names. */
@@ -176,6 +178,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   installReclaim(vm, hooks);
   bootSwap(kernel, options.openHostFile);
   bootSwapDevices(kernel, options.swapDevices ?? []);
+  if (options.hostDirectory !== undefined) kernel.attachHost(options.hostDirectory);
   hooks.outOfMemory = (gfp, order) => outOfMemory(kernel, gfp, order);
   // Huge pages that are set aside before anybody can take memory.
   vm.restoresHugeReserve = config.kernel !== '6.1';

@@ -7,8 +7,8 @@ import { KernelBug } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
 import type { PageAlloc } from '@pagelab/mm-core';
 import type { KernelCacheName, KmemCache, Mempool, Percpu, Slab, SlabReport } from '@pagelab/slab';
-import { ShmNamespace } from '@pagelab/vm';
-import type { Dma, SwapDevice, Vm } from '@pagelab/vm';
+import { HostFs, ShmNamespace } from '@pagelab/vm';
+import type { Dma, HostDirectory, SwapDevice, Vm } from '@pagelab/vm';
 import { CallTrace } from './call-trace.ts';
 import type { MachineConfig } from './config.ts';
 import type { Console } from './console.ts';
@@ -91,6 +91,8 @@ export class Kernel implements KernelParts {
   readonly swapDevices = new Map<string, SwapDevice>();
   /** System V segments. */
   readonly shm: ShmNamespace;
+  /** The files at `/host`; `null` where no directory of the host is attached. */
+  hostFs: HostFs | null = null;
 
   /**
    * What huge pages are used for. Machines with little memory begin without.
@@ -152,6 +154,12 @@ export class Kernel implements KernelParts {
     this.tracepoints = defineTracepoints(parts.trace);
     this.names = new Namespace(this);
     this.shm = new ShmNamespace(parts.vm);
+  }
+
+  /** Lets programs read a directory of the host at `/host`. */
+  attachHost(directory: HostDirectory): void {
+    this.hostFs = new HostFs(this.vm, directory);
+    this.names.attachHost('host', this.hostFs);
   }
 
   /** Runs what allocates on the kernel's own account, though a module's code is being run: those are no leaks of the module's. */

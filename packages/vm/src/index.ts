@@ -46,6 +46,8 @@ export type { AddressSpace, AddressSpaceOps, Inode, ReadAheadState, VmFile, Unma
 export { allocFile, fileGet, filePut, inodePut, inodeUnlink } from './open-file.ts';
 export type { OpenMode, PathSource } from './open-file.ts';
 export { BlockFs } from './block-fs.ts';
+export { HostFs } from './host-fs.ts';
+export type { HostDirectory, HostEntry } from './host-fs.ts';
 export { DiskBlockStore, MemoryBlockStore } from './block-store.ts';
 export { seekHoleData } from './seek.ts';
 export { dirtyLimits, flushDirtyPages } from './page-writeback.ts';

@@ -7,7 +7,7 @@ import { boot, DeadlockError } from '@pagelab/kernel';
 import type { Machine, MachineConfig, RunResult } from '@pagelab/kernel';
 import type { Command } from 'commander';
 import { CommandFailure } from '../errors.ts';
-import { openHostFile } from '../host-file.ts';
+import { openHostDirectory, openHostFile } from '../host-file.ts';
 import { loadMachineConfig, readMachineConfig } from '../machine-option.ts';
 import { loadProgram } from '../program-loader.ts';
 import { formatReport, formatTime, takeSnapshot } from '../report.ts';
@@ -16,6 +16,7 @@ import type { MemoryReport, Snapshot } from '../report.ts';
 interface RunOptions {
   readonly machine?: string;
   readonly json?: boolean;
+  readonly attach?: string;
 }
 
 /** Whether what a program returned is a generator, which runs as it is stepped. */
@@ -77,7 +78,10 @@ async function run(nameOrFile: string, argv: readonly string[], options: RunOpti
   const config: MachineConfig = options.machine === undefined && loaded.machine !== undefined
     ? readMachineConfig(loaded.machine, `the machine that ${nameOrFile} asks for`)
     : loadMachineConfig(options.machine);
-  const machine = boot(config, { openHostFile });
+  const machine = boot(config, {
+    openHostFile,
+    ...(options.attach === undefined ? {} : { hostDirectory: openHostDirectory(options.attach) }),
+  });
   if (!options.json) machine.setConsole((line) => console.log(line));
   let run: ProgramRun;
   try {
@@ -107,6 +111,7 @@ export function addRun(program: Command): void {
     .argument('<program>', 'a .ts or .js file, or the name of an example')
     .argument('[args...]', "the program's arguments; after -- those that begin with a dash")
     .option('--machine <file|preset>', 'the machine to run it on')
+    .option('--attach <directory>', 'a directory of the host that the program finds at /host, to be read')
     .option('--json', 'the report as JSON')
     .action(run);
 }

@@ -2,7 +2,8 @@
  * The tree of names: walking it, and changing it.
  *
  * `/` and what is below it lie on the disk; `/dev/shm` is shared memory. What `/proc`, `/sys` and parts of `/dev` hold is
- * made up elsewhere: here they are empty directories. Everybody works in `/`.
+ * made up elsewhere: here they are empty directories. A directory of the host's may lie at `/host`; of it is here what was
+ * looked up so far. Everybody works in `/`.
  *
  * @linux fs/namei.c
  */
@@ -24,7 +25,7 @@ import { GFP_KERNEL } from '@pagelab/mm-core';
 import { encodeUtf8 } from '@pagelab/syscalls';
 import type { FileStatus, OpenFile, TaskContext } from '@pagelab/syscalls';
 import { allocFile, inodePut, inodeUnlink, shmemMakeInode } from '@pagelab/vm';
-import type { Inode } from '@pagelab/vm';
+import type { HostFs, Inode } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import { BaseFile } from './base-file.ts';
 import { Dcache } from './dcache.ts';
@@ -105,10 +106,9 @@ class PathFile extends BaseFile {
 
 export class Namespace {
   readonly root: Dentry;
-  /** What memory keeps of the disk's names and files. */
-  readonly dcache: Dcache;
+  /** What memory keeps of names and files that lie elsewhere; those of the disk first. */
+  readonly dcaches: Dcache[] = [];
   readonly #kernel: Kernel;
-  readonly #disk: FileSystem;
 
   constructor(kernel: Kernel) {
     this.#kernel = kernel;
@@ -116,16 +116,15 @@ export class Namespace {
     const disk: FileSystem = {
       name: vm.blockFs.name,
       dev: [0xfe, 0],
+      dcache: this.#newDcache(vm.blockFs.name),
       makeFile: (mode, nlink) => vm.blockFs.makeFile(mode, nlink),
     };
     const memory: FileSystem = {
       name: 'tmpfs',
       dev: [0, 0x15],
+      dcache: null,
       makeFile: (mode, nlink) => shmemMakeInode(vm, 0, S_IFREG | mode, nlink, false, null),
     };
-    this.#disk = disk;
-    this.dcache = new Dcache(kernel, disk.name);
-    kernel.slab.shrinkers.register(this.dcache);
     this.root = new Dentry('', null, this.#directory(disk, 0o755), 0);
     for (const name of ['bin', 'home', 'proc', 'sys']) this.#add(this.root, name, this.#directory(disk, 0o755));
     this.#add(this.root, 'tmp', this.#directory(disk, 0o1777));
@@ -134,6 +133,24 @@ export class Namespace {
     for (const [device, minor] of DEVICES) {
       this.#add(dev, device, { kind: 'device', ino: vm.nextIno++, mode: 0o666, device, rdev: [MEM_MAJOR, minor] });
     }
+  }
+
+  /** Puts a directory of the host's into the tree, to be read. @linux fs/namespace.c:path_mount */
+  attachHost(name: string, host: HostFs): void {
+    const fs: FileSystem = {
+      name: host.name,
+      dev: [0, 0x16],
+      dcache: this.#newDcache(host.name),
+      makeFile: () => -Errno.EROFS,
+      lookUp: (path) => {
+        const entry = host.stat(path);
+        if (entry === undefined) return undefined;
+        if (entry.kind === 'directory') return this.#directory(fs, entry.mode);
+        const inode = host.makeFile(path, entry);
+        return typeof inode === 'number' ? inode : { kind: 'file', inode, fs };
+      },
+    };
+    this.#add(this.root, name, this.#directory(fs, host.stat('')?.mode ?? 0o555));
   }
 
   /**
@@ -162,8 +179,8 @@ export class Namespace {
     if (isPath) return this.#openOther((object) => new PathFile(this.#kernel, found.path, O_PATH, object, node));
     let wanted = access === O_RDONLY ? MAY_READ : access === O_WRONLY ? MAY_WRITE : MAY_READ | MAY_WRITE;
     if ((flags & O_TRUNC) !== 0 && node.kind === 'file') wanted |= MAY_WRITE;
-    if (!permits(task, node, wanted)) return -Errno.EACCES;
-    return this.#openNode(found, flags);
+    const error = permission(task, node, wanted);
+    return error === 0 ? this.#openNode(found, flags) : error;
   }
 
   /** Takes a name of a file away. @returns 0 or -errno @linux fs/namei.c:do_unlinkat */
@@ -171,6 +188,7 @@ export class Namespace {
     const place = this.#walk(task, path);
     if (typeof place === 'number') return place;
     const { found, directory } = place;
+    if (isReadOnly(directory.node)) return -Errno.EROFS;
     if (found === undefined) return -Errno.ENOENT;
     if (found.node.kind === 'directory') return -Errno.EISDIR;
     if (place.wantsDirectory) return -Errno.ENOTDIR;
@@ -185,7 +203,8 @@ export class Namespace {
     if (typeof place === 'number') return place;
     const { found, directory, name } = place;
     if (found !== undefined) return -Errno.EEXIST;
-    if (!permits(task, directory.node, MAY_WRITE | MAY_EXEC)) return -Errno.EACCES;
+    const error = permission(task, directory.node, MAY_WRITE | MAY_EXEC);
+    if (error !== 0) return error;
     const { fs } = directory.node as DirectoryNode;
     return this.#link(directory, name, this.#directory(fs, mode & 0o1777 & ~UMASK));
   }
@@ -199,6 +218,7 @@ export class Namespace {
     if (typeof place === 'number') return place;
     const { found, directory, name } = place;
     if (name === '') return -Errno.EBUSY;
+    if (isReadOnly(directory.node)) return -Errno.EROFS;
     if (found === undefined) return -Errno.ENOENT;
     if (found.node.kind !== 'directory') return -Errno.ENOTDIR;
     if (!permits(task, directory.node, MAY_WRITE | MAY_EXEC)) return -Errno.EACCES;
@@ -219,6 +239,7 @@ export class Namespace {
     if (typeof place === 'number') return place;
     if (place.found !== undefined) return -Errno.EEXIST;
     if (place.wantsDirectory) return -Errno.ENOENT;
+    if (isReadOnly(place.directory.node)) return -Errno.EROFS;
     if (node.kind !== 'file') return -Errno.EPERM;
     if (node.fs !== (place.directory.node as DirectoryNode).fs) return -Errno.EXDEV;
     if (!permits(task, place.directory.node, MAY_WRITE | MAY_EXEC)) return -Errno.EACCES;
@@ -237,7 +258,11 @@ export class Namespace {
     // Last names are looked up when both directories are known.
     if (typeof source === 'number') return -Errno.ENAMETOOLONG;
     if (typeof target === 'number') return source.found === undefined ? -Errno.ENOENT : target;
+    const here = source.directory.node as DirectoryNode;
+    const there = target.directory.node as DirectoryNode;
+    if (here.fs !== there.fs) return -Errno.EXDEV;
     if (source.name === '' || target.name === '') return -Errno.EBUSY;
+    if (isReadOnly(here)) return -Errno.EROFS;
     const { found: moved } = source;
     if (moved === undefined) return -Errno.ENOENT;
     const isDirectory = moved.node.kind === 'directory';
@@ -248,9 +273,6 @@ export class Namespace {
     for (let above: Dentry | null = source.directory; above !== null; above = above.parent) {
       if (above === target.found) return -Errno.ENOTEMPTY;
     }
-    const here = source.directory.node as DirectoryNode;
-    const there = target.directory.node as DirectoryNode;
-    if (here.fs !== there.fs) return -Errno.EXDEV;
     if (isDirectory && moved.node.kind === 'directory' && moved.node.fs !== here.fs) return -Errno.EBUSY;
     if (!permits(task, here, MAY_WRITE | MAY_EXEC) || !permits(task, there, MAY_WRITE | MAY_EXEC)) return -Errno.EACCES;
     const replaced = target.found;
@@ -286,7 +308,8 @@ export class Namespace {
     const { node } = found;
     if (node.kind === 'directory') return -Errno.EISDIR;
     if (node.kind !== 'file') return -Errno.EINVAL;
-    if (!permits(task, node, MAY_WRITE)) return -Errno.EACCES;
+    const error = permission(task, node, MAY_WRITE);
+    if (error !== 0) return error;
     return node.inode.mapping.ops.truncate(node.inode, size);
   }
 
@@ -294,7 +317,7 @@ export class Namespace {
   access(task: TaskContext | null, path: string, wanted: number): number {
     const found = this.#existing(task, path);
     if (typeof found === 'number') return found;
-    return permits(task, found.node, wanted) ? 0 : -Errno.EACCES;
+    return permission(task, found.node, wanted);
   }
 
   /** Brings all files to their devices. */
@@ -338,9 +361,14 @@ export class Namespace {
         continue;
       }
       if (encodeUtf8(part).length > NAME_MAX) return -Errno.ENAMETOOLONG;
-      const found = node.entries.get(part);
-      if (found !== undefined && node.fs === this.#disk) {
-        const error = this.dcache.use(found);
+      let found = node.entries.get(part);
+      if (found === undefined && node.fs.lookUp !== undefined) {
+        const looked = this.#lookUp(at, part, node.fs.lookUp);
+        if (typeof looked === 'number') return looked;
+        found = looked;
+      }
+      if (found !== undefined && node.fs.dcache !== null) {
+        const error = node.fs.dcache.use(found);
         if (error !== 0) return error;
       }
       if (isLast) return { directory: at, name: part, found, wantsDirectory };
@@ -350,11 +378,31 @@ export class Namespace {
     return { directory: at.parent ?? at, name: at.name, found: at, wantsDirectory: true };
   }
 
+  /** Asks a file system for a name that the tree does not have. @linux fs/namei.c:lookup_slow */
+  #lookUp(directory: Dentry, name: string, ask: NonNullable<FileSystem['lookUp']>): Dentry | undefined | number {
+    let path = name;
+    for (let at = directory; at.parent !== null && fsOf(at.parent) === fsOf(directory); at = at.parent) path = `${at.name}/${path}`;
+    const node = ask(path);
+    if (node === undefined || typeof node === 'number') return node;
+    const object = this.#kernel.caches.dentry.alloc(GFP_KERNEL);
+    if (node.kind === 'file') {
+      if (object === 0) node.inode.nlink = 0;
+      // The name holds it now.
+      inodePut(node.inode);
+    }
+    if (object === 0) return -Errno.ENOMEM;
+    const dentry = new Dentry(name, directory, node, object);
+    // That its name is known now is no change of the directory.
+    (directory.node as DirectoryNode).entries.set(name, dentry);
+    return dentry;
+  }
+
   /** @linux fs/namei.c:lookup_open */
   #create(task: TaskContext | null, place: Place, flags: number, mode: number): OpenFile | number {
     const { directory, name, wantsDirectory } = place;
     if (wantsDirectory) return -Errno.EISDIR;
-    if (!permits(task, directory.node, MAY_WRITE | MAY_EXEC)) return -Errno.EACCES;
+    const refused = permission(task, directory.node, MAY_WRITE | MAY_EXEC);
+    if (refused !== 0) return refused;
     const { fs } = directory.node as DirectoryNode;
     const inode = fs.makeFile(mode & 0o7777 & ~UMASK, 1);
     if (typeof inode === 'number') return inode;
@@ -395,6 +443,13 @@ export class Namespace {
     return object === 0 ? -Errno.ENFILE : make(object);
   }
 
+  #newDcache(name: string): Dcache {
+    const dcache = new Dcache(this.#kernel, name);
+    this.#kernel.slab.shrinkers.register(dcache);
+    this.dcaches.push(dcache);
+    return dcache;
+  }
+
   #directory(fs: FileSystem, mode: number): DirectoryNode {
     const { vm, clock } = this.#kernel;
     return { kind: 'directory', ino: vm.nextIno++, mode, fs, entries: new Map(), mtime: clock.now };
@@ -426,7 +481,7 @@ export class Namespace {
     directory.entries.delete(dentry.name);
     directory.mtime = this.#kernel.clock.now;
     dentry.isGone = true;
-    this.dcache.forget(dentry);
+    directory.fs.dcache?.forget(dentry);
     this.#kernel.caches.dentry.free(dentry.object);
     if (dentry.node.kind === 'file') inodeUnlink(dentry.node.inode);
   }
@@ -434,6 +489,21 @@ export class Namespace {
 
 function sameFile(a: FsNode, b: FsNode): boolean {
   return a.kind === 'file' && b.kind === 'file' && a.inode === b.inode;
+}
+
+function fsOf({ node }: Dentry): FileSystem | null {
+  return node.kind === 'directory' ? node.fs : null;
+}
+
+/** Whether nothing can be changed there: a file system that is looked into, but never stored to. @linux include/linux/fs.h:sb_rdonly */
+function isReadOnly(node: FsNode): boolean {
+  return node.kind !== 'device' && node.fs.lookUp !== undefined;
+}
+
+/** Whether a node may be used so. @returns 0, -EROFS, -EACCES @linux fs/namei.c:inode_permission */
+function permission(task: TaskContext | null, node: FsNode, wanted: number): number {
+  if ((wanted & MAY_WRITE) !== 0 && isReadOnly(node)) return -Errno.EROFS;
+  return permits(task, node, wanted) ? 0 : -Errno.EACCES;
 }
 
 /** Whether the owner's bits allow it: all files are root's, and everybody is root. @linux fs/namei.c:generic_permission */

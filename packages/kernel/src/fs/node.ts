@@ -8,6 +8,7 @@
  * @linux include/linux/dcache.h, include/linux/fs.h
  */
 import type { Inode, PathSource } from '@pagelab/vm';
+import type { Dcache } from './dcache.ts';
 
 /** What makes the regular files of a part of the tree. @linux include/linux/fs.h:super_block */
 export interface FileSystem {
@@ -15,8 +16,16 @@ export interface FileSystem {
   readonly name: string;
   /** Major and minor device number. */
   readonly dev: readonly [major: number, minor: number];
-  /** Makes an empty file with one user. @returns its inode, or -ENOMEM */
+  /** What memory keeps of its names and files, where those lie elsewhere; `null` where they are nowhere else. */
+  readonly dcache: Dcache | null;
+  /** Makes an empty file with one user. @returns its inode, or -ENOMEM; -EROFS where nothing can be changed */
   makeFile(mode: number, nlink: number): Inode | number;
+  /**
+   * Of a file system that is only read: brings in what it has at a path below its root that is not in the tree yet.
+   * @returns what is there; a file with one user; `undefined` for nothing; -ENOMEM
+   * @linux include/linux/fs.h:inode_operations.lookup
+   */
+  readonly lookUp?: (path: string) => FileNode | DirectoryNode | undefined | number;
 }
 
 /** @linux include/linux/fs.h:S_ISREG */

@@ -33,9 +33,10 @@ export function nodeStatus(node: FsNode): FileStatus {
     case 'file':
       return inodeStatus(node.inode, node.fs.dev);
     case 'directory': {
-      let nlink = 2;
-      for (const { node: child } of node.entries.values()) if (child.kind === 'directory') nlink += 1;
       const { ino, mtime, fs } = node;
+      // Where not all names are known, neither is how many of them are directories.
+      let nlink = fs.lookUp === undefined ? 2 : 1;
+      if (nlink === 2) for (const { node: child } of node.entries.values()) if (child.kind === 'directory') nlink += 1;
       return { ...plain(ino, S_IFDIR | node.mode, mtime), dev: fs.dev, nlink, size: BLOCK_BYTES };
     }
     case 'device':

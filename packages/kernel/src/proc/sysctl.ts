@@ -174,10 +174,10 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
     },
   },
   'vm/vfs_cache_pressure': {
-    get: (kernel) => String(kernel.names.dcache.vfsCachePressure),
+    get: (kernel) => String(kernel.names.dcaches[0]!.vfsCachePressure),
     set: (kernel, [value]) => {
       if (value! < 0 || value! > INT_MAX) return -Errno.EINVAL;
-      kernel.names.dcache.vfsCachePressure = value!;
+      for (const dcache of kernel.names.dcaches) dcache.vfsCachePressure = value!;
       return 0;
     },
   },
