@@ -77,8 +77,9 @@ function runOn(config: MachineConfig, { combination, seed }: RunTask, look?: Loo
   const create = (mallocs as unknown as Readonly<Record<string, CreateMalloc>>)[combination.malloc]!;
   const malloc = create(process.os);
   const residentBytes = (): number => Number(process.os.readFile('/proc/self/statm').split(' ')[1]) * PAGE_BYTES;
+  const work = findWorkload(combination.workload).prepare(seed);
   const began = performance.now();
-  const operations = findWorkload(combination.workload).run({
+  const operations = work({
     machine, process, malloc, seed,
     create,
     sample: look === undefined ? () => {} : (requestedBytes) => look(requestedBytes, malloc, () => machine.stats(), residentBytes),

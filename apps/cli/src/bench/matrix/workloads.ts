@@ -26,8 +26,8 @@ export interface WorkloadContext {
 export interface Workload {
   readonly name: string;
   readonly title: string;
-  /** Does the work; returns how many operations it was. */
-  run(context: WorkloadContext): number;
+  /** Makes what it needs, off the clock; what it returns does the work, and returns how many operations it was. */
+  prepare(seed: number): (context: WorkloadContext) => number;
 }
 
 /** Random numbers from a seed, the same everywhere: mulberry32. */
@@ -214,7 +214,14 @@ function mappings({ process, seed, sample }: WorkloadContext): number {
 }
 
 function scripted(name: string, title: string, make: (seed: number) => MallocEvents, threads = false): Workload {
-  return { name, title, run: (context) => replayEvents(context, make(context.seed), threads) };
+  return {
+    name,
+    title,
+    prepare(seed) {
+      const events = make(seed);
+      return (context) => replayEvents(context, events, threads);
+    },
+  };
 }
 
 /** The generated workloads. */
@@ -223,8 +230,8 @@ export const GENERATED: readonly Workload[] = [
   scripted('long-lived', 'small short-lived blocks with some between them that stay', longLived),
   scripted('comb', 'every other small block freed, then larger ones asked for', comb),
   scripted('pipeline', 'four threads that free what the one before allocated', pipeline, true),
-  { name: 'forks', title: 'forty children that write to a part of what they share', run: forks },
-  { name: 'mappings', title: 'mappings of all sizes, touched here and there', run: mappings },
+  { name: 'forks', title: 'forty children that write to a part of what they share', prepare: () => forks },
+  { name: 'mappings', title: 'mappings of all sizes, touched here and there', prepare: () => mappings },
 ];
 
 const recorded = fileURLToPath(new URL('../../../../../test/data/traces/', import.meta.url));
@@ -253,9 +260,10 @@ export function findWorkload(nameOrFile: string): Workload {
   return {
     name: nameOrFile,
     title: `the recorded requests of ${basename(nameOrFile)}`,
-    run(context) {
+    prepare() {
       const bytes = readFileSync(file);
-      return replayEvents(context, parseMallocTrace(bytes[0] === 0x1f && bytes[1] === 0x8b ? gunzipSync(bytes) : bytes), false);
+      const events = parseMallocTrace(bytes[0] === 0x1f && bytes[1] === 0x8b ? gunzipSync(bytes) : bytes);
+      return (context) => replayEvents(context, events, false);
     },
   };
 }
