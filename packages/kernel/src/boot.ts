@@ -142,6 +142,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
     ...(lowEnd === undefined ? {} : { lowEndPfn: lowEnd }),
     ...(config.disk === undefined ? {} : { disk: fileDisk(config.disk, config.seed, ram, clock) }),
   });
+  if (config.devShm !== undefined) vm.tmpfs.maxBlocks = config.devShm / 4096;
   const { highmem } = vm;
   if (highmem !== null) {
     hooks.clearPage = (pfn) => {

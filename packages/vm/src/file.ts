@@ -4,6 +4,7 @@
 import type { IntervalTree, XArrayInt } from '@pagelab/lib';
 import type { VirtAddr } from '@pagelab/abi';
 import type { SharedPolicyRange } from './shared-policy.ts';
+import type { ShmemSuperBlock } from './shmem-super.ts';
 import type { VmArea } from './vma.ts';
 
 /**
@@ -165,6 +166,8 @@ export interface Inode {
   isSwapfile: boolean;
   /** Pages that count against the commit limit, charged up front (shared anonymous memory without NORESERVE). */
   accounted: boolean;
+  /** The mounted file system of shared memory whose room its pages take; `null` where there is no limit. */
+  superBlock: ShmemSuperBlock | null;
   /** Where its pages are to lie, by ranges; `null` for no say. Shared memory alone has any. */
   policies: SharedPolicyRange[] | null;
   /** Of a file of huge pages: those that are promised to its shared mappings, or there. */

@@ -70,6 +70,7 @@ export function makeInode(vm: Vm, init: InodeInit): Inode {
     writeErrors: 0,
     isSwapfile: false,
     accounted: init.accounted,
+    superBlock: null,
     policies: null,
     hugeReserved: null,
     object: init.object,

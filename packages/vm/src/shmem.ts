@@ -30,6 +30,8 @@ import type { PathSource } from './open-file.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
 import { addToPageCache, makeInode, markPageAccessed, removeFromPageCache } from './page-cache.ts';
 import { freeSharedPolicies, sharedPolicyAt } from './shared-policy.ts';
+import { shmemAcctBlock, shmemUnacctBlock } from './shmem-super.ts';
+import type { ShmemSuperBlock } from './shmem-super.ts';
 import { shmemSwapin } from './shmem-swap.ts';
 import { freeSwapAndCache } from './swapfile.ts';
 import { unmapHole } from './truncate.ts';
@@ -147,7 +149,7 @@ export class ShmemOps implements AddressSpaceOps {
 /**
  * The page at `pgoff`, made where it is missing, with a reference; the file's size does not matter.
  *
- * @returns −ENOMEM; −ENOSPC where the commit limit is reached
+ * @returns −ENOMEM; −ENOSPC where the file system is full, or the commit limit is reached
  * @linux mm/shmem.c:shmem_get_folio_gfp
  */
 export function shmemGetPage(vm: Vm, mapping: AddressSpace, pgoff: number): Pfn {
@@ -170,8 +172,8 @@ export function shmemGetPage(vm: Vm, mapping: AddressSpace, pgoff: number): Pfn 
 
 /** A new page at `pgoff`, where there is none, with a reference for the caller. @linux mm/shmem.c:shmem_alloc_and_add_folio */
 function makePage(vm: Vm, mapping: AddressSpace, pgoff: number, gfp: number): Pfn {
-  const { accounted } = mapping.inode;
-  if (!accounted && vmEnoughMemory(vm, null, 1) !== 0) return -Errno.ENOSPC;
+  const full = shmemAcctBlock(vm, mapping.inode);
+  if (full !== 0) return full;
   const pfn = vm.nrPolicies === 0 ? vm.pages.allocPage(gfp) : allocByShared(vm, mapping, pgoff, gfp);
   let error = pfn < 0 ? pfn : 0;
   if (pfn >= 0) {
@@ -180,7 +182,7 @@ function makePage(vm: Vm, mapping: AddressSpace, pgoff: number, gfp: number): Pf
     if (error !== 0) vm.pages.freePage(pfn);
   }
   if (error !== 0) {
-    if (!accounted) vmUnacctMemory(vm, 1);
+    shmemUnacctBlock(vm, mapping.inode);
     return error;
   }
   return pfn;
@@ -200,7 +202,7 @@ function allocByShared(vm: Vm, { inode }: AddressSpace, pgoff: number, gfp: numb
  * @returns −ENOMEM; −EINVAL for a size that no file can have
  * @linux mm/shmem.c:__shmem_get_inode
  */
-export function shmemMakeInode(
+function shmemMakeInode(
   vm: Vm,
   sizeBytes: number,
   mode: number,
@@ -217,6 +219,13 @@ export function shmemMakeInode(
     return -Errno.ENOMEM;
   }
   return makeInode(vm, { ops: vm.shmemOps, size: sizeBytes, nlink, mode, accounted, object });
+}
+
+/** Makes an empty file with one user in a mounted file system of shared memory. @returns its inode, or −ENOMEM @linux mm/shmem.c:shmem_mknod */
+export function shmemMknod(vm: Vm, superBlock: ShmemSuperBlock, mode: number, nlink: number): Inode | number {
+  const inode = shmemMakeInode(vm, 0, S_IFREG | mode, nlink, false, null);
+  if (typeof inode !== 'number') inode.superBlock = superBlock;
+  return inode;
 }
 
 /**
@@ -303,6 +312,8 @@ export function shmemFallocate(vm: Vm, inode: Inode, mode: number, offset: numbe
   if ((inode.seals & F_SEAL_GROW) !== 0 && end > inode.size) return -Errno.EPERM;
   const first = Math.floor(offset / PAGE_SIZE);
   const last = Math.ceil(end / PAGE_SIZE) - 1;
+  // What can never fit is not begun.
+  if (inode.superBlock !== null && last - first >= inode.superBlock.maxBlocks) return -Errno.ENOSPC;
   const { pages } = inode.mapping;
   const made: number[] = [];
   for (let pgoff = first; pgoff <= last; pgoff++) {
@@ -345,7 +356,7 @@ function truncatePages(vm: Vm, inode: Inode, start: number, end: number): void {
   for (let pgoff = swaps.nextIndex(first); pgoff >= 0 && pgoff < behind; pgoff = swaps.nextIndex(pgoff + 1)) {
     freeSwapAndCache(vm, swaps.get(pgoff));
     swaps.delete(pgoff);
-    if (!inode.accounted) vmUnacctMemory(vm, 1);
+    shmemUnacctBlock(vm, inode);
   }
 }
 
@@ -366,5 +377,5 @@ function zeroPartial(vm: Vm, inode: Inode, pgoff: number, from: number, to: numb
 
 function dropPage(vm: Vm, inode: Inode, pgoff: number): void {
   removeFromPageCache(vm, inode.mapping, pgoff);
-  if (!inode.accounted) vmUnacctMemory(vm, 1);
+  shmemUnacctBlock(vm, inode);
 }

@@ -25,11 +25,11 @@ import {
 } from '@pagelab/mm-core';
 import { dissolveFolio, folioStart } from './folio.ts';
 import { splitHugePage } from './huge-memory.ts';
-import { vmUnacctMemory } from './overcommit.ts';
 import { folioOrder, removeFromPageCache } from './page-cache.ts';
 import { swapWriteout } from './page-io.ts';
 import type { PendingWrites } from './page-io.ts';
 import type { ScanControl } from './scan-control.ts';
+import { shmemUnacctBlock } from './shmem-super.ts';
 import { shmemWriteout } from './shmem-swap.ts';
 import { addToSwap, removeFromSwapCache } from './swap-state.ts';
 import { folioAddLru, folioEvictable } from './swap.ts';
@@ -247,7 +247,7 @@ function removeMapping(vm: Vm, pfn: Pfn): boolean {
   if ((flags[pfn] & PG_SWAPBACKED) !== 0) {
     // Shared memory that was only ever read: it is zero again when it is wanted.
     removeFromPageCache(vm, file, pgoff);
-    if (!file.inode.accounted) vmUnacctMemory(vm, 1);
+    shmemUnacctBlock(vm, file.inode);
     return true;
   }
   const order = folioOrder(vm, pfn);

@@ -335,6 +335,7 @@ function validateFiles(vm: Vm, census: Census): void {
   const { flags, refcount, mapcount, mapping: mappingOf, index } = vm.frames;
   let filePages = 0;
   let shmemPages = 0;
+  let tmpfsPages = 0;
   vm.mappings.forEach((mapping, id) => {
     const { inode, pages, mmap } = mapping;
     const isHugetlb = mapping.ops === vm.hugetlbOps;
@@ -353,6 +354,7 @@ function validateFiles(vm: Vm, census: Census): void {
     if (mapping.ops.swapBacked) {
       census.accountedPages += inode.accounted ? Math.ceil(inode.size / PAGE_SIZE) : pages.size + mapping.swaps.size;
     }
+    if (inode.superBlock === vm.tmpfs) tmpfsPages += pages.size + mapping.swaps.size;
     mapping.swaps.forEachIn(0, Infinity, (swp, pgoff) => {
       check(!pages.has(pgoff), `mapping ${id}: page ${pgoff} is cached and swapped out`);
       count(census.swapped, swp);
@@ -367,6 +369,7 @@ function validateFiles(vm: Vm, census: Census): void {
     }
     if (mapping.mmapWritable >= 0) checkState(mapping.mmapWritable, writable, `mapping ${id}: mmapWritable`);
   });
+  checkState(vm.tmpfs.usedBlocks, tmpfsPages, 'pages of files in shared memory');
   for (const [mapping] of census.mappings) {
     check(vm.mappings.get(mapping.id) === mapping, 'a mapping of a file that is gone');
   }

@@ -17,6 +17,7 @@ import { newWritebackState } from './page-writeback.ts';
 import type { BlockStore } from './block-store.ts';
 import { Highmem } from './highmem.ts';
 import { ShmemOps } from './shmem.ts';
+import type { ShmemSuperBlock } from './shmem-super.ts';
 import type { ThpDefrag, ThpMode } from './huge-memory.ts';
 import { newKhugepaged } from './khugepaged.ts';
 import { Ksm } from './ksm.ts';
@@ -250,6 +251,8 @@ export class Vm {
   readonly shmemOps: ShmemOps;
   /** Regular files, and what of them is to be written back. */
   readonly blockFs: BlockFs;
+  /** The shared memory that has names: `/dev/shm`. Half of memory, unless it is told otherwise. @linux mm/shmem.c:shmem_default_max_blocks */
+  readonly tmpfs: ShmemSuperBlock;
   readonly writeback = newWritebackState();
   /** Whether the page fault under way had to wait for a page, and whether nothing of that page had been cached. */
   faultWaited = false;
@@ -287,6 +290,7 @@ export class Vm {
     this.hugetlbOps = new HugetlbfsOps(this);
     this.reclaim = new Reclaim(this, parts.reclaimPolicy ?? classicReclaim);
     this.shmemOps = new ShmemOps(this);
+    this.tmpfs = { maxBlocks: Math.floor(this.pages.totalramPages / 2), usedBlocks: 0 };
     this.blockFs = new BlockFs(this, parts.disk ?? new MemoryBlockStore(DEFAULT_DISK_BLOCKS));
     this.tracePageFaultUser = parts.trace.define('page_fault_user', ['address', 'error_code']);
     this.traceMigratePages = parts.trace.define('mm_migrate_pages', ['nr_succeeded', 'nr_failed', 'mode', 'reason']);

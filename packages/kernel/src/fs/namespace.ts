@@ -19,12 +19,11 @@ import {
   O_RDWR,
   O_TRUNC,
   O_WRONLY,
-  S_IFREG,
 } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import { encodeUtf8 } from '@pagelab/syscalls';
 import type { FileStatus, OpenFile, TaskContext } from '@pagelab/syscalls';
-import { allocFile, inodePut, inodeUnlink, shmemMakeInode } from '@pagelab/vm';
+import { allocFile, inodePut, inodeUnlink, shmemMknod } from '@pagelab/vm';
 import type { HostFs, Inode } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import { BaseFile } from './base-file.ts';
@@ -123,7 +122,7 @@ export class Namespace {
       name: 'tmpfs',
       dev: [0, 0x15],
       dcache: null,
-      makeFile: (mode, nlink) => shmemMakeInode(vm, 0, S_IFREG | mode, nlink, false, null),
+      makeFile: (mode, nlink) => shmemMknod(vm, vm.tmpfs, mode, nlink),
     };
     this.root = new Dentry('', null, this.#directory(disk, 0o755), 0);
     for (const name of ['bin', 'home', 'proc', 'sys']) this.#add(this.root, name, this.#directory(disk, 0o755));
