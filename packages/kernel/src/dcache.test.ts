@@ -21,7 +21,6 @@ function rig(memory = '256M') {
     makeFiles: (count = FILES): void => {
       names.mkdir(null, '/home/many', 0o755);
       for (let i = 0; i < count; i++) open(`/home/many/${i}`, O_CREAT | O_RDWR).put();
-      for (let i = 0; i < count; i++) names.status(null, `/home/many/${i}`);
     },
     live: () => ({ dentries: caches.dentry.activeObjects, inodes: caches.inode_cache.activeObjects }),
     drop: (gfp = GFP_KERNEL): number => slab.shrinkers.dropSlab(gfp),

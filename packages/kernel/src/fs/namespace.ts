@@ -457,8 +457,10 @@ export class Namespace {
   #link(directory: Dentry, name: string, node: FsNode): number {
     const object = this.#kernel.caches.dentry.alloc(GFP_KERNEL);
     if (object === 0) return -Errno.ENOMEM;
-    this.#put(directory, new Dentry(name, directory, node, object));
-    return 0;
+    const dentry = new Dentry(name, directory, node, object);
+    this.#put(directory, dentry);
+    // Nobody uses the new name yet: it may go when memory is short.
+    return (directory.node as DirectoryNode).fs.dcache?.use(dentry) ?? 0;
   }
 
   /** At boot, when there is memory. */

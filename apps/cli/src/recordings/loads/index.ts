@@ -2,6 +2,7 @@
  * The recorded loads that can be done again.
  */
 import { compact } from './compact.ts';
+import { dropcaches } from './dropcaches.ts';
 import { filelru } from './filelru.ts';
 import { forkcow } from './forkcow.ts';
 import { hugetlb } from './hugetlb.ts';
@@ -15,4 +16,4 @@ import { thp } from './thp.ts';
 import { zonefill } from './zonefill.ts';
 
 /** Each under the name that `config.json` has for it. */
-export const LOADS: readonly Load[] = [compact, filelru, forkcow, hugetlb, mlock, numapolicy, oom, overcommit, swap, thp, zonefill];
+export const LOADS: readonly Load[] = [compact, dropcaches, filelru, forkcow, hugetlb, mlock, numapolicy, oom, overcommit, swap, thp, zonefill];
