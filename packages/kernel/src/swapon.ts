@@ -71,9 +71,10 @@ export function bootSwap(kernel: Kernel, openHostFile?: OpenHostFile): void {
 /** Takes the devices that the host handed in into use, each with a header. */
 export function bootSwapDevices(kernel: Kernel, factories: readonly SwapDeviceFactory[]): void {
   const { pages, ram, vm } = kernel;
-  for (const { name, priority, create } of factories) {
+  for (const factory of factories) {
+    const { name, priority } = factory;
     const path = `/dev/${name}`;
-    const device = create(ram);
+    const device = factory.create(ram);
     const { nrPages } = device;
     if (!Number.isSafeInteger(nrPages) || nrPages < 2) throw new ConfigError(`swapDevices: ${name} has ${nrPages} pages; it takes 2 at least`);
     if (kernel.swapDisks.has(path) || kernel.swapDevices.has(path)) throw new ConfigError(`swapDevices: there is a ${path} already`);
