@@ -156,8 +156,8 @@ function* lateBy(recorded: readonly ZoneRow[]): Generator<{ node: number; zone: 
   }
 }
 
-/** Settings that follow from how much memory is free, were given on the command line, or concern programs of 32 bits. */
-const OTHER_SETTINGS: readonly string[] = ['admin_reserve_kbytes', 'user_reserve_kbytes', 'min_free_kbytes', 'nr_hugepages', 'nr_hugepages_mempolicy', 'mmap_rnd_bits'];
+/** Settings that follow from how much memory is free, or concern programs of 32 bits. */
+const OTHER_SETTINGS: readonly string[] = ['admin_reserve_kbytes', 'user_reserve_kbytes', 'min_free_kbytes', 'mmap_rnd_bits'];
 
 /** What `/proc/sys/vm` begins with. */
 function checkSettings(checks: Checks, recording: Recording, shape: MachineShape): void {

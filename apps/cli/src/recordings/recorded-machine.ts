@@ -14,7 +14,7 @@ const ARCHITECTURES: Readonly<Record<string, 'x86-64' | 'x86-pae' | 'x86-32'>> =
 };
 
 /** Words of the command line that shape memory; the others do not change what is compared. */
-const WORDS = /^(mem|memmap|kernelcore|movablecore|numa|vmalloc|transparent_hugepage|slab_nomerge|slub_\w+)(=|$)/;
+const WORDS = /^(mem|memmap|kernelcore|movablecore|numa|vmalloc|transparent_hugepage|slab_nomerge|hugepages|slub_\w+)(=|$)/;
 const MOST_CPUS = 64;
 
 /** The architecture of a recording's machine; `undefined` where there is none like it here. */
