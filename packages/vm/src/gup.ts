@@ -19,8 +19,8 @@ import {
   VM_FAULT_ERROR,
   VM_FAULT_OOM,
   VM_FAULT_RETRY,
-  handleMmFault,
-} from './page-fault.ts';
+} from './fault-flags.ts';
+import { handleMmFault } from './page-fault.ts';
 import { markPageAccessed, setPageDirty } from './page-cache.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';

@@ -54,7 +54,7 @@ import { vmaAllocPages } from './mempolicy.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { MmuGather } from './mmu-gather.ts';
-import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_FALLBACK, VM_FAULT_OOM } from './page-fault.ts';
+import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_FALLBACK, VM_FAULT_OOM } from './fault-flags.ts';
 import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
 import type { PageTableShape } from './pgtable-shape.ts';
 import { allocPteTable, findPmd, freeTable } from './pgtable.ts';

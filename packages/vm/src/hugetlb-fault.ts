@@ -15,7 +15,7 @@ import { hugeStart } from './huge-memory.ts';
 import { allocHugetlbPage, putHugetlbPage } from './hugetlb.ts';
 import { restoreReservation } from './hugetlb-reserve.ts';
 import type { MmuGather } from './mmu-gather.ts';
-import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_OOM, VM_FAULT_SIGBUS } from './page-fault.ts';
+import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_OOM, VM_FAULT_SIGBUS } from './fault-flags.ts';
 import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
 import { PteTableWalk, allocPmd, findPmd } from './pgtable.ts';
 import { pageProtHi, pageProtLo, pfnOf } from './pte.ts';

@@ -97,9 +97,9 @@ export {
   FAULT_FLAG_REMOTE,
   FAULT_FLAG_USER,
   FAULT_FLAG_WRITE,
+  FAULT_HWPOISON,
   FAULT_MAPERR,
   FAULT_OK,
-  FAULT_HWPOISON,
   FAULT_OOM,
   FAULT_SIGBUS,
   VM_FAULT_ERROR,
@@ -107,9 +107,8 @@ export {
   VM_FAULT_OOM,
   VM_FAULT_SIGBUS,
   VM_FAULT_SIGSEGV,
-  handleMmFault,
-  handlePageFault,
-} from './page-fault.ts';
+} from './fault-flags.ts';
+export { handleMmFault, handlePageFault } from './page-fault.ts';
 export {
   CLEAR_REFS_ALL,
   CLEAR_REFS_ANON,

@@ -11,7 +11,8 @@ import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_KSM, PG_LOCKED, PG_SW
 import { hugeStart, splitHugePage, splitHugePmd } from './huge-memory.ts';
 import { comparePages } from './ksm.ts';
 import type { MmStruct } from './mm-struct.ts';
-import { FAULT_FLAG_REMOTE, FAULT_FLAG_UNSHARE, VM_FAULT_ERROR, handleMmFault } from './page-fault.ts';
+import { FAULT_FLAG_REMOTE, FAULT_FLAG_UNSHARE, VM_FAULT_ERROR } from './fault-flags.ts';
+import { handleMmFault } from './page-fault.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { findPmd, findPte } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pageProtHi, pageProtLo, pfnOf } from './pte.ts';

@@ -40,7 +40,7 @@ import { doMincore } from './mincore.ts';
 import { MM_ANONPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
 import { doMprotect } from './mprotect.ts';
 import { doMsync } from './msync.ts';
-import { FAULT_MAPERR } from './page-fault.ts';
+import { FAULT_MAPERR } from './fault-flags.ts';
 import { ANON, RW, TestSpace } from './testing/test-space.ts';
 import { validateVm } from './validate.ts';
 

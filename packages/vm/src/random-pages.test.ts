@@ -56,7 +56,7 @@ import { doMmap } from './mmap.ts';
 import { doMprotect } from './mprotect.ts';
 import { doMremap } from './mremap.ts';
 import { vmMunmap } from './munmap.ts';
-import { FAULT_ACCERR, FAULT_MAPERR, FAULT_SIGBUS } from './page-fault.ts';
+import { FAULT_ACCERR, FAULT_MAPERR, FAULT_SIGBUS } from './fault-flags.ts';
 import { pageState } from './page-walk.ts';
 import { shmemFallocate, shmemTruncate } from './shmem.ts';
 import { ModelSpace } from './testing/page-model.ts';

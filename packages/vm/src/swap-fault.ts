@@ -8,7 +8,7 @@ import { PTE_DIRTY, PTE_RW, PTE_UFFD_WP_LO, pteHi, pteLo } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { NODE_STAT, PG_ANON, PG_ANON_EXCLUSIVE, PG_KSM, PG_MLOCKED, PG_SWAPBACKED, PG_SWAPCACHE, VM_EVENT } from '@pagelab/mm-core';
 import { MM_ANONPAGES, MM_SWAPENTS } from './mm-struct.ts';
-import { FAULT_FLAG_WRITE, VM_FAULT_OOM, VM_FAULT_SIGBUS } from './page-fault.ts';
+import { FAULT_FLAG_WRITE, VM_FAULT_OOM, VM_FAULT_SIGBUS } from './fault-flags.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { pageProtHi, pageProtLo } from './pte.ts';
 import { linearPageIndex, locksPages, mlockPage } from './rmap.ts';

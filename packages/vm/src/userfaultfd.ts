@@ -21,7 +21,7 @@ import {
 } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import type { MmStruct } from './mm-struct.ts';
-import { FAULT_FLAG_USER, FAULT_FLAG_WRITE, VM_FAULT_RETRY, VM_FAULT_SIGBUS } from './page-fault.ts';
+import { FAULT_FLAG_USER, FAULT_FLAG_WRITE, VM_FAULT_RETRY, VM_FAULT_SIGBUS } from './fault-flags.ts';
 import type { Vm } from './vm.ts';
 import { vmaModify } from './vma-merge.ts';
 import { VM_HUGETLB, VM_MAYWRITE, VM_SHARED, VM_SPECIAL, VM_UFFD_MISSING, VM_UFFD_WP } from './vma.ts';
