@@ -1,13 +1,18 @@
 /**
- * Trace files: opened as a stream of bytes, unpacked where they are gzipped, and told apart by their content.
+ * Traces: files, pipes or standard input, read once as a stream of bytes, unpacked where they are gzipped, and told apart by
+ * their content.
  */
 import { createReadStream } from 'node:fs';
-import { open } from 'node:fs/promises';
+import { pipeline, Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
-import { UsageError } from './errors.ts';
+import { CommandFailure, UsageError } from './errors.ts';
 
 /** Bytes read at a time. */
 const PIECE = 1 << 18;
+/** Bytes within which a trace has a line that tells its kind. */
+const BEGINNING = 1 << 16;
+/** How standard input is named among files. */
+const STANDARD_INPUT = '-';
 
 /** The kinds of traces that can be told apart. */
 export type TraceKind = 'malloc' | 'mtrace' | 'strace' | 'pages' | 'lackey';
@@ -20,36 +25,81 @@ const KINDS: readonly { readonly kind: TraceKind; readonly line: RegExp }[] = [
   { kind: 'lackey', line: /^(I | [SLM]) [0-9a-f]+,\d+/ },
 ];
 
-/** What kind of trace a text begins; `undefined` where no line is of any kind. */
+/** What kind of trace a text is of, by its first line that is of any; `undefined` where none is. */
 export function detectTraceKind(text: string): TraceKind | undefined {
   for (const line of text.split('\n')) {
-    if (line === '' || line.startsWith('#') || line.startsWith('==')) continue;
-    return KINDS.find(({ line: form }) => form.test(line))?.kind;
+    const found = KINDS.find(({ line: form }) => form.test(line));
+    if (found) return found.kind;
   }
   return undefined;
 }
 
-async function isGzip(file: string): Promise<boolean> {
-  const handle = await open(file);
+/** A trace that is open. Its bytes can be read once. */
+export interface Trace {
+  /** The file's name, or what stands for standard input. */
+  readonly name: string;
+  readonly kind: TraceKind;
+  /** Its bytes, unpacked. Reading them throws a {@link UsageError} where that fails. */
+  readonly pieces: AsyncIterable<Uint8Array>;
+}
+
+type Pieces = AsyncGenerator<Uint8Array, void, void>;
+
+/** Pieces that have been taken from a stream already, and then the others. */
+async function* putBack(taken: readonly Uint8Array[], rest: Pieces): Pieces {
+  yield* taken;
+  yield* rest;
+}
+
+/** Takes pieces until `enough` says so of their bytes, or there are no more. */
+async function take(from: Pieces, enough: (bytes: Uint8Array) => boolean): Promise<{ bytes: Uint8Array; all: Pieces }> {
+  const taken: Uint8Array[] = [];
+  let bytes: Uint8Array = new Uint8Array();
+  while (!enough(bytes)) {
+    const { value, done } = await from.next();
+    if (done) break;
+    taken.push(value);
+    bytes = Buffer.concat(taken);
+  }
+  return { bytes, all: putBack(taken, from) };
+}
+
+async function* rawPieces(file: string): Pieces {
+  const stream = file === STANDARD_INPUT ? process.stdin : createReadStream(file, { highWaterMark: PIECE });
+  yield* stream as AsyncIterable<Uint8Array>;
+}
+
+function gunzipped(pieces: Pieces): AsyncIterable<Uint8Array> {
+  // What goes wrong with either is thrown where the pieces are read.
+  return pipeline(Readable.from(pieces), createGunzip({ chunkSize: PIECE }), () => {});
+}
+
+async function* unpackedPieces(file: string): Pieces {
   try {
-    const { bytesRead, buffer } = await handle.read(Buffer.alloc(2), 0, 2, 0);
-    return bytesRead === 2 && buffer[0] === 0x1f && buffer[1] === 0x8b;
-  } finally {
-    await handle.close();
+    const { bytes, all } = await take(rawPieces(file), ({ length }) => length >= 2);
+    const packed = bytes[0] === 0x1f && bytes[1] === 0x8b;
+    yield* packed ? gunzipped(all) : all;
+  } catch (error) {
+    throw new UsageError(`cannot read ${file}: ${(error as Error).message}`);
   }
 }
 
 /**
- * The bytes of a trace file, piece by piece.
+ * Opens a trace: a file, a pipe, or `-` for standard input, gzipped or not.
  *
- * @throws UsageError where it cannot be read
+ * @throws UsageError where it cannot be read; CommandFailure where its beginning is of no kind of trace
  */
-export async function* readTrace(file: string): AsyncGenerator<Uint8Array> {
-  try {
-    const packed = await isGzip(file);
-    const raw = createReadStream(file, { highWaterMark: PIECE });
-    yield* (packed ? raw.compose(createGunzip({ chunkSize: PIECE })) : raw) as AsyncIterable<Uint8Array>;
-  } catch (error) {
-    throw new UsageError(`cannot read ${file}: ${(error as Error).message}`);
+export async function openTrace(file: string): Promise<Trace> {
+  const name = file === STANDARD_INPUT ? 'standard input' : file;
+  const opened = unpackedPieces(file);
+  let kind: TraceKind | undefined;
+  const { all } = await take(opened, (bytes) => {
+    kind = detectTraceKind(new TextDecoder().decode(bytes));
+    return kind !== undefined || bytes.length >= BEGINNING;
+  });
+  if (kind === undefined) {
+    await opened.return();
+    throw new CommandFailure(`${name} is no trace that can be told: a malloc trace has lines like 'm 0 1 24'`);
   }
+  return { name, kind, pieces: all };
 }

@@ -16,8 +16,8 @@ import { formatMalloc, mallocPage, replayMalloc } from '../replay/replay-malloc.
 import { formatPages, pagesPage, parseFrames, parseWindow, replayPages } from '../replay/replay-pages.ts';
 import { formatStrace, replayStrace, stracePage } from '../replay/strace/replay-strace.ts';
 import type { BrokenLines } from '../replay/trace-lines.ts';
-import { detectTraceKind, readTrace } from '../trace-file.ts';
-import type { TraceKind } from '../trace-file.ts';
+import { openTrace } from '../trace-file.ts';
+import type { Trace, TraceKind } from '../trace-file.ts';
 
 interface ReplayOptions {
   readonly machine?: string;
@@ -41,7 +41,7 @@ interface Outcome {
 }
 
 /** Replays one trace. */
-type Replayer = (file: string, kind: TraceKind) => Promise<Outcome>;
+type Replayer = (trace: Trace) => Promise<Outcome>;
 
 /** Replays on a machine of its own, which must be valid afterwards. */
 async function onMachine<R>(config: MachineConfig, replayOn: (machine: Machine) => Promise<R>): Promise<R> {
@@ -53,15 +53,15 @@ async function onMachine<R>(config: MachineConfig, replayOn: (machine: Machine) 
 }
 
 function throughMalloc(config: MachineConfig, options: ReplayOptions, broken: BrokenLines): Replayer {
-  return async (file, kind) => {
-    const result = await onMachine(config, (machine) => replayMalloc(machine, file, kind === 'mtrace' ? kind : 'malloc', options, broken));
+  return async (trace) => {
+    const result = await onMachine(config, (machine) => replayMalloc(machine, trace, options, broken));
     return { result, text: formatMalloc(result), page: () => mallocPage(result) };
   };
 }
 
 function asProcesses(config: MachineConfig, broken: BrokenLines): Replayer {
-  return async (file) => {
-    const result = await onMachine(config, (machine) => replayStrace(machine, file, broken));
+  return async (trace) => {
+    const result = await onMachine(config, (machine) => replayStrace(machine, trace, broken));
     return { result, text: formatStrace(result), page: () => stracePage(result) };
   };
 }
@@ -69,8 +69,8 @@ function asProcesses(config: MachineConfig, broken: BrokenLines): Replayer {
 function underPolicies(options: ReplayOptions, broken: BrokenLines): Replayer {
   const window = parseWindow(options.window);
   const pages = { policy: options.policy, frames: parseFrames(options.frames), ...(window === undefined ? {} : { window }) };
-  return async (file, kind) => {
-    const result = await replayPages(file, kind === 'lackey' ? kind : 'pages', pages, broken);
+  return async (trace) => {
+    const result = await replayPages(trace, pages, broken);
     return { result, text: formatPages(result), page: () => pagesPage(result) };
   };
 }
@@ -91,9 +91,8 @@ async function replay(files: readonly string[], options: ReplayOptions): Promise
   const results: unknown[] = [];
   const sections: PageSection[] = [];
   for (const file of files) {
-    const kind = detectTraceKind(await firstPiece(file));
-    if (kind === undefined) throw new CommandFailure(`${file} is no trace that can be told: a malloc trace has lines like 'm 0 1 24'`);
-    const { result, text, page } = await replayers[kind](file, kind);
+    const trace = await openTrace(file);
+    const { result, text, page } = await replayers[trace.kind](trace);
     results.push(result);
     if (options.html !== undefined) sections.push(...page());
     if (!options.json && !options.addresses) console.log(text);
@@ -110,17 +109,11 @@ function writePage(file: string, title: string, sections: readonly PageSection[]
   }
 }
 
-/** The beginning of a file's text: enough to tell its kind. */
-async function firstPiece(file: string): Promise<string> {
-  for await (const piece of readTrace(file)) return new TextDecoder().decode(piece.subarray(0, 1 << 16));
-  return '';
-}
-
 export function addReplay(program: Command): void {
   program
     .command('replay')
     .description('replay recorded traces')
-    .argument('<traces...>', "malloc traces, mtrace logs, strace logs, page-reference traces, or valgrind lackey's output; .gz or plain")
+    .argument('<traces...>', "malloc traces, mtrace logs, strace logs, page-reference traces, or valgrind lackey's output: files or pipes, .gz or plain; - for standard input")
     .option('--machine <file|preset>', 'the machine to replay on')
     .option('--malloc <name|file>', `the allocator: ${Object.keys(mallocs).join(', ')}, or a file that exports one`, 'glibc')
     .option('--addresses', "print where each block landed, one a line: its offset in the heap, or 'mmap'")

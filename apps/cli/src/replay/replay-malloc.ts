@@ -16,7 +16,7 @@ import { loadModule } from '../program-loader.ts';
 import { Progress } from '../progress.ts';
 import { count, formatKb, formatReport, formatTime, takeSnapshot } from '../report.ts';
 import type { MemoryReport } from '../report.ts';
-import { readTrace } from '../trace-file.ts';
+import type { Trace } from '../trace-file.ts';
 import { MallocProfile } from './malloc-profile.ts';
 import type { Distribution, MallocProfileResult, MallocSample } from './malloc-profile.ts';
 import { residentParts } from './resident-parts.ts';
@@ -68,29 +68,31 @@ export interface MallocResult {
 const BATCH = 256;
 const PAGE_BYTES = 4096;
 
-/** Reads the events of a file, a malloc trace or mtrace's log. @returns how many lines were skipped as broken */
-async function readEvents(file: string, kind: 'malloc' | 'mtrace', broken: BrokenLines, onBatch: (events: MallocEvents) => void): Promise<number> {
+/** Reads the events of a malloc trace or of mtrace's log. @returns how many lines were skipped as broken */
+async function readEvents(trace: Trace, broken: BrokenLines, onBatch: (events: MallocEvents) => void): Promise<number> {
+  const { name, kind, pieces } = trace;
   if (kind === 'mtrace') {
     const reader = new MtraceReader({ onBatch, batchSize: BATCH });
-    const skipped = await forEachLine(file, (line) => reader.line(line), broken);
+    const skipped = await forEachLine(trace, (line) => reader.line(line), broken);
     reader.end();
-    if (reader.unknownFrees > 0) broken.report(`${file}: ${count(reader.unknownFrees)} blocks were freed that had been allocated before the log began`);
+    if (reader.unknownFrees > 0) broken.report(`${name}: ${count(reader.unknownFrees)} blocks were freed that had been allocated before the log began`);
     return skipped;
   }
   let skipped = 0;
   const onError = ({ line, problem }: MallocTraceError): void => {
     skipped++;
-    broken.report(`${file}:${line}: ${problem}; skipped`);
+    broken.report(`${name}:${line}: ${problem}; skipped`);
   };
   const reader = new MallocTraceReader({ onBatch, batchSize: BATCH, ...(broken.strict ? {} : { onError }) });
-  for await (const piece of readTrace(file)) reader.push(piece);
+  for await (const piece of pieces) reader.push(piece);
   reader.end();
   return skipped;
 }
 
 export async function replayMalloc(
-  machine: Machine, file: string, kind: 'malloc' | 'mtrace', options: MallocOptions, broken: BrokenLines,
+  machine: Machine, trace: Trace, options: MallocOptions, broken: BrokenLines,
 ): Promise<MallocResult> {
+  const { name } = trace;
   const create = await findMalloc(options.malloc);
   const before = machine.stats();
   const target = machine.createProcess({ name: 'replay' });
@@ -121,17 +123,17 @@ export async function replayMalloc(
       progress.clear();
       broken.report(message);
     };
-    skippedLines = await readEvents(file, kind, { ...broken, report }, onBatch);
+    skippedLines = await readEvents(trace, { ...broken, report }, onBatch);
   } catch (error) {
-    if (error instanceof MallocTraceError) throw new CommandFailure(`${file}:${error.line}: ${error.problem}`);
-    if (error instanceof MallocAbort) throw new CommandFailure(`${file}: the allocator gave up: ${error.message}`);
-    if (!target.alive) throw new CommandFailure(`${file}: the replay was killed (${machine.dmesg().trim().split('\n').at(-1)})`);
+    if (error instanceof MallocTraceError) throw new CommandFailure(`${name}:${error.line}: ${error.problem}`);
+    if (error instanceof MallocAbort) throw new CommandFailure(`${name}: the allocator gave up: ${error.message}`);
+    if (!target.alive) throw new CommandFailure(`${name}: the replay was killed (${machine.dmesg().trim().split('\n').at(-1)})`);
     throw error;
   } finally {
     progress.clear();
   }
   const result = {
-    trace: file, malloc: options.malloc, skippedLines, hostNs: Number(hostNs),
+    trace: name, malloc: options.malloc, skippedLines, hostNs: Number(hostNs),
     profile: profile.result(), mallinfo2: malloc.mallinfo2(), resident: residentParts(target.os.readFile('/proc/self/smaps')),
   };
   const end = takeSnapshot(machine, target.os);

@@ -15,6 +15,7 @@ import { loadModule } from '../program-loader.ts';
 import { Progress } from '../progress.ts';
 import { count } from '../report.ts';
 import { PageNumbers, PageReferences, lackeyLineReader, pageLineReader } from './page-trace.ts';
+import type { Trace } from '../trace-file.ts';
 import { forEachLine } from './trace-lines.ts';
 import type { BrokenLines } from './trace-lines.ts';
 
@@ -93,7 +94,7 @@ export function plotFrames(frames: number, step: number): number[] {
  *
  * @throws CommandFailure where a line is broken and that ends it, or where a policy of the user's cannot be believed
  */
-export async function replayPages(file: string, kind: 'pages' | 'lackey', options: PagesOptions, broken: BrokenLines): Promise<PagesResult> {
+export async function replayPages(trace: Trace, options: PagesOptions, broken: BrokenLines): Promise<PagesResult> {
   const policies = await findPolicies(options.policy);
   const curveSizes = plotFrames(options.frames[0]!, policies.length === 1 ? PLOT_STEP : TABLE_STEP);
   const sizes = [...new Set([...options.frames, ...curveSizes])];
@@ -115,12 +116,12 @@ export async function replayPages(file: string, kind: 'pages' | 'lackey', option
   };
   let skippedLines: number;
   try {
-    skippedLines = await forEachLine(file, kind === 'pages' ? pageLineReader(take) : lackeyLineReader(take), broken);
+    skippedLines = await forEachLine(trace, trace.kind === 'pages' ? pageLineReader(take) : lackeyLineReader(take), broken);
     for (const run of afterwards) {
       kept.forEach(numbers.size, (page, accesses, writes, nextUse) => run.reference(page, accesses, writes, nextUse));
     }
   } catch (error) {
-    if (error instanceof ReplacementError) throw new CommandFailure(`${file}: ${error.message}`);
+    if (error instanceof ReplacementError) throw new CommandFailure(`${trace.name}: ${error.message}`);
     throw error;
   } finally {
     progress.clear();
@@ -128,7 +129,7 @@ export async function replayPages(file: string, kind: 'pages' | 'lackey', option
   const resultsFor = (wanted: readonly number[]): ReplacementResult[] => (
     policies.flatMap((policy) => wanted.map((size) => runs.find(({ factory, frames }) => factory === policy && frames === size)!.result()))
   );
-  return { trace: file, skippedLines, references, results: resultsFor(options.frames), curve: resultsFor(curveSizes) };
+  return { trace: trace.name, skippedLines, references, results: resultsFor(options.frames), curve: resultsFor(curveSizes) };
 }
 
 function curvePlot(curve: readonly ReplacementResult[]): string {

@@ -2,7 +2,7 @@
  * The lines of a trace, in memory that does not grow with its length; and what becomes of broken ones.
  */
 import { CommandFailure } from '../errors.ts';
-import { readTrace } from '../trace-file.ts';
+import type { Trace } from '../trace-file.ts';
 
 /** No line of a trace is as long; of one that is, only the beginning is kept. */
 const MAX_LINE = 1 << 20;
@@ -22,12 +22,12 @@ export interface BrokenLines {
 const MAX_REPORTS = 20;
 
 /**
- * Hands the lines of a file on, one by one; empty ones and those that begin with `#` are none.
+ * Hands the lines of a trace on, one by one; empty ones and those that begin with `#` are none.
  *
  * @returns how many lines were skipped as broken
- * @throws CommandFailure at the first of them where that is wanted; UsageError where the file cannot be read
+ * @throws CommandFailure at the first of them where that is wanted; UsageError where it cannot be read
  */
-export async function forEachLine(file: string, take: TakeLine, broken: BrokenLines): Promise<number> {
+export async function forEachLine({ name, pieces }: Trace, take: TakeLine, broken: BrokenLines): Promise<number> {
   const decoder = new TextDecoder('latin1');
   let rest = '';
   let number = 0;
@@ -38,16 +38,16 @@ export async function forEachLine(file: string, take: TakeLine, broken: BrokenLi
     if (text === '' || text.startsWith('#')) return;
     const problem = take(text, number);
     if (problem === '') return;
-    if (broken.strict) throw new CommandFailure(`${file}:${number}: ${problem}`);
-    if (++skipped <= MAX_REPORTS) broken.report(`${file}:${number}: ${problem}; skipped`);
+    if (broken.strict) throw new CommandFailure(`${name}:${number}: ${problem}`);
+    if (++skipped <= MAX_REPORTS) broken.report(`${name}:${number}: ${problem}; skipped`);
   };
-  for await (const piece of readTrace(file)) {
+  for await (const piece of pieces) {
     const lines = decoder.decode(piece, { stream: true }).split('\n');
     lines[0] = rest + lines[0]!;
     rest = lines.pop()!.slice(0, MAX_LINE);
     for (const text of lines) line(text);
   }
   if (rest !== '') line(rest);
-  if (skipped > MAX_REPORTS) broken.report(`${file}: ${skipped - MAX_REPORTS} more broken lines; skipped`);
+  if (skipped > MAX_REPORTS) broken.report(`${name}: ${skipped - MAX_REPORTS} more broken lines; skipped`);
   return skipped;
 }

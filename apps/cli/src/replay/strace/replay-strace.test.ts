@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { BufferPool, boot } from '@pagelab/kernel';
 import { afterAll, describe, expect, it } from 'vitest';
+import { openTrace } from '../../trace-file.ts';
 import { formatStrace, replayStrace } from './replay-strace.ts';
 import type { StraceResult } from './replay-strace.ts';
 
@@ -16,7 +17,7 @@ const buffers = new BufferPool();
 /** Replays on a machine that must be valid, and as empty as it was, afterwards. */
 async function replay(file: string, reports?: string[]): Promise<StraceResult> {
   const machine = boot({ memory: '3G', cpus: 2 }, { buffers });
-  const result = await replayStrace(machine, file, { strict: reports === undefined, report: (message) => reports?.push(message) });
+  const result = await replayStrace(machine, await openTrace(file), { strict: reports === undefined, report: (message) => reports?.push(message) });
   machine.validate();
   expect(result.memory.after.framesByOwner.anonymous ?? 0).toBe(0);
   machine.dispose();

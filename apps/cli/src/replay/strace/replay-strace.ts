@@ -11,6 +11,7 @@ import type { PageSection } from '../../html/page.ts';
 import { Progress } from '../../progress.ts';
 import { count, formatReport, takeSnapshot } from '../../report.ts';
 import type { MemoryReport, Snapshot } from '../../report.ts';
+import type { Trace } from '../../trace-file.ts';
 import { forEachLine } from '../trace-lines.ts';
 import type { BrokenLines } from '../trace-lines.ts';
 import { memoryCalls } from './memory-calls.ts';
@@ -452,13 +453,13 @@ function resultText(result: number): string {
  *
  * @throws CommandFailure where a line is broken and that ends it, or where the machine gives up
  */
-export async function replayStrace(machine: Machine, file: string, broken: BrokenLines): Promise<StraceResult> {
+export async function replayStrace(machine: Machine, trace: Trace, broken: BrokenLines): Promise<StraceResult> {
   const before = machine.stats();
   const replay = new StraceReplay(machine);
   const progress = new Progress('calls', 0);
   let skippedLines: number;
   try {
-    skippedLines = await forEachLine(file, (line, number) => {
+    skippedLines = await forEachLine(trace, (line, number) => {
       progress.advance();
       return replay.line(line, number);
     }, broken);
@@ -466,11 +467,11 @@ export async function replayStrace(machine: Machine, file: string, broken: Broke
     progress.clear();
   }
   replay.finish();
-  if (replay.calls === 0) throw new CommandFailure(`${file} has no calls: record it with strace -f -e trace=memory,process -o FILE PROGRAM`);
+  if (replay.calls === 0) throw new CommandFailure(`${trace.name} has no calls: record it with strace -f -e trace=memory,process -o FILE PROGRAM`);
   machine.quiesce();
   const { calls, replayed, same, exceptions, notReplayed, processes, standIns, assumedRanges, samples, peak } = replay;
   return {
-    trace: file, skippedLines, calls, replayed, same, exceptions, notReplayed, processes, standIns, assumedRanges, samples,
+    trace: trace.name, skippedLines, calls, replayed, same, exceptions, notReplayed, processes, standIns, assumedRanges, samples,
     memory: { before, end: peak, after: machine.stats() },
   };
 }
