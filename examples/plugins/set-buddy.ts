@@ -8,7 +8,6 @@
 import { bugOn } from '@pagelab/lib';
 import {
   ALLOC_CMA, ALLOC_HIGHATOMIC, MAX_PAGE_ORDER, MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_TYPES, NR_PAGE_ORDERS,
-  PAGEBLOCK_ORDER,
 } from '@pagelab/mm-core';
 import type { FrameRange, PageAllocator, PageAllocatorContext, PageAllocatorFactory } from '@pagelab/mm-core';
 
@@ -149,10 +148,11 @@ class SetBuddy implements PageAllocator {
 
   /** Adds frames as the largest blocks that they make, each of the type of its pageblock. */
   #addFrames(start: number, end: number): void {
+    const { blockTypes, pageblockOrder } = this.#context;
     for (let pfn = start; pfn < end; ) {
       let order = 0;
-      while (order < PAGEBLOCK_ORDER && pfn % (2 << order) === 0 && pfn + (2 << order) <= end) order++;
-      this.free(pfn, order, this.#context.blockTypes[pfn >>> PAGEBLOCK_ORDER]!);
+      while (order < pageblockOrder && pfn % (2 << order) === 0 && pfn + (2 << order) <= end) order++;
+      this.free(pfn, order, blockTypes[pfn >>> pageblockOrder]!);
       pfn += 1 << order;
     }
   }

@@ -79,7 +79,7 @@ export function bootShape(config: MachineConfig): MachineShape {
       const sysctl = new PageAllocSysctl(pages.nodes, config.cpus, layout.lowmemReserveRatio, {
         movableLikeHighmem: recent,
         pcpAutoTune: recent,
-        hugePagePages: layout.hugePagePages,
+        pageblockOrder: layout.pageblockOrder,
       });
       sysctl.setMinFreeKbytes(kib);
     },

@@ -9,9 +9,9 @@ import { bugOn } from '@pagelab/lib';
 import type { Pfn } from '@pagelab/hw';
 import { ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_NON_BLOCK, ALLOC_OOM } from './alloc-flags.ts';
 import { MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_TYPES } from './migratetype.ts';
-import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES } from './page.ts';
+import { MAX_PAGE_ORDER, NR_PAGE_ORDERS } from './page.ts';
 import type { FrameRange, PageAllocator, PageAllocatorContext } from './page-allocator.ts';
-import { SetApart, isSetApart } from './set-apart.ts';
+import { PART_ORDER, PART_PAGES, SetApart, isSetApart } from './set-apart.ts';
 import type { BlockFrames } from './set-apart.ts';
 
 /** Eight movable pageblocks, as one number. */
@@ -26,6 +26,7 @@ export abstract class BitfieldAllocator implements PageAllocator {
   protected readonly startPfn: Pfn;
   protected readonly endPfn: Pfn;
   protected readonly blockTypes: Uint8Array;
+  protected readonly pageblockOrder: number;
   private readonly apart = new SetApart();
   /** Free blocks, row `order * MIGRATE_TYPES + type`, as long as nothing has changed since they were counted. */
   private readonly counts = new Int32Array(NR_PAGE_ORDERS * MIGRATE_TYPES);
@@ -35,6 +36,7 @@ export abstract class BitfieldAllocator implements PageAllocator {
     this.startPfn = context.startPfn;
     this.endPfn = context.endPfn;
     this.blockTypes = context.blockTypes;
+    this.pageblockOrder = context.pageblockOrder;
   }
 
   get nrFree(): number {
@@ -45,9 +47,9 @@ export abstract class BitfieldAllocator implements PageAllocator {
     this.counted = false;
     let from = start;
     if (this.apart.size > 0) {
-      for (let pfn = start; pfn < end; pfn = (pfn & -PAGEBLOCK_PAGES) + PAGEBLOCK_PAGES) {
+      for (let pfn = start; pfn < end; pfn = (pfn & -PART_PAGES) + PART_PAGES) {
         if (!this.apart.has(pfn)) continue;
-        const to = Math.min(end, (pfn & -PAGEBLOCK_PAGES) + PAGEBLOCK_PAGES);
+        const to = Math.min(end, (pfn & -PART_PAGES) + PART_PAGES);
         if (from < pfn) this.addOrdinary(from, pfn);
         this.apart.addFrames(pfn, to);
         from = to;
@@ -55,9 +57,9 @@ export abstract class BitfieldAllocator implements PageAllocator {
     }
     if (from < end) this.addOrdinary(from, end);
     if (!this.hasSetApart(start, end)) return;
-    for (let pfn = start & -PAGEBLOCK_PAGES; pfn < end; pfn += PAGEBLOCK_PAGES) {
-      const type = this.blockTypes[pfn >>> PAGEBLOCK_ORDER];
-      if (isSetApart(type) && !this.apart.has(pfn)) this.movePageblock(pfn, type);
+    for (let pfn = start & -PART_PAGES; pfn < end; pfn += PART_PAGES) {
+      const type = this.blockTypes[pfn >>> this.pageblockOrder];
+      if (isSetApart(type) && !this.apart.has(pfn)) this.movePart(pfn, type);
     }
   }
 
@@ -77,8 +79,14 @@ export abstract class BitfieldAllocator implements PageAllocator {
   }
 
   takeAt(pfn: Pfn, order: number): boolean {
-    if (order > PAGEBLOCK_ORDER || pfn < this.startPfn || pfn + (1 << order) > this.endPfn) return false;
+    if (order > this.pageblockOrder || pfn < this.startPfn || pfn + (1 << order) > this.endPfn) return false;
     this.counted = false;
+    if (order > PART_ORDER) {
+      if (!this.takeAt(pfn, PART_ORDER)) return false;
+      if (this.takeAt(pfn + PART_PAGES, PART_ORDER)) return true;
+      this.freeByType(pfn, PART_ORDER);
+      return false;
+    }
     return this.apart.has(pfn) ? this.apart.takeAt(pfn, order) : this.takeOrdinaryAt(pfn, order);
   }
 
@@ -116,7 +124,7 @@ export abstract class BitfieldAllocator implements PageAllocator {
 
   moveBlock(start: Pfn, order: number, _from: number, to: number): number {
     let pages = 0;
-    for (let block = start; block < start + (1 << order); block += PAGEBLOCK_PAGES) pages += this.movePageblock(block, to);
+    for (let part = start; part < start + (1 << order); part += PART_PAGES) pages += this.movePart(part, to);
     return pages;
   }
 
@@ -127,7 +135,7 @@ export abstract class BitfieldAllocator implements PageAllocator {
 
   validate(): void {
     this.validateOrdinary();
-    this.apart.validate(this.blockTypes);
+    this.apart.validate(this.blockTypes, this.pageblockOrder);
     this.forEachOrdinary((pfn) => bugOn(this.apart.has(pfn), `${this.name}: frame ${pfn} is free and set apart`));
   }
 
@@ -138,7 +146,7 @@ export abstract class BitfieldAllocator implements PageAllocator {
   protected abstract addOrdinary(start: Pfn, end: Pfn): void;
   /** @returns the first frame of a block, or −1 */
   protected abstract take(order: number, migratetype: number, allocFlags: number): Pfn;
-  /** Takes a given block of at most a pageblock. @returns whether all of it was free */
+  /** Takes a given block of at most a part (`set-apart.ts`). @returns whether all of it was free */
   protected abstract takeOrdinaryAt(pfn: Pfn, order: number): boolean;
   protected abstract put(pfn: Pfn, order: number): void;
   protected abstract hasOrdinary(order: number): boolean;
@@ -146,12 +154,12 @@ export abstract class BitfieldAllocator implements PageAllocator {
   protected abstract forEachOrdinary(visit: (pfn: Pfn, order: number) => void): void;
   /** Counts what that visits, in row `order * MIGRATE_TYPES + type`. */
   protected abstract countOrdinary(counts: Int32Array): void;
-  /** Gives the pageblock at `start` away. */
+  /** Gives the part at `start` away. */
   protected abstract detach(start: Pfn): BlockFrames;
   /** Takes it back. */
   protected abstract attach(start: Pfn, frames: BlockFrames): void;
-  /** Free frames of the pageblock at `start`; after this it is not untouched any more. */
-  protected abstract freeInBlock(start: Pfn): number;
+  /** Free frames of the part at `start`; after this it is not untouched any more. */
+  protected abstract freeInPart(start: Pfn): number;
   protected abstract validateOrdinary(): void;
   /** As what a block of ordinary memory counts. */
   protected abstract typeOf(pfn: Pfn): number;
@@ -173,29 +181,29 @@ export abstract class BitfieldAllocator implements PageAllocator {
     return pfn;
   }
 
-  /** Gives a block back pageblock by pageblock, each to where its type belongs. */
+  /** Gives a block back part by part, each to where its type belongs. */
   private freeByType(pfn: Pfn, order: number): void {
-    const part = Math.min(order, PAGEBLOCK_ORDER);
+    const part = Math.min(order, PART_ORDER);
     for (let at = pfn; at < pfn + (1 << order); at += 1 << part) {
-      const type = this.blockTypes[at >>> PAGEBLOCK_ORDER];
-      if (isSetApart(type) && !this.apart.has(at)) this.movePageblock(at & -PAGEBLOCK_PAGES, type);
+      const type = this.blockTypes[at >>> this.pageblockOrder];
+      if (isSetApart(type) && !this.apart.has(at)) this.movePart(at & -PART_PAGES, type);
       if (this.apart.has(at)) this.apart.free(at, part);
       else this.put(at, part);
     }
   }
 
-  private movePageblock(start: Pfn, to: number): number {
+  private movePart(start: Pfn, to: number): number {
     if (start >= this.endPfn || start < this.startPfn) return 0;
     this.counted = false;
     const apart = this.apart.remove(start);
     if (isSetApart(to)) return this.apart.add(start, to, apart ?? this.detach(start));
     if (apart !== undefined) this.attach(start, apart);
-    return this.freeInBlock(start);
+    return this.freeInPart(start);
   }
 
   /** Whether a pageblock of a range is to be set apart. Eight are looked at at once: at boot nearly all are movable. */
   private hasSetApart(start: Pfn, end: Pfn): boolean {
-    const types = this.blockTypes.subarray(start >>> PAGEBLOCK_ORDER, ((end - 1) >>> PAGEBLOCK_ORDER) + 1);
+    const types = this.blockTypes.subarray(start >>> this.pageblockOrder, ((end - 1) >>> this.pageblockOrder) + 1);
     if (types.length < 64) return types.some(isSetApart);
     const head = -types.byteOffset & 7;
     const eights = new Float64Array(types.buffer, types.byteOffset + head, (types.length - head) >>> 3);

@@ -6,7 +6,7 @@ import { MIGRATE_CMA, MIGRATE_MOVABLE } from './migratetype.ts';
 import type { BootLayout } from './mm-init.ts';
 import { RESERVED_FOR_BOOT } from './memblock.ts';
 import { LOCAL_DISTANCE, MemoryNode, REMOTE_DISTANCE, fallbackOrders } from './node.ts';
-import { PAGEBLOCK_PAGES, PageFrames } from './page.ts';
+import { PageFrames } from './page.ts';
 import type { FrameRange, PageAllocatorFactory, PageAllocatorRefusal, RunningCpu } from './page-allocator.ts';
 import { mapZones } from './zone-map.ts';
 import { Zone } from './zone.ts';
@@ -14,6 +14,8 @@ import { Zone } from './zone.ts';
 /** What {@link bootZones} makes. */
 export interface BootedZones {
   readonly frames: PageFrames;
+  /** log2 of the frames in a pageblock. */
+  readonly pageblockOrder: number;
   /** Migrate type of each pageblock. */
   readonly blockTypes: Uint8Array;
   readonly nodes: readonly MemoryNode[];
@@ -38,6 +40,7 @@ export function bootZones(
     readonly distances: readonly (readonly number[])[] | undefined;
     readonly memorylessFirst: boolean;
     readonly pageAllocator: PageAllocatorFactory;
+    readonly pageblockOrder: number;
     readonly smp: RunningCpu;
     readonly onFallback: (zone: Zone, allocFlags: number) => void;
     readonly onRefusal: (refusal: PageAllocatorRefusal) => void;
@@ -45,7 +48,7 @@ export function bootZones(
 ): BootedZones {
   const { maxPfn } = layout;
   const frames = new PageFrames(maxPfn);
-  const nrBlocks = Math.ceil(maxPfn / PAGEBLOCK_PAGES);
+  const nrBlocks = Math.ceil(maxPfn / (1 << options.pageblockOrder));
   // Memory begins as movable: user pages are most of it, and what else is needed claims its pageblocks.
   const blockTypes = new Uint8Array(nrBlocks).fill(MIGRATE_MOVABLE);
   const nrZones = layout.zones.length / layout.nodes.length;
@@ -63,7 +66,7 @@ export function bootZones(
   const populated = zones.filter((zone) => zone.present > 0).sort((a, b) => b.spanned - a.spanned);
   handOver(layout, frames, populated);
   const cmaAreas = layout.cmaAreas.filter((area) => lendCma(area, blockTypes, populated));
-  return { frames, blockTypes, nodes, zones, populated, cmaAreas, zoneOfBlock: mapZones(populated, nrBlocks) };
+  return { frames, pageblockOrder: options.pageblockOrder, blockTypes, nodes, zones, populated, cmaAreas, zoneOfBlock: mapZones(populated, nrBlocks, options.pageblockOrder) };
 }
 
 /** Gives the zones what is not reserved. @linux mm/memblock.c:memblock_free_all */
@@ -87,7 +90,7 @@ function lendCma({ start, end }: FrameRange, blockTypes: Uint8Array, zones: read
     for (const each of zones) addPart(each, start, end);
     return false;
   }
-  blockTypes.fill(MIGRATE_CMA, start / PAGEBLOCK_PAGES, end / PAGEBLOCK_PAGES);
+  blockTypes.fill(MIGRATE_CMA, start / zone.pageblockPages, end / zone.pageblockPages);
   zone.cmaPages += end - start;
   zone.addManaged(start, end);
   return true;

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { buddyAllocator } from './buddy.ts';
 import { pageAllocatorContract } from './contract.ts';
 import { MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE } from './migratetype.ts';
-import { PageFrames } from './page.ts';
+import { PAGEBLOCK_ORDER, PageFrames } from './page.ts';
 import type { PageAllocator } from './page-allocator.ts';
 
 pageAllocatorContract(buddyAllocator);
@@ -18,7 +18,7 @@ function make(start: number, end: number): Buddy {
   const frames = new PageFrames(end);
   const blockTypes = new Uint8Array(Math.ceil(end / 512)).fill(MIGRATE_MOVABLE);
   const made: { -readonly [K in keyof Buddy]: Buddy[K] } = { blockTypes, frames, fallbacks: 0, buddy: undefined as never };
-  made.buddy = buddyAllocator.create({ frames, blockTypes, startPfn: start, endPfn: end, onFallback: () => (made.fallbacks += 1) });
+  made.buddy = buddyAllocator.create({ frames, blockTypes, pageblockOrder: PAGEBLOCK_ORDER, startPfn: start, endPfn: end, onFallback: () => (made.fallbacks += 1) });
   made.buddy.addRange(start, end);
   return made;
 }

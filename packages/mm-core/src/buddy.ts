@@ -21,7 +21,7 @@ import {
   MIGRATE_TYPES,
   isMergeable,
 } from './migratetype.ts';
-import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PG_BUDDY, PG_LRU } from './page.ts';
+import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PG_BUDDY, PG_LRU } from './page.ts';
 import type { FrameRange, PageAllocator, PageAllocatorContext, PageAllocatorFactory } from './page-allocator.ts';
 
 const TOP_PAGES = 1 << MAX_PAGE_ORDER;
@@ -44,6 +44,8 @@ class BuddyAllocator implements PageAllocator {
   private readonly startPfn: Pfn;
   private readonly endPfn: Pfn;
   private readonly blockTypes: Uint8Array;
+  private readonly pageblockOrder: number;
+  private readonly pageblockPages: number;
   private readonly flags: Uint32Array;
   private readonly next: Int32Array;
   private readonly prev: Int32Array;
@@ -64,6 +66,8 @@ class BuddyAllocator implements PageAllocator {
     this.startPfn = context.startPfn;
     this.endPfn = context.endPfn;
     this.blockTypes = context.blockTypes;
+    this.pageblockOrder = context.pageblockOrder;
+    this.pageblockPages = 1 << context.pageblockOrder;
     const { flags, next, prev, private: orderOf } = context.frames;
     this.flags = flags;
     this.next = next;
@@ -75,15 +79,15 @@ class BuddyAllocator implements PageAllocator {
   addRange(start: Pfn, end: Pfn): void {
     let pfn = start;
     while (pfn < end) {
-      if (pfn % TOP_PAGES === 0 && end - pfn >= TOP_PAGES && this.blockTypes[pfn >>> PAGEBLOCK_ORDER] === MIGRATE_MOVABLE) {
+      if (pfn % TOP_PAGES === 0 && end - pfn >= TOP_PAGES && this.blockTypes[pfn >>> this.pageblockOrder] === MIGRATE_MOVABLE) {
         const pages = end - pfn - ((end - pfn) % TOP_PAGES);
         this.addPristine(pfn, pfn + pages);
         pfn += pages;
         continue;
       }
-      let order = Math.min(PAGEBLOCK_ORDER, lowestBit32(pfn));
+      let order = Math.min(this.pageblockOrder, lowestBit32(pfn));
       while (pfn + (1 << order) > end) order--;
-      this.free(pfn, order, this.blockTypes[pfn >>> PAGEBLOCK_ORDER], true);
+      this.free(pfn, order, this.blockTypes[pfn >>> this.pageblockOrder], true);
       pfn += 1 << order;
     }
   }
@@ -108,9 +112,9 @@ class BuddyAllocator implements PageAllocator {
     while (order < MAX_PAGE_ORDER) {
       if (!this.isBuddy(buddy, order)) break;
       let type = migratetype;
-      if (order >= PAGEBLOCK_ORDER) {
+      if (order >= this.pageblockOrder) {
         // Blocks as large as a pageblock may have different types. Those set apart stay apart.
-        type = this.blockTypes[buddy >>> PAGEBLOCK_ORDER];
+        type = this.blockTypes[buddy >>> this.pageblockOrder];
         if (type !== migratetype && (!isMergeable(type) || !isMergeable(migratetype))) break;
       }
       this.unlink(buddy, order, type);
@@ -129,7 +133,7 @@ class BuddyAllocator implements PageAllocator {
     for (let current = order; current < NR_PAGE_ORDERS; current++) {
       let head = pfn & -(1 << current);
       if (!this.isBuddy(head, current)) continue;
-      const type = this.blockTypes[head >>> PAGEBLOCK_ORDER];
+      const type = this.blockTypes[head >>> this.pageblockOrder];
       this.unlink(head, current, type);
       this.nrFree -= 1 << order;
       for (let half = current - 1; half >= order; half--) {
@@ -165,13 +169,13 @@ class BuddyAllocator implements PageAllocator {
     if (start >= this.endPfn || start < this.startPfn) return 0;
     this.depristine(start);
     const top = start & -TOP_PAGES;
-    if (order === PAGEBLOCK_ORDER && top >= this.startPfn && this.isBuddy(top, MAX_PAGE_ORDER)) {
+    if (order === this.pageblockOrder && order < MAX_PAGE_ORDER && top >= this.startPfn && this.isBuddy(top, MAX_PAGE_ORDER)) {
       // Part of a block of two pageblocks: the halves get types of their own.
-      const other = start ^ PAGEBLOCK_PAGES;
+      const other = start ^ this.pageblockPages;
       this.unlink(top, MAX_PAGE_ORDER, from);
-      this.linkTail(other, PAGEBLOCK_ORDER, this.blockTypes[other >>> PAGEBLOCK_ORDER]);
-      this.linkTail(start, PAGEBLOCK_ORDER, to);
-      return PAGEBLOCK_PAGES;
+      this.linkTail(other, this.pageblockOrder, this.blockTypes[other >>> this.pageblockOrder]);
+      this.linkTail(start, this.pageblockOrder, to);
+      return this.pageblockPages;
     }
     const end = Math.min(start + (1 << order), this.endPfn);
     let pages = 0;
@@ -215,7 +219,7 @@ class BuddyAllocator implements PageAllocator {
         bugOn(prev[pfn] !== before, `buddy: frame ${pfn}: list is broken`);
         bugOn((flags[pfn] & PG_BUDDY) === 0, `buddy: frame ${pfn} is on a free list but not marked free`);
         bugOn(orderOf[pfn] !== order, `buddy: frame ${pfn} of order ${orderOf[pfn]} is on the list of order ${order}`);
-        bugOn(this.blockTypes[pfn >>> PAGEBLOCK_ORDER] !== type, `buddy: frame ${pfn} is on the list of another type`);
+        bugOn(this.blockTypes[pfn >>> this.pageblockOrder] !== type, `buddy: frame ${pfn} is on the list of another type`);
         bugOn(this.canMerge(pfn, order), `buddy: frame ${pfn} of order ${order} is not merged with its buddy`);
         before = pfn;
         blocks++;
@@ -267,7 +271,7 @@ class BuddyAllocator implements PageAllocator {
 
   /** Takes a whole pageblock of another type over, where enough of it suits. @linux mm/page_alloc.c:__rmqueue_claim */
   private claim(order: number, migratetype: number, allocFlags: number): Pfn {
-    const lowest = order < PAGEBLOCK_ORDER && (allocFlags & ALLOC_NOFRAGMENT) !== 0 ? PAGEBLOCK_ORDER : order;
+    const lowest = order < this.pageblockOrder && (allocFlags & ALLOC_NOFRAGMENT) !== 0 ? this.pageblockOrder : order;
     // The largest block first: it has the most to claim.
     for (let current = MAX_PAGE_ORDER; current >= lowest; current--) {
       const type = this.findFallback(current, migratetype, true);
@@ -294,7 +298,7 @@ class BuddyAllocator implements PageAllocator {
   /** @linux mm/page_alloc.c:find_suitable_fallback */
   private findFallback(order: number, migratetype: number, claimable: boolean): number {
     if (migratetype >= MIGRATE_PCPTYPES) return NO_FALLBACK;
-    if (claimable && !shouldTryClaim(order, migratetype)) return NOT_CLAIMABLE;
+    if (claimable && !shouldTryClaim(order, migratetype, this.pageblockOrder)) return NOT_CLAIMABLE;
     for (let i = migratetype * 2; i < migratetype * 2 + 2; i++) {
       if (this.count[order * MIGRATE_TYPES + FALLBACKS[i]] > 0) return FALLBACKS[i];
     }
@@ -303,7 +307,7 @@ class BuddyAllocator implements PageAllocator {
 
   /** @linux mm/page_alloc.c:try_to_claim_block */
   private tryToClaim(pfn: Pfn, current: number, order: number, migratetype: number, type: number, allocFlags: number): Pfn {
-    if (current >= PAGEBLOCK_ORDER) {
+    if (current >= this.pageblockOrder) {
       this.unlink(pfn, current, type);
       this.nrFree -= 1 << order;
       this.setBlockTypes(pfn, current, migratetype);
@@ -311,12 +315,12 @@ class BuddyAllocator implements PageAllocator {
       return pfn;
     }
     this.context.onFallback(allocFlags);
-    const start = pfn & -PAGEBLOCK_PAGES;
+    const start = pfn & -this.pageblockPages;
     // A pageblock that the zone holds only part of keeps its type.
-    if (start < this.startPfn || start + PAGEBLOCK_PAGES > this.endPfn) return -1;
+    if (start < this.startPfn || start + this.pageblockPages > this.endPfn) return -1;
     let free = 0;
     let movable = 0;
-    for (let p = start; p < start + PAGEBLOCK_PAGES; ) {
+    for (let p = start; p < start + this.pageblockPages; ) {
       if ((this.flags[p] & PG_BUDDY) !== 0) {
         free += 1 << this.orderOf[p];
         p += 1 << this.orderOf[p];
@@ -328,10 +332,10 @@ class BuddyAllocator implements PageAllocator {
     // What already suits the new type: of a movable block all that is neither free nor movable; otherwise unknown.
     let alike = 0;
     if (migratetype === MIGRATE_MOVABLE) alike = movable;
-    else if (type === MIGRATE_MOVABLE) alike = PAGEBLOCK_PAGES - free - movable;
-    if (free + alike < PAGEBLOCK_PAGES / 2) return -1;
-    this.moveBlock(start, PAGEBLOCK_ORDER, type, migratetype);
-    this.blockTypes[start >>> PAGEBLOCK_ORDER] = migratetype;
+    else if (type === MIGRATE_MOVABLE) alike = this.pageblockPages - free - movable;
+    if (free + alike < this.pageblockPages / 2) return -1;
+    this.moveBlock(start, this.pageblockOrder, type, migratetype);
+    this.blockTypes[start >>> this.pageblockOrder] = migratetype;
     return this.smallest(order, migratetype);
   }
 
@@ -357,7 +361,7 @@ class BuddyAllocator implements PageAllocator {
   private canMerge(pfn: Pfn, order: number): boolean {
     const buddy = pfn ^ (1 << order);
     // Blocks of pageblock size that got different types merge only when one of them is freed again.
-    return order < PAGEBLOCK_ORDER && this.isBuddy(buddy, order);
+    return order < this.pageblockOrder && this.isBuddy(buddy, order);
   }
 
   /**
@@ -372,7 +376,7 @@ class BuddyAllocator implements PageAllocator {
 
   /** @linux mm/page_alloc.c:change_pageblock_range */
   private setBlockTypes(pfn: Pfn, order: number, migratetype: number): void {
-    this.blockTypes.fill(migratetype, pfn >>> PAGEBLOCK_ORDER, (pfn + (1 << order)) >>> PAGEBLOCK_ORDER);
+    this.blockTypes.fill(migratetype, pfn >>> this.pageblockOrder, (pfn + (1 << order)) >>> this.pageblockOrder);
   }
 
   // ---- lists

@@ -6,7 +6,6 @@ import { RESERVED_FOR_CMA } from './memblock.ts';
 import type { Memblock } from './memblock.ts';
 import { OWNER_KERNEL_DATA } from './owner.ts';
 import type { FrameRange } from './page-allocator.ts';
-import { PAGEBLOCK_PAGES } from './page.ts';
 
 /** What `cma=` asks for, in bytes. @linux kernel/dma/contiguous.c:early_cma */
 export interface CmaRequest {
@@ -24,14 +23,15 @@ const FOUR_GIB_PFN = 1 << 20;
  * Sets a region aside, of whole pageblocks, as high as there is room: in high memory, or else from 4 GiB upwards, or else
  * below.
  *
+ * @param pageblockPages frames in a pageblock
  * @param highmemStart first frame of high memory, `Infinity` where there is none
  * @returns where; `undefined` where there is no such place
  * @linux mm/cma.c:__cma_declare_contiguous_nid
  */
-export function cmaDeclareContiguous(memblock: Memblock, request: CmaRequest, highmemStart: Pfn): FrameRange | undefined {
+export function cmaDeclareContiguous(memblock: Memblock, request: CmaRequest, pageblockPages: number, highmemStart: Pfn): FrameRange | undefined {
   const { memory } = memblock;
   const end = memory.at(-1)?.end ?? 0;
-  const align = PAGEBLOCK_PAGES;
+  const align = pageblockPages;
   const pages = Math.ceil(request.bytes / 4096 / align) * align;
   const base = Math.ceil((request.base ?? 0) / 4096 / align) * align;
   // A start and an end that leave no choice, or a start alone.

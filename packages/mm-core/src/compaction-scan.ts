@@ -14,8 +14,6 @@ import { MIGRATE_ASYNC, MIGRATE_SYNC } from './migration-ops.ts';
 import type { MigrationOps } from './migration-ops.ts';
 import {
   NR_PAGE_ORDERS,
-  PAGEBLOCK_ORDER,
-  PAGEBLOCK_PAGES,
   PG_ANON,
   PG_DIRTY,
   PG_HEAD,
@@ -76,11 +74,12 @@ export function noFreePages(): Pfn[][] {
 
 /** Whether the scanners have met. @linux mm/compaction.c:compact_scanners_met */
 export function compactScannersMet(cc: CompactControl): boolean {
-  return (cc.freePfn & -PAGEBLOCK_PAGES) <= (cc.migratePfn & -PAGEBLOCK_PAGES);
+  const { pageblockPages } = cc.zone;
+  return (cc.freePfn & -pageblockPages) <= (cc.migratePfn & -pageblockPages);
 }
 
 function isolationSuitable(pages: PageAlloc, cc: CompactControl, pfn: Pfn): boolean {
-  return cc.ignoreSkipHint || pages.compaction.skip[pfn >>> PAGEBLOCK_ORDER] === 0;
+  return cc.ignoreSkipHint || pages.compaction.skip[pfn >>> pages.pageblockOrder] === 0;
 }
 
 function isMovableBlock(type: number): boolean {
@@ -97,10 +96,11 @@ function isMovableBlock(type: number): boolean {
  */
 export function isolateMigratepages(pages: PageAlloc, migration: MigrationOps, cc: CompactControl): boolean {
   const { zone } = cc;
+  const { pageblockPages } = zone;
   let low = cc.migratePfn;
-  let blockEnd = (low & -PAGEBLOCK_PAGES) + PAGEBLOCK_PAGES;
-  for (; blockEnd <= cc.freePfn; cc.migratePfn = low = blockEnd, blockEnd += PAGEBLOCK_PAGES) {
-    if ((low % PAGEBLOCK_PAGES === 0 || low === zone.startPfn) && !isolationSuitable(pages, cc, low)) continue;
+  let blockEnd = (low & -pageblockPages) + pageblockPages;
+  for (; blockEnd <= cc.freePfn; cc.migratePfn = low = blockEnd, blockEnd += pageblockPages) {
+    if ((low % pageblockPages === 0 || low === zone.startPfn) && !isolationSuitable(pages, cc, low)) continue;
     // An allocation that waits for nothing only looks where pages of its own kind are.
     if (!suitableMigrationSource(pages, cc, low)) {
       updateCachedMigrate(cc, blockEnd);
@@ -115,7 +115,7 @@ export function isolateMigratepages(pages: PageAlloc, migration: MigrationOps, c
 /** @linux mm/compaction.c:suitable_migration_source */
 function suitableMigrationSource(pages: PageAlloc, cc: CompactControl, pfn: Pfn): boolean {
   if (cc.mode !== MIGRATE_ASYNC || !cc.direct) return true;
-  const type = pages.blockTypes[pfn >>> PAGEBLOCK_ORDER];
+  const type = pages.pageblockType(pfn);
   return cc.migratetype === MIGRATE_MOVABLE ? isMovableBlock(type) : type === cc.migratetype;
 }
 
@@ -169,7 +169,7 @@ function isolateMigratepagesBlock(pages: PageAlloc, migration: MigrationOps, cc:
   if (pfn > end) pfn = end;
   // Scanned to its end: there is no point in looking here again soon.
   if (pfn === end && (isolated === 0 || cc.finishPageblock)) {
-    if (!cc.ignoreSkipHint) pages.compaction.skip[low >>> PAGEBLOCK_ORDER] = 1;
+    if (!cc.ignoreSkipHint) pages.compaction.skip[low >>> pages.pageblockOrder] = 1;
     updateCachedMigrate(cc, pfn);
   }
   if (isolated > 0) pages.events[VM_EVENT.COMPACTISOLATED] += isolated;
@@ -184,7 +184,7 @@ function mayIsolate(pages: PageAlloc, cc: CompactControl, pfn: Pfn): boolean {
   if ((pageFlags & PG_HEAD) !== 0) {
     const order = blockOrder(pages.frames, pfn);
     // What is as large as what is wanted does not help, and nothing larger than a pageblock is made.
-    if ((cc.order !== COMPACT_ALL && order >= cc.order) || order >= PAGEBLOCK_ORDER) return false;
+    if ((cc.order !== COMPACT_ALL && order >= cc.order) || order >= pages.pageblockOrder) return false;
   }
   if ((pageFlags & PG_LRU) === 0) return false;
   const isAnon = (pageFlags & PG_ANON) !== 0 || mapping[pfn] === 0;
@@ -198,7 +198,8 @@ function mayIsolate(pages: PageAlloc, cc: CompactControl, pfn: Pfn): boolean {
 /** @linux mm/compaction.c:update_cached_migrate */
 function updateCachedMigrate(cc: CompactControl, at: Pfn): void {
   const { cachedMigratePfn } = cc.zone.compact;
-  const pfn = Math.ceil(at / PAGEBLOCK_PAGES) * PAGEBLOCK_PAGES;
+  const { pageblockPages } = cc.zone;
+  const pfn = Math.ceil(at / pageblockPages) * pageblockPages;
   if (pfn > cachedMigratePfn[0]) cachedMigratePfn[0] = pfn;
   if (cc.mode !== MIGRATE_ASYNC && pfn > cachedMigratePfn[1]) cachedMigratePfn[1] = pfn;
 }
@@ -241,18 +242,19 @@ function firstOrder(cc: CompactControl, order: number): number {
 /** @linux mm/compaction.c:isolate_freepages */
 function isolateFreepages(pages: PageAlloc, cc: CompactControl): void {
   const { zone } = cc;
+  const { pageblockPages } = zone;
   let start = cc.freePfn;
-  let block = start & -PAGEBLOCK_PAGES;
-  let end = Math.min(block + PAGEBLOCK_PAGES, zone.endPfn);
-  const low = (cc.migratePfn & -PAGEBLOCK_PAGES) + PAGEBLOCK_PAGES;
+  let block = start & -pageblockPages;
+  let end = Math.min(block + pageblockPages, zone.endPfn);
+  const low = (cc.migratePfn & -pageblockPages) + pageblockPages;
   let stride = cc.mode === MIGRATE_ASYNC ? COMPACT_CLUSTER_MAX : 1;
-  for (; block >= low; end = block, block -= PAGEBLOCK_PAGES, start = block) {
+  for (; block >= low; end = block, block -= pageblockPages, start = block) {
     if (!suitableMigrationTarget(pages, cc, block) || !isolationSuitable(pages, cc, block)) continue;
     const before = cc.nrFreePages;
     start = isolateFreepagesBlock(pages, cc, start, end, stride);
     if (start === end) updatePageblockSkip(pages, cc, block);
     if (cc.nrFreePages >= cc.nrMigratePages) {
-      if (start >= end) start = block - PAGEBLOCK_PAGES;
+      if (start >= end) start = block - pageblockPages;
       break;
     }
     if (start < end) break;
@@ -265,8 +267,8 @@ function isolateFreepages(pages: PageAlloc, cc: CompactControl): void {
 function suitableMigrationTarget(pages: PageAlloc, cc: CompactControl, block: Pfn): boolean {
   // A block as large as what is wanted would only be broken up.
   const free = cc.zone.freeOrderAt(block);
-  if (free >= 0 && free >= (cc.order > 0 ? cc.order : PAGEBLOCK_ORDER)) return false;
-  return cc.ignoreBlockSuitable || isMovableBlock(pages.blockTypes[block >>> PAGEBLOCK_ORDER]);
+  if (free >= 0 && free >= (cc.order > 0 ? cc.order : pages.pageblockOrder)) return false;
+  return cc.ignoreBlockSuitable || isMovableBlock(pages.pageblockType(block));
 }
 
 /** Takes free blocks out of `[start, end)`. @returns where to go on; `start` of the next where all was scanned @linux mm/compaction.c:isolate_freepages_block */
@@ -306,20 +308,21 @@ function isolateFreepagesBlock(pages: PageAlloc, cc: CompactControl, start: Pfn,
 function isolateFreePage(pages: PageAlloc, zone: Zone, pfn: Pfn, order: number): boolean {
   if (!zone.watermarkOk(0, zone.wmarkPages(WMARK_MIN) + (1 << order), 0, ALLOC_CMA, zone.nrFree)) return false;
   if (!zone.takeAt(pfn, order)) return false;
+  const { pageblockPages } = zone;
   // At least half a pageblock: it is going to hold what can be moved.
-  const block = pfn & -PAGEBLOCK_PAGES;
-  const whole = block >= zone.startPfn && block + PAGEBLOCK_PAGES <= zone.endPfn;
-  const type = pages.blockTypes[pfn >>> PAGEBLOCK_ORDER];
-  if (order >= PAGEBLOCK_ORDER - 1 && whole && isMergeable(type) && type !== MIGRATE_MOVABLE) zone.setBlockType(block, MIGRATE_MOVABLE);
+  const block = pfn & -pageblockPages;
+  const whole = block >= zone.startPfn && block + pageblockPages <= zone.endPfn;
+  const type = pages.pageblockType(pfn);
+  if (order >= pages.pageblockOrder - 1 && whole && isMergeable(type) && type !== MIGRATE_MOVABLE) zone.setBlockType(block, MIGRATE_MOVABLE);
   return true;
 }
 
 /** @linux mm/compaction.c:update_pageblock_skip */
 function updatePageblockSkip(pages: PageAlloc, cc: CompactControl, block: Pfn): void {
   if (cc.ignoreSkipHint) return;
-  pages.compaction.skip[block >>> PAGEBLOCK_ORDER] = 1;
-  const { compact } = cc.zone;
-  if (block - PAGEBLOCK_PAGES < compact.cachedFreePfn) compact.cachedFreePfn = block - PAGEBLOCK_PAGES;
+  pages.compaction.skip[block >>> pages.pageblockOrder] = 1;
+  const { compact, pageblockPages } = cc.zone;
+  if (block - pageblockPages < compact.cachedFreePfn) compact.cachedFreePfn = block - pageblockPages;
 }
 
 /**

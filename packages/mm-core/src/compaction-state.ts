@@ -2,7 +2,6 @@
  * What compaction remembers of a zone: where its scanners were, and how often it was of no use.
  */
 import type { Pfn } from '@pagelab/hw';
-import { PAGEBLOCK_PAGES } from './page.ts';
 
 /** A zone is asked at least every 2^6 times. @linux mm/compaction.c:COMPACT_MAX_DEFER_SHIFT */
 export const COMPACT_MAX_DEFER_SHIFT = 6;
@@ -11,6 +10,8 @@ export const COMPACT_MAX_DEFER_SHIFT = 6;
 interface Span {
   readonly startPfn: Pfn;
   readonly endPfn: Pfn;
+  /** Frames in a pageblock. */
+  readonly pageblockPages: number;
 }
 
 /**
@@ -76,6 +77,6 @@ export class ZoneCompaction {
 }
 
 /** First frame of the zone's last pageblock. */
-export function lastPageblock({ endPfn }: Span): Pfn {
-  return (endPfn - 1) & -PAGEBLOCK_PAGES;
+export function lastPageblock({ endPfn, pageblockPages }: Span): Pfn {
+  return (endPfn - 1) & -pageblockPages;
 }

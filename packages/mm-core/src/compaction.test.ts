@@ -178,7 +178,7 @@ describe('who compacts', () => {
 });
 
 test('a zone is put off at most 64 times, and then scanned anew', () => {
-  const state = new ZoneCompaction({ startPfn: 4096, endPfn: 40_000 });
+  const state = new ZoneCompaction({ startPfn: 4096, endPfn: 40_000, pageblockPages: 512 });
   state.deferReset(3, true);
   expect(state.orderFailed).toBe(4);
   for (let i = 0; i < 9; i++) state.defer(5);

@@ -16,7 +16,7 @@ import { MIGRATE_CMA, MIGRATE_MOVABLE } from './migratetype.ts';
 import { MIGRATE_ASYNC, MIGRATE_SYNC, MIGRATE_SYNC_LIGHT, MR_COMPACTION } from './migration-ops.ts';
 import type { MigrationOps } from './migration-ops.ts';
 import type { MemoryNode } from './node.ts';
-import { NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PAGE_ALLOC_COSTLY_ORDER } from './page.ts';
+import { NR_PAGE_ORDERS, PAGE_ALLOC_COSTLY_ORDER } from './page.ts';
 import type { PageAlloc } from './page-alloc.ts';
 import { VM_EVENT } from './vmstat.ts';
 import type { Zone } from './zone.ts';
@@ -144,7 +144,7 @@ interface CompactRequest {
 /** Forgets where scans found nothing. @linux mm/compaction.c:__reset_isolation_suitable */
 export function resetIsolationSuitable({ compaction }: PageAlloc, zone: Zone): void {
   zone.compact.blockskipFlush = false;
-  compaction.skip.fill(0, zone.startPfn >>> PAGEBLOCK_ORDER, Math.ceil(zone.endPfn / PAGEBLOCK_PAGES));
+  compaction.skip.fill(0, zone.startPfn >>> zone.pageblockOrder, ((zone.endPfn - 1) >>> zone.pageblockOrder) + 1);
   zone.compact.resetCachedPositions(zone);
 }
 
@@ -195,7 +195,7 @@ export function compactZone(pages: PageAlloc, request: CompactRequest): number {
     result = compactFinished(pages, cc);
     if (result !== COMPACT_CONTINUE) break;
     // Whoever comes back to a pageblock that was not emptied takes all of it now, and then leaves it alone.
-    cc.finishPageblock = run.lastMigrated !== 0 && blockOf(run.lastMigrated) === blockOf(cc.migratePfn);
+    cc.finishPageblock = run.lastMigrated !== 0 && blockOf(zone, run.lastMigrated) === blockOf(zone, cc.migratePfn);
     if (!moveNext(pages, migration, cc, run)) {
       result = COMPACT_CONTENDED;
       break;
@@ -207,7 +207,7 @@ export function compactZone(pages: PageAlloc, request: CompactRequest): number {
     }
   }
   if (cc.nrFreePages > 0) {
-    const highest = blockOf(releaseFreeList(pages, cc));
+    const highest = blockOf(zone, releaseFreeList(pages, cc));
     if (highest > compact.cachedFreePfn) compact.cachedFreePfn = highest;
   }
   pages.events[COMPACTMIGRATE_SCANNED] += cc.migrateScanned;
@@ -230,23 +230,24 @@ interface CompactRun {
 
 /** Isolates the next pages and moves them. @returns false where there are no frames for them */
 function moveNext(pages: PageAlloc, migration: MigrationOps, cc: CompactControl, run: CompactRun): boolean {
-  const { compact, startPfn } = cc.zone;
+  const { zone } = cc;
+  const { compact, startPfn } = zone;
   if (!isolateMigratepages(pages, migration, cc)) {
     if (run.updateCached) compact.cachedMigratePfn[1] = compact.cachedMigratePfn[0];
     return true;
   }
   run.updateCached = false;
-  run.lastMigrated = Math.max(startPfn, blockOf(cc.migratePfn - 1));
+  run.lastMigrated = Math.max(startPfn, blockOf(zone, cc.migratePfn - 1));
   const error = migration.migrate(cc.migratePages, (_, order) => compactionAlloc(pages, cc, order), cc.mode, MR_COMPACTION);
   cc.nrMigratePages = 0;
   if (error === 0) return true;
   migration.putback(cc.migratePages);
   if (error === -Errno.ENOMEM && !compactScannersMet(cc)) return false;
-  const isDone = cc.migratePfn % PAGEBLOCK_PAGES === 0 || cc.finishPageblock;
+  const isDone = cc.migratePfn % cc.zone.pageblockPages === 0 || cc.finishPageblock;
   if (isDone || cc.ignoreSkipHint || cc.mode === MIGRATE_SYNC) return true;
   cc.finishPageblock = true;
   // Pages that stay keep a huge page from coming free: draining the lists would not help it.
-  if (cc.order === PAGEBLOCK_ORDER) run.lastMigrated = 0;
+  if (cc.order === cc.zone.pageblockOrder) run.lastMigrated = 0;
   return moveNext(pages, migration, cc, run);
 }
 
@@ -277,19 +278,19 @@ function compactFinished(pages: PageAlloc, cc: CompactControl): number {
     return cc.wholeZone ? COMPACT_COMPLETE : COMPACT_PARTIAL_SKIPPED;
   }
   if (cc.proactive) {
-    return extfragForOrder(zone, PAGEBLOCK_ORDER) > fragmentationScoreWmark(pages, true) ? COMPACT_CONTINUE : COMPACT_SUCCESS;
+    return extfragForOrder(zone, zone.pageblockOrder) > fragmentationScoreWmark(pages, true) ? COMPACT_CONTINUE : COMPACT_SUCCESS;
   }
-  if (cc.order === COMPACT_ALL || cc.migratePfn % PAGEBLOCK_PAGES !== 0) return COMPACT_CONTINUE;
+  if (cc.order === COMPACT_ALL || cc.migratePfn % cc.zone.pageblockPages !== 0) return COMPACT_CONTINUE;
   for (let order = cc.order; order < NR_PAGE_ORDERS; order++) {
     if (zone.allocator.nrFreeBlocks(order, cc.migratetype) > 0) return COMPACT_SUCCESS;
     if (cc.migratetype === MIGRATE_MOVABLE && zone.allocator.nrFreeBlocks(order, MIGRATE_CMA) > 0) return COMPACT_SUCCESS;
-    if (fallbackTypes(order, cc.migratetype).some((type) => zone.allocator.nrFreeBlocks(order, type) > 0)) return COMPACT_SUCCESS;
+    if (fallbackTypes(order, cc.migratetype, zone.pageblockOrder).some((type) => zone.allocator.nrFreeBlocks(order, type) > 0)) return COMPACT_SUCCESS;
   }
   return COMPACT_CONTINUE;
 }
 
-function blockOf(pfn: number): number {
-  return pfn & -PAGEBLOCK_PAGES;
+function blockOf({ pageblockPages }: Zone, pfn: number): number {
+  return pfn & -pageblockPages;
 }
 
 // ---- who asks

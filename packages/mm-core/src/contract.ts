@@ -8,7 +8,7 @@ import { describe, expect, it } from 'vitest';
 import { Prng } from '@pagelab/lib';
 import { ALLOC_CMA, ALLOC_HIGHATOMIC } from './alloc-flags.ts';
 import { MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_TYPES } from './migratetype.ts';
-import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PageFrames } from './page.ts';
+import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PageFrames } from './page.ts';
 import type { FrameRange, PageAllocator, PageAllocatorFactory } from './page-allocator.ts';
 import { Zone } from './zone.ts';
 import { ZONE_NORMAL } from './zone-types.ts';
@@ -17,15 +17,18 @@ const SEED = 0x5eed;
 /** The types that need no leave. */
 const ORDINARY_TYPES = (1 << MIGRATE_PCPTYPES) - 1;
 
+/** Pageblocks of 2 MiB, and of 4. */
+const PAGEBLOCK_ORDERS: readonly number[] = [PAGEBLOCK_ORDER, MAX_PAGE_ORDER];
+
 /** A zone over `ranges`, which the allocator under test serves. */
-function makeZone(factory: PageAllocatorFactory, ranges: readonly FrameRange[]): Zone {
+function makeZone(factory: PageAllocatorFactory, ranges: readonly FrameRange[], pageblockOrder = PAGEBLOCK_ORDER): Zone {
   const startPfn = ranges[0]?.start ?? 1;
   const endPfn = ranges.at(-1)?.end ?? 1;
   const frames = new PageFrames(endPfn + 1);
-  const blockTypes = new Uint8Array(Math.ceil(endPfn / PAGEBLOCK_PAGES)).fill(MIGRATE_MOVABLE);
+  const blockTypes = new Uint8Array(((endPfn - 1) >>> pageblockOrder) + 1).fill(MIGRATE_MOVABLE);
   const present = ranges.reduce((pages, { start, end }) => pages + end - start, 0);
   const shape = { nid: 0, index: 0, kind: ZONE_NORMAL, startPfn, endPfn, present };
-  const zone = new Zone(shape, frames, blockTypes, { nrCpus: 1, nrZones: 1, pageAllocator: factory, onFallback: () => {} });
+  const zone = new Zone(shape, frames, blockTypes, { nrCpus: 1, nrZones: 1, pageAllocator: factory, pageblockOrder, onFallback: () => {} });
   typesOf.set(zone, blockTypes);
   for (const { start, end } of ranges) zone.addManaged(start, end);
   return zone;
@@ -35,7 +38,7 @@ function makeZone(factory: PageAllocatorFactory, ranges: readonly FrameRange[]):
 const typesOf = new WeakMap<Zone, Uint8Array>();
 
 function give(zone: Zone, pfn: number, order: number): void {
-  zone.give(pfn, order, typesOf.get(zone)?.[pfn >>> PAGEBLOCK_ORDER] ?? MIGRATE_MOVABLE);
+  zone.give(pfn, order, typesOf.get(zone)?.[pfn >>> zone.pageblockOrder] ?? MIGRATE_MOVABLE);
 }
 
 /** Takes blocks of `order` until there is none. */
@@ -163,23 +166,25 @@ export function pageAllocatorContract(factory: PageAllocatorFactory): void {
     });
 
     it('hands out what is set apart only to those who may have it', () => {
-      for (const [type, flags] of [[MIGRATE_HIGHATOMIC, ALLOC_HIGHATOMIC], [MIGRATE_CMA, ALLOC_CMA], [MIGRATE_ISOLATE, 0]] as const) {
-        const zone = makeZone(factory, aligned);
+      const cases = [[MIGRATE_HIGHATOMIC, ALLOC_HIGHATOMIC], [MIGRATE_CMA, ALLOC_CMA], [MIGRATE_ISOLATE, 0]] as const;
+      for (const [type, flags, pageblockOrder] of PAGEBLOCK_ORDERS.flatMap((order) => cases.map((each) => [...each, order] as const))) {
+        const zone = makeZone(factory, aligned, pageblockOrder);
+        const { pageblockPages } = zone;
         // So that the zone counts what is free of these types.
-        if (type === MIGRATE_HIGHATOMIC) zone.nrReservedHighatomic = PAGEBLOCK_PAGES;
-        if (type === MIGRATE_CMA) zone.cmaPages = PAGEBLOCK_PAGES;
+        if (type === MIGRATE_HIGHATOMIC) zone.nrReservedHighatomic = pageblockPages;
+        if (type === MIGRATE_CMA) zone.cmaPages = pageblockPages;
         const first = zone.take(0, MIGRATE_MOVABLE, 0);
-        const block = 1024 + 5 * PAGEBLOCK_PAGES;
-        const isInside = (pfn: number): boolean => pfn >= block && pfn < block + PAGEBLOCK_PAGES;
-        expect(zone.setBlockType(block, type)).toBe(PAGEBLOCK_PAGES);
-        expect(zone.allocator.nrFreeOfType(type)).toBe(PAGEBLOCK_PAGES);
-        expect(zone.allocator.nrFreeBlocks(PAGEBLOCK_ORDER, type)).toBe(1);
+        const block = 1024 + 5 * pageblockPages;
+        const isInside = (pfn: number): boolean => pfn >= block && pfn < block + pageblockPages;
+        expect(zone.setBlockType(block, type)).toBe(pageblockPages);
+        expect(zone.allocator.nrFreeOfType(type)).toBe(pageblockPages);
+        expect(zone.allocator.nrFreeBlocks(pageblockOrder, type)).toBe(1);
         zone.validate();
         const pages = exhaust(zone, 0);
         expect(pages.some(isInside)).toBe(false);
-        expect(pages.length).toBe(zone.managed - PAGEBLOCK_PAGES - 1);
+        expect(pages.length).toBe(zone.managed - pageblockPages - 1);
         expect(zone.allocator.hasFree(0, ORDINARY_TYPES)).toBe(false);
-        expect(zone.allocator.hasFree(PAGEBLOCK_ORDER, 1 << type)).toBe(true);
+        expect(zone.allocator.hasFree(pageblockOrder, 1 << type)).toBe(true);
         if (flags !== 0) {
           const pfn = zone.take(3, MIGRATE_MOVABLE, flags);
           expect(isInside(pfn)).toBe(true);
@@ -188,8 +193,8 @@ export function pageAllocatorContract(factory: PageAllocatorFactory): void {
         }
         // What comes back to a pageblock has its type.
         for (const pfn of pages) give(zone, pfn, 0);
-        expect(zone.allocator.nrFreeOfType(type)).toBe(PAGEBLOCK_PAGES);
-        expect(zone.setBlockType(block, MIGRATE_MOVABLE)).toBe(PAGEBLOCK_PAGES);
+        expect(zone.allocator.nrFreeOfType(type)).toBe(pageblockPages);
+        expect(zone.setBlockType(block, MIGRATE_MOVABLE)).toBe(pageblockPages);
         zone.validate();
         give(zone, first, 0);
         expect(exhaust(zone, 0).length).toBe(zone.managed);
@@ -198,33 +203,34 @@ export function pageAllocatorContract(factory: PageAllocatorFactory): void {
     });
 
     it('survives pageblocks that are isolated and come back at random', () => {
-      for (const ranges of [aligned, ragged]) {
+      for (const [ranges, pageblockOrder] of [[aligned, 9], [ragged, 9], [aligned, 10], [ragged, 10]] as const) {
         const prng = new Prng(SEED + 1);
-        const zone = makeZone(factory, ranges);
+        const zone = makeZone(factory, ranges, pageblockOrder);
+        const { pageblockPages } = zone;
         const isolated = new Set<number>();
         const held: { pfn: number; order: number }[] = [];
-        const firstBlock = Math.ceil(zone.startPfn / PAGEBLOCK_PAGES);
-        const nrBlocks = Math.floor(zone.endPfn / PAGEBLOCK_PAGES) - firstBlock;
+        const firstBlock = Math.ceil(zone.startPfn / pageblockPages);
+        const nrBlocks = Math.floor(zone.endPfn / pageblockPages) - firstBlock;
         for (let step = 0; step < 6000; step++) {
           const act = prng.below(20);
           if (act === 0) {
             const block = firstBlock + prng.below(nrBlocks);
             const back = isolated.delete(block);
             if (!back) isolated.add(block);
-            zone.setBlockType(block * PAGEBLOCK_PAGES, back ? MIGRATE_MOVABLE : MIGRATE_ISOLATE);
+            zone.setBlockType(block * pageblockPages, back ? MIGRATE_MOVABLE : MIGRATE_ISOLATE);
           } else if (held.length > 0 && act >= (step % 2000 < 1200 ? 13 : 8)) {
             const [block] = held.splice(prng.below(held.length), 1);
             if (block !== undefined) give(zone, block.pfn, block.order);
           } else {
-            const order = Math.min(prng.below(PAGEBLOCK_ORDER + 1), prng.below(PAGEBLOCK_ORDER + 1));
+            const order = Math.min(prng.below(pageblockOrder + 1), prng.below(pageblockOrder + 1));
             const pfn = zone.take(order, prng.below(MIGRATE_PCPTYPES), 0);
             if (pfn < 0) continue;
-            expect(isolated.has(Math.floor(pfn / PAGEBLOCK_PAGES))).toBe(false);
+            expect(isolated.has(Math.floor(pfn / pageblockPages))).toBe(false);
             held.push({ pfn, order });
           }
           if (step % 300 === 0) zone.validate();
         }
-        for (const block of isolated) zone.setBlockType(block * PAGEBLOCK_PAGES, MIGRATE_MOVABLE);
+        for (const block of isolated) zone.setBlockType(block * pageblockPages, MIGRATE_MOVABLE);
         for (const { pfn, order } of held) give(zone, pfn, order);
         zone.validate();
         expect(zone.allocator.nrFree).toBe(zone.managed);
@@ -234,9 +240,9 @@ export function pageAllocatorContract(factory: PageAllocatorFactory): void {
     });
 
     it('takes given blocks that are free, and no others', () => {
-      for (const ranges of [aligned, ragged]) {
+      for (const [ranges, pageblockOrder] of [[aligned, 9], [ragged, 9], [aligned, 10], [ragged, 10]] as const) {
         const prng = new Prng(SEED + 2);
-        const zone = makeZone(factory, ranges);
+        const zone = makeZone(factory, ranges, pageblockOrder);
         const held: { pfn: number; order: number }[] = [];
         const isTaken = (pfn: number): boolean => zone.freeOrderAt(pfn) < 0;
         for (let step = 0; step < 6000; step++) {
@@ -245,11 +251,11 @@ export function pageAllocatorContract(factory: PageAllocatorFactory): void {
             const [block] = held.splice(prng.below(held.length), 1);
             if (block !== undefined) give(zone, block.pfn, block.order);
           } else if (act >= 10) {
-            const order = Math.min(prng.below(PAGEBLOCK_ORDER + 1), prng.below(PAGEBLOCK_ORDER + 1));
+            const order = Math.min(prng.below(pageblockOrder + 1), prng.below(pageblockOrder + 1));
             const pfn = zone.take(order, prng.below(MIGRATE_PCPTYPES), 0);
             if (pfn >= 0) held.push({ pfn, order });
           } else {
-            const order = Math.min(prng.below(PAGEBLOCK_ORDER + 1), prng.below(PAGEBLOCK_ORDER + 1));
+            const order = Math.min(prng.below(pageblockOrder + 1), prng.below(pageblockOrder + 1));
             const size = 1 << order;
             const pfn = Math.floor((zone.startPfn + prng.below(zone.endPfn - zone.startPfn)) / size) * size;
             const isFree = Array.from({ length: size }, (_, i) => pfn + i).every((frame) => frame >= zone.startPfn && !isTaken(frame));

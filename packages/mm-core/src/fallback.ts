@@ -2,7 +2,6 @@
  * Where to look for a block when a migrate type has run out.
  */
 import { MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE } from './migratetype.ts';
-import { PAGEBLOCK_ORDER } from './page.ts';
 
 /**
  * For each type the others, in order: two each.
@@ -23,13 +22,13 @@ const NONE: readonly number[] = [];
  *
  * @linux mm/page_alloc.c:should_try_claim_block
  */
-export function shouldTryClaim(order: number, migratetype: number): boolean {
-  if (order >= PAGEBLOCK_ORDER >> 1) return true;
+export function shouldTryClaim(order: number, migratetype: number, pageblockOrder: number): boolean {
+  if (order >= pageblockOrder >> 1) return true;
   // What does not move would spoil a movable block for good; movable pages in other blocks do no lasting harm.
   return migratetype === MIGRATE_RECLAIMABLE || migratetype === MIGRATE_UNMOVABLE;
 }
 
 /** The types whose pageblocks an allocation may claim, in order. @linux mm/page_alloc.c:find_suitable_fallback */
-export function fallbackTypes(order: number, migratetype: number): readonly number[] {
-  return migratetype < MIGRATE_PCPTYPES && shouldTryClaim(order, migratetype) ? FALLBACK_LISTS[migratetype] : NONE;
+export function fallbackTypes(order: number, migratetype: number, pageblockOrder: number): readonly number[] {
+  return migratetype < MIGRATE_PCPTYPES && shouldTryClaim(order, migratetype, pageblockOrder) ? FALLBACK_LISTS[migratetype] : NONE;
 }

@@ -4,14 +4,14 @@ import { pageAllocatorContract } from './contract.ts';
 import { FirstSet } from './first-fit-index.ts';
 import { firstFitAllocator } from './first-fit.ts';
 import { MIGRATE_MOVABLE } from './migratetype.ts';
-import { NR_PAGE_ORDERS, PageFrames } from './page.ts';
+import { NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PageFrames } from './page.ts';
 import type { PageAllocator } from './page-allocator.ts';
 
 pageAllocatorContract(firstFitAllocator);
 
 function make(start: number, end: number): PageAllocator {
   const blockTypes = new Uint8Array(Math.ceil(end / 512)).fill(MIGRATE_MOVABLE);
-  const context = { frames: new PageFrames(end), blockTypes, startPfn: start, endPfn: end, onFallback: () => {} };
+  const context = { frames: new PageFrames(end), blockTypes, pageblockOrder: PAGEBLOCK_ORDER, startPfn: start, endPfn: end, onFallback: () => {} };
   return firstFitAllocator.create(context);
 }
 

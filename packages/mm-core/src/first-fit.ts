@@ -31,10 +31,10 @@ import {
   setFree,
 } from './free-bits.ts';
 import { MIGRATE_MOVABLE, MIGRATE_TYPES } from './migratetype.ts';
-import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER } from './page.ts';
+import { MAX_PAGE_ORDER, NR_PAGE_ORDERS } from './page.ts';
 import type { FrameRange, PageAllocatorContext, PageAllocatorFactory } from './page-allocator.ts';
 import { PristineRanges } from './pristine.ts';
-import { PAGEBLOCK_WORDS } from './set-apart.ts';
+import { PART_WORDS } from './set-apart.ts';
 import type { BlockFrames } from './set-apart.ts';
 
 /** log2 of the frames in a chunk. */
@@ -177,9 +177,9 @@ class FirstFitAllocator extends BitfieldAllocator {
 
   protected detach(start: Pfn): BlockFrames {
     const word = (start - this.basePfn) >>> WORD_ORDER;
-    const size = this.freeInBlock(start);
-    const words = this.bits.slice(word, word + PAGEBLOCK_WORDS);
-    this.bits.fill(0, word, word + PAGEBLOCK_WORDS);
+    const size = this.freeInPart(start);
+    const words = this.bits.slice(word, word + PART_WORDS);
+    this.bits.fill(0, word, word + PART_WORDS);
     this.nrFreeOrdinary -= size;
     this.reindex(word >>> (CHUNK_ORDER - WORD_ORDER));
     return { words, size };
@@ -188,15 +188,15 @@ class FirstFitAllocator extends BitfieldAllocator {
   protected attach(start: Pfn, { words }: BlockFrames): void {
     const word = (start - this.basePfn) >>> WORD_ORDER;
     this.bits.set(words, word);
-    this.nrFreeOrdinary += this.freeInBlock(start);
+    this.nrFreeOrdinary += this.freeInPart(start);
     this.reindex(word >>> (CHUNK_ORDER - WORD_ORDER));
   }
 
-  protected freeInBlock(start: Pfn): number {
+  protected freeInPart(start: Pfn): number {
     const word = (start - this.basePfn) >>> WORD_ORDER;
     this.touch(word >>> (CHUNK_ORDER - WORD_ORDER));
     let free = 0;
-    for (let w = word; w < word + (1 << (PAGEBLOCK_ORDER - WORD_ORDER)); w++) free += popcount32(this.bits[w]);
+    for (let w = word; w < word + PART_WORDS; w++) free += popcount32(this.bits[w]);
     return free;
   }
 

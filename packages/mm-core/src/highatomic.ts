@@ -5,7 +5,7 @@
 import type { Pfn } from '@pagelab/hw';
 import type { AllocContext } from './freelist.ts';
 import { MIGRATE_HIGHATOMIC, MIGRATE_PCPTYPES, isMergeable } from './migratetype.ts';
-import { NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES } from './page.ts';
+import { NR_PAGE_ORDERS } from './page.ts';
 import type { PageAlloc } from './page-alloc.ts';
 import type { Zone } from './zone.ts';
 
@@ -15,14 +15,15 @@ import type { Zone } from './zone.ts';
  * @linux mm/page_alloc.c:reserve_highatomic_pageblock
  */
 export function reserveHighatomicPageblock(pages: PageAlloc, zone: Zone, pfn: Pfn, order: number): void {
+  const { pageblockOrder, pageblockPages } = zone;
   const percent = Math.floor(zone.managed / 100);
-  if (percent < PAGEBLOCK_PAGES) return;
-  if (zone.nrReservedHighatomic >= Math.ceil(percent / PAGEBLOCK_PAGES) * PAGEBLOCK_PAGES) return;
-  const start = pfn & -PAGEBLOCK_PAGES;
-  const type = pages.blockTypes[start >>> PAGEBLOCK_ORDER];
+  if (percent < pageblockPages) return;
+  if (zone.nrReservedHighatomic >= Math.ceil(percent / pageblockPages) * pageblockPages) return;
+  const start = pfn & -pageblockPages;
+  const type = pages.pageblockType(start);
   if (!isMergeable(type)) return;
-  if (start < zone.startPfn || start + PAGEBLOCK_PAGES > zone.endPfn) return;
-  const wholeOrder = Math.max(order, PAGEBLOCK_ORDER);
+  if (start < zone.startPfn || start + pageblockPages > zone.endPfn) return;
+  const wholeOrder = Math.max(order, pageblockOrder);
   zone.nrReservedHighatomic += 1 << wholeOrder;
   zone.setBlockType(start, MIGRATE_HIGHATOMIC, wholeOrder);
 }
@@ -35,16 +36,17 @@ export function reserveHighatomicPageblock(pages: PageAlloc, zone: Zone, pfn: Pf
  * @linux mm/page_alloc.c:unreserve_highatomic_pageblock
  */
 export function unreserveHighatomicPageblock(pages: PageAlloc, context: AllocContext, force: boolean): boolean {
+  const { pageblockOrder, pageblockPages } = pages;
   for (const zone of context.zonelist) {
-    if (zone.nrReservedHighatomic === 0 || (!force && zone.nrReservedHighatomic <= PAGEBLOCK_PAGES)) continue;
+    if (zone.nrReservedHighatomic === 0 || (!force && zone.nrReservedHighatomic <= pageblockPages)) continue;
     for (let order = 0; order < NR_PAGE_ORDERS; order++) {
       if (zone.allocator.nrFreeBlocks(order, MIGRATE_HIGHATOMIC) === 0) continue;
       const block = firstOfType(pages, zone, order);
       if (block < 0) continue;
       const to = context.migratetype < MIGRATE_PCPTYPES ? context.migratetype : 0;
-      const wholeOrder = Math.max(order, PAGEBLOCK_ORDER);
+      const wholeOrder = Math.max(order, pageblockOrder);
       zone.nrReservedHighatomic = Math.max(0, zone.nrReservedHighatomic - (1 << wholeOrder));
-      const moved = zone.setBlockType(block & -PAGEBLOCK_PAGES, to, wholeOrder);
+      const moved = zone.setBlockType(block & -pageblockPages, to, wholeOrder);
       if (moved > 0) return true;
     }
   }
@@ -55,7 +57,7 @@ export function unreserveHighatomicPageblock(pages: PageAlloc, context: AllocCon
 function firstOfType(pages: PageAlloc, zone: Zone, order: number): Pfn {
   let found = -1;
   zone.allocator.forEachFree((pfn, blockOrder) => {
-    if (found >= 0 || blockOrder !== order || pages.blockTypes[pfn >>> PAGEBLOCK_ORDER] !== MIGRATE_HIGHATOMIC) return;
+    if (found >= 0 || blockOrder !== order || pages.pageblockType(pfn) !== MIGRATE_HIGHATOMIC) return;
     if (pfn >= zone.startPfn && pfn + (1 << order) <= zone.endPfn) found = pfn;
   });
   return found;

@@ -19,7 +19,6 @@ import { COMPACT_MAX_DEFER_SHIFT } from './compaction-state.ts';
 import { extfragForOrder } from './fragmentation.ts';
 import { MIGRATE_SYNC_LIGHT } from './migration-ops.ts';
 import type { MemoryNode } from './node.ts';
-import { PAGEBLOCK_ORDER } from './page.ts';
 import type { PageAlloc } from './page-alloc.ts';
 import { VM_EVENT } from './vmstat.ts';
 import type { Zone } from './zone.ts';
@@ -127,7 +126,7 @@ export class Kcompactd {
 export function fragmentationScoreNode(node: MemoryNode): number {
   let score = 0;
   for (const zone of node.zones) {
-    score += Math.floor((zone.present * extfragForOrder(zone, PAGEBLOCK_ORDER)) / (node.present + 1));
+    score += Math.floor((zone.present * extfragForOrder(zone, zone.pageblockOrder)) / (node.present + 1));
   }
   return score;
 }

@@ -20,10 +20,11 @@
 import { bugOn, lowestBit32, popcount32 } from '@pagelab/lib';
 import { WORD_ORDER, clearRun, countRuns, fillWords, forEachRun, int32Columns, isRunFree, runMask, runsInWord, setFree } from './free-bits.ts';
 import { MIGRATE_TYPES } from './migratetype.ts';
-import { MAX_PAGE_ORDER, PAGEBLOCK_ORDER } from './page.ts';
+import { MAX_PAGE_ORDER } from './page.ts';
+import { PART_ORDER } from './set-apart.ts';
 
-/** log2 of the frames in an area: areas are pageblocks. */
-export const AREA_ORDER = PAGEBLOCK_ORDER;
+/** log2 of the frames in an area: what can be set apart. */
+export const AREA_ORDER = PART_ORDER;
 /** Frames of an area. */
 export const AREA_FRAMES = 1 << AREA_ORDER;
 /** Words of a bitfield. */
@@ -232,14 +233,14 @@ export class LlfreeLower {
     }
   }
 
-  /** Counts what {@link forEachFree} visits, in row `order * MIGRATE_TYPES + type`. @param types of the areas, from the first */
-  countFree(evenArea: number, types: Uint8Array, counts: Int32Array): void {
+  /** Counts what {@link forEachFree} visits, in row `order * MIGRATE_TYPES + type`. @param types of the pageblocks, from the first; each has 2^`shift` areas */
+  countFree(evenArea: number, types: Uint8Array, shift: number, counts: Int32Array): void {
     if (this.isPair(evenArea)) {
-      counts[(AREA_ORDER + 1) * MIGRATE_TYPES + types[evenArea]]++;
+      counts[(AREA_ORDER + 1) * MIGRATE_TYPES + types[evenArea >>> shift]]++;
       return;
     }
     for (let area = evenArea; area < evenArea + 2; area++) {
-      if (this.freeIn(area) > 0) countRuns(this.bits, area * AREA_WORDS, AREA_WORDS, counts, types[area], MIGRATE_TYPES);
+      if (this.freeIn(area) > 0) countRuns(this.bits, area * AREA_WORDS, AREA_WORDS, counts, types[area >>> shift], MIGRATE_TYPES);
     }
   }
 

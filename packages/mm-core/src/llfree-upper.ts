@@ -261,9 +261,9 @@ export class LlfreeUpper {
   }
 
   /** Counts what that visits; see {@link LlfreeLower.countFree}. */
-  countFree(types: Uint8Array, counts: Int32Array): void {
+  countFree(types: Uint8Array, shift: number, counts: Int32Array): void {
     this.forEachTouched((tree) => {
-      for (let area = tree * TREE_AREAS; area < (tree + 1) * TREE_AREAS; area += 2) this.lower.countFree(area, types, counts);
+      for (let area = tree * TREE_AREAS; area < (tree + 1) * TREE_AREAS; area += 2) this.lower.countFree(area, types, shift, counts);
     });
   }
 

@@ -4,7 +4,7 @@ import { pageAllocatorContract } from './contract.ts';
 import { llfreeAllocator } from './llfree.ts';
 import { TREE_FRAMES } from './llfree-lower.ts';
 import { MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_RECLAIMABLE, MIGRATE_UNMOVABLE } from './migratetype.ts';
-import { PageFrames } from './page.ts';
+import { PAGEBLOCK_ORDER, PageFrames } from './page.ts';
 import type { PageAllocator } from './page-allocator.ts';
 
 pageAllocatorContract(llfreeAllocator);
@@ -25,7 +25,7 @@ function make(cpus: number, end = END): Made {
   const blockTypes = new Uint8Array(Math.ceil(end / 512)).fill(MIGRATE_MOVABLE);
   const smp = { cpus: { length: cpus }, processorId: 0 };
   const made: Made = { blockTypes, smp, fallbacks: 0, llfree: undefined as never };
-  const context = { frames: new PageFrames(end), blockTypes, smp, startPfn: START, endPfn: end, onFallback: () => made.fallbacks++ };
+  const context = { frames: new PageFrames(end), blockTypes, pageblockOrder: PAGEBLOCK_ORDER, smp, startPfn: START, endPfn: end, onFallback: () => made.fallbacks++ };
   const llfree = llfreeAllocator.create(context);
   llfree.addRange(START, end);
   return Object.assign(made, { llfree });

@@ -98,7 +98,7 @@ class LlfreeAllocator extends BitfieldAllocator {
   }
 
   protected countOrdinary(counts: Int32Array): void {
-    this.upper.countFree(this.blockTypes.subarray(this.basePfn >>> AREA_ORDER), counts);
+    this.upper.countFree(this.blockTypes.subarray(this.basePfn >>> this.pageblockOrder), this.pageblockOrder - AREA_ORDER, counts);
   }
 
   protected detach(start: Pfn): BlockFrames {
@@ -109,12 +109,12 @@ class LlfreeAllocator extends BitfieldAllocator {
     this.upper.attach(this.areaOf(start), frames);
   }
 
-  protected freeInBlock(start: Pfn): number {
+  protected freeInPart(start: Pfn): number {
     return this.upper.freeIn(this.areaOf(start));
   }
 
   protected typeOf(pfn: Pfn): number {
-    return this.blockTypes[pfn >>> AREA_ORDER];
+    return this.blockTypes[pfn >>> this.pageblockOrder];
   }
 
   protected validateOrdinary(): void {
@@ -125,9 +125,11 @@ class LlfreeAllocator extends BitfieldAllocator {
     return (pfn - this.basePfn) >>> AREA_ORDER;
   }
 
-  /** Says what a pageblock holds. Only those that are all in the zone can be whole. */
+  /** Says what the pageblock of an area holds. One that is not all in the zone keeps its type. */
   private label(area: number, migratetype: number): void {
-    this.blockTypes[(this.basePfn >>> AREA_ORDER) + area] = migratetype;
+    const block = (this.basePfn + area * AREA_FRAMES) >>> this.pageblockOrder;
+    const first = block << this.pageblockOrder;
+    if (first >= this.startPfn && first + (1 << this.pageblockOrder) <= this.endPfn) this.blockTypes[block] = migratetype;
   }
 
   /** A tree becomes of another kind, and with it the pageblocks that were broken into. */

@@ -25,7 +25,11 @@ export class MemoryState {
   readonly zones: readonly Zone[];
   /** Events since boot, by VM_EVENT: `/proc/vmstat`. */
   readonly events = new Float64Array(VM_EVENT_NAMES.length);
-  /** Migrate type of each pageblock, by `pfn >>> 9`. */
+  /** log2 of the frames in a pageblock: the machine's order of huge pages. */
+  readonly pageblockOrder: number;
+  /** Frames in a pageblock. @linux include/linux/pageblock-flags.h:pageblock_nr_pages */
+  readonly pageblockPages: number;
+  /** Migrate type of each pageblock, by its number; see {@link pageblockType}. */
   readonly blockTypes: Uint8Array;
   /** What compaction remembers of the machine, and is told. */
   readonly compaction: CompactionState;
@@ -41,6 +45,8 @@ export class MemoryState {
     this.frames = booted.frames;
     this.nodes = booted.nodes;
     this.zones = booted.zones;
+    this.pageblockOrder = booted.pageblockOrder;
+    this.pageblockPages = 1 << booted.pageblockOrder;
     this.blockTypes = booted.blockTypes;
     this.compaction = new CompactionState(booted.blockTypes.length);
     this.populated = booted.populated;
@@ -73,9 +79,14 @@ export class MemoryState {
     return this.populated.reduce((pages, zone) => pages + zone.nrFree - zone.nrFreeIsolated, 0);
   }
 
+  /** The migrate type of a frame's pageblock. @linux mm/page_alloc.c:get_pageblock_migratetype */
+  pageblockType(pfn: Pfn): number {
+    return this.blockTypes[pfn >>> this.pageblockOrder];
+  }
+
   /** The zone of a frame, `undefined` where there is no memory. @linux include/linux/mm.h:page_zone */
   zoneOf(pfn: Pfn): Zone | undefined {
-    return zoneOfFrame(this.populated, this.zoneOfBlock, pfn);
+    return zoneOfFrame(this.populated, this.zoneOfBlock, this.pageblockOrder, pfn);
   }
 
   /** The node of a frame of memory. @linux include/linux/mm.h:page_to_nid */

@@ -20,7 +20,7 @@ export const MR_CONTIG_RANGE = 6;
 export const MR_DEMOTION = 8;
 
 /**
- * Finds where a page goes: a frame, or for `order` 9 a compound page, with one reference; negative where there is none.
+ * Finds where a page goes: a frame, or for an `order` above 0 a compound page, with one reference; negative where there is none.
  *
  * @linux include/linux/migrate.h:new_folio_t
  */

@@ -97,7 +97,7 @@ export function layOutMemory(
   const highmem = layout.kinds.indexOf(ZONE_HIGHMEM);
   const highmemStart = highmem < 0 ? Infinity : layout.limits[highmem - 1];
   const reserveCma = (): void => {
-    const area = cma === undefined || cma.bytes === 0 ? undefined : cmaDeclareContiguous(memblock, cma, highmemStart);
+    const area = cma === undefined || cma.bytes === 0 ? undefined : cmaDeclareContiguous(memblock, cma, 1 << layout.pageblockOrder, highmemStart);
     if (area !== undefined) cmaAreas.push(area);
   };
   reserveEarly(memblock, nodes, options.kernel, options.possibleCpus, reserveCma);

@@ -35,7 +35,7 @@ import { layOutMemory } from './mm-init.ts';
 import type { BootLayout } from './mm-init.ts';
 import type { AllocPolicy, NodeMask } from './nodemask.ts';
 import type { PageAllocHooks, PageAllocOptions } from './page-alloc-options.ts';
-import { MAX_PAGE_ORDER, PAGEBLOCK_ORDER, PG_ANON, PG_HEAD, PG_LRU, PG_LRU_WAITS, PG_OWNED, PG_TAIL, blockOrder, compoundHead } from './page.ts';
+import { MAX_PAGE_ORDER, PG_ANON, PG_HEAD, PG_LRU, PG_LRU_WAITS, PG_OWNED, PG_TAIL, blockOrder, compoundHead } from './page.ts';
 import { PcpMoves } from './pcp-bulk.ts';
 import { pcpAllowedOrder, pcpIndex } from './pcp.ts';
 import { PageOwner } from './page-owner.ts';
@@ -129,6 +129,7 @@ export class PageAlloc extends MemoryState {
       distances: options.distances,
       memorylessFirst: kernel === '6.1',
       pageAllocator: options.pageAllocator ?? buddyAllocator,
+      pageblockOrder: zoneLayout.pageblockOrder,
       smp,
       onFallback: (zone, allocFlags) => this.#noteFallback(zone, allocFlags),
       onRefusal: (refusal) => hooks.warnRefusal?.(refusal),
@@ -142,7 +143,7 @@ export class PageAlloc extends MemoryState {
     this.#allocCost = this.#costs.pageAlloc;
     this.#traceAlloc = trace.define('mm_page_alloc', ['pfn', 'order', 'migratetype', 'gfp_flags']);
     this.#traceFree = trace.define('mm_page_free', ['pfn', 'order']);
-    this.#pcp = new PcpMoves(smp, this.blockTypes, trace);
+    this.#pcp = new PcpMoves(smp, this, trace);
     this.#traceFallback = trace.define('mm_page_alloc_extfrag', ['zone', 'alloc_flags']);
     this.hooks = hooks;
     this.layout = layout;
@@ -163,7 +164,7 @@ export class PageAlloc extends MemoryState {
     this.sysctl = new PageAllocSysctl(this.nodes, nrCpus, zoneLayout.lowmemReserveRatio, {
       movableLikeHighmem: recent,
       pcpAutoTune: recent,
-      hugePagePages: zoneLayout.hugePagePages,
+      pageblockOrder: zoneLayout.pageblockOrder,
     });
     this.sysctl.init(options.sysctl ?? {}, options.transparentHugepage ?? true);
     freeInitmem(this.layout, this.populated);
@@ -336,7 +337,7 @@ export class PageAlloc extends MemoryState {
     this.#refcount[pfn] = 0;
     this.#flags[pfn] = 0;
     this.#mapping[pfn] = 0;
-    const block = pfn >>> PAGEBLOCK_ORDER;
+    const block = pfn >>> this.pageblockOrder;
     const type = this.blockTypes[block];
     const zone = this.populated[this.zoneOfBlock[block]];
     if (type >= MIGRATE_PCPTYPES || zone === undefined || zone.belowHigh !== false || zone.reclaimActive !== false) {
@@ -419,7 +420,7 @@ export class PageAlloc extends MemoryState {
   rmqueue(zone: Zone, context: AllocContext, allocFlags: number): Pfn {
     const { order, migratetype, zonelist, gfp } = context;
     let pfn = -1;
-    if (pcpAllowedOrder(order)) pfn = this.#pcp.take(zone, order, migratetype, allocFlags);
+    if (pcpAllowedOrder(order, this.pageblockOrder)) pfn = this.#pcp.take(zone, order, migratetype, allocFlags);
     if (pfn < 0) pfn = zone.take(order, migratetype, allocFlags);
     if ((allocFlags & ALLOC_KSWAPD) !== 0 && zone.boostedWatermark) {
       zone.boostedWatermark = false;
@@ -501,12 +502,12 @@ export class PageAlloc extends MemoryState {
 
   /** Puts a clean block on a per-CPU list, or back to its zone. @linux mm/page_alloc.c:free_frozen_page_commit */
   #freeUnused(pfn: Pfn, order: number): void {
-    const zone = this.populated[this.zoneOfBlock[pfn >>> PAGEBLOCK_ORDER]] ?? this.zoneInUse(pfn);
-    let type = this.blockTypes[pfn >>> PAGEBLOCK_ORDER];
+    const zone = this.populated[this.zoneOfBlock[pfn >>> this.pageblockOrder]] ?? this.zoneInUse(pfn);
+    let type = this.blockTypes[pfn >>> this.pageblockOrder];
     this.#clock.advance(this.#allocCost);
     this.events[PGFREE] += 1 << order;
     if (type >= MIGRATE_PCPTYPES || order > 0) {
-      if (type === MIGRATE_ISOLATE || !pcpAllowedOrder(order)) {
+      if (type === MIGRATE_ISOLATE || !pcpAllowedOrder(order, this.pageblockOrder)) {
         zone.give(pfn, order, type);
         return;
       }

@@ -14,8 +14,10 @@ export interface PageAllocatorContext {
   /** The zone's frames: `[startPfn, endPfn)`, holes included. */
   readonly startPfn: Pfn;
   readonly endPfn: Pfn;
-  /** Migrate type of each pageblock of the machine, by `pfn >>> 9`. The allocator may change those of its zone. */
+  /** Migrate type of each pageblock of the machine, by `pfn >>> pageblockOrder`. The allocator may change those of its zone. */
   readonly blockTypes: Uint8Array;
+  /** log2 of the frames in a pageblock: 9, or 10 where a huge page has 4 MiB. */
+  readonly pageblockOrder: number;
   /** The machine's CPUs; one unless told. */
   readonly smp?: RunningCpu | undefined;
   /** To be called when a block of another type is about to be broken into, with the flags of the allocation. */

@@ -9,7 +9,7 @@ import { bugOn } from '@pagelab/lib';
 import { MIGRATE_CMA, MIGRATE_ISOLATE } from './migratetype.ts';
 import { OWNER_FREE, frameOwner } from './owner.ts';
 import type { MemoryState } from './memory-state.ts';
-import { PAGEBLOCK_ORDER, PAGEBLOCK_PAGES, PG_LRU, PG_LRU_WAITS, blockOrder, compoundHead } from './page.ts';
+import { PG_LRU, PG_LRU_WAITS, blockOrder, compoundHead } from './page.ts';
 import { ZONE_MOVABLE } from './zone-types.ts';
 import type { Zone } from './zone.ts';
 
@@ -29,7 +29,7 @@ export type IsolatedBlocks = Map<number, number>;
  */
 export function hasUnmovablePages(state: MemoryState, zone: Zone, start: Pfn, end: Pfn, mode: number): Pfn {
   const { frames } = state;
-  if (state.blockTypes[start >>> PAGEBLOCK_ORDER] === MIGRATE_CMA) return mode === PB_ISOLATE_MODE_CMA_ALLOC ? -1 : start;
+  if (state.pageblockType(start) === MIGRATE_CMA) return mode === PB_ISOLATE_MODE_CMA_ALLOC ? -1 : start;
   for (let pfn = start; pfn < end; pfn++) {
     const free = zone.freeOrderAt(pfn);
     if (free >= 0) {
@@ -57,20 +57,21 @@ export function hasUnmovablePages(state: MemoryState, zone: Zone, start: Pfn, en
  * @linux mm/page_isolation.c:start_isolate_page_range
  */
 export function startIsolatePageRange(state: MemoryState, start: Pfn, end: Pfn, mode: number): number {
-  const from = start & -PAGEBLOCK_PAGES;
-  for (let block = from; block < end; block += PAGEBLOCK_PAGES) {
+  const { pageblockOrder, pageblockPages } = state;
+  const from = start & -pageblockPages;
+  for (let block = from; block < end; block += pageblockPages) {
     const zone = state.zoneOf(Math.max(block, start));
     const unmovable =
       zone === undefined ||
       block < zone.startPfn ||
-      block + PAGEBLOCK_PAGES > zone.endPfn ||
-      state.blockTypes[block >>> PAGEBLOCK_ORDER] === MIGRATE_ISOLATE ||
-      hasUnmovablePages(state, zone, Math.max(block, start), Math.min(block + PAGEBLOCK_PAGES, end), mode) >= 0;
+      block + pageblockPages > zone.endPfn ||
+      state.pageblockType(block) === MIGRATE_ISOLATE ||
+      hasUnmovablePages(state, zone, Math.max(block, start), Math.min(block + pageblockPages, end), mode) >= 0;
     if (unmovable) {
       undoIsolatePageRange(state, from, block);
       return -Errno.EBUSY;
     }
-    state.isolatedBlocks.set(block >>> PAGEBLOCK_ORDER, state.blockTypes[block >>> PAGEBLOCK_ORDER]);
+    state.isolatedBlocks.set(block >>> pageblockOrder, state.pageblockType(block));
     zone.setBlockType(block, MIGRATE_ISOLATE);
   }
   return 0;
@@ -82,16 +83,17 @@ export function startIsolatePageRange(state: MemoryState, start: Pfn, end: Pfn, 
  * @linux mm/page_isolation.c:undo_isolate_page_range
  */
 export function undoIsolatePageRange(state: MemoryState, start: Pfn, end: Pfn): void {
-  for (let block = start & -PAGEBLOCK_PAGES; block < end; block += PAGEBLOCK_PAGES) {
-    const number = block >>> PAGEBLOCK_ORDER;
+  const { pageblockOrder, pageblockPages } = state;
+  for (let block = start & -pageblockPages; block < end; block += pageblockPages) {
+    const number = block >>> pageblockOrder;
     const type = state.isolatedBlocks.get(number);
     if (type === undefined) continue;
     const zone = state.zoneOf(block);
     bugOn(zone === undefined || state.blockTypes[number] !== MIGRATE_ISOLATE, 'isolation: a pageblock that is not isolated');
     state.isolatedBlocks.delete(number);
-    if (zone!.setBlockType(block, type) === PAGEBLOCK_PAGES && zone!.takeAt(block, PAGEBLOCK_ORDER)) {
+    if (zone!.setBlockType(block, type) === pageblockPages && zone!.takeAt(block, pageblockOrder)) {
       // Freed anew it merges with its neighbour.
-      zone!.give(block, PAGEBLOCK_ORDER, type);
+      zone!.give(block, pageblockOrder, type);
     }
   }
 }

@@ -5,7 +5,7 @@
  * - A *block* of order n is 2^n frames that begin at a multiple of 2^n. Its first frame is the *head*, the others are
  *   its *tails*.
  * - A *compound page* (a *folio* where user space sees it) is a block that is referenced and freed as one, by its head.
- * - A *pageblock* is a block of order 9: the unit in which migrate types are kept.
+ * - A *pageblock* is a block of the order of a huge page, 9 or 10: the unit in which migrate types are kept.
  *
  * A frame that was never handed out has a row of zeroes: booting does not write the columns, however large the machine.
  */
@@ -18,10 +18,13 @@ import { LazyColumns } from './lazy-column.ts';
 export const MAX_PAGE_ORDER = 10;
 /** Orders there are. */
 export const NR_PAGE_ORDERS = MAX_PAGE_ORDER + 1;
-/** log2 of the frames in a pageblock. @linux include/linux/pageblock-flags.h:pageblock_order */
+/**
+ * log2 of the frames in a pageblock where a huge page has 2 MiB: on every machine but the two-level x86-32, where it is 10.
+ * A machine's own is `pageblockOrder` of its zones and of `PageAlloc`.
+ *
+ * @linux include/linux/pageblock-flags.h:pageblock_order
+ */
 export const PAGEBLOCK_ORDER = 9;
-/** Frames in a pageblock. */
-export const PAGEBLOCK_PAGES = 1 << PAGEBLOCK_ORDER;
 /** Orders above this one are hard to satisfy. @linux include/linux/mmzone.h:PAGE_ALLOC_COSTLY_ORDER */
 export const PAGE_ALLOC_COSTLY_ORDER = 3;
 

@@ -4,7 +4,6 @@
 import type { Pfn } from '@pagelab/hw';
 import type { TraceRing } from '@pagelab/lib';
 import { ALLOC_CMA, ALLOC_KSWAPD, ALLOC_NOFRAGMENT, WMARK_HIGH } from './alloc-flags.ts';
-import { PAGEBLOCK_ORDER } from './page.ts';
 import type { RunningCpu } from './page-allocator.ts';
 import { NR_PCP_LISTS, pcpIndex, pcpOrder } from './pcp.ts';
 import type { PerCpuPages } from './pcp.ts';
@@ -13,16 +12,24 @@ import type { Zone } from './zone.ts';
 /** Refilling heeds these: reserves are not for stocking up. */
 const BULK_FLAGS = ALLOC_CMA | ALLOC_NOFRAGMENT | ALLOC_KSWAPD;
 
+/** What is to be known of the machine's pageblocks. */
+interface Pageblocks {
+  readonly blockTypes: Uint8Array;
+  readonly pageblockOrder: number;
+}
+
 /** The per-CPU lists' traffic with their zones. */
 export class PcpMoves {
   readonly #smp: RunningCpu;
   readonly #blockTypes: Uint8Array;
+  readonly #pageblockOrder: number;
   readonly #trace: TraceRing;
   readonly #traceDrain: number;
 
-  constructor(smp: RunningCpu, blockTypes: Uint8Array, trace: TraceRing) {
+  constructor(smp: RunningCpu, { blockTypes, pageblockOrder }: Pageblocks, trace: TraceRing) {
     this.#smp = smp;
     this.#blockTypes = blockTypes;
+    this.#pageblockOrder = pageblockOrder;
     this.#trace = trace;
     this.#traceDrain = trace.define('mm_page_pcpu_drain', ['pfn', 'order', 'migratetype']);
   }
@@ -64,10 +71,10 @@ export class PcpMoves {
     while (left > 0) {
       while (pcp.lists[index].count === 0) index = index + 1 === NR_PCP_LISTS ? 0 : index + 1;
       const list = pcp.lists[index];
-      const order = pcpOrder(index);
+      const order = pcpOrder(index, this.#pageblockOrder);
       while (left > 0 && list.count > 0) {
         const pfn = list.shift();
-        const type = this.#blockTypes[pfn >>> PAGEBLOCK_ORDER];
+        const type = this.#blockTypes[pfn >>> this.#pageblockOrder];
         left -= 1 << order;
         pcp.count -= 1 << order;
         zone.give(pfn, order, type);

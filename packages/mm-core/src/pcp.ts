@@ -3,7 +3,7 @@
  */
 import type { Pfn } from '@pagelab/hw';
 import { MIGRATE_MOVABLE, MIGRATE_PCPTYPES } from './migratetype.ts';
-import { PAGEBLOCK_ORDER, PAGE_ALLOC_COSTLY_ORDER } from './page.ts';
+import { PAGE_ALLOC_COSTLY_ORDER } from './page.ts';
 
 /** Lists of orders 0 to 3: a row of three types each. */
 const NR_LOW_ORDER_LISTS = MIGRATE_PCPTYPES * (PAGE_ALLOC_COSTLY_ORDER + 1);
@@ -16,9 +16,9 @@ export const PCP_BATCH_SCALE_MAX = 5;
 /** The last page freed was larger than a frame. @linux include/linux/mmzone.h:PCPF_PREV_FREE_HIGH_ORDER */
 const PREV_FREE_HIGH_ORDER = 1;
 
-/** Tells whether blocks of this order go through the per-CPU lists. @linux mm/page_alloc.c:pcp_allowed_order */
-export function pcpAllowedOrder(order: number): boolean {
-  return order <= PAGE_ALLOC_COSTLY_ORDER || order === PAGEBLOCK_ORDER;
+/** Tells whether blocks of this order go through the per-CPU lists: small ones, and huge pages, which are pageblocks. @linux mm/page_alloc.c:pcp_allowed_order */
+export function pcpAllowedOrder(order: number, pageblockOrder: number): boolean {
+  return order <= PAGE_ALLOC_COSTLY_ORDER || order === pageblockOrder;
 }
 
 /** The list for an order and a type below MIGRATE_PCPTYPES. @linux mm/page_alloc.c:order_to_pindex */
@@ -28,8 +28,8 @@ export function pcpIndex(migratetype: number, order: number): number {
 }
 
 /** The order of a list. @linux mm/page_alloc.c:pindex_to_order */
-export function pcpOrder(index: number): number {
-  return index >= NR_LOW_ORDER_LISTS ? PAGEBLOCK_ORDER : Math.floor(index / MIGRATE_PCPTYPES);
+export function pcpOrder(index: number, pageblockOrder: number): number {
+  return index >= NR_LOW_ORDER_LISTS ? pageblockOrder : Math.floor(index / MIGRATE_PCPTYPES);
 }
 
 /**

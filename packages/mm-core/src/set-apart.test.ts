@@ -20,7 +20,7 @@ interface Made {
 function make(factory: PageAllocatorFactory, prepare: (blockTypes: Uint8Array) => void = () => {}): Made {
   const blockTypes = new Uint8Array(END / 512).fill(MIGRATE_MOVABLE);
   prepare(blockTypes);
-  const allocator = factory.create({ frames: new PageFrames(END), blockTypes, startPfn: START, endPfn: END, onFallback: () => {} });
+  const allocator = factory.create({ frames: new PageFrames(END), blockTypes, pageblockOrder: PAGEBLOCK_ORDER, startPfn: START, endPfn: END, onFallback: () => {} });
   allocator.addRange(START, END);
   const change = (start: number, to: number): void => {
     allocator.moveBlock(start, PAGEBLOCK_ORDER, blockTypes[start >>> 9], to);
@@ -73,7 +73,7 @@ describe.each([llfreeAllocator, firstFitAllocator])('what $name sets apart', (fa
 
   it('gets frames that come late', () => {
     const blockTypes = new Uint8Array(END / 512).fill(MIGRATE_MOVABLE);
-    const allocator = factory.create({ frames: new PageFrames(END), blockTypes, startPfn: START, endPfn: END, onFallback: () => {} });
+    const allocator = factory.create({ frames: new PageFrames(END), blockTypes, pageblockOrder: PAGEBLOCK_ORDER, startPfn: START, endPfn: END, onFallback: () => {} });
     allocator.addRange(START, START + 700);
     allocator.moveBlock(START + 512, PAGEBLOCK_ORDER, MIGRATE_MOVABLE, MIGRATE_ISOLATE);
     blockTypes[(START + 512) >>> 9] = MIGRATE_ISOLATE;

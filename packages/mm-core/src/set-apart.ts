@@ -8,12 +8,16 @@ import { bugOn, lowestBit32, popcount32 } from '@pagelab/lib';
 import type { Pfn } from '@pagelab/hw';
 import { WORD_ORDER, clearRun, forEachRun, isRunFree, runMask, runsInWord, setFree } from './free-bits.ts';
 import { MIGRATE_PCPTYPES, MIGRATE_TYPES } from './migratetype.ts';
-import { MAX_PAGE_ORDER, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES } from './page.ts';
+import { MAX_PAGE_ORDER } from './page.ts';
 
-/** Words of bits in a pageblock. */
-export const PAGEBLOCK_WORDS = PAGEBLOCK_PAGES >>> WORD_ORDER;
+/** log2 of the frames that are set apart as one: a pageblock, or half of one where a pageblock has 4 MiB. */
+export const PART_ORDER = 9;
+/** Frames of a part. */
+export const PART_PAGES = 1 << PART_ORDER;
+/** Words of bits in a part. */
+export const PART_WORDS = PART_PAGES >>> WORD_ORDER;
 
-/** What moves when a pageblock is set apart or comes back. */
+/** What moves when a part of memory is set apart or comes back. */
 export interface BlockFrames {
   /** Its free frames; see `free-bits.ts`. */
   readonly words: Int32Array;
@@ -21,9 +25,9 @@ export interface BlockFrames {
   size: number;
 }
 
-interface ApartBlock extends BlockFrames {
-  /** Its number: the first frame's pfn by {@link PAGEBLOCK_PAGES}. */
-  readonly block: number;
+interface ApartPart extends BlockFrames {
+  /** Its number: the first frame's pfn by {@link PART_PAGES}. */
+  readonly part: number;
   readonly type: number;
   free: number;
 }
@@ -35,69 +39,69 @@ export function isSetApart(migratetype: number): boolean {
 
 /** The free frames of the pageblocks that a page allocator has set apart. */
 export class SetApart {
-  /** Pageblocks in here. */
+  /** Parts in here. */
   size = 0;
   /** Free frames in all of them. */
   nrFree = 0;
   /** The same by migrate type. */
   readonly nrFreeOfType = new Int32Array(MIGRATE_TYPES);
 
-  private readonly byBlock = new Map<number, ApartBlock>();
+  private readonly byPart = new Map<number, ApartPart>();
   /** By migrate type, ascending. */
-  private readonly byType: ApartBlock[][] = Array.from({ length: MIGRATE_TYPES }, () => []);
+  private readonly byType: ApartPart[][] = Array.from({ length: MIGRATE_TYPES }, () => []);
   /** By migrate type: where the next search begins. */
   private readonly hint = new Int32Array(MIGRATE_TYPES);
 
-  /** Whether the pageblock of a frame is in here. */
+  /** Whether the part of a frame is in here. */
   has(pfn: Pfn): boolean {
-    return this.size > 0 && this.byBlock.has(pfn >>> PAGEBLOCK_ORDER);
+    return this.size > 0 && this.byPart.has(pfn >>> PART_ORDER);
   }
 
-  /** Puts a pageblock in here. @returns how many of its frames are free */
+  /** Puts a part in here. @returns how many of its frames are free */
   add(start: Pfn, type: number, { words, size }: BlockFrames): number {
-    const block = start >>> PAGEBLOCK_ORDER;
-    bugOn(!isSetApart(type) || this.byBlock.has(block), 'set apart: a pageblock that is, or should not be');
+    const part = start >>> PART_ORDER;
+    bugOn(!isSetApart(type) || this.byPart.has(part), 'set apart: a part that is, or should not be');
     const free = words.reduce((bits, word) => bits + popcount32(word), 0);
-    const entry: ApartBlock = { block, type, words, size, free };
+    const entry: ApartPart = { part, type, words, size, free };
     const list = this.byType[type];
-    const after = list.findIndex((other) => other.block > block);
+    const after = list.findIndex((other) => other.part > part);
     list.splice(after < 0 ? list.length : after, 0, entry);
-    this.byBlock.set(block, entry);
+    this.byPart.set(part, entry);
     this.size++;
     this.count(type, free);
     return free;
   }
 
-  /** Adds frames `[from, to)` to a pageblock that is in here. */
+  /** Adds frames `[from, to)` to a part that is in here. */
   addFrames(from: Pfn, to: Pfn): void {
-    const entry = this.byBlock.get(from >>> PAGEBLOCK_ORDER);
+    const entry = this.byPart.get(from >>> PART_ORDER);
     if (entry === undefined) return;
-    const first = entry.block * PAGEBLOCK_PAGES;
+    const first = entry.part * PART_PAGES;
     setFree(entry.words, from - first, to - first);
     entry.size += to - from;
     entry.free += to - from;
     this.count(entry.type, to - from);
   }
 
-  /** Takes a pageblock out, if it is in here. */
+  /** Takes a part out, if it is in here. */
   remove(start: Pfn): BlockFrames | undefined {
-    const entry = this.byBlock.get(start >>> PAGEBLOCK_ORDER);
+    const entry = this.byPart.get(start >>> PART_ORDER);
     if (entry === undefined) return undefined;
     const list = this.byType[entry.type];
     list.splice(list.indexOf(entry), 1);
-    this.byBlock.delete(entry.block);
+    this.byPart.delete(entry.part);
     this.size--;
     this.count(entry.type, -entry.free);
     return entry;
   }
 
-  /** Takes a free block of a type, −1 where there is none. Costs a step for each pageblock of the type. */
+  /** Takes a free block of a type, −1 where there is none. Costs a step for each part of the type. */
   alloc(order: number, type: number): Pfn {
     const list = this.byType[type];
     if (this.nrFreeOfType[type] < 1 << order) return -1;
     for (let i = 0; i < list.length; i++) {
       const at = (this.hint[type] + i) % list.length;
-      const pfn = order > PAGEBLOCK_ORDER ? this.takeTwo(list, at) : this.takeIn(list[at], order);
+      const pfn = order > PART_ORDER ? this.takeTwo(list, at) : this.takeIn(list[at], order);
       if (pfn < 0) continue;
       this.hint[type] = at;
       return pfn;
@@ -105,11 +109,11 @@ export class SetApart {
     return -1;
   }
 
-  /** Takes a given block of at most a pageblock. @returns whether all of it was free */
+  /** Takes a given block of at most a part. @returns whether all of it was free */
   takeAt(pfn: Pfn, order: number): boolean {
-    const entry = this.byBlock.get(pfn >>> PAGEBLOCK_ORDER);
-    if (entry === undefined || !isRunFree(entry.words, pfn % PAGEBLOCK_PAGES, order)) return false;
-    clearRun(entry.words, pfn % PAGEBLOCK_PAGES, order);
+    const entry = this.byPart.get(pfn >>> PART_ORDER);
+    if (entry === undefined || !isRunFree(entry.words, pfn % PART_PAGES, order)) return false;
+    clearRun(entry.words, pfn % PART_PAGES, order);
     entry.free -= 1 << order;
     this.count(entry.type, -(1 << order));
     return true;
@@ -119,19 +123,19 @@ export class SetApart {
   hasFree(order: number, type: number): boolean {
     const list = this.byType[type];
     if (this.nrFreeOfType[type] < 1 << order) return false;
-    if (order > PAGEBLOCK_ORDER) return list.some((_, at) => isPair(list, at));
+    if (order > PART_ORDER) return list.some((_, at) => isPair(list, at));
     return list.some((entry) => entry.free >= 1 << order && findRun(entry.words, order) >= 0);
   }
 
-  /** Gives a block back, of at most a pageblock. @throws KernelBug where a frame of it is free */
+  /** Gives a block back, of at most a part. @throws KernelBug where a frame of it is free */
   free(pfn: Pfn, order: number): void {
-    const entry = this.byBlock.get(pfn >>> PAGEBLOCK_ORDER);
-    if (entry === undefined || order > PAGEBLOCK_ORDER) {
-      bugOn(true, 'set apart: freed to a pageblock that is not');
+    const entry = this.byPart.get(pfn >>> PART_ORDER);
+    if (entry === undefined || order > PART_ORDER) {
+      bugOn(true, 'set apart: freed to a part that is not');
       return;
     }
     const { words } = entry;
-    const first = (pfn >>> WORD_ORDER) % PAGEBLOCK_WORDS;
+    const first = (pfn >>> WORD_ORDER) % PART_WORDS;
     if (order <= WORD_ORDER) {
       const mask = runMask(order, pfn & 31);
       bugOn((words[first] & mask) !== 0, 'set apart: freeing what is free');
@@ -149,27 +153,27 @@ export class SetApart {
   forEachFree(visit: (pfn: Pfn, order: number, migratetype: number) => void): void {
     this.byType.forEach((list, type) => {
       for (let at = 0; at < list.length; at++) {
-        const { block, words } = list[at];
+        const { part, words } = list[at];
         if (isPair(list, at)) {
-          visit(block * PAGEBLOCK_PAGES, MAX_PAGE_ORDER, type);
+          visit(part * PART_PAGES, MAX_PAGE_ORDER, type);
           at++;
         } else {
-          forEachRun(words, 0, PAGEBLOCK_WORDS, block * PAGEBLOCK_PAGES, (pfn, order) => visit(pfn, order, type));
+          forEachRun(words, 0, PART_WORDS, part * PART_PAGES, (pfn, order) => visit(pfn, order, type));
         }
       }
     });
   }
 
   /** Recomputes the counts. @throws KernelBug for the first that is wrong */
-  validate(blockTypes: Uint8Array): void {
+  validate(blockTypes: Uint8Array, pageblockOrder: number): void {
     let sum = 0;
     this.byType.forEach((list, type) => {
       let pages = 0;
-      for (const { block, words, free } of list) {
+      for (const { part, words, free } of list) {
         const bits = words.reduce((set, word) => set + popcount32(word), 0);
-        bugOn(bits !== free, `set apart: pageblock ${block} has ${bits} free frames, but ${free} counted`);
-        bugOn(blockTypes[block] !== type, `set apart: pageblock ${block} is of another type`);
-        bugOn(this.byBlock.get(block)?.words !== words, `set apart: pageblock ${block} is not found`);
+        bugOn(bits !== free, `set apart: part ${part} has ${bits} free frames, but ${free} counted`);
+        bugOn(blockTypes[(part * PART_PAGES) >>> pageblockOrder] !== type, `set apart: part ${part} is of another type`);
+        bugOn(this.byPart.get(part)?.words !== words, `set apart: part ${part} is not found`);
         pages += free;
       }
       bugOn(pages !== this.nrFreeOfType[type], `set apart: ${pages} free pages of type ${type}, but ${this.nrFreeOfType[type]} counted`);
@@ -178,20 +182,20 @@ export class SetApart {
     bugOn(sum !== this.nrFree, `set apart: ${sum} free pages, but ${this.nrFree} counted`);
   }
 
-  private takeIn(entry: ApartBlock, order: number): Pfn {
+  private takeIn(entry: ApartPart, order: number): Pfn {
     if (entry.free < 1 << order) return -1;
     const frame = findRun(entry.words, order);
     if (frame < 0) return -1;
     clearRun(entry.words, frame, order);
     entry.free -= 1 << order;
     this.count(entry.type, -(1 << order));
-    return entry.block * PAGEBLOCK_PAGES + frame;
+    return entry.part * PART_PAGES + frame;
   }
 
-  private takeTwo(list: readonly ApartBlock[], at: number): Pfn {
+  private takeTwo(list: readonly ApartPart[], at: number): Pfn {
     if (!isPair(list, at)) return -1;
-    const pfn = this.takeIn(list[at], PAGEBLOCK_ORDER);
-    this.takeIn(list[at + 1], PAGEBLOCK_ORDER);
+    const pfn = this.takeIn(list[at], PART_ORDER);
+    this.takeIn(list[at + 1], PART_ORDER);
     return pfn;
   }
 
@@ -201,24 +205,24 @@ export class SetApart {
   }
 }
 
-/** Whether the pageblock at `at` and the one behind it make a free block of the largest order. */
-function isPair(list: readonly ApartBlock[], at: number): boolean {
-  const { block, free } = list[at];
-  if (block % 2 !== 0 || free !== PAGEBLOCK_PAGES || at + 1 === list.length) return false;
-  return list[at + 1].block === block + 1 && list[at + 1].free === PAGEBLOCK_PAGES;
+/** Whether the part at `at` and the one behind it make a free block of the largest order. */
+function isPair(list: readonly ApartPart[], at: number): boolean {
+  const { part, free } = list[at];
+  if (part % 2 !== 0 || free !== PART_PAGES || at + 1 === list.length) return false;
+  return list[at + 1].part === part + 1 && list[at + 1].free === PART_PAGES;
 }
 
-/** The first run of `order` in a pageblock, −1 where it has none. */
+/** The first run of `order` in a part, −1 where it has none. */
 function findRun(words: Int32Array, order: number): number {
   if (order <= WORD_ORDER) {
-    for (let word = 0; word < PAGEBLOCK_WORDS; word++) {
+    for (let word = 0; word < PART_WORDS; word++) {
       const runs = runsInWord(words[word], order);
       if (runs !== 0) return word * 32 + lowestBit32(runs);
     }
     return -1;
   }
   const step = 1 << (order - WORD_ORDER);
-  for (let word = 0; word < PAGEBLOCK_WORDS; word += step) {
+  for (let word = 0; word < PART_WORDS; word += step) {
     let end = word;
     while (end < word + step && words[end] === -1) end++;
     if (end === word + step) return word * 32;

@@ -126,7 +126,7 @@ export class PageAllocSysctl {
   /** Switches huge pages on (always, madvise) or off (never), which moves `min_free_kbytes`. @linux mm/khugepaged.c:start_stop_khugepaged */
   setTransparentHugepage(on: boolean): void {
     this.#transparentHugepage = on;
-    if (on) this.#minFreeKbytes = Math.max(this.#minFreeKbytes, recommendedMinFreeKbytes(this.#zones, this.#rules.hugePagePages));
+    if (on) this.#minFreeKbytes = Math.max(this.#minFreeKbytes, recommendedMinFreeKbytes(this.#zones, this.#rules.pageblockOrder));
     else this.#calculateMinFree();
     this.#setupWmarks();
   }

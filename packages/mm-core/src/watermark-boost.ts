@@ -2,7 +2,6 @@
  * Watermarks that are higher for a while, after pageblocks had to be mixed.
  */
 import { ALLOC_KSWAPD, WMARK_HIGH } from './alloc-flags.ts';
-import { PAGEBLOCK_PAGES } from './page.ts';
 import type { Zone } from './zone.ts';
 
 /**
@@ -12,9 +11,10 @@ import type { Zone } from './zone.ts';
  * @linux mm/page_alloc.c:boost_watermark
  */
 export function boostWatermark(zone: Zone, allocFlags: number, factor: number): void {
-  if (factor === 0 || PAGEBLOCK_PAGES * 4 > zone.managed) return;
+  const { pageblockPages } = zone;
+  if (factor === 0 || pageblockPages * 4 > zone.managed) return;
   const most = Math.floor((zone.watermark[WMARK_HIGH] * factor) / 10_000);
   if (most === 0) return;
-  zone.setWatermarkBoost(Math.min(zone.watermarkBoost + PAGEBLOCK_PAGES, Math.max(PAGEBLOCK_PAGES, most)));
+  zone.setWatermarkBoost(Math.min(zone.watermarkBoost + pageblockPages, Math.max(pageblockPages, most)));
   if ((allocFlags & ALLOC_KSWAPD) !== 0) zone.boostedWatermark = true;
 }

@@ -18,8 +18,8 @@ export interface WatermarkRules {
   readonly movableLikeHighmem: boolean;
   /** The per-CPU lists find their size between two bounds (since 6.7). */
   readonly pcpAutoTune: boolean;
-  /** Frames of a huge page: 512, or 1024 on 32 bits without PAE. */
-  readonly hugePagePages: number;
+  /** log2 of the frames in a pageblock. */
+  readonly pageblockOrder: number;
 }
 
 /** @linux mm/page_alloc.c:setup_per_zone_wmarks */
@@ -105,13 +105,13 @@ export function calculateMinFreeKbytes(pages: number): number {
 /**
  * What huge pages need to be kept free, in KiB: room for pageblocks of each type in each zone, at most a twentieth.
  *
- * @param hugePagePages frames of a huge page
+ * @param pageblockOrder log2 of the frames in a pageblock
  * @linux mm/khugepaged.c:set_recommended_min_free_kbytes
  */
-export function recommendedMinFreeKbytes(zones: readonly Zone[], hugePagePages: number): number {
+export function recommendedMinFreeKbytes(zones: readonly Zone[], pageblockOrder: number): number {
   const populated = zones.filter((zone) => zone.present > 0 && zone.kind < ZONE_HIGHMEM).length;
   // Two pageblocks for migration, and one for each pair of the three migrate types that have per-CPU lists.
-  const pages = hugePagePages * populated * (2 + 3 * 3);
+  const pages = (1 << pageblockOrder) * populated * (2 + 3 * 3);
   return Math.min(pages, Math.floor(nrFreeBufferPages(zones) / 20)) * PAGE_KIB;
 }
 

@@ -1,6 +1,7 @@
 /**
  * The kinds of zones, and which of them an architecture has.
  */
+import { MAX_PAGE_ORDER, PAGEBLOCK_ORDER } from './page.ts';
 
 /** Below 16 MiB: what devices with 24 address lines reach. */
 export const ZONE_DMA = 0;
@@ -26,8 +27,12 @@ export interface ZoneLayout {
   readonly limits: readonly number[];
   /** Pages of the zone below for each page of the zones above that it keeps for its own allocations; 0 keeps none. */
   readonly lowmemReserveRatio: readonly number[];
-  /** Frames of a huge page. */
-  readonly hugePagePages: number;
+  /**
+   * log2 of the frames in a pageblock: the order of a huge page, or of the largest block where that is smaller.
+   *
+   * @linux include/linux/pageblock-flags.h:pageblock_order
+   */
+  readonly pageblockOrder: number;
 }
 
 const MIB_PAGES = 256;
@@ -38,7 +43,7 @@ export const X86_64_ZONES: ZoneLayout = {
   kinds: [ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE, ZONE_DEVICE],
   limits: [16 * MIB_PAGES, 4096 * MIB_PAGES, NO_LIMIT, 0, 0],
   lowmemReserveRatio: [256, 256, 32, 0, 0],
-  hugePagePages: 512,
+  pageblockOrder: PAGEBLOCK_ORDER,
 };
 
 /**
@@ -56,6 +61,7 @@ export function x86Zones(pae: boolean, vmallocBytes: number): ZoneLayout {
     kinds: [ZONE_DMA, ZONE_NORMAL, ZONE_HIGHMEM, ZONE_MOVABLE],
     limits: [16 * MIB_PAGES, Math.floor((vmallocEnd - 0xc0000000 - reserve) / 4096), pae ? 65_536 * MIB_PAGES : 4096 * MIB_PAGES, 0],
     lowmemReserveRatio: [256, 32, 0, 0],
-    hugePagePages: pae ? 512 : 1024,
+    // A huge page of 4 MiB is as large as a block can be.
+    pageblockOrder: pae ? PAGEBLOCK_ORDER : MAX_PAGE_ORDER,
   };
 }

@@ -52,6 +52,9 @@ export class Zone {
   readonly spanned: number;
   /** Pages of RAM. */
   readonly present: number;
+  /** log2 of the frames in a pageblock, and how many they are: the same in every zone of a machine. */
+  readonly pageblockOrder: number;
+  readonly pageblockPages: number;
   /** Pages handed to the page allocator. */
   managed = 0;
   /** Free pages: NR_FREE_PAGES. Pages on per-CPU lists are not among them. */
@@ -112,6 +115,8 @@ export class Zone {
       readonly nrCpus: number;
       readonly nrZones: number;
       readonly pageAllocator: PageAllocatorFactory;
+      /** {@link PAGEBLOCK_ORDER} unless told. */
+      readonly pageblockOrder?: number;
       readonly smp?: RunningCpu;
       readonly onFallback: (zone: Zone, allocFlags: number) => void;
       readonly onRefusal?: (refusal: PageAllocatorRefusal) => void;
@@ -125,6 +130,8 @@ export class Zone {
     this.endPfn = shape.endPfn;
     this.spanned = shape.endPfn - shape.startPfn;
     this.present = shape.present;
+    this.pageblockOrder = options.pageblockOrder ?? PAGEBLOCK_ORDER;
+    this.pageblockPages = 1 << this.pageblockOrder;
     this.lowmemReserve = new Int32Array(options.nrZones);
     this.compact = new ZoneCompaction(this);
     this.#frames = frames;
@@ -137,6 +144,7 @@ export class Zone {
       startPfn,
       endPfn,
       blockTypes,
+      pageblockOrder: this.pageblockOrder,
       smp: options.smp,
       onFallback: (allocFlags) => options.onFallback(this, allocFlags),
     });
@@ -153,7 +161,7 @@ export class Zone {
       case ZONE_STAT.NR_FREE_PAGES:
         return this.nrFree - this.nrFreeIsolated;
       case ZONE_STAT.NR_FREE_PAGES_BLOCKS:
-        return this.nrFreeBlocks(MAX_PAGE_ORDER) * (1 << MAX_PAGE_ORDER) + this.nrFreeBlocks(PAGEBLOCK_ORDER) * (1 << PAGEBLOCK_ORDER);
+        return this.#nrFreePagesBlocks();
       case ZONE_STAT.NR_FREE_CMA_PAGES:
         return this.nrFreeCma;
       case ZONE_STAT.NUMA_HIT:
@@ -260,7 +268,7 @@ export class Zone {
     const { taken } = this.#frames;
     if (pfn < this.#firstManaged || pfn >= this.#endManaged || (taken[pfn >>> 5] & (1 << (pfn & 31))) !== 0) return -1;
     let order = 0;
-    while (order < PAGEBLOCK_ORDER && (pfn & (1 << order)) === 0) {
+    while (order < this.pageblockOrder && (pfn & (1 << order)) === 0) {
       const upper = pfn + (1 << order);
       if (upper + (1 << order) > this.#endManaged || countBits(taken, upper, upper + (1 << order)) !== 0) break;
       order++;
@@ -303,6 +311,13 @@ export class Zone {
     else this.plenty = this.nrFree > this.#plentyMark;
   }
 
+  /** Free pages in blocks of a pageblock and more. @linux include/linux/vmstat.h:NR_FREE_PAGES_BLOCKS */
+  #nrFreePagesBlocks(): number {
+    let pages = 0;
+    for (let order = this.pageblockOrder; order < NR_PAGE_ORDERS; order++) pages += this.nrFreeBlocks(order) * (1 << order);
+    return pages;
+  }
+
   /** Recounts the free pages that ordinary allocations may not have. */
   countSpecial(): void {
     this.nrFreeHighatomic = this.#believable(this.allocator.nrFreeOfType(MIGRATE_HIGHATOMIC));
@@ -317,9 +332,9 @@ export class Zone {
    * @returns the free pages moved
    * @linux mm/page_alloc.c:move_freepages_block
    */
-  setBlockType(start: Pfn, to: number, order: number = PAGEBLOCK_ORDER): number {
-    const first = start >>> PAGEBLOCK_ORDER;
-    const nrBlocks = 1 << (order - PAGEBLOCK_ORDER);
+  setBlockType(start: Pfn, to: number, order: number = this.pageblockOrder): number {
+    const first = start >>> this.pageblockOrder;
+    const nrBlocks = 1 << (order - this.pageblockOrder);
     const from = this.#blockTypes[first];
     const pages = this.allocator.moveBlock(start, order, from, to);
     this.#blockTypes.fill(to, first, first + nrBlocks);
@@ -437,7 +452,7 @@ export class Zone {
     for (const pcp of this.pcp) {
       let pages = 0;
       for (let index = 0; index < NR_PCP_LISTS; index++) {
-        const order = pcpOrder(index);
+        const order = pcpOrder(index, this.pageblockOrder);
         const list = pcp.lists[index];
         for (let i = 0; i < list.count; i++) {
           const pfn = list.at(i);

@@ -27,7 +27,7 @@ import { KernelBug, XA_MARK_0, XArrayInt } from '@pagelab/lib';
 import { GFP_KERNEL, NODE_STAT, PG_UPTODATE } from '@pagelab/mm-core';
 import type { BlockStore } from './block-store.ts';
 import type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
-import { MAX_FOLIO_ORDER, addFolio, addFolioUpTo, dissolveFolio, folioStart } from './folio.ts';
+import { addFolio, addFolioUpTo, dissolveFolio, folioStart, maxFolioOrder } from './folio.ts';
 import { filemapFault, filemapGetPage } from './filemap-fault.ts';
 import { clearHighpage } from './highmem.ts';
 import {
@@ -61,7 +61,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
   readonly swapBacked = false;
   readonly writeNotify = true;
   readonly maxBytes = MAX_BYTES;
-  readonly maxStep = PAGE_SIZE << MAX_FOLIO_ORDER;
+  readonly maxStep: number;
   readonly dev = 'fe:00';
   readonly vm: Vm;
   readonly store: BlockStore;
@@ -75,6 +75,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
 
   constructor(vm: Vm, store: BlockStore) {
     this.vm = vm;
+    this.maxStep = PAGE_SIZE << maxFolioOrder(vm);
     this.store = store;
   }
 

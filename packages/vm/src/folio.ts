@@ -9,8 +9,10 @@ import { addToPageCache, removeFromPageCache } from './page-cache.ts';
 import type { Vm } from './vm.ts';
 import { unmapMappingPages } from './zap.ts';
 
-/** Order of the largest folio: 2 MiB. @linux include/linux/pagemap.h:MAX_PAGECACHE_ORDER */
-export const MAX_FOLIO_ORDER = 9;
+/** Order of the largest folio: that of a huge page. @linux include/linux/pagemap.h:MAX_PAGECACHE_ORDER */
+export function maxFolioOrder(vm: Vm): number {
+  return vm.tables.hugeOrder;
+}
 
 /** The first page offset of a folio of this order that holds `pgoff`. */
 export function folioStart(pgoff: number, order: number): number {

@@ -14,7 +14,7 @@ import { KernelBug } from '@pagelab/lib';
 import { GFP_KERNEL, PG_UPTODATE } from '@pagelab/mm-core';
 import type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
 import { filemapFault, filemapGetPage } from './filemap-fault.ts';
-import { MAX_FOLIO_ORDER, addFolio } from './folio.ts';
+import { addFolio, maxFolioOrder } from './folio.ts';
 import { TAG_DIRTY, makeInode } from './page-cache.ts';
 import { forcePageCacheRa } from './readahead.ts';
 import type { ReadAheadHost } from './readahead.ts';
@@ -54,7 +54,7 @@ export class HostFs implements AddressSpaceOps, ReadAheadHost {
   readonly swapBacked = false;
   readonly writeNotify = false;
   readonly maxBytes = MAX_BYTES;
-  readonly maxStep = PAGE_SIZE << MAX_FOLIO_ORDER;
+  readonly maxStep: number;
   readonly dev = '00:16';
   readonly vm: Vm;
   readonly raPages = RA_PAGES;
@@ -63,6 +63,7 @@ export class HostFs implements AddressSpaceOps, ReadAheadHost {
 
   constructor(vm: Vm, directory: HostDirectory) {
     this.vm = vm;
+    this.maxStep = PAGE_SIZE << maxFolioOrder(vm);
     this.#directory = directory;
   }
 

@@ -10,7 +10,7 @@
 import { PAGE_SIZE } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import type { AddressSpace, ReadAheadState, VmFile } from './file.ts';
-import { MAX_FOLIO_ORDER, alignedOrder, folioStart } from './folio.ts';
+import { alignedOrder, folioStart, maxFolioOrder } from './folio.ts';
 import { PG_READAHEAD, folioOrder } from './page-cache.ts';
 import type { Vm } from './vm.ts';
 import { VM_EXEC, VM_RAND_READ, VM_SEQ_READ } from './vma.ts';
@@ -109,7 +109,7 @@ export function pageCacheAsyncRa(
     ra.start = start;
     ra.size = nextSize(start - pgoff + wanted, max);
   }
-  ra.order = Math.min(ra.order + 2, MAX_FOLIO_ORDER, Math.floor(Math.log2(ra.size)));
+  ra.order = Math.min(ra.order + 2, maxFolioOrder(host.vm), Math.floor(Math.log2(ra.size)));
   const end = ra.start + ra.size;
   const alignedEnd = end - (end % (1 << ra.order));
   if (alignedEnd > ra.start) ra.size -= end - alignedEnd;
@@ -166,7 +166,7 @@ export function forcePageCacheRa(host: ReadAheadHost, mapping: AddressSpace, pgo
 function pageCacheRaOrder(host: ReadAheadHost, mapping: AddressSpace, ra: ReadAheadState): void {
   const lastPgoff = Math.min(lastPage(mapping), ra.start + ra.size - 1);
   const mark = ra.start + ra.size - ra.asyncSize;
-  ra.order = Math.min(ra.order, MAX_FOLIO_ORDER, Math.floor(Math.log2(ra.size)));
+  ra.order = Math.min(ra.order, maxFolioOrder(host.vm), Math.floor(Math.log2(ra.size)));
   let pgoff = ra.start;
   while (pgoff <= lastPgoff) {
     let order = alignedOrder(pgoff, ra.order);

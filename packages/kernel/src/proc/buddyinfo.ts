@@ -1,4 +1,4 @@
-import { MIGRATE_CMA, MIGRATE_TYPES, MIGRATETYPE_NAMES, NR_PAGE_ORDERS, PAGEBLOCK_PAGES } from '@pagelab/mm-core';
+import { MIGRATE_CMA, MIGRATE_TYPES, MIGRATETYPE_NAMES, NR_PAGE_ORDERS } from '@pagelab/mm-core';
 import type { Zone } from '@pagelab/mm-core';
 import type { Kernel } from '../kernel.ts';
 
@@ -24,13 +24,13 @@ export function pagetypeinfo(kernel: Kernel): string {
   const types: number[] = [];
   // The stock kernels are built without CMA: one that was asked for a region is another.
   for (let type = 0; type < MIGRATE_TYPES; type++) if (type !== MIGRATE_CMA || kernel.pages.cmaAreas !== null) types.push(type);
-  const blockPages = kernel.config.arch === 'x86-32' ? 2 * PAGEBLOCK_PAGES : PAGEBLOCK_PAGES;
+  const { pageblockOrder, pageblockPages } = kernel.pages;
   const sections = sectionsWithMemory(kernel);
   let text = '';
   for (const node of kernel.pages.nodes) {
     const zones = node.zones.filter((zone) => zone.present > 0);
     if (zones.length === 0) continue;
-    text += `Page block order: ${Math.log2(blockPages)}\nPages per block:  ${blockPages}\n\n`;
+    text += `Page block order: ${pageblockOrder}\nPages per block:  ${pageblockPages}\n\n`;
     text += `${'Free pages count per migrate type at order'.padEnd(43)} `;
     for (let order = 0; order < NR_PAGE_ORDERS; order++) text += `${String(order).padStart(6)} `;
     text += '\n';
@@ -39,7 +39,7 @@ export function pagetypeinfo(kernel: Kernel): string {
     for (const type of types) text += `${MIGRATETYPE_NAMES[type]!.padStart(12)} `;
     text += '\n';
     for (const zone of zones) {
-      const counts = countBlocks(kernel, zone, blockPages, sections);
+      const counts = countBlocks(kernel, zone, sections);
       text += `Node ${zone.nid}, zone ${zone.name.padStart(8)} `;
       for (const type of types) text += `${String(counts[type]).padStart(12)} `;
       text += '\n';
@@ -66,11 +66,11 @@ function sectionsWithMemory({ ram, config }: Kernel): Set<number> | null {
 }
 
 /** Pageblocks of a zone by migrate type, counted from its first frame. @linux mm/vmstat.c:pagetypeinfo_showblockcount_print */
-function countBlocks({ pages }: Kernel, zone: Zone, blockPages: number, sections: Set<number> | null): Float64Array {
+function countBlocks({ pages }: Kernel, zone: Zone, sections: Set<number> | null): Float64Array {
   const counts = new Float64Array(MIGRATE_TYPES);
-  for (let pfn = zone.startPfn; pfn < zone.endPfn; pfn += blockPages) {
+  for (let pfn = zone.startPfn; pfn < zone.endPfn; pfn += pages.pageblockPages) {
     if (sections !== null && !sections.has(Math.floor((pfn * 4096) / SECTION_BYTES))) continue;
-    counts[pages.blockTypes[Math.floor(pfn / PAGEBLOCK_PAGES)]!]! += 1;
+    counts[pages.pageblockType(pfn)]! += 1;
   }
   return counts;
 }

@@ -1,4 +1,4 @@
-import { MIGRATETYPE_NAMES, PAGEBLOCK_ORDER, gfpMigratetype, gfpText, pageFlagsText } from '@pagelab/mm-core';
+import { MIGRATETYPE_NAMES, gfpMigratetype, gfpText, pageFlagsText } from '@pagelab/mm-core';
 import type { PageOwner, PageOwnerEntry } from '@pagelab/mm-core';
 import type { Kernel } from '../kernel.ts';
 
@@ -21,7 +21,7 @@ function blockText({ pages, config }: Kernel, { pfn, order, gfp, pid, tgid, comm
   const freed = old ? `, free_ts ${Math.round(freeTs)} ns` : '';
   let text = `Page allocated via order ${order}, ${mask}, pid ${pid}, tgid ${tgid} (${comm}), ts ${Math.round(ts)} ns${freed}\n`;
   const type = MIGRATETYPE_NAMES[gfpMigratetype(gfp)];
-  const block = pfn >>> PAGEBLOCK_ORDER;
+  const block = pfn >>> pages.pageblockOrder;
   const flags = `0x${pages.frames.flags[pfn]!.toString(16)}(${pageFlagsText(pages.frames.flags[pfn]!)})`;
   text += `PFN ${old ? pfn : `0x${pfn.toString(16)}`} type ${type} Block ${block} type ${MIGRATETYPE_NAMES[pages.blockTypes[block]!]} Flags ${flags}\n`;
   for (const name of trace) text += ` ${name}\n`;

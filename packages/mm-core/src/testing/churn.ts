@@ -14,7 +14,7 @@ import {
   __GFP_THISNODE,
 } from '../gfp.ts';
 import { MIGRATE_HIGHATOMIC, MIGRATE_MOVABLE } from '../migratetype.ts';
-import { NR_PAGE_ORDERS, PAGEBLOCK_ORDER, PAGEBLOCK_PAGES } from '../page.ts';
+import { NR_PAGE_ORDERS } from '../page.ts';
 import type { PageAlloc } from '../page-alloc.ts';
 import type { TestMachine } from './machine.ts';
 
@@ -113,12 +113,12 @@ function giveUpReserves(pages: PageAlloc): void {
   for (const zone of pages.zones) {
     if (zone.nrReservedHighatomic === 0) continue;
     zone.nrReservedHighatomic = 0;
-    for (let start = zone.startPfn - (zone.startPfn % PAGEBLOCK_PAGES); start < zone.endPfn; start += PAGEBLOCK_PAGES) {
-      if (pages.blockTypes[start / PAGEBLOCK_PAGES] === MIGRATE_HIGHATOMIC) zone.setBlockType(start, MIGRATE_MOVABLE);
+    for (let start = zone.startPfn - (zone.startPfn % pages.pageblockPages); start < zone.endPfn; start += pages.pageblockPages) {
+      if (pages.blockTypes[start / pages.pageblockPages] === MIGRATE_HIGHATOMIC) zone.setBlockType(start, MIGRATE_MOVABLE);
     }
     // The buddy system merges what is freed, not what becomes of another type.
     const taken: number[] = [];
-    for (let pfn = zone.take(PAGEBLOCK_ORDER, MIGRATE_MOVABLE, 0); pfn >= 0; pfn = zone.take(PAGEBLOCK_ORDER, MIGRATE_MOVABLE, 0)) taken.push(pfn);
-    for (const pfn of taken) zone.give(pfn, PAGEBLOCK_ORDER, pages.blockTypes[pfn / PAGEBLOCK_PAGES]);
+    for (let pfn = zone.take(pages.pageblockOrder, MIGRATE_MOVABLE, 0); pfn >= 0; pfn = zone.take(pages.pageblockOrder, MIGRATE_MOVABLE, 0)) taken.push(pfn);
+    for (const pfn of taken) zone.give(pfn, pages.pageblockOrder, pages.blockTypes[pfn / pages.pageblockPages]);
   }
 }
