@@ -11,8 +11,8 @@ import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from 
 import type { PageAllocHooks, PageAllocatorFactory } from '@pagelab/mm-core';
 import { Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
 import type { KernelCacheName, KmemCache, SlabAllocator, SlabReport } from '@pagelab/slab';
-import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, migrationOps, setMaxHugePages, installReclaim } from '@pagelab/vm';
-import type { HostDirectory, KernelWarning, SwapDeviceFactory, VmCaches } from '@pagelab/vm';
+import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, installReclaim, migrationOps, reclaimPolicies, setMaxHugePages } from '@pagelab/vm';
+import type { HostDirectory, KernelWarning, ReclaimPolicyFactory, SwapDeviceFactory, VmCaches } from '@pagelab/vm';
 import { BootFrames } from './boot-frames.ts';
 import { ConfigError, parseMachineConfig } from './config.ts';
 import type { MachineConfig, MachineConfigInput } from './config.ts';
@@ -65,6 +65,8 @@ export interface BootOptions {
   readonly tlbModel?: TlbModelFactory;
   /** A slab allocator of one's own, for this machine alone, in place of the one that the configuration names. */
   readonly slabAllocator?: SlabAllocator;
+  /** A reclaim policy of one's own, in place of the one that the configuration names. */
+  readonly reclaimPolicy?: ReclaimPolicyFactory;
 }
 
 /**
@@ -137,6 +139,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
     ram, smp, pages, slab, clock, trace, costs, sysctl, tables, vmalloc, warn, zeroPfn,
     caches: vmCaches(caches),
     kernelPgd: pageTables.pgd,
+    reclaimPolicy: options.reclaimPolicy ?? reclaimPolicies[config.reclaim],
     // With 6.15 page tables in high memory were given up.
     highPte: lowEnd !== undefined && config.kernel !== '6.18',
     ...(lowEnd === undefined ? {} : { lowEndPfn: lowEnd }),

@@ -48,10 +48,12 @@ export {
   LRU_INACTIVE_FILE,
   LRU_UNEVICTABLE,
   LruLists,
+  Lruvec,
   NR_LRU_LISTS,
   folioLru,
   folioNrPages,
 } from './lruvec.ts';
+export type { LruPlacement } from './lruvec.ts';
 export {
   NR_OWNERS,
   OWNER_ANON,

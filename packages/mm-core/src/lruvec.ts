@@ -1,6 +1,8 @@
 /**
  * The LRU lists: which pages of user space were used recently, by node and kind. Reclaim takes from their ends.
  *
+ * The lists of a node are an *lruvec*. All that reclaim does it does to one of these.
+ *
  * A list is a ring through a row of its own behind the frames' rows (`PageFrames.lists`). A page is on the list that its
  * flags tell, so that moving it is: take it off, change the flags, put it on.
  *
@@ -19,6 +21,7 @@ import type { MemoryNode } from './node.ts';
 import { PG_ACTIVE, PG_HEAD, PG_LRU, PG_LRU_WAITS, PG_REFERENCED, PG_SWAPBACKED, PG_UNEVICTABLE, blockOrder } from './page.ts';
 import type { PageFrames } from './page.ts';
 import { NODE_STAT, ZONE_STAT } from './vmstat.ts';
+import { MAX_NR_ZONES } from './zone-types.ts';
 import type { Zone } from './zone.ts';
 
 /** Numbers of the lists; each has a counter of the same name. @linux include/linux/mmzone.h:lru_list */
@@ -41,62 +44,135 @@ export function folioNrPages(frames: PageFrames, pfn: Pfn): number {
   return (frames.flags[pfn] & PG_HEAD) === 0 ? 1 : 1 << blockOrder(frames, pfn);
 }
 
+/** The lists of one node, what is on them, and what reclaim remembers of them. @linux include/linux/mmzone.h:lruvec */
+export class Lruvec {
+  readonly nid: number;
+  /** Row of the head of the first list, for `PageFrames.lists`; the others follow. */
+  readonly heads: number;
+  /** Pages by zone and list, at `zone.index * NR_LRU_LISTS + lru`, those in batches included. */
+  readonly zonePages = new Float64Array(MAX_NR_ZONES * NR_LRU_LISTS);
+  /** Pages reclaimed or activated so far. */
+  nonresidentAge = 0;
+  /** What reclaiming of each kind has cost lately. */
+  anonCost = 0;
+  fileCost = 0;
+  /** Refaults of anonymous pages and of files' that activated, so far, and when reclaim last looked. */
+  readonly activations: [anon: number, file: number] = [0, 0];
+  readonly seenActivations: [anon: number, file: number] = [0, 0];
+  /** What the reclaim policy keeps for these pages. */
+  policyState: unknown = null;
+
+  constructor(nid: number, heads: number) {
+    this.nid = nid;
+    this.heads = heads;
+  }
+
+  /** Pages on a list. */
+  size(lru: number): number {
+    const { zonePages } = this;
+    let pages = 0;
+    for (let at = lru; at < zonePages.length; at += NR_LRU_LISTS) pages += zonePages[at];
+    return pages;
+  }
+
+  /** Pages on a list that lie in zones up to the one of index `highest`. @linux mm/vmscan.c:lruvec_lru_size */
+  sizeUpTo(lru: number, highest: number): number {
+    const { zonePages } = this;
+    let pages = 0;
+    for (let zone = 0; zone <= highest && zone < MAX_NR_ZONES; zone++) pages += zonePages[zone * NR_LRU_LISTS + lru];
+    return pages;
+  }
+}
+
+/**
+ * Lists of a reclaim policy's own, in place of the active and inactive ones. Unevictable pages stay on theirs.
+ *
+ * A page that enters is linked by who asks, or waits in a batch; it is this part's until it leaves.
+ */
+export interface LruPlacement {
+  /**
+   * Chooses the list of a page that has PG_LRU, and counts it (`LruLists.count`).
+   *
+   * @param atTail it shall go soon
+   * @returns the row of the list's head
+   */
+  enter(lruvec: Lruvec, pfn: Pfn, atTail: boolean): number;
+  /** Forgets a page, and counts it no longer. */
+  leave(lruvec: Lruvec, pfn: Pfn): void;
+  /** Row of the head of the list that a page has entered. */
+  rowOf(lruvec: Lruvec, pfn: Pfn): number;
+  /** A compound page is split: `pfn` was part of it, is linked beside its head, and is counted as it was. */
+  split(lruvec: Lruvec, head: Pfn, pfn: Pfn): void;
+  /** Rows of the heads of all lists, for validation. */
+  rows(lruvec: Lruvec): Iterable<number>;
+  /** The list (LRU_…) that a page that has entered is counted on. */
+  countedOn(lruvec: Lruvec, pfn: Pfn): number;
+}
+
 /** The lists of all nodes. */
 export class LruLists {
   readonly #frames: PageFrames;
   readonly #list: ColumnList;
   readonly #nodes: readonly MemoryNode[];
   readonly #zoneOf: (pfn: Pfn) => Zone;
-  /** Row of the first list's head, by node. */
-  readonly #heads: readonly number[];
+  /** By node. */
+  readonly lruvecs: readonly Lruvec[];
+  /** Where evictable pages go; `null` for the active and inactive lists. Set it while there are no evictable pages on lists. */
+  placement: LruPlacement | null = null;
 
   constructor(frames: PageFrames, nodes: readonly MemoryNode[], zoneOf: (pfn: Pfn) => Zone) {
     this.#frames = frames;
     this.#list = frames.lists;
     this.#nodes = nodes;
     this.#zoneOf = zoneOf;
-    this.#heads = nodes.map(() => frames.allocListHeads(NR_LRU_LISTS));
+    this.lruvecs = nodes.map(({ nid }) => new Lruvec(nid, frames.allocListHeads(NR_LRU_LISTS)));
   }
 
-  /** Row of the head of a node's list, for `PageFrames.lists`. */
-  head(nid: number, lru: number): number {
-    return this.#heads[nid] + lru;
+  /** The lists that a page belongs to. @linux include/linux/memcontrol.h:folio_lruvec */
+  lruvecOf(pfn: Pfn): Lruvec {
+    return this.lruvecs[this.#zoneOf(pfn).nid];
   }
 
   /** Puts a page at the front of the list that its flags tell. It must have PG_LRU, and not be linked. @linux include/linux/mm_inline.h:lruvec_add_folio */
   add(pfn: Pfn): void {
-    this.account(pfn, 1);
-    this.link(pfn);
+    this.#list.pushFront(this.#enter(pfn, false), pfn);
   }
 
   /** The same at the end, where reclaim takes from. @linux include/linux/mm_inline.h:lruvec_add_folio_tail */
   addTail(pfn: Pfn): void {
-    this.account(pfn, 1);
-    this.linkTail(pfn);
+    this.#list.pushBack(this.#enter(pfn, true), pfn);
   }
 
   /** Takes a page off its list. PG_LRU stays, for the caller to clear. @linux include/linux/mm_inline.h:lruvec_del_folio */
   del(pfn: Pfn): void {
-    this.account(pfn, -1);
+    this.leave(pfn);
     this.#list.remove(pfn);
   }
 
-  /** Links a page that is counted already. */
+  /** Counts a page, wherever it is linked, no longer. */
+  leave(pfn: Pfn): void {
+    const flags = this.#frames.flags[pfn];
+    const lruvec = this.lruvecOf(pfn);
+    if (this.placement !== null && (flags & PG_UNEVICTABLE) === 0) this.placement.leave(lruvec, pfn);
+    else this.count(lruvec, pfn, folioLru(flags), -folioNrPages(this.#frames, pfn));
+  }
+
+  /** Links a page that is counted already, and in no ring, at the front of its list. */
   link(pfn: Pfn): void {
-    this.#list.pushFront(this.#headOf(pfn), pfn);
+    this.#list.pushFront(this.#rowOf(this.lruvecOf(pfn), pfn), pfn);
   }
 
-  linkTail(pfn: Pfn): void {
-    this.#list.pushBack(this.#headOf(pfn), pfn);
+  /** A compound page that is counted is now single pages: counts `pfn` of them as its head was. */
+  split(head: Pfn, pfn: Pfn): void {
+    if (this.placement !== null && (this.#frames.flags[head] & PG_UNEVICTABLE) === 0) this.placement.split(this.lruvecOf(head), head, pfn);
   }
 
-  /** Counts a page to its list, or no longer (−1). @linux include/linux/mm_inline.h:update_lru_size */
-  account(pfn: Pfn, sign: 1 | -1): void {
-    const lru = folioLru(this.#frames.flags[pfn]);
+  /** Adds pages of a zone to a list's counters, or takes them away. For whoever places pages. @linux include/linux/mm_inline.h:update_lru_size */
+  count(lruvec: Lruvec, pfn: Pfn, lru: number, nrPages: number): void {
     const zone = this.#zoneOf(pfn);
-    const delta = sign * folioNrPages(this.#frames, pfn);
-    zone.vmStat[ZONE_STAT.NR_ZONE_INACTIVE_ANON + lru] += delta;
-    this.#nodes[zone.nid].vmStat[NODE_STAT.NR_INACTIVE_ANON + lru] += delta;
+    zone.vmStat[ZONE_STAT.NR_ZONE_INACTIVE_ANON + lru] += nrPages;
+    this.#nodes[zone.nid].vmStat[NODE_STAT.NR_INACTIVE_ANON + lru] += nrPages;
+    lruvec.zonePages[zone.index * NR_LRU_LISTS + lru] += nrPages;
   }
 
   /**
@@ -107,7 +183,7 @@ export class LruLists {
   release(pfn: Pfn): void {
     const { flags, next } = this.#frames;
     bugOn(next[pfn] === 0, 'lru: a page that is on no list says that it is');
-    if ((flags[pfn] & PG_LRU) !== 0) this.account(pfn, -1);
+    if ((flags[pfn] & PG_LRU) !== 0) this.leave(pfn);
     this.#list.remove(pfn);
     flags[pfn] &= ~(PG_LRU | PG_LRU_WAITS | PG_ACTIVE | PG_UNEVICTABLE | PG_REFERENCED);
   }
@@ -117,35 +193,57 @@ export class LruLists {
     return this.#nodes[nid].vmStat[NODE_STAT.NR_INACTIVE_ANON + lru];
   }
 
-  /** Pages of a zone that are on its node's list. @linux mm/vmscan.c:lruvec_lru_size */
+  /** Pages of a zone that are on its node's list. */
   zoneSize(zone: Zone, lru: number): number {
     return zone.vmStat[ZONE_STAT.NR_ZONE_INACTIVE_ANON + lru];
+  }
+
+  /** The list (LRU_…) that a page with PG_LRU is counted on. */
+  countedOn(pfn: Pfn): number {
+    const flags = this.#frames.flags[pfn];
+    if (this.placement === null || (flags & PG_UNEVICTABLE) !== 0) return folioLru(flags);
+    return this.placement.countedOn(this.lruvecOf(pfn), pfn);
+  }
+
+  /** Rows of the heads of all lists. */
+  *rows(lruvec: Lruvec): Generator<number> {
+    for (let lru = 0; lru < NR_LRU_LISTS; lru++) yield lruvec.heads + lru;
+    if (this.placement !== null) yield* this.placement.rows(lruvec);
   }
 
   /**
    * Checks every ring, and that each page is where its flags tell.
    *
-   * @returns pages found, by node and list: `nid * NR_LRU_LISTS + lru`; those in batches are not among them
+   * @param found called for each page found; those in batches are not among them
    * @throws KernelBug at the first that does not hold
    */
-  validate(): number[] {
+  validate(found: (lruvec: Lruvec, pfn: Pfn) => void): void {
     const { flags } = this.#frames;
-    const found = new Array<number>(this.#nodes.length * NR_LRU_LISTS).fill(0);
-    for (const { nid } of this.#nodes) {
-      for (let lru = 0; lru < NR_LRU_LISTS; lru++) {
-        const head = this.head(nid, lru);
+    for (const lruvec of this.lruvecs) {
+      for (const head of this.rows(lruvec)) {
         this.#list.validate(head);
         for (const pfn of this.#list.iterate(head)) {
           bugOn((flags[pfn] & (PG_LRU | PG_LRU_WAITS)) !== PG_LRU, `frame ${pfn}: on an LRU list, and its flags do not say so`);
-          bugOn(folioLru(flags[pfn]) !== lru || this.#zoneOf(pfn).nid !== nid, `frame ${pfn}: on LRU list ${lru} of node ${nid}, where it does not belong`);
-          found[nid * NR_LRU_LISTS + lru] += folioNrPages(this.#frames, pfn);
+          const belongs = this.lruvecOf(pfn) === lruvec && this.#rowOf(lruvec, pfn) === head;
+          bugOn(!belongs, `frame ${pfn}: on an LRU list of node ${lruvec.nid}, where it does not belong`);
+          found(lruvec, pfn);
         }
       }
     }
-    return found;
   }
 
-  #headOf(pfn: Pfn): number {
-    return this.#heads[this.#zoneOf(pfn).nid] + folioLru(this.#frames.flags[pfn]);
+  /** Counts a page where it belongs. @returns the row of the head of that list */
+  #enter(pfn: Pfn, atTail: boolean): number {
+    const lruvec = this.lruvecOf(pfn);
+    const flags = this.#frames.flags[pfn];
+    if (this.placement !== null && (flags & PG_UNEVICTABLE) === 0) return this.placement.enter(lruvec, pfn, atTail);
+    const lru = folioLru(flags);
+    this.count(lruvec, pfn, lru, folioNrPages(this.#frames, pfn));
+    return lruvec.heads + lru;
+  }
+
+  #rowOf(lruvec: Lruvec, pfn: Pfn): number {
+    const flags = this.#frames.flags[pfn];
+    return this.placement !== null && (flags & PG_UNEVICTABLE) === 0 ? this.placement.rowOf(lruvec, pfn) : lruvec.heads + folioLru(flags);
   }
 }

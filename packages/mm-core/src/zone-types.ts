@@ -16,6 +16,9 @@ export const ZONE_MOVABLE = 4;
 /** Memory on devices. Always empty here. */
 export const ZONE_DEVICE = 5;
 
+/** Zones that a node has at most. @linux include/linux/mmzone.h:MAX_NR_ZONES */
+export const MAX_NR_ZONES = 6;
+
 /** Names as `/proc/zoneinfo` prints them. */
 export const ZONE_NAMES: readonly string[] = ['DMA', 'DMA32', 'Normal', 'HighMem', 'Movable', 'Device'];
 

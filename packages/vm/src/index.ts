@@ -156,12 +156,22 @@ export { pageMappings } from './rmap.ts';
 export type { PageMapping } from './rmap.ts';
 export { folioAddLru, folioMarkAccessed, isolateLru, lruAddDrain, lruAddDrainAll, putbackLru, validateLru } from './swap.ts';
 export { MAX_RECLAIM_RETRIES, installReclaim, runKswapds, tryToFreePages, zoneReclaimablePages } from './vmscan.ts';
-export type { ReclaimPolicy } from './reclaim.ts';
+export {
+  FOLIOREF_ACTIVATE,
+  FOLIOREF_KEEP,
+  FOLIOREF_RECLAIM,
+  FOLIOREF_RECLAIM_CLEAN,
+  ReclaimNode,
+  setReclaimPolicy,
+} from './reclaim.ts';
+export type { ReclaimPolicy, ReclaimPolicyFactory } from './reclaim.ts';
+export { reclaimPolicies } from './reclaim-policies.ts';
+export type { ReclaimPolicyName } from './reclaim-policies.ts';
+export { evictFolios, isolateFolio, isolateFolios, putbackFolios } from './isolate-folios.ts';
 export { ScanControl } from './scan-control.ts';
 export { classicReclaim } from './shrink-lists.ts';
-export { shrinkFolioList } from './shrink-folio-list.ts';
+export { newReclaimStat, shrinkFolioList } from './shrink-folio-list.ts';
 export type { ReclaimStat } from './shrink-folio-list.ts';
-export { ReclaimNode } from './workingset.ts';
 export {
   SWAP_FLAGS_VALID,
   SWAP_FLAG_DISCARD,

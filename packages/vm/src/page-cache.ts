@@ -117,7 +117,7 @@ function takeShadow(vm: Vm, mapping: AddressSpace, pgoff: number, pfn: Pfn): voi
   const shadow = mapping.shadows.get(pgoff);
   if (shadow < 0) return;
   mapping.shadows.delete(pgoff);
-  workingsetRefault(vm, pfn, shadow);
+  vm.reclaim.policy.refault(pfn, shadow);
 }
 
 /** Takes a page, which must be mapped nowhere, out of its file's cache and drops the cache's reference. @linux mm/filemap.c:filemap_remove_folio */

@@ -58,7 +58,7 @@ import { SWAP_WRITE_PROTECTED, serveSwap } from './swap-fault.ts';
 import { pteToSwp } from './swapops.ts';
 import { handleUserfault, userfaultReason } from './userfaultfd.ts';
 import type { Vm } from './vm.ts';
-import { VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_HUGETLB, VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vma.ts';
+import { VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_HUGETLB, VM_RAND_READ, VM_SEQ_READ, VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
 import { runKswapds } from './vmscan.ts';
 import { serveWriteProtected } from './write-fault.ts';
@@ -122,7 +122,10 @@ export function handleMmFault(vma: VmArea, address: VirtAddr, flags: number): nu
   const { vm } = mm;
   vm.faultWaited = false;
   vm.faultMissed = false;
+  const { reclaim } = vm;
+  if (reclaim.activatesFaulted) reclaim.inFault = (vma.flags & (VM_SEQ_READ | VM_RAND_READ)) === 0;
   let fault = servePage(vma, address, flags);
+  reclaim.inFault = false;
   if ((fault & VM_FAULT_RETRY) !== 0) return fault;
   if (vm.faultWaited && isMajor(vm, flags)) fault |= VM_FAULT_MAJOR;
   // The event counts failed faults, too; the address space's own counts do not.

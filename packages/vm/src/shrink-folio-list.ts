@@ -28,6 +28,7 @@ import { splitHugePage } from './huge-memory.ts';
 import { folioOrder, removeFromPageCache } from './page-cache.ts';
 import { swapWriteout } from './page-io.ts';
 import type { PendingWrites } from './page-io.ts';
+import { FOLIOREF_ACTIVATE, FOLIOREF_KEEP, FOLIOREF_RECLAIM, FOLIOREF_RECLAIM_CLEAN } from './reclaim.ts';
 import type { ScanControl } from './scan-control.ts';
 import { shmemUnacctBlock } from './shmem-super.ts';
 import { shmemWriteout } from './shmem-swap.ts';
@@ -35,8 +36,6 @@ import { addToSwap, removeFromSwapCache } from './swap-state.ts';
 import { folioAddLru, folioEvictable } from './swap.ts';
 import { folioFreeSwap, vmSwapFull } from './swapfile.ts';
 import type { Vm } from './vm.ts';
-import { VM_EXEC, VM_LOCKED } from './vma.ts';
-import { workingsetEviction } from './workingset.ts';
 
 /** What became of a list of pages. @linux include/linux/vmstat.h:reclaim_stat */
 export interface ReclaimStat {
@@ -46,10 +45,13 @@ export interface ReclaimStat {
   nrActivate: number;
 }
 
-const ACTIVATE = 0;
-const KEEP = 1;
-const RECLAIM = 2;
-const RECLAIM_CLEAN = 3;
+/** Nothing yet. */
+export function newReclaimStat(): ReclaimStat {
+  return { nrUnqueuedDirty: 0, nrPageout: 0, nrActivate: 0 };
+}
+
+const ACTIVATE = FOLIOREF_ACTIVATE;
+const KEEP = FOLIOREF_KEEP;
 
 /**
  * Takes away what it can of pages that were isolated. The others stay in the list, isolated, and marked active where they
@@ -123,7 +125,7 @@ function shrinkFolio(
     flags[pfn] |= PG_RECLAIM;
     return ACTIVATE;
   }
-  const references = useReferences ? checkReferences(vm, pfn) : RECLAIM;
+  const references = useReferences ? vm.reclaim.policy.checkReferences(pfn) : FOLIOREF_RECLAIM;
   if (references === ACTIVATE || references === KEEP) return references;
   if (huge) {
     splitIsolated(vm, pfn);
@@ -149,26 +151,6 @@ function isPinned(vm: Vm, pfn: Pfn): boolean {
   return refcount[pfn] > mapcount[pfn] + cached + 1;
 }
 
-/** @linux mm/vmscan.c:folio_check_references */
-function checkReferences(vm: Vm, pfn: Pfn): number {
-  const { flags } = vm.frames;
-  const { rmap } = vm.reclaim;
-  const entries = rmap.referenced(pfn);
-  if ((rmap.vmFlags & VM_LOCKED) !== 0) return ACTIVATE;
-  const before = flags[pfn];
-  const wasReferenced = (before & PG_REFERENCED) !== 0;
-  const isFile = (before & PG_SWAPBACKED) === 0;
-  flags[pfn] = before & ~PG_REFERENCED;
-  if (entries > 0) {
-    // Used once it gets another round; twice, or by many, it stays.
-    flags[pfn] |= PG_REFERENCED;
-    if (wasReferenced || entries > 1) return ACTIVATE;
-    if ((rmap.vmFlags & VM_EXEC) !== 0 && isFile) return ACTIVATE;
-    return KEEP;
-  }
-  return wasReferenced && isFile ? RECLAIM_CLEAN : RECLAIM;
-}
-
 /** A huge page goes by its parts: they are on the lists from here on. */
 function splitIsolated(vm: Vm, head: Pfn): void {
   folioAddLru(vm, head);
@@ -191,7 +173,7 @@ function pageout(vm: Vm, pfn: Pfn, sc: ScanControl, stat: ReclaimStat, pending: 
     vm.pages.modNodeState(pfn, NODE_STAT.NR_VMSCAN_IMMEDIATE, 1);
     return ACTIVATE;
   }
-  if (references === RECLAIM_CLEAN || !mayEnterFs(vm, pfn, sc.gfp) || !sc.mayWritepage) return KEEP;
+  if (references === FOLIOREF_RECLAIM_CLEAN || !mayEnterFs(vm, pfn, sc.gfp) || !sc.mayWritepage) return KEEP;
   if (isPinned(vm, pfn) && (flags[pfn] & PG_SWAPCACHE) !== 0) return KEEP;
   flags[pfn] |= PG_RECLAIM;
   let begun: boolean;
@@ -235,7 +217,7 @@ function removeMapping(vm: Vm, pfn: Pfn): boolean {
   }
   if ((flags[pfn] & PG_SWAPCACHE) !== 0) {
     if (refcount[pfn] !== 2) return false;
-    removeFromSwapCache(vm, pfn, workingsetEviction(vm, pfn));
+    removeFromSwapCache(vm, pfn, vm.reclaim.policy.eviction(pfn));
     refcount[pfn]--;
     return true;
   }
@@ -252,8 +234,8 @@ function removeMapping(vm: Vm, pfn: Pfn): boolean {
   }
   const order = folioOrder(vm, pfn);
   if (order > 0) dissolveFolio(vm, file, folioStart(pgoff, order), order);
-  const shadow = workingsetEviction(vm, pfn);
+  const shadow = vm.reclaim.policy.eviction(pfn);
   removeFromPageCache(vm, file, pgoff);
-  file.shadows.set(pgoff, shadow);
+  if (shadow > 0) file.shadows.set(pgoff, shadow);
   return true;
 }

@@ -125,7 +125,7 @@ function readSwapCache(vm: Vm, entry: number, gfp: number): Pfn {
   }
   vm.frames.flags[pfn] |= PG_SWAPBACKED;
   addToSwapCache(vm, pfn, entry);
-  if (shadow > 0) workingsetRefault(vm, pfn, shadow);
+  if (shadow > 0) vm.reclaim.policy.refault(pfn, shadow);
   folioAddLru(vm, pfn);
   vm.pages.freePage(pfn);
   vm.swap.readFresh = true;

@@ -50,7 +50,7 @@ test('new pages are put on in batches', () => {
   validateVm(vm);
   lruAddDrainAll(vm);
   expect(vm.pages.lru.size(0, LRU_INACTIVE_ANON)).toBe(PAGEVEC_SIZE + 3);
-  expect(vm.frames.lists.first(vm.pages.lru.head(0, LRU_INACTIVE_ANON))).toBe(last);
+  expect(vm.frames.lists.first(vm.pages.lru.lruvecs[0].heads + LRU_INACTIVE_ANON)).toBe(last);
   validateVm(vm);
 });
 

@@ -14,7 +14,8 @@
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import {
-  LRU_UNEVICTABLE,
+  NR_LRU_LISTS,
+  PF_MEMALLOC,
   PG_ACTIVE,
   PG_ANON,
   PG_DIRTY,
@@ -31,11 +32,10 @@ import {
   PG_UNEVICTABLE,
   PG_WRITEBACK,
   VM_EVENT,
-  folioLru,
   folioNrPages,
 } from '@pagelab/mm-core';
+import type { Lruvec } from '@pagelab/mm-core';
 import type { Vm } from './vm.ts';
-import { workingsetActivation } from './workingset.ts';
 
 /** Pages that a batch holds before it is drained. @linux include/linux/pagevec.h:PAGEVEC_SIZE */
 export const PAGEVEC_SIZE = 31;
@@ -72,7 +72,7 @@ export class LruBatches {
 export function folioAddLru(vm: Vm, pfn: Pfn): void {
   const { flags, lists } = vm.frames;
   const cpu = vm.smp.processorId;
-  flags[pfn] |= PG_LRU_WAITS;
+  flags[pfn] |= vm.reclaim.inFault && (vm.pages.currentFlags & PF_MEMALLOC) === 0 ? PG_LRU_WAITS | PG_ACTIVE : PG_LRU_WAITS;
   lists.pushBack(vm.lruBatches.heads[cpu] + LRU_ADD, pfn);
   const { counts } = vm.lruBatches;
   if (++counts[cpu * NR_BATCHES + LRU_ADD] >= PAGEVEC_SIZE || (flags[pfn] & PG_HEAD) !== 0) drainBatch(vm, cpu, LRU_ADD);
@@ -102,23 +102,9 @@ function lruAdd(vm: Vm, pfn: Pfn): void {
 
 // ---- use
 
-/**
- * Notes a use of a page other than through page tables: the first makes it referenced, the second active.
- *
- * @linux mm/swap.c:folio_mark_accessed
- */
+/** Notes a use of a page other than through page tables, as the reclaim policy sees it. @linux mm/swap.c:folio_mark_accessed */
 export function folioMarkAccessed(vm: Vm, pfn: Pfn): void {
-  const { flags } = vm.frames;
-  const before = flags[pfn];
-  if ((before & PG_REFERENCED) === 0) {
-    flags[pfn] = before | PG_REFERENCED;
-    return;
-  }
-  if ((before & (PG_ACTIVE | PG_UNEVICTABLE)) !== 0) return;
-  if ((before & PG_LRU) !== 0) folioActivate(vm, pfn);
-  else if ((before & PG_LRU_WAITS) !== 0) flags[pfn] |= PG_ACTIVE;
-  flags[pfn] &= ~PG_REFERENCED;
-  workingsetActivation(vm, pfn);
+  vm.reclaim.policy.markAccessed(pfn);
 }
 
 /** Moves a page to the front of the active list. @linux mm/swap.c:folio_activate */
@@ -161,7 +147,7 @@ function addMove(vm: Vm, batch: number, pfn: Pfn): void {
 function relist(vm: Vm, pfn: Pfn, clear: number, set: number): void {
   const { lru } = vm.pages;
   const { flags } = vm.frames;
-  lru.account(pfn, -1);
+  lru.leave(pfn);
   flags[pfn] = (flags[pfn] & ~clear) | set;
   lru.add(pfn);
 }
@@ -188,7 +174,7 @@ function makeMove(vm: Vm, batch: number, pfn: Pfn): void {
       if ((flags & (PG_WRITEBACK | PG_DIRTY)) !== 0) {
         relist(vm, pfn, PG_ACTIVE | PG_REFERENCED, PG_RECLAIM);
       } else {
-        lru.account(pfn, -1);
+        lru.leave(pfn);
         frames.flags[pfn] &= ~(PG_ACTIVE | PG_REFERENCED);
         lru.addTail(pfn);
         events[VM_EVENT.PGROTATED] += nrPages;
@@ -202,7 +188,7 @@ function makeMove(vm: Vm, batch: number, pfn: Pfn): void {
       return;
     default:
       if ((flags & PG_UNEVICTABLE) !== 0) break;
-      lru.account(pfn, -1);
+      lru.leave(pfn);
       frames.flags[pfn] &= ~PG_ACTIVE;
       lru.addTail(pfn);
       events[VM_EVENT.PGROTATED] += nrPages;
@@ -306,6 +292,7 @@ export function lruAddSplit(vm: Vm, head: Pfn, nrPages: number, wasLru: number):
   let before = head;
   for (let pfn = head + 1; pfn < head + nrPages; pfn++) {
     flags[pfn] |= wasLru;
+    vm.pages.lru.split(head, pfn);
     lists.pushFront(before, pfn);
     before = pfn;
   }
@@ -324,8 +311,11 @@ export function lruAddSplit(vm: Vm, head: Pfn, nrPages: number, wasLru: number):
 export function validateLru(vm: Vm): void {
   const { lru, nodes } = vm.pages;
   const { flags, lists } = vm.frames;
-  const found = lru.validate();
-  const perNode = found.length / nodes.length;
+  const found = new Map(lru.lruvecs.map((lruvec) => [lruvec, new Array<number>(NR_LRU_LISTS).fill(0)]));
+  const count = (lruvec: Lruvec, pfn: Pfn): void => {
+    found.get(lruvec)![lru.countedOn(pfn)] += folioNrPages(vm.frames, pfn);
+  };
+  lru.validate(count);
   for (const [cpu, first] of vm.lruBatches.heads.entries()) {
     for (let batch = 0; batch < NR_BATCHES; batch++) {
       const length = lists.validate(first + batch);
@@ -333,14 +323,19 @@ export function validateLru(vm: Vm): void {
       const state = batch === LRU_ADD ? PG_LRU_WAITS : PG_LRU;
       for (const pfn of lists.iterate(first + batch)) {
         bugOn((flags[pfn] & (PG_LRU | PG_LRU_WAITS)) !== state, `lru: frame ${pfn} is in batch ${batch}, and its flags do not say so`);
-        if (batch !== LRU_ADD) found[vm.pages.zoneOf(pfn)!.nid * perNode + folioLru(flags[pfn])] += folioNrPages(vm.frames, pfn);
+        if (batch !== LRU_ADD) count(lru.lruvecOf(pfn), pfn);
       }
     }
   }
   for (const node of nodes) {
-    for (let list = 0; list <= LRU_UNEVICTABLE; list++) {
+    for (let list = 0; list < NR_LRU_LISTS; list++) {
       const counted = lru.size(node.nid, list);
-      const there = found[node.nid * perNode + list];
+      let there = 0;
+      for (const [lruvec, lengths] of found) {
+        if (lruvec.nid !== node.nid) continue;
+        there += lengths[list];
+        bugOn(lruvec.size(list) !== lengths[list], `lru: list ${list} of node ${node.nid} counts ${lruvec.size(list)} pages, and holds ${lengths[list]}`);
+      }
       bugOn(counted !== there, `lru: list ${list} of node ${node.nid} counts ${counted} pages, and holds ${there}`);
       const inZones = node.zones.reduce((sum, zone) => sum + lru.zoneSize(zone, list), 0);
       bugOn(inZones !== counted, `lru: list ${list} of node ${node.nid} counts ${counted} pages, its zones ${inZones}`);

@@ -34,7 +34,7 @@ import { SHAPE_X86_64 } from './pgtable-shape.ts';
 import type { PageTableShape } from './pgtable-shape.ts';
 import { LruBatches } from './swap.ts';
 import { Reclaim } from './reclaim.ts';
-import type { ReclaimPolicy } from './reclaim.ts';
+import type { ReclaimPolicyFactory } from './reclaim.ts';
 import { classicReclaim } from './shrink-lists.ts';
 import { Swap } from './swapfile.ts';
 import type { VmArea } from './vma.ts';
@@ -158,7 +158,7 @@ export interface VmParts {
   /** Is told of misuse of kernel memory; by default the first one stops the emulator. */
   readonly warn?: KernelWarningSink;
   /** Which pages go when memory is short: active and inactive lists unless told. */
-  readonly reclaimPolicy?: ReclaimPolicy;
+  readonly reclaimPolicy?: ReclaimPolicyFactory;
   /** What regular files lie on; a disk in the host's memory by default. */
   readonly disk?: BlockStore;
 }

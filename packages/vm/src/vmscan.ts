@@ -27,11 +27,10 @@ import {
 import type { PageAllocHooks, Zone } from '@pagelab/mm-core';
 import { endSwapWrites } from './page-io.ts';
 import { DEF_PRIORITY, RECLAIMER_DIRECT, RECLAIMER_KSWAPD, RECLAIMER_PROACTIVE, SWAP_CLUSTER_MAX, ScanControl } from './scan-control.ts';
-import { shrinkFolioList } from './shrink-folio-list.ts';
-import type { ReclaimStat } from './shrink-folio-list.ts';
+import { newReclaimStat, shrinkFolioList } from './shrink-folio-list.ts';
 import { isolateLru, putbackLru } from './swap.ts';
 import type { Vm } from './vm.ts';
-import type { ReclaimNode } from './workingset.ts';
+import type { ReclaimNode } from './reclaim.ts';
 
 /** Runs of kswapd without a page after which a node is given up. @linux mm/internal.h:MAX_RECLAIM_RETRIES */
 export const MAX_RECLAIM_RETRIES = 16;
@@ -65,9 +64,10 @@ function withMemalloc<T>(vm: Vm, run: () => T): T {
 
 /** Takes pages of one node, and objects of its caches. @linux mm/vmscan.c:shrink_node */
 function shrinkNode(vm: Vm, node: ReclaimNode, sc: ScanControl): void {
-  sc.anonCost = node.anonCost;
-  sc.fileCost = node.fileCost;
-  vm.reclaim.policy.shrinkLruvec(vm, node, sc);
+  const lruvec = vm.pages.lru.lruvecs[node.nid];
+  sc.anonCost = lruvec.anonCost;
+  sc.fileCost = lruvec.fileCost;
+  vm.reclaim.policy.shrink(lruvec, sc);
   const before = vm.pages.events[VM_EVENT.PGFREE];
   vm.slab.shrinkers.shrinkSlab(sc.gfp, node.nid, sc.priority);
   // What caches gave back counts as reclaimed.
@@ -156,7 +156,7 @@ function balanceNode(vm: Vm, node: ReclaimNode, order: number, highest: number):
       let raise = !(boost > 0 && sc.priority === DEF_PRIORITY - 2);
       sc.mayWritepage = boost === 0;
       sc.maySwap = boost === 0;
-      vm.reclaim.policy.ageNode(vm, node, sc);
+      vm.reclaim.policy.age(vm.pages.lru.lruvecs[node.nid], sc);
       if (sc.priority < DEF_PRIORITY - 2) sc.mayWritepage = true;
       sc.nrScanned = 0;
       const before = sc.nrReclaimed;
@@ -270,7 +270,7 @@ export function installReclaim(vm: Vm, hooks: PageAllocHooks): void {
 export function reclaimPages(vm: Vm, pfns: readonly Pfn[]): number {
   const list = pfns.filter((pfn) => isolateLru(vm, pfn));
   const sc = new ScanControl(list.length, GFP_KERNEL, 0, 4, RECLAIMER_PROACTIVE);
-  const stat: ReclaimStat = { nrUnqueuedDirty: 0, nrPageout: 0, nrActivate: 0 };
+  const stat = newReclaimStat();
   const pending: Pfn[] = [];
   let freed = withMemalloc(vm, () => shrinkFolioList(vm, list, sc, stat, pending, false));
   const written = [...pending];

@@ -13,7 +13,7 @@ import type { Vm } from './vm.ts';
  * @linux fs/fs-writeback.c:wakeup_flusher_threads, mm/filemap.c:folio_end_writeback
  */
 export function wakeFlushers(vm: Vm, met: readonly Pfn[]): void {
-  const { flags, lists } = vm.frames;
+  const { flags } = vm.frames;
   if (vm.reclaim.wakeFlushers !== null) {
     vm.reclaim.wakeFlushers();
   } else {
@@ -23,8 +23,7 @@ export function wakeFlushers(vm: Vm, met: readonly Pfn[]): void {
   }
   for (const pfn of met) {
     if ((flags[pfn] & (PG_LRU | PG_DIRTY | PG_UNEVICTABLE)) !== PG_LRU) continue;
-    vm.pages.lru.account(pfn, -1);
-    lists.remove(pfn);
+    vm.pages.lru.del(pfn);
     flags[pfn] &= ~PG_ACTIVE;
     vm.pages.lru.addTail(pfn);
     vm.pages.events[VM_EVENT.PGROTATED]++;

@@ -26,32 +26,12 @@ import {
   PG_WORKINGSET,
   folioNrPages,
 } from '@pagelab/mm-core';
+import type { Lruvec } from '@pagelab/mm-core';
 import type { Vm } from './vm.ts';
 
 const AGE_BITS = 23;
 const AGE_MASK = (1 << AGE_BITS) - 1;
 const SWAP_CLUSTER_MAX = 32;
-
-/** What reclaim keeps for a node. @linux include/linux/mmzone.h:lruvec, pglist_data */
-export class ReclaimNode {
-  readonly nid: number;
-  /** Pages reclaimed or activated so far. @linux include/linux/mmzone.h:lruvec.nonresident_age */
-  nonresidentAge = 0;
-  /** What reclaiming of each kind has cost lately. */
-  anonCost = 0;
-  fileCost = 0;
-  /** Refaults of each kind that activated, when reclaim last looked. */
-  readonly refaults = [0, 0];
-  /** kswapd: whether it was woken, for blocks of what order, up to what zone; and its runs without a page in a row. */
-  kswapdPending = false;
-  kswapdOrder = 0;
-  kswapdHighestZone = 0;
-  kswapdFailures = 0;
-
-  constructor(nid: number) {
-    this.nid = nid;
-  }
-}
 
 /** Age is counted in steps of 2^order pages where memory is large. @linux mm/workingset.c:workingset_init */
 export function workingsetBucketOrder(totalramPages: number): number {
@@ -59,31 +39,30 @@ export function workingsetBucketOrder(totalramPages: number): number {
 }
 
 /** Notes that `nrPages` were reclaimed or activated. @linux mm/workingset.c:workingset_age_nonresident */
-export function workingsetAgeNonresident(vm: Vm, nid: number, nrPages: number): void {
-  vm.reclaim.nodes[nid].nonresidentAge += nrPages;
+function workingsetAgeNonresident(lruvec: Lruvec, nrPages: number): void {
+  lruvec.nonresidentAge += nrPages;
 }
 
 /** A page is reclaimed. @returns its shadow @linux mm/workingset.c:workingset_eviction */
 export function workingsetEviction(vm: Vm, pfn: Pfn): number {
-  const { nid } = vm.pages.zoneOf(pfn)!;
-  const age = Math.floor(vm.reclaim.nodes[nid].nonresidentAge / 2 ** vm.reclaim.bucketOrder) & AGE_MASK;
-  workingsetAgeNonresident(vm, nid, folioNrPages(vm.frames, pfn));
+  const lruvec = vm.pages.lru.lruvecOf(pfn);
+  const age = Math.floor(lruvec.nonresidentAge / 2 ** vm.reclaim.bucketOrder) & AGE_MASK;
+  workingsetAgeNonresident(lruvec, folioNrPages(vm.frames, pfn));
   const wasUsed = (vm.frames.flags[pfn] & PG_WORKINGSET) !== 0 ? 2 : 0;
-  return (age << 8) | (nid << 2) | wasUsed | 1;
+  return (age << 8) | (lruvec.nid << 2) | wasUsed | 1;
 }
 
 /** Whether the page of a shadow comes back while the pages in its stead are still there. @linux mm/workingset.c:workingset_test_recent */
 export function workingsetTestRecent(vm: Vm, shadow: number, file: boolean): boolean {
-  const nid = (shadow >>> 2) & 63;
+  const lruvec = vm.pages.lru.lruvecs[(shadow >>> 2) & 63];
   const order = vm.reclaim.bucketOrder;
-  const now = Math.floor(vm.reclaim.nodes[nid].nonresidentAge / 2 ** order) & AGE_MASK;
+  const now = Math.floor(lruvec.nonresidentAge / 2 ** order) & AGE_MASK;
   const distance = ((now - (shadow >>> 8)) & AGE_MASK) * 2 ** order;
-  const { lru } = vm.pages;
-  let size = lru.size(nid, LRU_ACTIVE_FILE);
-  if (!file) size += lru.size(nid, LRU_INACTIVE_FILE);
+  let size = lruvec.size(LRU_ACTIVE_FILE);
+  if (!file) size += lruvec.size(LRU_INACTIVE_FILE);
   if (vm.swap.nrFree > 0) {
-    size += lru.size(nid, LRU_ACTIVE_ANON);
-    if (file) size += lru.size(nid, LRU_INACTIVE_ANON);
+    size += lruvec.size(LRU_ACTIVE_ANON);
+    if (file) size += lruvec.size(LRU_INACTIVE_ANON);
   }
   return distance <= size;
 }
@@ -97,17 +76,19 @@ export function workingsetRefault(vm: Vm, pfn: Pfn, shadow: number): void {
   pages.modNodeState(pfn, NODE_STAT.WORKINGSET_REFAULT_ANON + step, 1);
   if (!workingsetTestRecent(vm, shadow, file)) return;
   flags[pfn] |= PG_ACTIVE;
-  workingsetAgeNonresident(vm, pages.zoneOf(pfn)!.nid, 1);
+  const lruvec = pages.lru.lruvecOf(pfn);
+  workingsetAgeNonresident(lruvec, 1);
+  lruvec.activations[step]++;
   pages.modNodeState(pfn, NODE_STAT.WORKINGSET_ACTIVATE_ANON + step, 1);
   if ((shadow & 2) === 0) return;
   flags[pfn] |= PG_WORKINGSET;
-  lruNoteCost(vm, pages.zoneOf(pfn)!.nid, file, 1, 0);
+  lruNoteCost(lruvec, file, 1, 0);
   pages.modNodeState(pfn, NODE_STAT.WORKINGSET_RESTORE_ANON + step, 1);
 }
 
 /** A page becomes active: those below it are that much older. @linux mm/workingset.c:workingset_activation */
 export function workingsetActivation(vm: Vm, pfn: Pfn): void {
-  workingsetAgeNonresident(vm, vm.pages.zoneOf(pfn)!.nid, folioNrPages(vm.frames, pfn));
+  workingsetAgeNonresident(vm.pages.lru.lruvecOf(pfn), folioNrPages(vm.frames, pfn));
 }
 
 /**
@@ -116,15 +97,13 @@ export function workingsetActivation(vm: Vm, pfn: Pfn): void {
  *
  * @linux mm/swap.c:lru_note_cost_unlock_irq
  */
-export function lruNoteCost(vm: Vm, nid: number, file: boolean, nrIo: number, nrRotated: number): void {
-  const node = vm.reclaim.nodes[nid];
+export function lruNoteCost(lruvec: Lruvec, file: boolean, nrIo: number, nrRotated: number): void {
   const cost = nrIo * SWAP_CLUSTER_MAX + nrRotated;
   if (cost === 0) return;
-  if (file) node.fileCost += cost;
-  else node.anonCost += cost;
-  const { lru } = vm.pages;
-  const pages = lru.size(nid, LRU_INACTIVE_ANON) + lru.size(nid, LRU_ACTIVE_ANON) + lru.size(nid, LRU_INACTIVE_FILE) + lru.size(nid, LRU_ACTIVE_FILE);
-  if (node.fileCost + node.anonCost <= pages / 4) return;
-  node.fileCost = Math.floor(node.fileCost / 2);
-  node.anonCost = Math.floor(node.anonCost / 2);
+  if (file) lruvec.fileCost += cost;
+  else lruvec.anonCost += cost;
+  const pages = lruvec.size(LRU_INACTIVE_ANON) + lruvec.size(LRU_ACTIVE_ANON) + lruvec.size(LRU_INACTIVE_FILE) + lruvec.size(LRU_ACTIVE_FILE);
+  if (lruvec.fileCost + lruvec.anonCost <= pages / 4) return;
+  lruvec.fileCost = Math.floor(lruvec.fileCost / 2);
+  lruvec.anonCost = Math.floor(lruvec.anonCost / 2);
 }
