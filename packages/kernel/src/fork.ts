@@ -105,8 +105,8 @@ function inherit(child: Task, from: Task, policy: MemPolicy | null): void {
   child.personality = from.personality;
 }
 
-/** Makes a thread of the task's process. @returns its task, not yet ready to run; or -errno: ENOMEM, EAGAIN */
-export function createThread(task: Task, program: Program, argv: readonly string[]): Task | number {
+/** Makes a thread of the task's process; one without a program is driven from outside. @returns its task, not yet ready to run; or -errno: ENOMEM, EAGAIN */
+export function createThread(task: Task, program: Program | null, argv: readonly string[]): Task | number {
   const { kernel, process } = task;
   const pid = kernel.tasks.allocPid();
   if (pid < 0) return -Errno.EAGAIN;
@@ -124,7 +124,7 @@ export function createThread(task: Task, program: Program, argv: readonly string
     process,
     pid,
     cpu: kernel.scheduler.placeTask(task.affinity),
-    state: 'blocked',
+    state: program === null ? 'driven' : 'blocked',
     credentials: copyCredentials(task.credentials),
     objects,
     program,

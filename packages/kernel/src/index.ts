@@ -8,7 +8,7 @@ export type { MachineConfig, MachineConfigInput } from './config.ts';
 export type { ConsoleSink } from './console.ts';
 export { TaskExit } from './exit.ts';
 export type { ProgramImage } from './exec.ts';
-export type { Machine, Process, RunResult, StartOptions } from './machine.ts';
+export type { Machine, Process, RunResult, StartOptions, Thread } from './machine.ts';
 export type { KmemleakReport } from './kmemleak.ts';
 export type { PageOwnerEntry } from '@pagelab/mm-core';
 export { KernelModule } from './module.ts';

@@ -9,8 +9,8 @@ import type { PageOwnerEntry } from '@pagelab/mm-core';
 import type { MachineConfig } from './config.ts';
 import { execProgram, startProcess } from './exec.ts';
 import type { ProgramImage, StartOptions } from './exec.ts';
-import { endProcess, TaskExit } from './exit.ts';
-import { forkProcess } from './fork.ts';
+import { endProcess, endTask, TaskExit } from './exit.ts';
+import { createThread, forkProcess } from './fork.ts';
 import type { ConsoleSink } from './console.ts';
 import { kernelRead, kernelReadBytes, kernelWrite } from './kernel-file.ts';
 import type { Kernel } from './kernel.ts';
@@ -65,10 +65,22 @@ export interface Process {
   readonly status: number | null;
   /** Makes a child that is driven from outside too; or -errno. */
   fork(): Process | number;
+  /** Makes a further thread, driven from outside too; or -errno: EAGAIN, ENOMEM. */
+  thread(): Thread | number;
   /** Puts another program in its place, driven from outside too: `os` and `image` are that one's. @returns 0 or -errno */
   execve(options?: StartOptions): number;
   /** Ends it, if it still lives. */
   exit(status: number): void;
+}
+
+/** A further thread of a process that is driven from outside. */
+export interface Thread {
+  readonly tid: number;
+  readonly os: Os;
+  /** False once it has ended, by itself or with its process. */
+  readonly alive: boolean;
+  /** Ends it, if it still lives, and nothing else. */
+  exit(): void;
 }
 
 /** A booted machine. */
@@ -250,6 +262,12 @@ function driven(task: Task, inKernel: <T>(body: (kernel: Kernel) => T) => T): Pr
         const child = forkProcess(task, null, []);
         return typeof child === 'number' ? child : driven(child, inKernel);
       }),
+    thread: () =>
+      inKernel(() => {
+        if (task.isDead) throw new TaskExit(`task ${task.pid} has ended`);
+        const thread = createThread(task, null, []);
+        return typeof thread === 'number' ? thread : drivenThread(thread, inKernel);
+      }),
     execve: (options = {}) =>
       inKernel(() => {
         if (task.isDead) throw new TaskExit(`task ${task.pid} has ended`);
@@ -259,6 +277,21 @@ function driven(task: Task, inKernel: <T>(body: (kernel: Kernel) => T) => T): Pr
       inKernel(() => {
         endProcess(process, (status & 0xff) << 8);
       }),
+  });
+}
+
+function drivenThread(task: Task, inKernel: <T>(body: (kernel: Kernel) => T) => T): Thread {
+  return Object.freeze<Thread>({
+    tid: task.pid,
+    os: task.os,
+    get alive() {
+      return !task.isDead;
+    },
+    exit() {
+      inKernel(() => {
+        endTask(task, 0);
+      });
+    },
   });
 }
 

@@ -352,3 +352,33 @@ test('driven processes are used a call at a time, in any order', () => {
   machine.validate();
   expect(inUse(machine)).toEqual(before);
 });
+
+describe('a process that is driven from outside', () => {
+  test('has threads that are driven too, on the CPUs there are, and end with it', () => {
+    const machine = small(4);
+    const before = inUse(machine);
+    const process = machine.createProcess();
+    const page = process.os.mmap(0, 4096, RW, PRIVATE_ANON);
+    const threads = [1, 2, 3].map(() => process.thread());
+    for (const [index, thread] of threads.entries()) {
+      if (typeof thread === 'number') throw new SyscallError('clone', thread);
+      expect(thread.os.getpid()).toBe(process.pid);
+      expect(thread.os.syscall(Syscall.gettid)).toBe(thread.tid);
+      thread.os.mem.store32(page + 4 * index, thread.tid);
+      expect(process.os.mem.load32(page + 4 * index)).toBe(thread.tid);
+    }
+    const [first, second] = threads;
+    if (typeof first !== 'object' || typeof second !== 'object') throw new Error('there is no thread');
+    expect(machine.readFile(`/proc/${process.pid}/status`)).toMatch(/^Threads:\t4$/m);
+    first.exit();
+    expect([first.alive, second.alive, process.alive]).toEqual([false, true, true]);
+    expect(() => first.os.getpid()).toThrow('has ended');
+    machine.validate();
+    process.exit(0);
+    expect(second.alive).toBe(false);
+    expect(() => process.thread()).toThrow('has ended');
+    machine.quiesce();
+    machine.validate();
+    expect(inUse(machine)).toEqual(before);
+  });
+});

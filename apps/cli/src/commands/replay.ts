@@ -117,7 +117,7 @@ export function addReplay(program: Command): void {
     .option('--machine <file|preset>', 'the machine to replay on')
     .option('--malloc <name|file>', `the allocator: ${Object.keys(mallocs).join(', ')}, or a file that exports one`, 'glibc')
     .option('--addresses', "print where each block landed, one a line: its offset in the heap, or 'mmap'")
-    .option('--threads', "make each thread of a malloc trace one of the allocator's: by default all events are the main thread's")
+    .option('--threads', "make each thread of a malloc trace one of the process, on a CPU of its own where there is one: by default all events are the main thread's")
     .option('--tlb <model>', "count with a modelled TLB, as the machine's \"tlb\" key names it")
     .option('--html <file>', 'write the report as a page with plots, in one file')
     .option('--policy <name|file>', 'for page references: which policy replaces pages, or all of the textbooks\'', 'all')

@@ -17,6 +17,7 @@ import { Progress } from '../progress.ts';
 import { count, formatKb, formatReport, formatTime, takeSnapshot } from '../report.ts';
 import type { MemoryReport } from '../report.ts';
 import type { Trace } from '../trace-file.ts';
+import { beginThread } from './begin-thread.ts';
 import { MallocProfile } from './malloc-profile.ts';
 import type { Distribution, MallocProfileResult, MallocSample } from './malloc-profile.ts';
 import { residentParts } from './resident-parts.ts';
@@ -29,7 +30,7 @@ export interface MallocOptions {
   readonly malloc: string;
   /** Print where each block landed. */
   readonly addresses?: boolean;
-  /** Each thread of the trace is one of the allocator's; else all events are the main thread's. */
+  /** Each thread of the trace is one of the process; else all events are the main thread's. */
   readonly threads?: boolean;
 }
 
@@ -101,7 +102,7 @@ export async function replayMalloc(
   const malloc = create(target.os);
   const replay = new MallocReplay(malloc, target.os, {
     ...(options.addresses ? { onBlock: (offset: number) => void addresses.push(formatBlockOffset(offset)) } : {}),
-    ...(options.threads ? { threads: true } : {}),
+    ...(options.threads ? { beginThread: () => beginThread(target) } : {}),
   });
   const profile = new MallocProfile({
     mallinfo2: () => malloc.mallinfo2(),

@@ -15,10 +15,10 @@ export interface MallocReplayOptions {
    */
   readonly onBlock?: OnBlock;
   /**
-   * Each thread number of the trace is a thread of its own, the first one seen being the main one. By default all events
-   * are the main thread's: this is how recorded addresses are.
+   * Begins a thread of the address space and answers its handle: each thread number of the trace has one then, but for the
+   * first one seen, which is the allocator's own. By default all events are that thread's: this is how recorded addresses are.
    */
-  readonly threads?: boolean;
+  readonly beginThread?: () => MallocOs;
 }
 
 /**
@@ -29,8 +29,9 @@ export class MallocReplay {
   readonly #malloc: Malloc;
   readonly #os: Pick<MallocOs, 'sbrk'>;
   readonly #onBlock: OnBlock | undefined;
+  readonly #beginThread: (() => MallocOs) | undefined;
   /** By thread number, where each is a thread of its own. */
-  readonly #threads: Map<number, Malloc> | undefined;
+  readonly #threads = new Map<number, Malloc>();
   readonly #heapStart: VirtAddr;
   /** The blocks that live now. */
   readonly blocks = new BlockTable();
@@ -39,7 +40,7 @@ export class MallocReplay {
     this.#malloc = malloc;
     this.#os = os;
     this.#onBlock = options.onBlock;
-    this.#threads = options.threads === true ? new Map() : undefined;
+    this.#beginThread = options.beginThread;
     this.#heapStart = os.sbrk(0);
   }
 
@@ -47,13 +48,13 @@ export class MallocReplay {
   run(events: MallocEvents): void {
     const { ops, ids, extras, sizes, count } = events;
     let malloc = this.#malloc;
-    const threads = this.#threads;
+    const beginThread = this.#beginThread;
     const blocks = this.blocks;
     const onBlock = this.#onBlock;
     for (let event = 0; event < count; event++) {
       const op = ops[event];
       const id = ids[event];
-      if (threads !== undefined) malloc = this.#thread(threads, events.threads[event]);
+      if (beginThread !== undefined) malloc = this.#thread(beginThread, events.threads[event]);
       let block: VirtAddr;
       if (op === OP_FREE) {
         malloc.free(blocks.take(id));
@@ -77,12 +78,13 @@ export class MallocReplay {
     }
   }
 
-  #thread(threads: Map<number, Malloc>, number: number): Malloc {
-    let thread = threads.get(number);
-    if (thread === undefined) {
-      thread = threads.size === 0 ? this.#malloc : (this.#malloc.thread?.() ?? this.#malloc);
-      threads.set(number, thread);
-    }
+  #thread(beginThread: () => MallocOs, number: number): Malloc {
+    const threads = this.#threads;
+    const known = threads.get(number);
+    if (known !== undefined) return known;
+    const malloc = this.#malloc;
+    const thread = threads.size === 0 || malloc.thread === undefined ? malloc : malloc.thread(beginThread());
+    threads.set(number, thread);
     return thread;
   }
 

@@ -10,6 +10,7 @@ import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gunzipSync } from 'node:zlib';
 import { UsageError } from '../../errors.ts';
+import { beginThread } from '../../replay/begin-thread.ts';
 
 /** What a workload works with: a fresh process, and the allocator under test. */
 export interface WorkloadContext {
@@ -46,7 +47,7 @@ const STEP = 1024;
 
 /** Replays events in steps, and keeps what is asked for. */
 function replayEvents({ process, malloc, sample }: WorkloadContext, events: MallocEvents, threads: boolean): number {
-  const replay = new MallocReplay(malloc, process.os, threads ? { threads } : {});
+  const replay = new MallocReplay(malloc, process.os, threads ? { beginThread: () => beginThread(process) } : {});
   const live = new Map<number, number>();
   let requested = 0;
   const set = (id: number, bytes: number): void => {

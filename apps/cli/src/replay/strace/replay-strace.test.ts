@@ -88,6 +88,30 @@ describe('a log of strace', () => {
     expect(result.notReplayed).toEqual([{ reason: 'a program that could not be run', count: 1, calls: ['execve'], line: 5 }]);
   });
 
+  it('makes the calls of a thread as one, until it ends or takes its process over with another program', async () => {
+    const trace = log('threads.strace',
+      '10 execve("/bin/a", ["a"], 0x0) = 0',
+      '10 mmap(NULL, 8192, PROT_READ|PROT_WRITE, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = 0x10000000',
+      '10 clone3({flags=CLONE_VM|CLONE_FS|CLONE_THREAD|CLONE_SIGHAND}, 88) = 11',
+      '11 mprotect(0x10001000, 4096, PROT_READ) = 0',
+      '11 exit(0) = ?',
+      '11 +++ exited with 0 +++',
+      '10 munmap(0x10000000, 8192) = 0',
+      '10 clone3({flags=CLONE_VM|CLONE_FS|CLONE_THREAD|CLONE_SIGHAND}, 88) = 12',
+      '12 execve("/bin/b", ["b"], 0x0 <pid changed to 10 ...>',
+      '10 +++ superseded by execve in pid 12 +++',
+      '10 <... execve resumed>) = 0',
+      '10 brk(NULL) = 0x5000000',
+      '10 exit_group(3) = ?');
+    const machine = boot({ memory: '3G', cpus: 2 }, { buffers });
+    machine.trace.enable('sched_process_exit');
+    const result = await replayStrace(machine, await openTrace(trace), { strict: true, report: () => {} });
+    expect(result.exceptions).toEqual([]);
+    expect(result.processes).toMatchObject([{ pid: 10, name: 'b' }]);
+    expect([...machine.trace]).toHaveLength(3);
+    machine.dispose();
+  });
+
   it('names each call with another result, what was not made again, and why', async () => {
     const result = await replay(log('exceptions.strace',
       'mmap(NULL, 4096, PROT_READ, MAP_PRIVATE|MAP_ANONYMOUS, -1, 0) = -1 ENOMEM (Cannot allocate memory)',

@@ -2,10 +2,10 @@
  * `strace -f` logs of memory and process calls, made again on a machine: several processes, forks, threads, other programs, with
  * every recorded address led to where this machine has what was there.
  */
-import { Errno, SIGKILL, Syscall } from '@pagelab/abi';
+import { Errno, errnoName, isError, SIGKILL, Syscall } from '@pagelab/abi';
 import * as abi from '@pagelab/abi';
 import { TaskExit } from '@pagelab/kernel';
-import type { Machine, Process } from '@pagelab/kernel';
+import type { Machine, Process, Thread } from '@pagelab/kernel';
 import { CommandFailure } from '../../errors.ts';
 import type { PageSection } from '../../html/page.ts';
 import { Progress } from '../../progress.ts';
@@ -81,6 +81,8 @@ interface LogTask {
   /** Of its process: threads have the number of the first. */
   readonly group: number;
   space: Space;
+  /** Where it is not the first of its process. */
+  thread: Thread | null;
   /** Runs in its parent's address space until it runs another program, as after `vfork`. */
   borrows: boolean;
   name: string;
@@ -90,7 +92,6 @@ interface LogTask {
 interface Fork {
   readonly parent: LogTask;
   readonly child: Omit<LogTask, 'number' | 'group'>;
-  readonly thread: boolean;
   /** The task that took it, before its parent's call returned. */
   claimedBy: number | null;
 }
@@ -137,6 +138,10 @@ export class StraceReplay {
     const line = parseStraceLine(text);
     if (line === null) return /^strace: /.test(text) ? '' : "expected 'TASK CALL(ARGUMENTS) = RESULT', or a signal or an exit";
     if (line.kind === 'signal') return '';
+    if (line.kind === 'superseded') {
+      this.#supersede(line.task, line.by);
+      return '';
+    }
     // A number may be given again, but what ends or goes on is the old task.
     const isOld = this.#ended.has(line.task) && line.kind !== 'call' && line.kind !== 'unfinished';
     const task = isOld ? null : this.#task(line.task);
@@ -192,6 +197,7 @@ export class StraceReplay {
   #made(task: LogTask, call: RecordedCall, args: string): Outcome {
     if (!task.space.process.alive) return { reason: 'its process has ended here' };
     if (call.name === 'execve' || call.name === 'execveat') return this.#execve(task, call);
+    task.space.os = (task.thread ?? task.space.process).os;
     if (call.value === null && call.errno === null) return { reason: 'the log has no result' };
     if (call.name === 'wait4' || call.name === 'waitid' || call.name === 'waitpid') return this.#wait(task, call, args);
     if (call.name === 'kill' || call.name === 'tgkill' || call.name === 'tkill') return this.#kill(task, call);
@@ -213,11 +219,23 @@ export class StraceReplay {
     if (this.#ended.has(number)) return null;
     const name = number === ONLY_TASK ? 'program' : `task-${number}`;
     const process = this.#machine.createProcess({ name });
-    return this.#enter({ number, group: number, space: this.#newSpace(process), borrows: false, name });
+    return this.#enter({ number, group: number, space: this.#newSpace(process), thread: null, borrows: false, name });
   }
 
   #newSpace(process: Process, parent?: Space): Space {
     return new Space(process, this.#standIns, parent);
+  }
+
+  /** A thread takes its process's number, and with it the call that is under way: `execve`. */
+  #supersede(number: number, by: number): void {
+    const task = this.#tasks.get(by);
+    const first = this.#tasks.get(number);
+    const begun = this.#unfinished.get(by);
+    if (task === undefined) return;
+    this.#leave(task);
+    if (first !== undefined) this.#leave(first);
+    this.#enter({ ...task, number });
+    if (begun !== undefined) this.#unfinished.set(number, begun);
   }
 
   /** A call of a task that has ended, as its threads' are that were under way. */
@@ -233,22 +251,25 @@ export class StraceReplay {
     return task;
   }
 
-  #adopt({ parent, child, thread }: Fork, number: number): LogTask {
-    return this.#enter({ ...child, number, group: thread ? parent.group : number });
+  #adopt({ parent, child }: Fork, number: number): LogTask {
+    return this.#enter({ ...child, number, group: child.thread === null ? number : parent.group });
   }
 
   /** Makes the child at once: its own calls may come before its parent's has returned. */
   #beginFork(task: LogTask, name: string, args: string): void {
     const flags = numberValue(fieldOf(args, 'flags') ?? '0') ?? 0n;
     const sharesMemory = name === 'vfork' || /\bCLONE_VM\b/.test(args) || (flags & 0x100n) !== 0n;
-    const thread = /\bCLONE_THREAD\b/.test(args);
     let { space } = task;
-    if (!sharesMemory) {
+    let thread: Thread | number | null = null;
+    if (/\bCLONE_THREAD\b/.test(args)) {
+      thread = space.process.alive ? space.process.thread() : -Errno.ESRCH;
+      if (typeof thread === 'number') return;
+    } else if (!sharesMemory) {
       const child = task.space.process.alive ? task.space.process.fork() : -Errno.ESRCH;
       if (typeof child === 'number') return;
       space = this.#newSpace(child, task.space);
     }
-    this.#forks.set(task.number, { parent: task, child: { space, borrows: sharesMemory && !thread, name: task.name }, thread, claimedBy: null });
+    this.#forks.set(task.number, { parent: task, child: { space, thread, borrows: sharesMemory && thread === null, name: task.name }, claimedBy: null });
   }
 
   #fork(task: LogTask, call: RecordedCall, args: string): Outcome {
@@ -260,13 +281,14 @@ export class StraceReplay {
     this.#forks.delete(task.number);
     if (fork === undefined) return { result: -Errno.ENOMEM, same: call.errno === 'ENOMEM' };
     if (call.value === null || call.value <= 0n) {
-      if (fork.claimedBy === null && !fork.thread && !fork.child.borrows) fork.child.space.process.exit(0);
+      if (fork.claimedBy === null) abandon(fork.child);
       return { reason: 'a fork that failed, or whose child is not known' };
     }
     const number = Number(call.value);
     if (fork.claimedBy === null) this.#adopt(fork, number);
     else if (fork.claimedBy !== number) this.#swap(fork.claimedBy, number);
-    return { result: this.#tasks.get(number)?.space.process.pid ?? 0, same: true };
+    const child = this.#tasks.get(number);
+    return { result: child?.thread?.tid ?? child?.space.process.pid ?? 0, same: true };
   }
 
   /** Two children were taken for each other while neither had done anything but begin. */
@@ -296,6 +318,7 @@ export class StraceReplay {
     const result = task.space.process.execve({ name });
     if (result >= 0) {
       task.space.cleared();
+      task.thread = null;
       this.#leaveOthers(task);
     }
     task.name = name;
@@ -346,7 +369,11 @@ export class StraceReplay {
   #end(task: LogTask, signal: string | null, status: number): void {
     this.#leave(task);
     const others = [...this.#tasks.values()].filter(({ group }) => group === task.group);
-    if (others.length > 0 && signal === null) return;
+    if (others.length > 0 && signal === null) {
+      // The first of a process stays until its last has ended: what the process had is looked at through its handle.
+      task.thread?.exit();
+      return;
+    }
     for (const other of others) this.#leave(other);
     let { process } = task.space;
     if (task.borrows) {
@@ -367,8 +394,8 @@ export class StraceReplay {
   }
 
   #note({ group, name, space }: LogTask): void {
-    const { sizes } = takeSnapshot(this.#machine, space.os);
-    const { minflt, majflt } = space.os.getrusage();
+    const { sizes } = takeSnapshot(this.#machine, space.process.os);
+    const { minflt, majflt } = space.process.os.getrusage();
     this.processes.push({
       pid: group, name, faults: minflt + majflt, mappings: sizes?.mappings ?? 0, peakKb: sizes?.peakKb ?? 0, residentPeakKb: sizes?.residentPeakKb ?? 0,
     });
@@ -376,7 +403,7 @@ export class StraceReplay {
 
   #watchPeak(space: Space): void {
     if (!space.process.alive) return;
-    const snapshot = takeSnapshot(this.#machine, space.os);
+    const snapshot = takeSnapshot(this.#machine, space.process.os);
     const used = Object.entries(snapshot.stats.framesByOwner).reduce((sum, [owner, frames]) => (owner === 'free' ? sum : sum + frames), 0);
     if (used <= this.#peakFrames) return;
     this.#peakFrames = used;
@@ -387,8 +414,8 @@ export class StraceReplay {
     let mappedKb = 0;
     let residentKb = 0;
     const spaces = new Set([...this.#tasks.values()].map(({ space }) => space).filter(({ process }) => process.alive));
-    for (const { os } of spaces) {
-      const [size = 0, resident = 0] = os.readFile('/proc/self/statm').split(' ').map(Number);
+    for (const { process } of spaces) {
+      const [size = 0, resident = 0] = process.os.readFile('/proc/self/statm').split(' ').map(Number);
       mappedKb += size * 4;
       residentKb += resident * 4;
     }
@@ -427,6 +454,12 @@ export class StraceReplay {
   }
 }
 
+/** Ends what was made for a task that there is not. */
+function abandon({ space, thread, borrows }: Pick<LogTask, 'space' | 'thread' | 'borrows'>): void {
+  if (thread !== null) thread.exit();
+  else if (!borrows) space.process.exit(0);
+}
+
 /** Sends a process a signal of its own: its handle answers by throwing where that ends it. */
 function killWith({ pid, os }: Process, signal: number): void {
   try {
@@ -441,10 +474,8 @@ function signalNumber(name: string): number {
   return typeof value === 'number' ? value : SIGKILL;
 }
 
-const ERRNO_NAMES = new Map(Object.entries(Errno).map(([name, value]) => [value as number, name]));
-
 function resultText(result: number): string {
-  if (result < 0 && result > -4096) return ERRNO_NAMES.get(-result) ?? String(result);
+  if (isError(result)) return errnoName(result);
   return result >= 4096 ? `0x${result.toString(16)}` : String(result);
 }
 

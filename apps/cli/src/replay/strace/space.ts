@@ -46,6 +46,8 @@ export class StandIns {
 
 export class Space {
   readonly process: Process;
+  /** The handle of the task whose calls are made: of the process's first, or of another thread. */
+  os: Os;
   readonly map: Relocation;
   readonly #standIns: StandIns;
   /** What descriptors lead to: a stand-in, and the path where it is known. */
@@ -58,15 +60,12 @@ export class Space {
 
   constructor(process: Process, standIns: StandIns, parent?: Space) {
     this.process = process;
+    this.os = process.os;
     this.#standIns = standIns;
     this.map = parent?.map.copy() ?? new Relocation();
     this.#files = new Map(parent === undefined ? [] : parent.#files);
     this.#paths = new Map(parent === undefined ? [] : parent.#paths);
     if (parent !== undefined && parent.#heap !== null) this.#heap = { ...parent.#heap };
-  }
-
-  get os(): Os {
-    return this.process.os;
   }
 
   call(name: keyof typeof Syscall, ...args: (number | bigint)[]): number {
@@ -75,6 +74,7 @@ export class Space {
 
   /** `execve` took place: nothing of the old address space is left. */
   cleared(): void {
+    this.os = this.process.os;
     this.map.clear();
     this.#files.clear();
     this.#heap = null;

@@ -26,19 +26,22 @@ export type StraceLine =
   | { readonly kind: 'resumed'; readonly task: number; readonly name: string; readonly args: string; readonly result: CallResult }
   | { readonly kind: 'signal'; readonly task: number; readonly signal: string }
   | { readonly kind: 'exited'; readonly task: number; readonly status: number }
-  | { readonly kind: 'killed'; readonly task: number; readonly signal: string };
+  | { readonly kind: 'killed'; readonly task: number; readonly signal: string }
+  /** A thread runs another program, and has the number of its process's first task from now on. */
+  | { readonly kind: 'superseded'; readonly task: number; readonly by: number };
 
 /** The task of lines without a number. */
 export const ONLY_TASK = 0;
 
 const TASK = /^(?:\[pid\s+(\d+)\]\s+|(\d+)\s+)?(?:\d+:\d+:\d+(?:\.\d+)?\s+|\d+\.\d+\s+)?/;
 const CALL = /^(\w+)\((.*)\)\s*= (.+)$/;
-const UNFINISHED = /^(\w+)\((.*?),?\s*<unfinished \.\.\.>(?:\)\s*= \?)?$/;
+const UNFINISHED = /^(\w+)\((.*?),?\s*<(?:unfinished|pid changed to \d+) \.\.\.>(?:\)\s*= \?)?$/;
 const RESUMED = /^<\.\.\. (\w+) resumed>,?\s*(.*)\)\s*= (.+)$/;
 const SIGNAL = /^--- (SIG\w+) .*---$/;
 const STOPPED = /^--- stopped by (SIG\w+) ---$/;
 const EXITED = /^\+\+\+ exited with (\d+) \+\+\+$/;
 const KILLED = /^\+\+\+ killed by (SIG\w+)(?: \(core dumped\))? \+\+\+$/;
+const SUPERSEDED = /^\+\+\+ superseded by execve in pid (\d+) \+\+\+$/;
 const RESULT = /^(?:(0x[0-9a-f]+|-?\d+)(?:<[^>]*>)?|\?)(?:\s+(E[A-Z0-9]+)\b)?/;
 
 function parseResult(text: string): CallResult | null {
@@ -69,6 +72,8 @@ export function parseStraceLine(line: string): StraceLine | null {
   if (fields) return { kind: 'exited', task, status: Number(fields[1]) };
   fields = KILLED.exec(text);
   if (fields) return { kind: 'killed', task, signal: fields[1]! };
+  fields = SUPERSEDED.exec(text);
+  if (fields) return { kind: 'superseded', task, by: Number(fields[1]) };
   fields = SIGNAL.exec(text) ?? STOPPED.exec(text);
   return fields && { kind: 'signal', task, signal: fields[1]! };
 }
