@@ -1,6 +1,7 @@
 import { readdirSync } from 'node:fs';
+import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import { boot } from '@pagelab/kernel';
-import type { KernelModule, Machine, MachineConfigInput, MachineStats } from '@pagelab/kernel';
+import type { BootOptions, KernelModule, Machine, MachineConfigInput, MachineStats } from '@pagelab/kernel';
 import type { Program } from '@pagelab/abi';
 import { describe, expect, it } from 'vitest';
 
@@ -8,6 +9,10 @@ const names = readdirSync(import.meta.dirname)
   .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts'))
   .map((file) => file.replace(/\.ts$/, ''));
 
+/** What the command hands in, too: to compress with. */
+const HOST: BootOptions = {
+  compressors: [{ name: 'deflate', compress: (page) => deflateRawSync(page, { level: 1 }), decompress: (data) => inflateRawSync(data) }],
+};
 const DEFAULT: MachineConfigInput = { memory: '3G', cpus: 2 };
 
 async function load(name: string): Promise<{ default: Program; machine?: MachineConfigInput }> {
@@ -35,7 +40,7 @@ function runOn(machine: Machine, program: Program, name: string): void {
 describe.each(names)('example %s', (name) => {
   it('prints what it should and leaves nothing behind', async () => {
     const { default: program, machine: wanted } = await load(name);
-    const machine = boot(wanted ?? DEFAULT);
+    const machine = boot(wanted ?? DEFAULT, HOST);
     runOn(machine, program, name);
     await expect(machine.consoleText).toMatchFileSnapshot(`expected/${name}.txt`);
   });
@@ -79,7 +84,7 @@ describe.each(modules)('module %s', (name) => {
 describe.each(names)('example %s, every cache debugged', (name) => {
   it('runs as before, and no report is made', async () => {
     const { default: program, machine: wanted } = await load(name);
-    const machine = boot({ ...(wanted ?? DEFAULT), cmdline: `${wanted?.cmdline ?? ''} slub_debug=FZPU` });
+    const machine = boot({ ...(wanted ?? DEFAULT), cmdline: `${wanted?.cmdline ?? ''} slub_debug=FZPU` }, HOST);
     const { status, error } = machine.run(program, { name });
     expect(error).toBeUndefined();
     expect(status).toBe(0);

@@ -12,7 +12,7 @@ import type { PageAllocHooks, PageAllocatorFactory } from '@pagelab/mm-core';
 import { Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
 import type { KernelCacheName, KmemCache, SlabAllocator, SlabReport } from '@pagelab/slab';
 import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, installReclaim, migrationOps, reclaimPolicies, setMaxHugePages } from '@pagelab/vm';
-import type { HostDirectory, KernelWarning, ReclaimPolicyFactory, SwapDeviceFactory, VmCaches } from '@pagelab/vm';
+import type { Compressor, HostDirectory, KernelWarning, ReclaimPolicyFactory, SwapDeviceFactory, VmCaches } from '@pagelab/vm';
 import { BootFrames } from './boot-frames.ts';
 import { ConfigError, parseMachineConfig } from './config.ts';
 import type { MachineConfig, MachineConfigInput } from './config.ts';
@@ -36,6 +36,7 @@ import { Scheduler } from './scheduler.ts';
 import { fileDisk } from './file-disk.ts';
 import { sendSignal } from './signals.ts';
 import { bootSwap, bootSwapDevices } from './swapon.ts';
+import { bootZswap } from './zswap-setup.ts';
 import type { OpenHostFile } from './swapon.ts';
 import { TaskTable } from './task-table.ts';
 import { lowEndPfn, vmallocLayout } from './vmalloc-layout.ts';
@@ -57,6 +58,8 @@ export interface BootOptions {
   readonly openHostFile?: OpenHostFile;
   /** Swap devices of one's own, beside the disks that the configuration asks for. */
   readonly swapDevices?: readonly SwapDeviceFactory[];
+  /** What zswap compresses with; the first is the one that it uses unless told. Without any it cannot be enabled. */
+  readonly compressors?: readonly Compressor[];
   /** A directory of the host that programs find at `/host`, to be read. */
   readonly hostDirectory?: HostDirectory;
   /** A page allocator of one's own, in place of the one that the configuration names. */
@@ -182,6 +185,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   installReclaim(vm, hooks);
   bootSwap(kernel, options.openHostFile);
   bootSwapDevices(kernel, options.swapDevices ?? []);
+  bootZswap(kernel, options.compressors ?? []);
   if (options.hostDirectory !== undefined) kernel.attachHost(options.hostDirectory);
   hooks.outOfMemory = (gfp, order) => outOfMemory(kernel, gfp, order);
   // Huge pages that are set aside before anybody can take memory.

@@ -59,6 +59,8 @@ export interface CommandLine {
   readonly swiotlb?: 'force' | 'noforce';
   /** `transparent_hugepage=` */
   readonly transparentHugepage?: 'always' | 'madvise' | 'never';
+  /** `zswap.PARAMETER=`: names and values of its parameters, in their order. */
+  readonly zswap?: readonly (readonly [parameter: string, value: string])[];
 }
 
 interface Word {
@@ -112,6 +114,15 @@ function memmapWord(text: string): ReservedRange | undefined {
   const start = address(match[2]!);
   return bytes === undefined || start === undefined || bytes === 0 ? undefined : { start, bytes };
 }
+
+/** What each parameter of zswap takes, and reads it. */
+const ZSWAP_PARAMETERS: Readonly<Record<string, readonly [takes: string, pattern: RegExp]>> = {
+  enabled: ['0 or 1', /^[01ynYN]$/],
+  shrinker_enabled: ['0 or 1', /^[01ynYN]$/],
+  compressor: ['the name of one that the host hands in', /^[\w-]+$/],
+  max_pool_percent: ['a percentage', /^\d+$/],
+  accept_threshold_percent: ['a percentage', /^\d+$/],
+};
 
 /** Words that are acted on. */
 const WORDS: readonly Word[] = [
@@ -232,6 +243,13 @@ const WORDS: readonly Word[] = [
     takes: 'always, madvise or never',
     read: (text) => (text === 'always' || text === 'madvise' || text === 'never' ? { transparentHugepage: text } : undefined),
   },
+  ...Object.entries(ZSWAP_PARAMETERS).map(
+    ([parameter, [takes, pattern]]): Word => ({
+      name: `zswap.${parameter}`,
+      takes,
+      read: (text, before) => (pattern.test(text) ? { zswap: [...(before.zswap ?? []), [parameter, text]] } : undefined),
+    }),
+  ),
 ];
 
 /** Words that have another name since 6.9. @linux mm/slub.c:setup_slub_debug */

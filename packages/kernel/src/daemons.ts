@@ -58,6 +58,7 @@ export function kernelDaemons(): Daemon[] {
     { name: 'flusher', dueNs: FIRST_FLUSH_MS * NS_PER_MS, run: runFlusher },
     { name: 'kcompactd', dueNs: FRAG_CHECK_INTERVAL_NS, run: runKcompactd },
     { name: 'ksmd', dueNs: Infinity, run: runKsmd },
+    { name: 'zswap-shrink', dueNs: Infinity, run: runZswapShrink },
   ];
 }
 
@@ -99,4 +100,10 @@ function runKsmd({ vm }: Kernel): number {
   if (ksm.run !== 1) return Infinity;
   if (ksm.slots.length > 0) ksmScan(vm, ksm.pagesToScan);
   return Math.max(1, ksm.sleepMs) * NS_PER_MS;
+}
+
+/** @linux mm/zswap.c:shrink_worker */
+function runZswapShrink({ vm }: Kernel): number {
+  vm.zswap.shrink();
+  return Infinity;
 }

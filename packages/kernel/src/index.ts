@@ -2,7 +2,7 @@ export { BufferPool } from '@pagelab/hw';
 export type { BufferSource } from '@pagelab/hw';
 export { boot } from './boot.ts';
 export type { BootOptions } from './boot.ts';
-export type { HostDirectory, HostEntry } from '@pagelab/vm';
+export type { Compressor, HostDirectory, HostEntry } from '@pagelab/vm';
 export { CONFIG_KEYS, ConfigError, parseMachineConfig } from './config.ts';
 export type { MachineConfig, MachineConfigInput } from './config.ts';
 export type { ConsoleSink } from './console.ts';

@@ -184,6 +184,7 @@ export {
   enableSwapArea,
 } from './swapfile.ts';
 export { DiskSwapDevice, FileSwapDevice, MemorySwapDevice, readSwapHeader, writeSwapHeader } from './swap-device.ts';
+export type { Compressor } from './compressor.ts';
 export type { SwapDevice, SwapDeviceFactory } from './swap-device.ts';
 export { dropPagecache, dropSlab } from './drop-caches.ts';
 export { swapoffArea } from './swap-unuse.ts';
@@ -255,3 +256,4 @@ export { hugetlbTotalPages, setMaxHugePages } from './hugetlb.ts';
 export { hugetlbFileSetup, isHugetlbFile } from './hugetlbfs.ts';
 export { numaPagesOf } from './numa-pages.ts';
 export type { NumaPages } from './numa-pages.ts';
+export type { Zswap, ZswapStats } from './zswap.ts';

@@ -1,10 +1,11 @@
 /**
  * Pages to and from their slots.
  *
- * A page of zeros is not written: its slot remembers that it is one.
+ * A page of zeros is not written: its slot remembers that it is one. Others may stay in memory, compressed: see `zswap.ts`.
  *
  * @linux mm/page_io.c
  */
+import { Errno } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { NODE_STAT, PG_DIRTY, PG_RECLAIM, PG_UPTODATE, PG_WRITEBACK, VM_EVENT } from '@pagelab/mm-core';
 import { folioRotateReclaimable } from './swap.ts';
@@ -36,14 +37,25 @@ export function swapWriteout(vm: Vm, pfn: Pfn, pending: PendingWrites): boolean 
     return true;
   }
   area.setZero(slot, false);
+  if (vm.zswap.state === 'ready' && vm.zswap.store(pfn, entry)) return true;
+  writeToSlot(vm, pfn, pending);
+  return true;
+}
+
+/**
+ * Begins to write a page of the swap cache to its slot, past the pool of compressed pages.
+ *
+ * @linux mm/page_io.c:__swap_writepage
+ */
+export function writeToSlot(vm: Vm, pfn: Pfn, pending: PendingWrites): void {
+  const { flags, private: priv } = vm.frames;
   vm.pages.events[VM_EVENT.PSWPOUT]++;
   vm.pages.events[VM_EVENT.PGPGOUT] += 4;
   flags[pfn] |= PG_WRITEBACK;
   vm.pages.modNodeState(pfn, NODE_STAT.NR_WRITEBACK, 1);
   vm.frames.refcount[pfn]++;
-  if (area.device.write(slot, pfn) !== 0) writeFailed(vm, pfn);
+  if (vm.swap.area(priv[pfn]).device.write(swpOffset(priv[pfn]), pfn) !== 0) writeFailed(vm, pfn);
   pending.push(pfn);
-  return true;
 }
 
 /** The page stays in memory, and dirty. @linux mm/page_io.c:__end_swap_bio_write */
@@ -76,6 +88,15 @@ export function swapReadFolio(vm: Vm, pfn: Pfn): void {
     vm.ram.zeroFrame(pfn);
     vm.pages.events[VM_EVENT.SWPIN_ZERO]++;
   } else {
+    if (vm.zswap.state === 'ready') {
+      const loaded = vm.zswap.load(pfn, priv[pfn]);
+      if (loaded === 0) return;
+      if (loaded !== -Errno.ENOENT) {
+        vm.swapErrors.reads++;
+        return;
+      }
+      vm.zswap.noteDiskSwapin(pfn);
+    }
     vm.pages.events[VM_EVENT.PSWPIN]++;
     vm.pages.events[VM_EVENT.PGPGIN] += 4;
     if (area.device.read(slot, pfn) !== 0) {

@@ -110,7 +110,7 @@ export function tryToReclaimSwap(vm: Vm, pfn: Pfn): void {
  * @returns the frame, without a reference for the caller; −1 where there is no memory, or nobody names the slot
  * @linux mm/swap_state.c:__read_swap_cache_async
  */
-function readSwapCache(vm: Vm, entry: number, gfp: number): Pfn {
+export function readSwapCache(vm: Vm, entry: number, gfp: number): Pfn {
   vm.swap.readFresh = false;
   const known = swapCacheFrame(vm, entry);
   if (known >= 0) return known;

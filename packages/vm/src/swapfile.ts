@@ -149,6 +149,11 @@ export class Swap {
     bugOn(area === null || area === undefined, `swap: entry ${entry} of no area`);
     return area!;
   }
+
+  /** Whether nobody has a slot: no entry names it, nor is it cached. */
+  isFree(entry: number): boolean {
+    return this.area(entry).map[swpOffset(entry)] === 0;
+  }
 }
 
 /** Whether more than half of all slots are taken: then slots of pages in memory are given back. @linux include/linux/swap.h:vm_swap_full */
@@ -286,6 +291,7 @@ function takeSlot(vm: Vm, area: SwapArea, slot: number): void {
 function freeSlot(vm: Vm, area: SwapArea, slot: number): void {
   const cluster = Math.floor(slot / SWAPFILE_CLUSTER);
   area.cache[slot] = 0;
+  if (vm.zswap.storedPages > 0) vm.zswap.invalidate(swpEntry(area.type, slot));
   area.inusePages--;
   if (area.writable) vm.swap.nrFree++;
   const free = ++area.clusterFree[cluster];

@@ -94,6 +94,7 @@ export function validateVm(vm: Vm): void {
   validateLru(vm);
   validateHugetlb(vm, census.hugetlbEntries);
   validateSwap(vm, census.swapped);
+  vm.zswap.validate();
   validateKsm(vm);
   validateBroken(vm);
   vm.vmalloc.validate();

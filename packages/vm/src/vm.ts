@@ -40,6 +40,7 @@ import { Swap } from './swapfile.ts';
 import type { VmArea } from './vma.ts';
 import { VMALLOC_X86_64, Vmalloc } from './vmalloc.ts';
 import type { VmallocLayout } from './vmalloc.ts';
+import { Zswap } from './zswap.ts';
 
 /** `/proc/sys/vm` as far as address spaces follow it. */
 export interface VmSysctl {
@@ -192,6 +193,8 @@ export class Vm {
   totalSwapPages = 0;
   /** Swap areas, and slots of them. */
   readonly swap = new Swap();
+  /** What of swapped pages stays in memory, compressed. */
+  readonly zswap: Zswap;
   /** Swapped pages that could not be written, and read. */
   readonly swapErrors = { writes: 0, reads: 0 };
   /** Reclaim's own state. */
@@ -284,6 +287,7 @@ export class Vm {
     this.highmem = parts.lowEndPfn === undefined ? null : new Highmem(this, parts.lowEndPfn);
     this.gather = new MmuGather(this);
     this.lruBatches = new LruBatches(this);
+    this.zswap = new Zswap(this);
     this.ksm = new Ksm(parts.pages.nodes.length);
     this.khugepaged = newKhugepaged(this.tables.ptrsPerPte);
     this.hugetlb = new HugetlbPool(parts.pages.nodes.length);

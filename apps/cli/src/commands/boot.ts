@@ -8,6 +8,7 @@ import { boot } from '@pagelab/kernel';
 import type { Machine, MachineStats } from '@pagelab/kernel';
 import type { Command } from 'commander';
 import { CommandFailure } from '../errors.ts';
+import { hostCompressors } from '../host-compressors.ts';
 import { openHostFile } from '../host-file.ts';
 import { loadMachineConfig } from '../machine-option.ts';
 
@@ -49,7 +50,7 @@ function memmapLine({ frames, linuxBytes, textbookBytes }: MachineStats['memmap'
 }
 
 function bootCommand(options: BootCommandOptions): void {
-  const machine = boot(loadMachineConfig(options.machine), { openHostFile });
+  const machine = boot(loadMachineConfig(options.machine), { openHostFile, compressors: hostCompressors });
   let written: string[];
   try {
     written = writeProcTree(machine, options.proc);

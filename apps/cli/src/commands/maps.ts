@@ -5,6 +5,7 @@ import type { Os } from '@pagelab/abi';
 import { boot } from '@pagelab/kernel';
 import type { Command } from 'commander';
 import { CommandFailure } from '../errors.ts';
+import { hostCompressors } from '../host-compressors.ts';
 import { loadMachineConfig, readMachineConfig } from '../machine-option.ts';
 import { loadProgram } from '../program-loader.ts';
 import { describeEnd, withSnapshot } from './run.ts';
@@ -35,6 +36,7 @@ async function maps(nameOrFile: string, argv: readonly string[], options: MapsOp
     options.machine === undefined && loaded.machine !== undefined
       ? readMachineConfig(loaded.machine, `the machine that ${nameOrFile} asks for`)
       : loadMachineConfig(options.machine),
+    { compressors: hostCompressors },
   );
   let text: string | null = null;
   const look = (os: Os): void => {

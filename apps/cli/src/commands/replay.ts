@@ -10,6 +10,7 @@ import type { Command } from 'commander';
 import { CommandFailure } from '../errors.ts';
 import { htmlPage } from '../html/page.ts';
 import type { PageSection } from '../html/page.ts';
+import { hostCompressors } from '../host-compressors.ts';
 import { openHostFile } from '../host-file.ts';
 import { loadMachineConfig, readMachineConfig } from '../machine-option.ts';
 import { formatMalloc, mallocPage, replayMalloc } from '../replay/replay-malloc.ts';
@@ -45,7 +46,7 @@ type Replayer = (trace: Trace) => Promise<Outcome>;
 
 /** Replays on a machine of its own, which must be valid afterwards. */
 async function onMachine<R>(config: MachineConfig, replayOn: (machine: Machine) => Promise<R>): Promise<R> {
-  const machine = boot(config, { openHostFile });
+  const machine = boot(config, { openHostFile, compressors: hostCompressors });
   const result = await replayOn(machine);
   machine.validate();
   machine.dispose();

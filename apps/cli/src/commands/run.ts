@@ -7,6 +7,7 @@ import { boot, DeadlockError } from '@pagelab/kernel';
 import type { Machine, MachineConfig, RunResult } from '@pagelab/kernel';
 import type { Command } from 'commander';
 import { CommandFailure } from '../errors.ts';
+import { hostCompressors } from '../host-compressors.ts';
 import { openHostDirectory, openHostFile } from '../host-file.ts';
 import { loadMachineConfig, readMachineConfig } from '../machine-option.ts';
 import { loadProgram } from '../program-loader.ts';
@@ -80,6 +81,7 @@ async function run(nameOrFile: string, argv: readonly string[], options: RunOpti
     : loadMachineConfig(options.machine);
   const machine = boot(config, {
     openHostFile,
+    compressors: hostCompressors,
     ...(options.attach === undefined ? {} : { hostDirectory: openHostDirectory(options.attach) }),
   });
   if (!options.json) machine.setConsole((line) => console.log(line));

@@ -6,6 +6,7 @@ import { boot } from '@pagelab/kernel';
 import type { Machine, MachineConfig } from '@pagelab/kernel';
 import type { Command } from 'commander';
 import { CommandFailure, UsageError } from '../errors.ts';
+import { hostCompressors } from '../host-compressors.ts';
 import { loadMachineConfig, readMachineConfig, withWord } from '../machine-option.ts';
 import { loadProgram } from '../program-loader.ts';
 import { countOwners, formatOwners } from '../views/page-owner.ts';
@@ -37,7 +38,7 @@ async function show(view: View, nameOrFile: string, argv: readonly string[], opt
     options.machine === undefined && loaded.machine !== undefined
       ? readMachineConfig(loaded.machine, `the machine that ${nameOrFile} asks for`)
       : loadMachineConfig(options.machine);
-  const machine = boot(view.configure?.(wanted) ?? wanted);
+  const machine = boot(view.configure?.(wanted) ?? wanted, { compressors: hostCompressors });
   view.look(machine, options, 'before');
   let shown: { readonly text: string; readonly json: unknown } | null = null;
   const look = (_os: Os): void => {

@@ -14,6 +14,7 @@ import { pageOwnerText } from './page-owner.ts';
 import { percpuStats } from './percpu-stats.ts';
 import { slabFiles } from './slab.ts';
 import { thpFiles } from './thp.ts';
+import { zswapFiles } from './zswap.ts';
 
 const CPUS = '/sys/devices/system/cpu/';
 /** Directories that are there even where they are empty. */
@@ -42,6 +43,7 @@ export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
   for (const [path, file] of slabFiles(kernel)) files.set(path, file);
   for (const [path, file] of compactFiles(kernel)) files.set(path, file);
   for (const [path, file] of debugFiles(kernel)) files.set(path, file);
+  for (const [path, file] of zswapFiles(kernel)) files.set(path, file);
   return files;
 }
 
