@@ -28,8 +28,8 @@ import {
   largestRun,
   runMask,
   runsInWord,
-  setFree,
 } from './free-bits.ts';
+import { setBits } from './frame-bits.ts';
 import { MIGRATE_MOVABLE, MIGRATE_TYPES } from './migratetype.ts';
 import { MAX_PAGE_ORDER, NR_PAGE_ORDERS } from './page.ts';
 import type { FrameRange, PageAllocatorContext, PageAllocatorFactory } from './page-allocator.ts';
@@ -87,7 +87,7 @@ class FirstFitAllocator extends BitfieldAllocator {
       } else {
         const chunk = frame >>> CHUNK_ORDER;
         bugOn(this.pristine.has(chunk), 'first fit: memory given twice');
-        setFree(this.bits, frame, next);
+        setBits(this.bits, frame, next);
         this.reindex(chunk);
       }
       this.nrFreeOrdinary += next - frame;

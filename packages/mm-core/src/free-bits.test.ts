@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { Prng } from '@pagelab/lib';
-import { countRuns, forEachRun, largestRun, runMask, runsInWord, setFree } from './free-bits.ts';
+import { countRuns, forEachRun, largestRun, runMask, runsInWord } from './free-bits.ts';
+import { setBits } from './frame-bits.ts';
 
 /** Words from nearly empty to nearly full, and those in which larger runs are likely. */
 function randomWord(prng: Prng): number {
@@ -62,7 +63,7 @@ describe('free frames as bits', () => {
   it('sets ranges', () => {
     for (const [from, to] of [[0, 0], [3, 9], [3, 32], [32, 64], [5, 101], [31, 33]] as const) {
       const words = new Int32Array(4);
-      setFree(words, from, to);
+      setBits(words, from, to);
       for (let frame = 0; frame < 128; frame++) expect(allFree(words, frame, 1)).toBe(frame >= from && frame < to);
     }
   });

@@ -155,19 +155,3 @@ export function clearRun(words: Int32Array, frame: number, order: number): void 
   if (order <= WORD_ORDER) words[first] &= ~runMask(order, frame & 31);
   else fillWords(words, 0, first, first + (1 << (order - WORD_ORDER)));
 }
-
-/** Sets the bits of `[from, to)`: those frames are free now. The bits between two words are filled a word at a time. */
-export function setFree(words: Int32Array, from: number, to: number): void {
-  if (from >= to) return;
-  const first = from >>> WORD_ORDER;
-  const last = (to - 1) >>> WORD_ORDER;
-  const firstMask = -1 << (from & 31);
-  const lastMask = -1 >>> (-to & 31);
-  if (first === last) {
-    words[first] |= firstMask & lastMask;
-    return;
-  }
-  words[first] |= firstMask;
-  words.fill(-1, first + 1, last);
-  words[last] |= lastMask;
-}

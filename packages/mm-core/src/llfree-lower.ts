@@ -18,7 +18,8 @@
  *     bits set === free, unless huge; free === 0 where huge or apart
  */
 import { bugOn, lowestBit32, popcount32 } from '@pagelab/lib';
-import { WORD_ORDER, clearRun, countRuns, fillWords, forEachRun, int32Columns, isRunFree, runMask, runsInWord, setFree } from './free-bits.ts';
+import { WORD_ORDER, clearRun, countRuns, fillWords, forEachRun, int32Columns, isRunFree, runMask, runsInWord } from './free-bits.ts';
+import { setBits } from './frame-bits.ts';
 import { MIGRATE_TYPES } from './migratetype.ts';
 import { MAX_PAGE_ORDER } from './page.ts';
 import { PART_ORDER } from './set-apart.ts';
@@ -91,7 +92,7 @@ export class LlfreeLower {
     const area = from >>> AREA_ORDER;
     const entry = this.entries[area];
     bugOn((entry & (HUGE | APART)) !== 0 || this.isFreeAnywhere(from, to), 'llfree: memory given twice');
-    setFree(this.bits, from, to);
+    setBits(this.bits, from, to);
     const pages = to - from;
     this.entries[area] = entry + pages + (pages << SIZE_SHIFT);
     this.unbind(area);

@@ -6,7 +6,8 @@
  */
 import { bugOn, lowestBit32, popcount32 } from '@pagelab/lib';
 import type { Pfn } from '@pagelab/hw';
-import { WORD_ORDER, clearRun, forEachRun, isRunFree, runMask, runsInWord, setFree } from './free-bits.ts';
+import { WORD_ORDER, clearRun, forEachRun, isRunFree, runMask, runsInWord } from './free-bits.ts';
+import { setBits } from './frame-bits.ts';
 import { MIGRATE_PCPTYPES, MIGRATE_TYPES } from './migratetype.ts';
 import { MAX_PAGE_ORDER } from './page.ts';
 
@@ -77,7 +78,7 @@ export class SetApart {
     const entry = this.byPart.get(from >>> PART_ORDER);
     if (entry === undefined) return;
     const first = entry.part * PART_PAGES;
-    setFree(entry.words, from - first, to - first);
+    setBits(entry.words, from - first, to - first);
     entry.size += to - from;
     entry.free += to - from;
     this.count(entry.type, to - from);

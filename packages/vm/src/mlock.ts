@@ -12,6 +12,7 @@ import {
   RLIMIT_MEMLOCK,
 } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
+import type { Pfn } from '@pagelab/hw';
 import { populateRange, populateVmaRange } from './gup.ts';
 import { canDoMlock, rlimitPages } from './limits.ts';
 import type { MmStruct } from './mm-struct.ts';
@@ -22,8 +23,8 @@ import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { mlockPage, munlockPage } from './rmap.ts';
 import { vmaModify } from './vma-merge.ts';
 import { VM_HUGETLB, VM_IO, VM_LOCKED, VM_LOCKED_MASK, VM_LOCKONFAULT, VM_PFNMAP, VM_SPECIAL } from './vma.ts';
+import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
-
 
 /**
  * Locks the pages that [start, start + length) touches, and brings them in; with MLOCK_ONFAULT as they are touched.
@@ -173,23 +174,15 @@ function mlockFixup(vma: VmArea, start: VirtAddr, end: VirtAddr, newFlags: numbe
 
 /** Marks the resident pages of a range that was just locked. @linux mm/mlock.c:mlock_vma_pages_range */
 function mlockVmaPages(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
-  const { mm } = vma;
-  const { i32 } = mm.vm.ram;
-  const walk = new PteTableWalk(mm, start, end);
-  while (walk.next()) {
-    const { huge } = walk;
-    for (let i = 0; i < walk.count; i++) {
-      const entry = huge ? walk.pmdEntry : walk.entry + i * walk.step;
-      const lo = i32[entry];
-      if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
-      mlockPage(mm.vm, pfnOf(lo, entryHi(i32, entry, walk.step)) + (huge ? i : 0));
-    }
-  }
+  forEachPage(vma, start, end, mlockPage);
 }
 
 /** Unmarks the resident pages of a range that was just unlocked, where no other mapping locks them. */
 export function munlockVmaPages(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
-  const { mm } = vma;
+  forEachPage(vma, start, end, munlockPage);
+}
+
+function forEachPage({ mm }: VmArea, start: VirtAddr, end: VirtAddr, mark: (vm: Vm, pfn: Pfn) => void): void {
   const { i32 } = mm.vm.ram;
   const walk = new PteTableWalk(mm, start, end);
   while (walk.next()) {
@@ -198,7 +191,7 @@ export function munlockVmaPages(vma: VmArea, start: VirtAddr, end: VirtAddr): vo
       const entry = huge ? walk.pmdEntry : walk.entry + i * walk.step;
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
-      munlockPage(mm.vm, pfnOf(lo, entryHi(i32, entry, walk.step)) + (huge ? i : 0));
+      mark(mm.vm, pfnOf(lo, entryHi(i32, entry, walk.step)) + (huge ? i : 0));
     }
   }
 }

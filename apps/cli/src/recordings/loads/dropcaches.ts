@@ -3,13 +3,11 @@
  * not mapped, step by step.
  */
 import { MAP_SHARED, O_CREAT, O_RDONLY, O_RDWR, O_WRONLY, PROT_READ, Syscall } from '@pagelab/abi';
-import type { Os } from '@pagelab/abi';
-import { MIB, PAGE, map, touchRead } from './load-run.ts';
+import { MIB, PAGE, READ_BYTES, map, readToEnd, touchRead } from './load-run.ts';
 import type { Load, LoadRun } from './load-run.ts';
 
 export const dropcaches: Load = { name: 'dropcaches', run };
 
-const READ_BYTES = 65_536;
 const DROP_CACHES = '/proc/sys/vm/drop_caches';
 const PAGES = ['nr_file_pages', 'nr_dirty', 'nr_mapped'];
 const TIMES = ['drop_pagecache', 'drop_slab'];
@@ -30,7 +28,7 @@ function run(load: LoadRun): void {
   os.syscall(Syscall.close, made);
 
   load.stage('00-before');
-  load.equal('results', 'MiB read', load.take(/^read (\d+) MiB file$/)[1], `${readFile(os, at('/b'), buffer) / MIB}`);
+  load.equal('results', 'MiB read', load.take(/^read (\d+) MiB file$/)[1], `${readToEnd(os, at('/b'), buffer) / MIB}`);
   load.stage('01-read-48m');
   load.likeChanges('00-before', '01-read-48m', PAGES);
 
@@ -77,17 +75,4 @@ function compare(load: LoadRun, before: string, stage: string, like: readonly st
   load.stage(stage);
   load.sameChanges('results', before, stage, TIMES);
   load.likeChanges(before, stage, like);
-}
-
-/** Reads a file to its end. @returns its bytes */
-function readFile(os: Os, path: number, buffer: number): number {
-  const fd = os.syscall(Syscall.open, path, O_RDONLY, 0);
-  let total = 0;
-  for (;;) {
-    const got = os.syscall(Syscall.read, fd, buffer, READ_BYTES);
-    if (got <= 0) break;
-    total += got;
-  }
-  os.syscall(Syscall.close, fd);
-  return total;
 }

@@ -4,13 +4,12 @@
 import { MAP_SHARED, O_CREAT, O_RDONLY, O_RDWR, PROT_READ, Syscall } from '@pagelab/abi';
 import type { Os } from '@pagelab/abi';
 import type { Process } from '@pagelab/kernel';
-import { MIB, PAGE, map } from './load-run.ts';
+import { MIB, PAGE, READ_BYTES, map, readToEnd } from './load-run.ts';
 import type { Load, LoadRun } from './load-run.ts';
 
 export const filelru: Load = { name: 'filelru', run };
 
 const FILES = { a: 400 * MIB, b: 48 * MIB, c: 32 * MIB } as const;
-const READ_BYTES = 65_536;
 const COUNTERS = ['pgscan_file', 'pgsteal_file', 'pgactivate', 'workingset_refault_file', 'nr_file_pages'];
 
 function run(load: LoadRun): void {
@@ -52,14 +51,7 @@ function path(os: Os, name: string): number {
 
 function readFile({ os }: Process, name: keyof typeof FILES): number {
   const buffer = map(os, READ_BYTES);
-  const fd = os.syscall(Syscall.open, path(os, `/${name}`), O_RDONLY, 0);
-  let total = 0;
-  for (;;) {
-    const got = os.syscall(Syscall.read, fd, buffer, READ_BYTES);
-    if (got <= 0) break;
-    total += got;
-  }
-  os.syscall(Syscall.close, fd);
+  const total = readToEnd(os, path(os, `/${name}`), buffer);
   os.munmap(buffer, READ_BYTES);
   return total;
 }

@@ -1,7 +1,7 @@
 /**
  * A recorded load under way on a machine: what the recording says comes next, and what came of it here.
  */
-import { errnoName, isError, Syscall, SyscallError } from '@pagelab/abi';
+import { errnoName, isError, O_RDONLY, Syscall, SyscallError } from '@pagelab/abi';
 import type { Os, RegisterArg, SyscallName, VirtAddr } from '@pagelab/abi';
 import type { Machine, MachineConfigInput, Process } from '@pagelab/kernel';
 import type { Checks } from '../check.ts';
@@ -279,4 +279,20 @@ export function wrongWords(os: Os, start: VirtAddr, bytes: number, seed: number,
 /** A field of a text such as `/proc/self/status` or smaps, in KiB; NaN where it is not there. */
 export function kibOf(text: string, name: string): number {
   return Number(new RegExp(`(?:^|[\\n;] ?)${name}:\\s*(\\d+) kB`).exec(text)?.[1] ?? NaN);
+}
+
+/** What the recorded programs read at a time. */
+export const READ_BYTES = 65_536;
+
+/** Reads a file to its end. @param buffer room for `READ_BYTES` @returns its bytes */
+export function readToEnd(os: Os, path: number, buffer: number): number {
+  const fd = os.syscall(Syscall.open, path, O_RDONLY, 0);
+  let total = 0;
+  for (;;) {
+    const got = os.syscall(Syscall.read, fd, buffer, READ_BYTES);
+    if (got <= 0) break;
+    total += got;
+  }
+  os.syscall(Syscall.close, fd);
+  return total;
 }
