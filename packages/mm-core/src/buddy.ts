@@ -22,7 +22,7 @@ import {
   isMergeable,
 } from './migratetype.ts';
 import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PG_BUDDY, PG_LRU } from './page.ts';
-import type { FrameRange, PageAllocator, PageAllocatorContext, PageAllocatorFactory } from './page-allocator.ts';
+import type { FrameRange, FreeLists, PageAllocator, PageAllocatorContext, PageAllocatorFactory } from './page-allocator.ts';
 
 const TOP_PAGES = 1 << MAX_PAGE_ORDER;
 const NR_LISTS = NR_PAGE_ORDERS * MIGRATE_TYPES;
@@ -36,7 +36,7 @@ const NO_FALLBACK = -1;
 /** This order is too small to take a whole pageblock over. */
 const NOT_CLAIMABLE = -2;
 
-class BuddyAllocator implements PageAllocator {
+class BuddyAllocator implements PageAllocator, FreeLists {
   readonly name = 'buddy';
   nrFree = 0;
 
@@ -162,6 +162,30 @@ class BuddyAllocator implements PageAllocator {
 
   nrFreeOfType(migratetype: number): number {
     return this.pagesOfType[migratetype];
+  }
+
+  get freeLists(): FreeLists {
+    return this;
+  }
+
+  search(order: number, migratetype: number, visit: (pfn: Pfn) => boolean): void {
+    for (let pfn = this.head[order * MIGRATE_TYPES + migratetype]; pfn !== 0; pfn = this.next[pfn]) if (visit(pfn)) return;
+  }
+
+  searchFromEnd(order: number, migratetype: number, visit: (pfn: Pfn) => boolean): void {
+    for (let pfn = this.tail[order * MIGRATE_TYPES + migratetype]; pfn !== 0; pfn = this.prev[pfn]) if (visit(pfn)) return;
+  }
+
+  makeFirst(order: number, migratetype: number, pfn: Pfn): void {
+    const list = order * MIGRATE_TYPES + migratetype;
+    bugOn(order >= MAX_PAGE_ORDER || this.orderOf[pfn] !== order, 'buddy: a block of another list is made its first');
+    this.turn(list, this.prev[pfn], pfn);
+  }
+
+  makeLast(order: number, migratetype: number, pfn: Pfn): void {
+    const list = order * MIGRATE_TYPES + migratetype;
+    bugOn(order >= MAX_PAGE_ORDER || this.orderOf[pfn] !== order, 'buddy: a block of another list is made its last');
+    this.turn(list, pfn, this.next[pfn]);
   }
 
   /** @linux mm/page_alloc.c:__move_freepages_block */
@@ -479,6 +503,17 @@ class BuddyAllocator implements PageAllocator {
     else this.next[before] = pfn;
     if (after === 0) this.tail[list] = pfn;
     else this.prev[after] = pfn;
+  }
+
+  /** Turns a list round: of two neighbours the one becomes its last block and the other its first. */
+  private turn(list: number, last: Pfn, first: Pfn): void {
+    if (last === 0 || first === 0) return;
+    this.next[this.tail[list]] = this.head[list];
+    this.prev[this.head[list]] = this.tail[list];
+    this.next[last] = 0;
+    this.prev[first] = 0;
+    this.head[list] = first;
+    this.tail[list] = last;
   }
 
   private unlink(pfn: Pfn, order: number, migratetype: number): void {

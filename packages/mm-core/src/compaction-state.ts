@@ -24,6 +24,9 @@ export class ZoneCompaction {
   cachedFreePfn: Pfn;
   /** Where the migration scanner begins: asynchronous, and synchronous. */
   readonly cachedMigratePfn: [Pfn, Pfn];
+  /** Where they begin at the earliest, since hints were last forgotten; 0 before. */
+  initMigratePfn: Pfn = 0;
+  initFreePfn: Pfn = 0;
   /** Attempts since compaction last failed; it is deferred until there were 2^`deferShift`. */
   considered = 0;
   deferShift = 0;

@@ -4,10 +4,12 @@
  * @linux mm/compaction.c
  */
 import { Errno } from '@pagelab/abi';
+import type { Pfn } from '@pagelab/hw';
 import { ALLOC_CMA, ALLOC_WMARK_MASK, WMARK_LOW, WMARK_MIN } from './alloc-flags.ts';
-import { COMPACT_ALL, compactScannersMet, compactionAlloc, isolateMigratepages, noFreePages, releaseFreeList } from './compaction-scan.ts';
-import type { CompactControl } from './compaction-scan.ts';
-import { lastPageblock } from './compaction-state.ts';
+import { COMPACT_ALL, compactScannersMet, noFreePages, placeScanners, resetIsolationSuitable } from './compaction-control.ts';
+import type { CompactControl } from './compaction-control.ts';
+import { compactionAlloc, releaseFreeList } from './compaction-free.ts';
+import { isolateMigratepages } from './compaction-scan.ts';
 import { fallbackTypes } from './fallback.ts';
 import { extfragForOrder, extfragIndex } from './fragmentation.ts';
 import type { AllocContext } from './freelist.ts';
@@ -19,7 +21,7 @@ import type { MemoryNode } from './node.ts';
 import { NR_PAGE_ORDERS, PAGE_ALLOC_COSTLY_ORDER } from './page.ts';
 import type { PageAlloc } from './page-alloc.ts';
 import { VM_EVENT } from './vmstat.ts';
-import type { Zone } from './zone.ts';
+import type { PageCapture, Zone } from './zone.ts';
 
 const { COMPACTMIGRATE_SCANNED, COMPACTFREE_SCANNED, KCOMPACTD_MIGRATE_SCANNED, KCOMPACTD_FREE_SCANNED } = VM_EVENT;
 
@@ -64,8 +66,19 @@ export class CompactionState {
   /** `compaction_proactiveness`, 0 to 100: how eagerly kcompactd works unasked. */
   proactiveness = 20;
 
-  constructor(nrBlocks: number) {
+  /** Whether frames count as scanned that are passed over as parts of a block: since 6.4. */
+  readonly countsSkipped: boolean;
+  /** Whether compound pages are moved: since 6.9. */
+  readonly movesLarge: boolean;
+
+  /**
+   * @param nrBlocks pageblocks of the machine
+   * @param isRecent whether as a kernel from 6.9 on does
+   */
+  constructor(nrBlocks: number, isRecent: boolean) {
     this.skip = new Uint8Array(nrBlocks);
+    this.countsSkipped = isRecent;
+    this.movesLarge = isRecent;
   }
 }
 
@@ -139,13 +152,8 @@ interface CompactRequest {
   readonly wholeZone?: boolean;
   readonly ignoreSkipHint?: boolean;
   readonly ignoreBlockSuitable?: boolean;
-}
-
-/** Forgets where scans found nothing. @linux mm/compaction.c:__reset_isolation_suitable */
-export function resetIsolationSuitable({ compaction }: PageAlloc, zone: Zone): void {
-  zone.compact.blockskipFlush = false;
-  compaction.skip.fill(0, zone.startPfn >>> zone.pageblockOrder, ((zone.endPfn - 1) >>> zone.pageblockOrder) + 1);
-  zone.compact.resetCachedPositions(zone);
+  /** Filled where a block of the order comes free while pages move: then that is what was wanted. */
+  readonly capture?: PageCapture | undefined;
 }
 
 /**
@@ -159,6 +167,7 @@ export function compactZone(pages: PageAlloc, request: CompactRequest): number {
   const { zone } = request;
   const { compact } = zone;
   if (migration === undefined) return COMPACT_SKIPPED;
+  const { capture, ...asked } = request;
   const cc: CompactControl = {
     gfp: GFP_KERNEL,
     migratetype: 0,
@@ -168,7 +177,7 @@ export function compactZone(pages: PageAlloc, request: CompactRequest): number {
     proactive: false,
     ignoreSkipHint: false,
     ignoreBlockSuitable: false,
-    ...request,
+    ...asked,
     wholeZone: request.wholeZone ?? false,
     finishPageblock: false,
     migratePfn: 0,
@@ -179,17 +188,20 @@ export function compactZone(pages: PageAlloc, request: CompactRequest): number {
     nrFreePages: 0,
     migrateScanned: 0,
     freeScanned: 0,
+    fastSearchFail: 0,
+    searchOrder: request.order,
+    fastStartPfn: 0,
   };
   if (cc.order !== COMPACT_ALL) {
     const suits = compactionSuitAllocationOrder(pages, zone, cc.order, cc.highestIndex, cc.allocFlags, cc.mode === MIGRATE_ASYNC);
     if (suits !== COMPACT_CONTINUE) return suits;
     if (compact.restarting(cc.order)) resetIsolationSuitable(pages, zone);
   }
-  const sync = cc.mode === MIGRATE_ASYNC ? 0 : 1;
-  placeScanners(cc, sync);
+  placeScanners(cc);
   // The two positions part where the first page is found that could be moved.
-  const run = { updateCached: sync === 0 && compact.cachedMigratePfn[0] === compact.cachedMigratePfn[1], lastMigrated: 0 };
+  const run = { updateCached: cc.mode === MIGRATE_ASYNC && compact.cachedMigratePfn[0] === compact.cachedMigratePfn[1], lastMigrated: 0 };
   migration.drain();
+  zone.capture = capture ?? null;
   let result: number;
   for (;;) {
     result = compactFinished(pages, cc);
@@ -198,6 +210,10 @@ export function compactZone(pages: PageAlloc, request: CompactRequest): number {
     cc.finishPageblock = run.lastMigrated !== 0 && blockOf(zone, run.lastMigrated) === blockOf(zone, cc.migratePfn);
     if (!moveNext(pages, migration, cc, run)) {
       result = COMPACT_CONTENDED;
+      break;
+    }
+    if (capture !== undefined && capture.pfn >= 0) {
+      result = COMPACT_SUCCESS;
       break;
     }
     // What came free waits on the CPU's lists: it has to merge before it is seen.
@@ -210,6 +226,7 @@ export function compactZone(pages: PageAlloc, request: CompactRequest): number {
     const highest = blockOf(zone, releaseFreeList(pages, cc));
     if (highest > compact.cachedFreePfn) compact.cachedFreePfn = highest;
   }
+  zone.capture = null;
   pages.events[COMPACTMIGRATE_SCANNED] += cc.migrateScanned;
   pages.events[COMPACTFREE_SCANNED] += cc.freeScanned;
   if (cc.proactive || (!cc.direct && cc.order !== COMPACT_ALL)) {
@@ -217,7 +234,7 @@ export function compactZone(pages: PageAlloc, request: CompactRequest): number {
     pages.events[KCOMPACTD_MIGRATE_SCANNED] += cc.migrateScanned;
     pages.events[KCOMPACTD_FREE_SCANNED] += cc.freeScanned;
   }
-  return result;
+  return capture !== undefined && capture.pfn >= 0 ? COMPACT_SUCCESS : result;
 }
 
 /** What a run remembers from step to step. */
@@ -251,24 +268,6 @@ function moveNext(pages: PageAlloc, migration: MigrationOps, cc: CompactControl,
   return moveNext(pages, migration, cc, run);
 }
 
-/** Both begin where the last run ended, or at the ends of the zone. */
-function placeScanners(cc: CompactControl, sync: number): void {
-  const { zone } = cc;
-  const { compact } = zone;
-  const last = lastPageblock(zone);
-  if (cc.wholeZone) {
-    cc.migratePfn = zone.startPfn;
-    cc.freePfn = last;
-    return;
-  }
-  const isInside = (pfn: number): boolean => pfn >= zone.startPfn && pfn < zone.endPfn;
-  if (!isInside(compact.cachedFreePfn)) compact.cachedFreePfn = last;
-  if (!isInside(compact.cachedMigratePfn[sync])) compact.cachedMigratePfn.fill(zone.startPfn);
-  cc.freePfn = compact.cachedFreePfn;
-  cc.migratePfn = compact.cachedMigratePfn[sync];
-  if (cc.migratePfn <= zone.startPfn) cc.wholeZone = true;
-}
-
 /** @linux mm/compaction.c:__compact_finished */
 function compactFinished(pages: PageAlloc, cc: CompactControl): number {
   const { zone } = cc;
@@ -299,10 +298,11 @@ function blockOf({ pageblockPages }: Zone, pfn: number): number {
  * Compacts for an allocation, zone by zone, until one has a block.
  *
  * @param priority `COMPACT_PRIO_…`
+ * @param captured gets the block where one came free meanwhile: it is taken from its zone, and not made ready
  * @returns `COMPACT_…`, the best of all zones
  * @linux mm/compaction.c:try_to_compact_pages
  */
-export function tryToCompactPages(pages: PageAlloc, context: AllocContext, allocFlags: number, priority: number): number {
+export function tryToCompactPages(pages: PageAlloc, context: AllocContext, allocFlags: number, priority: number, captured?: { pfn: Pfn }): number {
   const { gfp, order, migratetype, highestIndex, zonelist } = context;
   if ((gfp & __GFP_IO) === 0 || pages.hooks.migration === undefined) return COMPACT_SKIPPED;
   let best = COMPACT_SKIPPED;
@@ -312,9 +312,11 @@ export function tryToCompactPages(pages: PageAlloc, context: AllocContext, alloc
       best = Math.max(best, COMPACT_DEFERRED);
       continue;
     }
+    const capture = captured === undefined ? undefined : { order, migratetype, pfn: -1 };
     const status = compactZone(pages, {
       zone,
       order,
+      capture,
       gfp,
       migratetype,
       allocFlags,
@@ -325,6 +327,7 @@ export function tryToCompactPages(pages: PageAlloc, context: AllocContext, alloc
       ignoreSkipHint: full,
       ignoreBlockSuitable: full,
     });
+    if (captured !== undefined && capture !== undefined) captured.pfn = capture.pfn;
     best = Math.max(best, status);
     if (status === COMPACT_SUCCESS) {
       zone.compact.deferReset(order, false);

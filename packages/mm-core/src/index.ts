@@ -167,6 +167,7 @@ export type { PageAllocatorName } from './page-allocators.ts';
 export { REFUSALS } from './page-allocator.ts';
 export type {
   FrameRange,
+  FreeLists,
   PageAllocator,
   PageAllocatorContext,
   PageAllocatorFactory,

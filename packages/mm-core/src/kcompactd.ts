@@ -13,8 +13,8 @@ import {
   compactZone,
   compactionSuitAllocationOrder,
   fragmentationScoreWmark,
-  resetIsolationSuitable,
 } from './compaction.ts';
+import { resetIsolationSuitable } from './compaction-control.ts';
 import { COMPACT_MAX_DEFER_SHIFT } from './compaction-state.ts';
 import { extfragForOrder } from './fragmentation.ts';
 import { MIGRATE_SYNC_LIGHT } from './migration-ops.ts';

@@ -41,14 +41,14 @@ export class MemoryState {
   protected readonly populated: readonly Zone[];
   protected readonly zoneOfBlock: Uint8Array;
 
-  constructor(booted: BootedZones) {
+  constructor(booted: BootedZones, isRecent: boolean) {
     this.frames = booted.frames;
     this.nodes = booted.nodes;
     this.zones = booted.zones;
     this.pageblockOrder = booted.pageblockOrder;
     this.pageblockPages = 1 << booted.pageblockOrder;
     this.blockTypes = booted.blockTypes;
-    this.compaction = new CompactionState(booted.blockTypes.length);
+    this.compaction = new CompactionState(booted.blockTypes.length, isRecent);
     this.populated = booted.populated;
     this.zoneOfBlock = booted.zoneOfBlock;
     this.lru = new LruLists(booted.frames, booted.nodes, (pfn) => this.zoneInUse(pfn));

@@ -134,7 +134,8 @@ export class PageAlloc extends MemoryState {
       onFallback: (zone, allocFlags) => this.#noteFallback(zone, allocFlags),
       onRefusal: (refusal) => hooks.warnRefusal?.(refusal),
     });
-    super(booted);
+    const recent = kernel !== '6.1';
+    super(booted, recent);
     this.#ram = ram;
     this.#smp = smp;
     this.#clock = clock;
@@ -160,7 +161,6 @@ export class PageAlloc extends MemoryState {
     this.#gfpTable = gfpTable(zoneLayout.kinds);
     this.pageOwner = options.pageOwner === true ? new PageOwner(booted.frames, clock) : null;
     this.#fast = fastSlots(this.#gfpTable, this.nodes, this.#cpuNode, this.pageOwner !== null);
-    const recent = kernel !== '6.1';
     this.sysctl = new PageAllocSysctl(this.nodes, nrCpus, zoneLayout.lowmemReserveRatio, {
       movableLikeHighmem: recent,
       pcpAutoTune: recent,
@@ -434,10 +434,15 @@ export class PageAlloc extends MemoryState {
       zonelist[0].vmStat[NUMA_FOREIGN]++;
     }
     zone.vmStat[zone.nid === context.localNid ? NUMA_LOCAL : NUMA_OTHER]++;
+    this.prepNewPage(pfn, order, gfp);
+    return pfn;
+  }
+
+  /** Makes a block ready that was taken from its zone. @linux mm/page_alloc.c:prep_new_page */
+  prepNewPage(pfn: Pfn, order: number, gfp: number): void {
     prepNewPage(this.frames, pfn, order, (gfp & __GFP_COMP) !== 0);
     if (this.pageOwner !== null) this.noteOwner(pfn, order, gfp);
     if ((gfp & __GFP_ZERO) !== 0) this.#zero(pfn, 1 << order);
-    return pfn;
   }
 
   /** Notes who allocated a block, where that is wanted. @linux mm/page_owner.c:set_page_owner */

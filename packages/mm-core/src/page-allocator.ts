@@ -30,6 +30,18 @@ export interface FrameRange {
   readonly end: Pfn;
 }
 
+/** Free lists that compaction may search: what a page allocator has that keeps blocks in lists. */
+export interface FreeLists {
+  /** Visits the free blocks of an order below the largest and a type, from the first on, until `visit` returns true. */
+  search(order: number, migratetype: number, visit: (pfn: Pfn) => boolean): void;
+  /** The same from the last on. */
+  searchFromEnd(order: number, migratetype: number, visit: (pfn: Pfn) => boolean): void;
+  /** Turns a list round until a block of it is first. @linux mm/compaction.c:move_freelist_head */
+  makeFirst(order: number, migratetype: number, pfn: Pfn): void;
+  /** Turns a list round until a block of it is last. @linux mm/compaction.c:move_freelist_tail */
+  makeLast(order: number, migratetype: number, pfn: Pfn): void;
+}
+
 /**
  * What finds free blocks in a zone: the part that can be replaced.
  *
@@ -83,6 +95,8 @@ export interface PageAllocator {
   untouched(): readonly FrameRange[];
   /** Recomputes its invariants. @throws KernelBug for the first that does not hold */
   validate(): void;
+  /** Its lists, where it has some: without, compaction walks where it could search. */
+  readonly freeLists?: FreeLists;
 }
 
 /** Why a zone did not believe an answer of its page allocator, and in what words it says so. */

@@ -174,11 +174,13 @@ interface CompactRetry {
 function directCompact(pages: PageAlloc, context: AllocContext, allocFlags: number, priority: number): Compacted {
   const saved = pages.currentFlags;
   pages.currentFlags |= PF_MEMALLOC;
-  const result = tryToCompactPages(pages, context, allocFlags, priority);
+  const captured = { pfn: -1 };
+  const result = tryToCompactPages(pages, context, allocFlags, priority, captured);
   pages.currentFlags = saved;
   if (result === COMPACT_SKIPPED) return NOT_COMPACTED;
   pages.events[COMPACTSTALL]++;
-  const pfn = getPageFromFreelist(pages, context, allocFlags);
+  if (captured.pfn >= 0) pages.prepNewPage(captured.pfn, context.order, context.gfp);
+  const pfn = captured.pfn >= 0 ? captured.pfn : getPageFromFreelist(pages, context, allocFlags);
   pages.events[pfn >= 0 ? COMPACTSUCCESS : COMPACTFAIL]++;
   if (pfn >= 0) {
     const { compact } = pages.zoneOf(pfn)!;

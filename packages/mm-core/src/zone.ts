@@ -12,7 +12,7 @@ import type { Pfn } from '@pagelab/hw';
 import { WMARK_HIGH, ALLOC_CMA, ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NON_BLOCK, ALLOC_OOM, ALLOC_RESERVES } from './alloc-flags.ts';
 import { ZoneCompaction } from './compaction-state.ts';
 import { clearBits, countBits, setBits } from './frame-bits.ts';
-import { MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_PCPTYPES, MIGRATE_TYPES } from './migratetype.ts';
+import { MIGRATE_CMA, MIGRATE_HIGHATOMIC, MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES, MIGRATE_TYPES } from './migratetype.ts';
 import { MAX_PAGE_ORDER, NR_PAGE_ORDERS, PAGEBLOCK_ORDER } from './page.ts';
 import type { PageFrames } from './page.ts';
 import { REFUSALS } from './page-allocator.ts';
@@ -33,6 +33,15 @@ export interface ZoneShape {
   readonly endPfn: Pfn;
   /** Frames of RAM. */
   readonly present: number;
+}
+
+/** Catches a block that comes free: who compacts gets what came of it. @linux mm/internal.h:capture_control */
+export interface PageCapture {
+  readonly order: number;
+  /** What it will hold. */
+  readonly migratetype: number;
+  /** The block once it is caught, which then is taken; −1 before. */
+  pfn: Pfn;
 }
 
 const PCP_TYPES_MASK = (1 << MIGRATE_PCPTYPES) - 1;
@@ -88,6 +97,8 @@ export class Zone {
   reclaimActive = false;
   /** Counters by ZONE_STAT, as far as they are not kept elsewhere: read them through {@link state}. */
   readonly vmStat = new Float64Array(ZONE_STAT_NAMES.length);
+  /** Set while compaction for an allocation is at work. */
+  capture: PageCapture | null = null;
   /** What compaction remembers of it. */
   readonly compact: ZoneCompaction;
   /** By CPU number. */
@@ -309,6 +320,21 @@ export class Zone {
     this.allocator.free(pfn, order, migratetype, false);
     if ((this.nrReservedHighatomic | this.cmaPages | this.nrIsolatePageblock) !== 0) this.countSpecial();
     else this.plenty = this.nrFree > this.#plentyMark;
+    if (this.capture !== null) this.#tryCapture(this.capture, pfn, order, migratetype);
+  }
+
+  /**
+   * Takes the block that compaction waits for, where the one just freed has completed it. Larger ones than a pageblock are not
+   * caught, nor what would put another type into a movable pageblock.
+   *
+   * @linux mm/page_alloc.c:compaction_capture
+   */
+  #tryCapture(capture: PageCapture, freed: Pfn, freedOrder: number, type: number): void {
+    const { order } = capture;
+    if (capture.pfn >= 0 || freedOrder > order || order >= MAX_PAGE_ORDER || type === MIGRATE_CMA || type === MIGRATE_ISOLATE) return;
+    if (order < this.pageblockOrder && type === MIGRATE_MOVABLE && capture.migratetype !== MIGRATE_MOVABLE) return;
+    const pfn = freed & -(1 << order);
+    if (this.takeAt(pfn, order)) capture.pfn = pfn;
   }
 
   /** Free pages in blocks of a pageblock and more. @linux include/linux/vmstat.h:NR_FREE_PAGES_BLOCKS */
