@@ -25,12 +25,14 @@ async function textOf({ pieces }: Trace): Promise<string> {
 }
 
 describe('a trace', () => {
-  it('is told by its first line of any kind', () => {
+  it('is told by its header, or its first line of any kind', () => {
     expect(detectTraceKind('# a header\n\nm 1 1 24\n')).toBe('malloc');
     expect(detectTraceKind('= Start\n@ a:[0x1] + 0x10 0x8\n')).toBe('mtrace');
     expect(detectTraceKind('12 brk(NULL) = 0x1000\n')).toBe('strace');
     expect(detectTraceKind('broken\nR 4000 1\n')).toBe('pages');
     expect(detectTraceKind('==12== Lackey\nI  0401ab70,3\n')).toBe('lackey');
+    expect(detectTraceKind('# malloc-trace v1: m THREAD ID SIZE\n')).toBe('malloc');
+    expect(detectTraceKind('# page-trace v1\n')).toBe('pages');
     expect(detectTraceKind('hello\n')).toBeUndefined();
   });
 

@@ -18,14 +18,14 @@ const STANDARD_INPUT = '-';
 export type TraceKind = 'malloc' | 'mtrace' | 'strace' | 'pages' | 'lackey';
 
 const KINDS: readonly { readonly kind: TraceKind; readonly line: RegExp }[] = [
-  { kind: 'malloc', line: /^[mcarf] \d+ \d+/ },
+  { kind: 'malloc', line: /^(# malloc-trace v1\b|[mcarf] \d+ \d+)/ },
   { kind: 'mtrace', line: /^(= Start$|@ .*[+<>!-] (0x[0-9a-f]+|\(nil\)))/ },
   { kind: 'strace', line: /^(\[pid +\d+\] |\d+ +)?(\d+:\d+:\d+\S* )?(\w+\(|\+\+\+ |--- )/ },
-  { kind: 'pages', line: /^[RWX] [0-9a-fA-F]+( \d+)?$/ },
+  { kind: 'pages', line: /^(# page-trace v1\b|[RWX] [0-9a-fA-F]+( \d+)?$)/ },
   { kind: 'lackey', line: /^(I | [SLM]) [0-9a-f]+,\d+/ },
 ];
 
-/** What kind of trace a text is of, by its first line that is of any; `undefined` where none is. */
+/** What kind of trace a text is of, by its header or its first line that is of any; `undefined` where none is. */
 export function detectTraceKind(text: string): TraceKind | undefined {
   for (const line of text.split('\n')) {
     const found = KINDS.find(({ line: form }) => form.test(line));
