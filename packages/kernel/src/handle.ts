@@ -1,9 +1,9 @@
 /**
  * What a program holds of its task: its memory and its calls, and no way to the task itself.
  */
-import type { Program } from '@pagelab/abi';
+import type { Program, RegisterArg } from '@pagelab/abi';
 import { createUserMemory } from '@pagelab/hw';
-import { createClient } from '@pagelab/syscalls';
+import { createClient, dispatch } from '@pagelab/syscalls';
 import { runDaemons } from './daemons.ts';
 import { execProgram } from './exec.ts';
 import { replacedError, throwIfEnded } from './exit.ts';
@@ -18,9 +18,54 @@ import { userFault } from './user-fault.ts';
  * Enters the kernel for `task`, whose handle was used, and returns to user mode.
  *
  * @throws TaskExit where the task has ended, or ends; what a signal handler throws
- * @linux arch/x86/entry/common.c:do_syscall_64
  */
 export function enter<T>(task: Task, programNumber: number, body: (task: Task) => T): T {
+  const { kernel } = task;
+  enterFromUser(task, programNumber);
+  let result: T;
+  try {
+    result = kernel.moduleThread === null ? body(task) : kernel.asKernel(() => body(task));
+  } catch (error) {
+    throw kernel.stop(error);
+  }
+  exitToUser(task);
+  return result;
+}
+
+/**
+ * As {@link enter}, for a call by its number: a function of its own, since a closure and a list of arguments for each call
+ * take as long as a short call itself.
+ *
+ * @linux arch/x86/entry/syscall_64.c:do_syscall_64
+ */
+function enterSyscall(
+  task: Task,
+  programNumber: number,
+  nr: RegisterArg,
+  a0: RegisterArg | undefined,
+  a1: RegisterArg | undefined,
+  a2: RegisterArg | undefined,
+  a3: RegisterArg | undefined,
+  a4: RegisterArg | undefined,
+  a5: RegisterArg | undefined,
+): number {
+  const { kernel } = task;
+  enterFromUser(task, programNumber);
+  let result: number;
+  try {
+    result =
+      kernel.moduleThread === null
+        ? dispatch(task, nr, a0, a1, a2, a3, a4, a5)
+        : kernel.asKernel(() => dispatch(task, nr, a0, a1, a2, a3, a4, a5));
+  } catch (error) {
+    throw kernel.stop(error);
+  }
+  exitToUser(task);
+  return result;
+}
+
+/** @linux include/linux/entry-common.h:syscall_enter_from_user_mode */
+function enterFromUser(task: Task, programNumber: number): void {
   throwIfEnded(task, programNumber);
   const { kernel } = task;
   if (kernel.current !== task) switchTo(task);
@@ -30,14 +75,11 @@ export function enter<T>(task: Task, programNumber: number, body: (task: Task) =
   task.accounting.stime += syscall;
   // A call outside of a handler is progress: the next fault at the old address is a new one.
   if (task.handlers === 0) task.repeatedFaults = 0;
-  let result: T;
-  try {
-    result = kernel.moduleThread === null ? body(task) : kernel.asKernel(() => body(task));
-  } catch (error) {
-    throw kernel.stop(error);
-  }
+}
+
+/** @linux include/linux/entry-common.h:syscall_exit_to_user_mode */
+function exitToUser(task: Task): void {
   if (task.pending.length > 0 || task.process.pending.length > 0) deliverSignals(task);
-  return result;
 }
 
 /** Gives a new task its memory port and its handle. */
@@ -68,8 +110,8 @@ export function attachHandle(task: Task): void {
   task.os = createClient({
     mem: task.port.memory,
     library: task.process.library,
+    syscall: (nr, a0, a1, a2, a3, a4, a5) => enterSyscall(task, programNumber, nr, a0, a1, a2, a3, a4, a5),
     enter: (body) => enter(task, programNumber, body),
-    enterFor: (body) => enter(task, programNumber, body),
     fork: (program, argv) => here(() => start(forkProcess(task, checked(program), words(argv)))),
     vfork: (program, argv) =>
       here(() => {

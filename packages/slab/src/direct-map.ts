@@ -17,7 +17,7 @@ export class DirectMap {
   /** Index in `ram.u8` of the byte at an address; the bytes up to the end of its page follow it. */
   index(address: VirtAddr): number {
     const pa = address - PAGE_OFFSET;
-    return this.ram.frameWord(Math.floor(pa / PAGE_SIZE)) * 4 + (pa % PAGE_SIZE);
+    return this.ram.frameWord(Math.floor(pa / PAGE_SIZE)) * 4 + (pa & (PAGE_SIZE - 1));
   }
 
   byte(address: VirtAddr): number {

@@ -102,7 +102,7 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
   /** Host word of an object's free pointer. */
   protected pointerWord(object: VirtAddr): number {
     const pa = object + this.offset - PAGE_OFFSET;
-    return this.host.ram.frameWord(Math.floor(pa / PAGE_SIZE)) + ((pa % PAGE_SIZE) >> 2);
+    return this.host.ram.frameWord(Math.floor(pa / PAGE_SIZE)) + ((pa & (PAGE_SIZE - 1)) >> 2);
   }
 
   freePointer(object: VirtAddr): VirtAddr {

@@ -30,7 +30,6 @@ import type { LibraryState } from './sbrk.ts';
 import { mincorePages } from './sys-mincore.ts';
 import { isUsageSubject } from './sys-getrusage.ts';
 import { readLimit, writeLimit } from './sys-rlimit.ts';
-import { dispatch } from './table.ts';
 import type { TaskContext } from './task-context.ts';
 import { decodeUtf8, encodeUtf8 } from './utf8.ts';
 
@@ -39,12 +38,20 @@ export interface ClientHooks {
   readonly mem: UserMemory;
   readonly library: LibraryState;
   /**
-   * Enters the kernel for this task, runs `body`, and returns to user mode: signals are delivered on the way, and a task
-   * that has ended does not return.
+   * Enters the kernel for this task, makes the call by `dispatch`, and returns to user mode: signals are delivered on
+   * the way, and a task that has ended does not return.
    */
-  readonly enter: (body: (task: TaskContext) => number) => number;
-  /** As {@link enter}, for a call with another result. */
-  readonly enterFor: <T>(body: (task: TaskContext) => T) => T;
+  readonly syscall: (
+    nr: RegisterArg,
+    a0?: RegisterArg,
+    a1?: RegisterArg,
+    a2?: RegisterArg,
+    a3?: RegisterArg,
+    a4?: RegisterArg,
+    a5?: RegisterArg,
+  ) => number;
+  /** As {@link syscall}, for what is not made by number. */
+  readonly enter: <T>(body: (task: TaskContext) => T) => T;
   /** Makes a child or a thread that will run `program`: its number, or -errno. */
   readonly fork: (program: Program, argv: readonly string[]) => number;
   readonly vfork: (program: Program, argv: readonly string[]) => number;
@@ -65,9 +72,7 @@ const MAX_FILE_BYTES = 2 ** 30;
 
 /** Builds a task's handle. */
 export function createClient(hooks: ClientHooks): Os {
-  const { mem, library, enter, enterFor } = hooks;
-
-  const call = (nr: number, ...args: RegisterArg[]): number => enter((task) => dispatch(task, nr, args));
+  const { mem, library, syscall: call, enter } = hooks;
 
   const checked = (name: string, result: number): number => {
     if (result < 0 && result >= -4095) throw new SyscallError(name, result);
@@ -84,7 +89,7 @@ export function createClient(hooks: ClientHooks): Os {
     flags: number,
     use: (task: TaskContext, file: Exclude<ReturnType<TaskContext['open']>, number>) => T | number,
   ): T | number =>
-    enterFor((task) => {
+    enter((task) => {
       const file = task.open(path, flags, 0);
       if (typeof file === 'number') return file;
       try {
@@ -114,7 +119,7 @@ export function createClient(hooks: ClientHooks): Os {
   const os: Os = {
     mem,
 
-    syscall: (nr, ...args) => enter((task) => dispatch(task, nr, args)),
+    syscall: (nr, ...args) => call(nr, args[0], args[1], args[2], args[3], args[4], args[5]),
 
     mmap: (addr, length, prot, flags, fd = -1, offset = 0) =>
       checked('mmap', call(Syscall.mmap, addr, length, prot, flags, fd, offset)),
@@ -127,7 +132,7 @@ export function createClient(hooks: ClientHooks): Os {
     mincore: (addr, length) =>
       checkedFor(
         'mincore',
-        enterFor((task) => mincorePages(task, addr, length)),
+        enter((task) => mincorePages(task, addr, length)),
       ),
     mlock: (addr, length) => void checked('mlock', call(Syscall.mlock, addr, length)),
     mlock2: (addr, length, flags) => void checked('mlock2', call(Syscall.mlock2, addr, length, flags)),
@@ -152,7 +157,7 @@ export function createClient(hooks: ClientHooks): Os {
     },
     thread: (body, ...argv) => checked('clone', hooks.thread(body, argv)),
     waitpid: (pid, options = 0): WaitResult | null => {
-      const result = enterFor((task) => task.wait(pid | 0, options | WEXITED));
+      const result = enter((task) => task.wait(pid | 0, options | WEXITED));
       if (result === 0) return null;
       const { pid: who, statusWord } = checkedFor('waitpid', result);
       const signal = statusWord & 0x7f;
@@ -160,12 +165,12 @@ export function createClient(hooks: ClientHooks): Os {
         ? { pid: who, status: (statusWord >> 8) & 0xff, signal: null }
         : { pid: who, status: null, signal };
     },
-    exit: (status) => enterFor((task) => task.exitGroup(status & 0xff)),
+    exit: (status) => enter((task) => task.exitGroup(status & 0xff)),
     kill: (pid, signal) => void checked('kill', call(Syscall.kill, pid, signal)),
     sigaction: (signal, disposition, options) => checkedFor('sigaction', hooks.sigaction(signal | 0, disposition, options)),
     sigprocmask: (how, signals) => checkedFor('sigprocmask', hooks.sigprocmask(how | 0, signals)),
     sigaltstack: (stack) => {
-      const { before, result } = enterFor((task) => ({
+      const { before, result } = enter((task) => ({
         before: task.shownSignalStack(),
         result: stack === undefined ? 0 : task.setSignalStack({ sp: stack.sp, size: stack.size, flags: stack.flags | 0 }),
       }));
@@ -181,12 +186,12 @@ export function createClient(hooks: ClientHooks): Os {
     getrusage: (who = RUSAGE_SELF): ResourceUsage =>
       checkedFor(
         'getrusage',
-        enterFor((task) => (isUsageSubject(who) ? { ...task.usage(who) } : -Errno.EINVAL)),
+        enter((task) => (isUsageSubject(who) ? { ...task.usage(who) } : -Errno.EINVAL)),
       ),
     getrlimit: (resource): ResourceLimit =>
       checkedFor(
         'getrlimit',
-        enterFor((task) => readLimit(task, resource | 0)),
+        enter((task) => readLimit(task, resource | 0)),
       ),
     setrlimit: (resource, limit) => {
       const { cur, max } = limit;

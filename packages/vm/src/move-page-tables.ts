@@ -41,7 +41,7 @@ export function movePageTables(
   const end = oldAddr + length;
   const delta = newAddr - oldAddr;
   let addr = oldAddr;
-  if (canAlign(oldVma, oldAddr, newVma, newAddr, length)) addr -= oldAddr % pmdSize;
+  if (canAlign(oldVma, oldAddr, newVma, newAddr, length)) addr = hugeStart(mm.vm.tables, oldAddr);
   // Making a table may come to kill a process, whose pages go through the gatherer meanwhile.
   let firstMoved = Infinity;
   let movedEnd = 0;
@@ -82,9 +82,10 @@ function extentOf(addr: VirtAddr, delta: number, end: VirtAddr, size: number): n
  * @linux mm/mremap.c:can_realign_addr
  */
 function canAlign(oldVma: VmArea, oldAddr: VirtAddr, newVma: VmArea, newAddr: VirtAddr, length: number): boolean {
-  const { pmdSize } = oldVma.mm.vm.tables;
-  const offset = oldAddr % pmdSize;
-  if (offset === 0 || newAddr % pmdSize !== offset || length < pmdSize - offset) return false;
+  const { tables } = oldVma.mm.vm;
+  const { pmdSize } = tables;
+  const offset = oldAddr - hugeStart(tables, oldAddr);
+  if (offset === 0 || newAddr - hugeStart(tables, newAddr) !== offset || length < pmdSize - offset) return false;
   return startsTable(oldVma, oldAddr) && startsTable(newVma, newAddr);
 }
 
@@ -94,7 +95,7 @@ function canAlign(oldVma: VmArea, oldAddr: VirtAddr, newVma: VmArea, newAddr: Vi
  * @linux mm/mremap.c:can_align_down
  */
 function startsTable(vma: VmArea, addr: VirtAddr): boolean {
-  return vma.start === addr && !vma.mm.vmas.overlaps(addr - (addr % vma.mm.vm.tables.pmdSize), addr);
+  return vma.start === addr && !vma.mm.vmas.overlaps(hugeStart(vma.mm.vm.tables, addr), addr);
 }
 
 /** Moves what lies below one third-level entry on either side; false without memory for a table. */

@@ -6,7 +6,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { updateHiwaterVm, vmStatAccount } from './limits.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { vmUnacctMemory } from './overcommit.ts';
-import { pageAlign } from './page-align.ts';
+import { offsetInPage, pageAlign } from './page-align.ts';
 import { splitVmaUnlimited } from './vma-split.ts';
 import { removeVma, vmaNext, vmaPages, vmaPrev, vmaResize, vmaUnlink } from './vma-tree.ts';
 import { VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VmArea } from './vma.ts';
@@ -26,7 +26,7 @@ const NO_CEILING = 0;
  */
 export function vmMunmap(mm: MmStruct, addr: VirtAddr, length: number): number {
   const { taskSize } = mm;
-  if (addr % PAGE_SIZE !== 0 || addr < 0 || addr > taskSize) return -Errno.EINVAL;
+  if (offsetInPage(addr) !== 0 || addr < 0 || addr > taskSize) return -Errno.EINVAL;
   if (length <= 0 || length > taskSize - addr) return -Errno.EINVAL;
   const end = addr + pageAlign(length);
   const first = mm.vmas.find(addr);

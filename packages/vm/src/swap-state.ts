@@ -204,7 +204,7 @@ function readAheadVma(vm: Vm, entry: number, vma: VmArea, address: VirtAddr): vo
     from = page - win + 1;
     to = page + 1;
   }
-  const tableStart = address - (address % tables.pmdSize);
+  const tableStart = Math.floor(address / tables.pmdSize) * tables.pmdSize;
   from = Math.max(from, vma.start / PAGE_SIZE, tableStart / PAGE_SIZE);
   to = Math.min(to, vma.end / PAGE_SIZE, (tableStart + tables.pmdSize) / PAGE_SIZE);
   for (let at = from; at < to; at++) {

@@ -13,7 +13,7 @@ import {
 import type { VirtAddr } from '@pagelab/abi';
 import type { VmFile } from './file.ts';
 import type { MmStruct } from './mm-struct.ts';
-import { offsetInPage, pageAlign, pageAlignDown } from './page-align.ts';
+import { isAligned, offsetInPage, pageAlign, pageAlignDown } from './page-align.ts';
 import { vmStartGap } from './vma-tree.ts';
 import { VM_GROWSDOWN } from './vma.ts';
 
@@ -95,7 +95,7 @@ export function getUnmappedArea(
  */
 export function hugetlbUnmappedArea(mm: MmStruct, addr: VirtAddr, length: number, flags: number): number {
   const { pmdSize } = mm.vm.tables;
-  if ((flags & MAP_FIXED) !== 0) return addr % pmdSize === 0 ? getUnmappedArea(mm, null, addr, length, 0, flags) : -Errno.EINVAL;
+  if ((flags & MAP_FIXED) !== 0) return isAligned(addr, pmdSize) ? getUnmappedArea(mm, null, addr, length, 0, flags) : -Errno.EINVAL;
   const hint = Math.ceil(addr / pmdSize) * pmdSize;
   if (hint > 0 && hintIsFree(mm, hint, length, mm.taskSize)) return getUnmappedArea(mm, null, hint, length, 0, flags | MAP_SHARED_BIT);
   // With as much room beside it, some multiple of the size lies in it.
@@ -110,7 +110,7 @@ const MAP_SHARED_BIT = 1;
 function wantsHugeAlignment(mm: MmStruct, file: VmFile | null, addr: VirtAddr, length: number, flags: number): boolean {
   if (mm.is32Bit) return false;
   if (file !== null) return file.inode.mapping.ops === mm.vm.blockFs;
-  return addr === 0 && (flags & MAP_SHARED_BIT) === 0 && length % mm.vm.tables.pmdSize === 0;
+  return addr === 0 && (flags & MAP_SHARED_BIT) === 0 && isAligned(length, mm.vm.tables.pmdSize);
 }
 
 /**
@@ -133,7 +133,7 @@ function hugeAlignedArea(
     const padded = archGetUnmappedArea(mm, file, addr, length + pmdSize, pgoff, flags);
     if (padded > 0 && padded === addr) return addr;
     if (padded > 0) {
-      const up = (((offset - padded) % pmdSize) + pmdSize) % pmdSize;
+      const up = Math.ceil((padded - offset) / pmdSize) * pmdSize - (padded - offset);
       return !mm.legacyLayout && up === 0 ? padded + pmdSize : padded + up;
     }
   }

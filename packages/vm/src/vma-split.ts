@@ -5,6 +5,7 @@ import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { anonVmaClone } from './anon-vma.ts';
 import { fileGet } from './open-file.ts';
+import { isAligned } from './page-align.ts';
 import { linkFileVma, removeVma, vmAreaDup, vmaLink, vmaReserve, vmaResize } from './vma-tree.ts';
 import { VM_HUGETLB } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -30,7 +31,7 @@ export function splitVmaUnlimited(vma: VmArea, addr: VirtAddr, newBelow: boolean
 
 /** Whether a mapping can be cut at an address: one of huge pages only between them. @linux mm/hugetlb.c:hugetlb_vm_op_split */
 function maySplit({ flags, mm }: VmArea, addr: VirtAddr): boolean {
-  return (flags & VM_HUGETLB) === 0 || addr % mm.vm.tables.pmdSize === 0;
+  return (flags & VM_HUGETLB) === 0 || isAligned(addr, mm.vm.tables.pmdSize);
 }
 
 /** Makes a mapping for the part [start, end) of `vma`, which is not in the tree yet; `null` without memory. */
