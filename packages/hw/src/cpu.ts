@@ -374,8 +374,8 @@ export class Cpu implements RamUser {
   /**
    * As {@link translatePage}, without a look at the TLB.
    *
-   * This is the walk as it mostly goes: user data, four tables in use before, a page of 4 KiB, the access allowed. All
-   * else is left to {@link #walkAny}, which knows the rules.
+   * This is the walk as it mostly goes: user data, four tables in use before, and a page of 4 KiB that may be accessed so,
+   * or may not, or none. All else is left to {@link #walkAny}, which knows the rules.
    *
    * @param hiVa upper 32 bits of the address, signed
    * @param loVa lower 32 bits, signed
@@ -419,13 +419,20 @@ export class Cpu implements RamUser {
     at = (tables[last + 2] + ((loVa >>> 11) & 0x3fe)) | 0;
     lo = i32[at];
     hi = i32[(at + 1) | 0];
-    const word = ram.entryWordIfTouched(lo, hi);
+    const reserved = this.#hiReserved;
+    if ((lo & PRESENT) === 0 && (highs & reserved) === 0) {
+      this.stats.walks += 1;
+      return this.#fault(hiVa, loVa, access, PAGE_FAULT);
+    }
     allowed &= lo;
     highs |= hi;
-    const needed = PRESENT | (access & RIGHTS);
-    if (((needed & ~allowed) | (lo & GLOBAL)) !== 0 || (highs & this.#hiReserved) !== 0 || word < 0) {
-      return this.#walkAny(hiVa, loVa, access);
+    if ((highs & reserved) !== 0) return this.#walkAny(hiVa, loVa, access);
+    if ((access & RIGHTS & ~allowed) !== 0) {
+      this.stats.walks += 1;
+      return this.#fault(hiVa, loVa, access | PROTECTION, PAGE_FAULT);
     }
+    const word = ram.entryWordIfTouched(lo, hi);
+    if ((lo & GLOBAL) !== 0 || word < 0) return this.#walkAny(hiVa, loVa, access);
     const used = lo | ((access & WRITE) !== 0 ? ACCESSED | DIRTY : ACCESSED);
     if (used !== lo) i32[at] = used;
     this.stats.walks += 1;

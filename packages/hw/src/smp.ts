@@ -54,21 +54,25 @@ export interface SmpOptions {
   readonly costs?: CostModel | undefined;
 }
 
+/** What is known of an address space's translations. @linux arch/x86/include/asm/mmu.h:mm_context_t */
+interface MmContext {
+  readonly pgd: PhysAddr;
+  /** How often they were flushed. */
+  generation: number;
+}
+
 /** The CPUs of a machine. */
 export class Smp {
-  /** In order of their numbers. */
+  /** In order of their numbers. Not frozen: V8 calls its runtime for each element of an array that is. */
   readonly cpus: readonly Cpu[];
   /** Number of the CPU that is running. @linux include/linux/smp.h:smp_processor_id */
   processorId = 0;
   readonly stats: SmpStats = { shootdowns: 0, ipis: 0, lazySpared: 0, batched: 0 };
   /** The contexts of each CPU's TLB, by its number. */
   readonly #contexts: readonly CpuContexts[];
-  /**
-   * How often translations of an address space were flushed, by its page tables; those that {@link switchMm} loaded.
-   *
-   * @linux arch/x86/include/asm/mmu.h:mm_context_t
-   */
-  readonly #generations = new Map<PhysAddr, number>();
+  /** The address spaces that {@link switchMm} loaded, by their page tables; and the one that was looked for last. */
+  readonly #mms = new Map<PhysAddr, MmContext>();
+  #lastMm: MmContext | undefined = undefined;
   /** CPUs that the batch must reach. */
   readonly #batch: Uint8Array;
   readonly #clock: VirtualClock;
@@ -82,7 +86,7 @@ export class Smp {
     if (!Number.isInteger(nrCpus) || nrCpus < 1 || nrCpus > MAX_CPUS) {
       throw new RangeError(`a machine has 1 to ${MAX_CPUS} CPUs, not ${nrCpus}`);
     }
-    this.cpus = Object.freeze(Array.from({ length: nrCpus }, (_, id) => new Cpu(id, ram)));
+    this.cpus = Array.from({ length: nrCpus }, (_, id) => new Cpu(id, ram));
     this.#contexts = this.cpus.map(() => new CpuContexts());
     this.#batch = new Uint8Array(nrCpus);
     this.#clock = options.clock ?? new VirtualClock();
@@ -118,11 +122,12 @@ export class Smp {
       cpu.loadCr3(pgd);
       return SWITCH_MM_FLUSH;
     }
-    let generation = this.#generations.get(pgd);
-    if (generation === undefined) {
-      generation = 1;
-      this.#generations.set(pgd, generation);
+    let mm = this.#findMm(pgd);
+    if (mm === undefined) {
+      mm = { pgd, generation: 1 };
+      this.#mms.set(pgd, mm);
     }
+    const { generation } = mm;
     contexts.missed = false;
     if (cpu.cr3 === pgd && cpu.pcid !== 0) {
       if (!wasLazy || contexts.generationOf(pgd) === generation) return SWITCH_MM_NOTHING;
@@ -154,8 +159,7 @@ export class Smp {
    * @linux arch/x86/include/asm/mmu_context.h:destroy_context
    */
   forgetMm(pgd: PhysAddr): void {
-    const generation = this.#generations.get(pgd);
-    if (generation !== undefined) this.#generations.set(pgd, generation + 1);
+    this.#nextGeneration(pgd);
   }
 
   /**
@@ -175,7 +179,7 @@ export class Smp {
     const stride = strideShift === PAGE_SHIFT ? PAGE_SIZE : 2 ** strideShift;
     const firstPage = Math.floor(start / stride) * stride;
     const all = end - firstPage > TLB_SINGLE_PAGE_FLUSH_CEILING * stride;
-    const generation = this.#generations.size === 0 ? 0 : this.#nextGeneration(cr3);
+    const generation = this.#nextGeneration(cr3);
     const { ipi, invlpg, loadCr3 } = this.#costs;
     let cost = 0;
     for (let i = 0; i < cpus.length; i++) {
@@ -225,8 +229,8 @@ export class Smp {
         this.stats.ipis += 1;
         this.#clock.advance(this.#costs.ipi);
       }
-      const generation = this.#generations.get(cpus[i].cr3);
-      if (generation !== undefined) this.#contexts[i].caughtUp(cpus[i].cr3, generation);
+      const mm = this.#findMm(cpus[i].cr3);
+      if (mm !== undefined) this.#contexts[i].caughtUp(mm.pgd, mm.generation);
       cpus[i].flushTlbContext();
     }
   }
@@ -265,10 +269,14 @@ export class Smp {
     return true;
   }
 
-  #nextGeneration(cr3: PhysAddr): number {
-    const generation = this.#generations.get(cr3);
-    if (generation === undefined) return 0;
-    this.#generations.set(cr3, generation + 1);
-    return generation + 1;
+  #findMm(pgd: PhysAddr): MmContext | undefined {
+    if (this.#lastMm !== undefined && this.#lastMm.pgd === pgd) return this.#lastMm;
+    return (this.#lastMm = this.#mms.get(pgd));
+  }
+
+  /** Counts a flush of an address space; 0 where no CPU has loaded it. @linux arch/x86/include/asm/tlbflush.h:inc_mm_tlb_gen */
+  #nextGeneration(pgd: PhysAddr): number {
+    const mm = this.#findMm(pgd);
+    return mm === undefined ? 0 : ++mm.generation;
   }
 }

@@ -146,8 +146,8 @@ export class Swap {
   /** The area of an entry. @linux mm/swapfile.c:swp_swap_info */
   area(entry: number): SwapArea {
     const area = this.areas[swpType(entry)];
-    bugOn(area === null || area === undefined, `swap: entry ${entry} of no area`);
-    return area!;
+    if (area === null || area === undefined) throw new KernelBug(`swap: entry ${entry} of no area`);
+    return area;
   }
 
   /** Whether nobody has a slot: no entry names it, nor is it cached. */
