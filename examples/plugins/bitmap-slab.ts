@@ -6,10 +6,10 @@
  */
 import { Errno } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
+import { PAGE_SIZE } from '@pagelab/hw';
 import { popcount32 } from '@pagelab/lib';
 import { MAX_PAGE_ORDER, __GFP_COMP, __GFP_ZERO } from '@pagelab/mm-core';
-import { KmemCache, cacheOfPage, frameAddress, getOrder, giveSlabPages, takeSlabPages } from '@pagelab/slab';
+import { KmemCache, cacheOfPage, getOrder, giveSlabPages, takeSlabPages } from '@pagelab/slab';
 import type { CacheSpec, SlabAllocator, SlabHost, SlabOwnershipCheck } from '@pagelab/slab';
 
 interface Layout {
@@ -51,7 +51,7 @@ class BitmapCache extends KmemCache {
     const slot = 31 - Math.clz32(free & -free);
     this.out[pfn]! |= 1 << slot;
     if (popcount32(this.out[pfn]!) === this.objectsPerSlab) this.partial.delete(pfn);
-    const object = frameAddress(pfn) + slot * this.size;
+    const object = this.host.pages.pageAddress(pfn) + slot * this.size;
     if ((gfp & __GFP_ZERO) !== 0) this.host.memory.fill(object, this.objectSize, 0);
     return object;
   }
@@ -59,7 +59,7 @@ class BitmapCache extends KmemCache {
   private newSlab(gfp: number, node: number): number {
     const pfn = takeSlabPages(this.host, this, (gfp & ~__GFP_ZERO) | __GFP_COMP, this.order, node);
     if (pfn < 0) return -1;
-    for (let slot = 0; slot < this.objectsPerSlab; slot++) this.ctor?.(frameAddress(pfn) + slot * this.size);
+    for (let slot = 0; slot < this.objectsPerSlab; slot++) this.ctor?.(this.host.pages.pageAddress(pfn) + slot * this.size);
     this.slabs.add(pfn);
     this.partial.add(pfn);
     return pfn;
@@ -67,23 +67,23 @@ class BitmapCache extends KmemCache {
 
   /** Slab and number of the object that contains an address of this cache: slabs begin at multiples of their size. */
   private find(address: VirtAddr): { pfn: number; slot: number } {
-    const page = Math.floor((address - PAGE_OFFSET) / PAGE_SIZE);
+    const page = this.host.pages.virtToPfn(address);
     const pfn = page - (page % 2 ** this.order);
-    return { pfn, slot: Math.floor((address - frameAddress(pfn)) / this.size) };
+    return { pfn, slot: Math.floor((address - this.host.pages.pageAddress(pfn)) / this.size) };
   }
 
   free(object: VirtAddr): void {
     if (object === 0) return;
     const report = (kind: 'invalid-free' | 'double-free' | 'wrong-cache', text: string): void =>
       this.host.report({ kind, cache: this.name, address: object, text: `${this.name}: ${text}` });
-    const owner = cacheOfPage(this.host, Math.floor((object - PAGE_OFFSET) / PAGE_SIZE));
+    const owner = cacheOfPage(this.host, this.host.pages.virtToPfn(object));
     if (owner === undefined) return report('invalid-free', 'no object of any cache');
     if (owner !== this) {
       report('wrong-cache', `an object of ${owner.name}`);
       return owner.free(object);
     }
     const { pfn, slot } = this.find(object);
-    if (slot >= this.objectsPerSlab || object !== frameAddress(pfn) + slot * this.size) return report('invalid-free', 'no object begins there');
+    if (slot >= this.objectsPerSlab || object !== this.host.pages.pageAddress(pfn) + slot * this.size) return report('invalid-free', 'no object begins there');
     if ((this.out[pfn]! & (1 << slot)) === 0) return report('double-free', 'the object is free already');
     this.out[pfn]! &= ~(1 << slot);
     this.partial.add(pfn);
@@ -126,12 +126,12 @@ class BitmapCache extends KmemCache {
 
   objectAt(address: VirtAddr): VirtAddr {
     const { pfn, slot } = this.find(address);
-    return frameAddress(pfn) + slot * this.size;
+    return this.host.pages.pageAddress(pfn) + slot * this.size;
   }
 
   liveObjects(): VirtAddr[] {
     const slots = Array.from({ length: this.objectsPerSlab }, (_, slot) => slot);
-    return [...this.slabs].flatMap((pfn) => slots.filter((slot) => (this.out[pfn]! & (1 << slot)) !== 0).map((slot) => frameAddress(pfn) + slot * this.size));
+    return [...this.slabs].flatMap((pfn) => slots.filter((slot) => (this.out[pfn]! & (1 << slot)) !== 0).map((slot) => this.host.pages.pageAddress(pfn) + slot * this.size));
   }
 
   validate(claim: SlabOwnershipCheck): void {

@@ -4,13 +4,13 @@
  * @linux init/main.c:start_kernel
  */
 import { BUS_MCEERR_AR, SIGBUS } from '@pagelab/abi';
-import { DEFAULT_COSTS, PhysicalMemory, Smp, VirtualClock, tlbModelFactory } from '@pagelab/hw';
+import { DEFAULT_COSTS, PAGE_OFFSET, PhysicalMemory, Smp, VirtualClock, tlbModelFactory } from '@pagelab/hw';
 import type { BufferSource, TlbModelFactory } from '@pagelab/hw';
 import { KernelBug, TraceRing } from '@pagelab/lib';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from '@pagelab/mm-core';
 import type { PageAllocHooks, PageAllocatorFactory } from '@pagelab/mm-core';
-import { Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
-import type { KernelCacheName, KmemCache, SlabAllocator, SlabReport } from '@pagelab/slab';
+import { DirectMap, Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
+import type { KernelCaches, SlabAllocator, SlabReport } from '@pagelab/slab';
 import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, installReclaim, migrationOps, reclaimPolicies, setMaxHugePages } from '@pagelab/vm';
 import type { Compressor, HostDirectory, KernelWarning, ReclaimPolicyFactory, SwapDeviceFactory, VmCaches } from '@pagelab/vm';
 import { BootFrames } from './boot-frames.ts';
@@ -98,7 +98,8 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   // Page frames, nodes, zones, and all free memory into the page allocator.
   const log = new KernelLog(clock);
   const hooks: PageAllocHooks = { warnRefusal: (refusal) => warnRefusal(log, refusal) };
-  const shape = { layout: zoneLayout(config), ...nodeTable(config, map), ...movablePages(config, map) };
+  const { pageOffset, wordBytes } = kernelHalf(config);
+  const shape = { layout: zoneLayout(config), pageOffset, ...nodeTable(config, map), ...movablePages(config, map) };
   const pages = usable(
     'numa',
     () => new PageAlloc({ ram, smp, clock, trace, costs, hooks, ...shape, ...pageAllocOptions(config, options) }),
@@ -109,10 +110,10 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   const slabReports: SlabReport[] = [];
   const running: { kernel?: Kernel } = {};
   if (pages.pageOwner !== null) pages.pageOwner.context = () => allocationContext(running.kernel);
-  const kmemleak = config.commandLine.kmemleak === true ? new Kmemleak(clock, ram) : null;
+  const kmemleak = config.commandLine.kmemleak === true ? new Kmemleak(clock, ram, new DirectMap(ram, pageOffset, wordBytes)) : null;
   const slab = new Slab({
     pages, ram, smp, trace,
-    slubOptions: slubOptions(config),
+    slubOptions: { wordBytes, ...slubOptions(config) },
     allocator: options.slabAllocator ?? slabAllocators[config.slab](),
     seed: config.seed,
     report: (report) => logSlabReport(log, slabReports, report),
@@ -120,7 +121,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
     ...(kmemleak === null ? {} : { observer: kmemleak }),
     context: { clock, pid: () => running.kernel?.current?.pid ?? 0, caller: () => running.kernel?.callTrace.innermost },
   });
-  const caches = createKernelCaches(slab);
+  const caches = createKernelCaches(slab, config.arch === 'x86-64' ? config.kernel : config.arch);
   // The kernel's page tables: direct map and image.
   const lowEnd = config.arch === 'x86-64' ? undefined : lowEndPfn(config, pages);
   const bootFrames = new BootFrames(ram, pages, lowEnd);
@@ -261,6 +262,11 @@ function slubOptions(config: MachineConfig) {
   };
 }
 
+/** Where the kernel has frame 0, and bytes of its pointers. @linux arch/x86/include/asm/page_types.h:PAGE_OFFSET */
+function kernelHalf({ arch }: MachineConfig): { pageOffset: number; wordBytes: 4 | 8 } {
+  return arch === 'x86-64' ? { pageOffset: PAGE_OFFSET, wordBytes: 8 } : { pageOffset: PAGE_TABLE_SHAPES[arch].taskSize, wordBytes: 4 };
+}
+
 /** Bytes of the kernel's code, and of its whole image. */
 function imageSize(pages: PageAlloc): { codeBytes: number; imageBytes: number } {
   const code = pages.frames.bootRanges.find(({ owner }) => owner === OWNER_KERNEL_CODE);
@@ -279,7 +285,7 @@ function adminReserveKbytes(pages: PageAlloc): number {
   return Math.min(Math.floor((pages.nrFreePages() * 4) / 32), 8192);
 }
 
-function vmCaches(caches: Readonly<Record<KernelCacheName, KmemCache>>): VmCaches {
+function vmCaches(caches: KernelCaches): VmCaches {
   return {
     vmArea: caches.vm_area_struct,
     mm: caches.mm_struct,
@@ -289,6 +295,7 @@ function vmCaches(caches: Readonly<Record<KernelCacheName, KmemCache>>): VmCache
     file: caches.filp,
     shmemInode: caches.shmem_inode_cache,
     inode: caches.inode_cache,
+    hugetlbfsInode: caches.hugetlbfs_inode_cache,
     radixTreeNode: caches.radix_tree_node,
     vmapArea: caches.vmap_area,
     numaPolicy: caches.numa_policy,

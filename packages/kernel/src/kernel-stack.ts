@@ -19,7 +19,6 @@
  */
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import { GFP_KERNEL, NODE_STAT, __GFP_ACCOUNT, __GFP_ZERO } from '@pagelab/mm-core';
@@ -79,12 +78,12 @@ export class KernelStacks {
   }
 
   #irqStack(): KernelStack {
-    const { vmalloc, bootFrames } = this.#parts;
+    const { vmalloc, bootFrames, pages } = this.#parts;
     // The pages are part of what boot set aside for each CPU.
     const bytes = this.config.vmap ? IRQ_STACK_BYTES : this.config.bytes;
     const first = bootFrames.takeRun(bytes / PAGE_SIZE);
     const frames = Array.from({ length: bytes / PAGE_SIZE }, (_, i) => first + i);
-    const begin = this.config.vmap ? vmalloc.vmap(frames, 0, 'irq_init_percpu_irqstack') : PAGE_OFFSET + first * PAGE_SIZE;
+    const begin = this.config.vmap ? vmalloc.vmap(frames, 0, 'irq_init_percpu_irqstack') : pages.pageAddress(first);
     bugOn(begin === 0, 'boot: no memory for the interrupt stacks');
     return { begin, end: begin + bytes, frames, area: this.config.vmap ? vmalloc.findVmArea(begin)! : null };
   }

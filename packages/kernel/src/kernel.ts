@@ -6,7 +6,7 @@ import type { BlockDevice, CostModel, PhysicalMemory, Smp, VirtualClock } from '
 import { KernelBug } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
 import type { PageAlloc } from '@pagelab/mm-core';
-import type { KernelCacheName, KmemCache, Mempool, Percpu, Slab, SlabReport } from '@pagelab/slab';
+import type { KernelCaches, KmemCache, Mempool, Percpu, Slab, SlabReport } from '@pagelab/slab';
 import { HostFs, ShmNamespace } from '@pagelab/vm';
 import type { Dma, HostDirectory, SwapDevice, Vm } from '@pagelab/vm';
 import { CallTrace } from './call-trace.ts';
@@ -40,7 +40,7 @@ export interface KernelParts {
   readonly smp: Smp;
   readonly pages: PageAlloc;
   readonly slab: Slab;
-  readonly caches: Readonly<Record<KernelCacheName, KmemCache>>;
+  readonly caches: KernelCaches;
   readonly pageTables: KernelPageTables;
   readonly vm: Vm;
   readonly dma: Dma;
@@ -65,7 +65,7 @@ export class Kernel implements KernelParts {
   readonly smp: Smp;
   readonly pages: PageAlloc;
   readonly slab: Slab;
-  readonly caches: Readonly<Record<KernelCacheName, KmemCache>>;
+  readonly caches: KernelCaches;
   readonly pageTables: KernelPageTables;
   readonly vm: Vm;
   readonly dma: Dma;

@@ -19,8 +19,8 @@ import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import type { PhysicalMemory, VirtualClock } from '@pagelab/hw';
 import { RangeTree } from '@pagelab/lib';
-import { DirectMap, SLAB_NOLEAKTRACE } from '@pagelab/slab';
-import type { SlabObserver } from '@pagelab/slab';
+import { SLAB_NOLEAKTRACE } from '@pagelab/slab';
+import type { DirectMap, SlabObserver } from '@pagelab/slab';
 import { crc32 } from './crc32.ts';
 import type { Kernel } from './kernel.ts';
 import { leakText } from './kmemleak-text.ts';
@@ -28,7 +28,6 @@ import { leakText } from './kmemleak-text.ts';
 /** Blocks younger than this are not reported, in ms. @linux mm/kmemleak.c:MSECS_MIN_AGE */
 const MSECS_MIN_AGE = 5000;
 const JIFFY_MS = 4;
-const WORD = 8;
 
 /** A block that is known. @linux mm/kmemleak.c:kmemleak_object */
 export interface KmemleakObject {
@@ -84,10 +83,10 @@ export class Kmemleak implements SlabObserver {
   #gray: KmemleakObject[] = [];
   #lastScan = 0;
 
-  constructor(clock: VirtualClock, ram: PhysicalMemory) {
+  constructor(clock: VirtualClock, ram: PhysicalMemory, memory: DirectMap) {
     this.#clock = clock;
     this.#ram = ram;
-    this.#memory = new DirectMap(ram);
+    this.#memory = memory;
   }
 
   /** The kernel that it is of, once that is there. */
@@ -234,14 +233,19 @@ export class Kmemleak implements SlabObserver {
   /** Counts the words of a block that point to another. @linux mm/kmemleak.c:scan_block */
   #scanBlock(start: VirtAddr, size: number): void {
     const { i32 } = this.#ram;
+    const { wordBytes } = this.#memory;
     const end = start + size;
-    let at = Math.ceil(start / WORD) * WORD;
-    while (at + WORD <= end) {
+    let at = Math.ceil(start / wordBytes) * wordBytes;
+    while (at + wordBytes <= end) {
       const inPage = at & (PAGE_SIZE - 1);
       const run = Math.min(PAGE_SIZE - inPage, end - at);
       let word = this.#hostByte(at) >>> 2;
       if (word >= 0) {
-        for (let done = 0; done + WORD <= run; done += WORD, word += 2) this.#point(i32[word + 1]! * 2 ** 32 + (i32[word]! >>> 0));
+        const step = wordBytes / 4;
+        for (let done = 0; done + wordBytes <= run; done += wordBytes, word += step) {
+          const low = i32[word]! >>> 0;
+          this.#point(step === 1 ? low : i32[word + 1]! * 2 ** 32 + low);
+        }
       }
       at += run;
     }

@@ -261,9 +261,9 @@ export class KernelModule {
    * @linux mm/mempool.c:mempool_create
    */
   mempoolCreate(minNr: number, of: { readonly cache: KmemCache } | { readonly bytes: number } | { readonly order: number }): Mempool | number {
-    const { slab, pages, ram, mempools } = this.#kernel;
+    const { slab, pages, mempools } = this.#kernel;
     const source = 'cache' in of ? mempoolSlab(of.cache) : 'bytes' in of ? mempoolKmalloc(slab, of.bytes) : mempoolPages(pages, of.order);
-    const pool = this.#own(() => Mempool.create({ slab, ram }, minNr, source));
+    const pool = this.#own(() => Mempool.create({ slab }, minNr, source));
     if (typeof pool !== 'number') mempools.add(pool);
     return pool;
   }

@@ -5,7 +5,6 @@
  */
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET } from '@pagelab/hw';
 import { __GFP_HIGHMEM, __GFP_ZERO } from '@pagelab/mm-core';
 import type { PageAlloc } from '@pagelab/mm-core';
 import { Percpu } from '@pagelab/slab';
@@ -45,7 +44,7 @@ export function setupPercpu({ config, vm, pages, slab, bootFrames, log }: Percpu
     {
       nrUnits: config.possibleCpus,
       smp: vm.smp,
-      firstChunk: (bytes) => PAGE_OFFSET + bootFrames.takeRun(bytes / PAGE_SIZE) * PAGE_SIZE,
+      firstChunk: (bytes) => pages.pageAddress(bootFrames.takeRun(bytes / PAGE_SIZE)),
       getArea: (bytes) => vmalloc.getHighArea(bytes, 'pcpu_get_vm_areas'),
       putArea: (base) => vmalloc.vunmap(base),
       populate(addresses, gfp) {

@@ -47,9 +47,9 @@ describe('slub_debug=', () => {
 
   test('finds what the kernel itself does wrong, and validate tells of it', () => {
     const { kernel, machine } = bootDebugged('slub_debug=F');
-    kernel.caches.pid.free(kernel.caches.cred.alloc(GFP_KERNEL));
+    kernel.caches.pid.free(kernel.caches.signal_cache.alloc(GFP_KERNEL));
     expect(machine.slabReports()).toMatchObject([{ kind: 'wrong-cache' }]);
-    expect(() => machine.validate()).toThrow('the kernel misuses its own objects: cache_from_obj: Wrong slab cache. pid but object is from cred');
+    expect(() => machine.validate()).toThrow('the kernel misuses its own objects: cache_from_obj: Wrong slab cache. pid but object is from signal_cache');
   });
 
   test('finds nothing wrong with the kernel itself', () => {

@@ -9,11 +9,12 @@ import type { VmallocLayout } from '@pagelab/vm';
 import type { MachineConfig } from './config.ts';
 import { zoneLayout } from './memory-shape.ts';
 
-/** Of a kernel with 32 bits: where its half begins, and vmalloc's part of it ends, with and without PAE; and the gap before. */
-const PAGE_OFFSET_32 = 0xc000_0000;
+/** Of a kernel with 32 bits: where vmalloc's part ends, with and without PAE; and the gap before it. */
 const VMALLOC_END_PAE = 0xfeff_e000;
 const VMALLOC_END_32 = 0xfebf_e000;
 const VMALLOC_OFFSET = 8 * 2 ** 20;
+/** Bytes of `struct vm_struct` up to 6.12; PAE has physical addresses of 8 bytes. */
+const VM_STRUCT_BYTES = { 'x86-64': 64, 'x86-pae': 36, 'x86-32': 32 } as const;
 
 /** One past the last frame that a kernel of 32 bits has a permanent address for. @linux arch/x86/mm/init_32.c:max_low_pfn */
 export function lowEndPfn(config: MachineConfig, pages: PageAlloc): number {
@@ -23,9 +24,10 @@ export function lowEndPfn(config: MachineConfig, pages: PageAlloc): number {
 
 /** @linux arch/x86/include/asm/pgtable_32_areas.h:VMALLOC_START, arch/x86/include/asm/pgtable_64_types.h:VMALLOC_START */
 export function vmallocLayout(config: MachineConfig, pages: PageAlloc): VmallocLayout {
+  const word = config.arch === 'x86-64' ? 8 : 4;
   const release = {
     // `requested_size` came after 6.12.
-    vmStructBytes: config.kernel === '6.18' ? 72 : 64,
+    vmStructBytes: VM_STRUCT_BYTES[config.arch] + (config.kernel === '6.18' ? word : 0),
     nrNodes: config.kernel === '6.1' || config.arch !== 'x86-64' ? 1 : Math.min(config.possibleCpus, 128),
     // Constructors of page tables came level by level: the last one for the kernel's own PTE tables.
     countsTables: (level: string): boolean =>
@@ -33,7 +35,7 @@ export function vmallocLayout(config: MachineConfig, pages: PageAlloc): VmallocL
   };
   if (config.arch === 'x86-64') return { ...VMALLOC_X86_64, ...release };
   const end = config.arch === 'x86-pae' ? VMALLOC_END_PAE : VMALLOC_END_32;
-  return { start: PAGE_OFFSET_32 + lowEndPfn(config, pages) * PAGE_SIZE + VMALLOC_OFFSET, end, ...release };
+  return { start: pages.pageAddress(lowEndPfn(config, pages)) + VMALLOC_OFFSET, end, ...release };
 }
 
 /** `VmallocTotal`, in KiB. @linux include/linux/vmalloc.h:VMALLOC_TOTAL */

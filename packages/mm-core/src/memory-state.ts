@@ -2,7 +2,7 @@
  * What there is of physical memory, and the figures about it: frames, zones, nodes, counters.
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
+import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { KernelBug } from '@pagelab/lib';
 import type { BootedZones } from './boot.ts';
@@ -16,10 +16,19 @@ import { BYTES_PER_FRAME, compoundHead } from './page.ts';
 import type { PageFrames } from './page.ts';
 import { VM_EVENT_NAMES } from './vmstat.ts';
 import { zoneOfFrame } from './zone-map.ts';
+import { ZONE_NORMAL } from './zone-types.ts';
 import type { Zone } from './zone.ts';
+
+/** Where the array of `struct page` lies on 64 bits, and bytes of one. @linux arch/x86/include/asm/pgtable_64_types.h:__VMEMMAP_BASE_L4 */
+const VMEMMAP_START = -0x1600_0000_0000;
+const STRUCT_PAGE_BYTES = 64;
+/** Bytes of one on 32 bits, where the array lies at the end of low memory. */
+const STRUCT_PAGE_BYTES_32 = 40;
 
 export class MemoryState {
   readonly frames: PageFrames;
+  /** Where the kernel has frame 0. @linux arch/x86/include/asm/page.h:PAGE_OFFSET */
+  readonly pageOffset: VirtAddr;
   readonly nodes: readonly MemoryNode[];
   /** All zones, empty ones included, by node and ascending. */
   readonly zones: readonly Zone[];
@@ -41,7 +50,8 @@ export class MemoryState {
   protected readonly populated: readonly Zone[];
   protected readonly zoneOfBlock: Uint8Array;
 
-  constructor(booted: BootedZones, isRecent: boolean) {
+  constructor(booted: BootedZones, isRecent: boolean, pageOffset: VirtAddr) {
+    this.pageOffset = pageOffset;
     this.frames = booted.frames;
     this.nodes = booted.nodes;
     this.zones = booted.zones;
@@ -61,12 +71,19 @@ export class MemoryState {
 
   /** Where the kernel has a frame: its address in the direct map. @linux include/linux/mm.h:page_address */
   pageAddress(pfn: Pfn): VirtAddr {
-    return PAGE_OFFSET + pfn * PAGE_SIZE;
+    return this.pageOffset + pfn * PAGE_SIZE;
   }
 
   /** The frame of an address in the direct map. @linux arch/x86/include/asm/page.h:virt_to_page */
   virtToPfn(address: VirtAddr): Pfn {
-    return Math.floor((address - PAGE_OFFSET) / PAGE_SIZE);
+    return Math.floor((address - this.pageOffset) / PAGE_SIZE);
+  }
+
+  /** Address of the `struct page` of a frame, whose contents the columns of {@link frames} have. @linux include/asm-generic/memory_model.h:__pfn_to_page */
+  pfnToPage(pfn: Pfn): VirtAddr {
+    if (this.pageOffset < 0) return VMEMMAP_START + pfn * STRUCT_PAGE_BYTES;
+    const lowEnd = this.populated.reduce((end, { kind, endPfn }) => (kind <= ZONE_NORMAL ? Math.max(end, endPfn) : end), 0);
+    return this.pageAddress(lowEnd - Math.ceil((this.frames.nrFrames * STRUCT_PAGE_BYTES_32) / PAGE_SIZE)) + pfn * STRUCT_PAGE_BYTES_32;
   }
 
   /** Pages handed to the page allocator at boot: MemTotal. @linux include/linux/mm.h:totalram_pages */

@@ -1,6 +1,7 @@
 /**
  * What a page allocator is made from, and what it calls of the layers above.
  */
+import type { VirtAddr } from '@pagelab/abi';
 import type { CostModel, Pfn, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
 import type { TraceRing } from '@pagelab/lib';
 import type { CmaRequest } from './cma-reserve.ts';
@@ -43,6 +44,8 @@ export interface PageAllocOptions {
   readonly kernel?: KernelVersion;
   /** Zones of the architecture: x86-64 unless told. */
   readonly layout?: ZoneLayout;
+  /** Where the kernel maps all memory, or what of it has a permanent address: that of x86-64 unless told. */
+  readonly pageOffset?: VirtAddr;
   /** Nodes in order of their memory; one with all of it unless told. */
   readonly nodes?: readonly NodeConfig[];
   /** Distances from each node to each, 10 to itself and 20 to others unless told. */

@@ -3,7 +3,7 @@
  */
 import { Errno } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { DEFAULT_COSTS, PAGE_SIZE } from '@pagelab/hw';
+import { DEFAULT_COSTS, PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
 import type { CostModel, Pfn, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
@@ -135,7 +135,7 @@ export class PageAlloc extends MemoryState {
       onRefusal: (refusal) => hooks.warnRefusal?.(refusal),
     });
     const recent = kernel !== '6.1';
-    super(booted, recent);
+    super(booted, recent, options.pageOffset ?? PAGE_OFFSET);
     this.#ram = ram;
     this.#smp = smp;
     this.#clock = clock;

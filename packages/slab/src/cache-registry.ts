@@ -2,7 +2,7 @@
  * The caches of a machine: their names, which of them are shared, and the objects they are themselves.
  */
 import { Errno } from '@pagelab/abi';
-import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
+import { PAGE_SIZE } from '@pagelab/hw';
 import { KernelBug, bugOn } from '@pagelab/lib';
 import { GFP_KERNEL, PG_SLAB, __GFP_ZERO } from '@pagelab/mm-core';
 import {
@@ -286,7 +286,7 @@ export class CacheRegistry {
         }
       });
       for (const object of cache.backing) {
-        const of = cacheOfPage(this.host, Math.floor((object - PAGE_OFFSET) / PAGE_SIZE))?.cacheAt(object);
+        const of = cacheOfPage(this.host, this.host.pages.virtToPfn(object))?.cacheAt(object);
         bugOn(of !== this.cacheCache && of !== this.nodeCache, `slab ${cache.name}: its own object is no cache's`);
       }
     }

@@ -15,6 +15,7 @@ import { Errno } from '@pagelab/abi';
 import { PAGE_SIZE } from '@pagelab/hw';
 import { MAX_PAGE_ORDER } from '@pagelab/mm-core';
 import { SLAB_NOLEAKTRACE, SLAB_RECLAIM_ACCOUNT, SLAB_TYPESAFE_BY_RCU } from './flags.ts';
+import type { SlabMachine } from './geometry.ts';
 
 /** Objects a slab can number with a byte. @linux mm/slab.c:SLAB_OBJ_MAX_NUM */
 const SLAB_OBJ_MAX_NUM = 255;
@@ -100,12 +101,12 @@ export function cpuCacheLimits(size: number, possibleCpus: number): Pick<Classic
  */
 export function classicGeometry(
   shape: ClassicShape,
-  possibleCpus: number,
+  { possibleCpus, wordBytes }: Pick<SlabMachine, 'possibleCpus' | 'wordBytes'>,
   freeListCache: (bytes: number) => number | undefined,
 ): ClassicGeometry | number {
   const { objectSize, align, flags, hasConstructor } = shape;
   const colourOff = Math.max(CACHE_LINE_SIZE, align);
-  let size = Math.ceil(Math.ceil(objectSize / 8) * 8 / align) * align;
+  let size = Math.ceil((Math.ceil(objectSize / wordBytes) * wordBytes) / align) * align;
   if (size < SLAB_OBJ_MIN_SIZE) size = Math.ceil(SLAB_OBJ_MIN_SIZE / align) * align;
   const made = (freeList: FreeListPlace, { order, num, leftOver }: Fit): ClassicGeometry => ({
     size,

@@ -2,7 +2,6 @@
  * Looking at a cache of SLAB: which of its objects live, and whether lists, arrays and free lists fit together.
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { KernelBug } from '@pagelab/lib';
 import { PG_SLAB, blockOrder, compoundHead } from '@pagelab/mm-core';
@@ -90,7 +89,7 @@ export function validateClassic(state: ClassicState): void {
     active.set(pfn, activeSlots(state, pfn));
   }
   for (const object of state.arrayObjects()) {
-    const pfn = compoundHead(frames, Math.floor((object - PAGE_OFFSET) / PAGE_SIZE));
+    const pfn = compoundHead(frames, state.host.pages.virtToPfn(object));
     const slots = active.get(pfn);
     const slot = (object - state.firstObject(pfn)) / geometry.size;
     if (slots === undefined || !Number.isInteger(slot) || slot < 0 || slot >= slots.length) fail('an array holds what is no object');

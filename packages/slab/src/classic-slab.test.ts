@@ -14,7 +14,7 @@ import type { TestMachineOptions } from './testing/test-machine.ts';
 import { fill, holds } from './testing/memory.ts';
 
 const layout = (objectSize: number, rest: Partial<ClassicShape> = {}) =>
-  classicGeometry({ objectSize, align: 8, flags: 0, hasConstructor: false, ...rest }, 4, (bytes) => (bytes <= 256 ? 256 : undefined));
+  classicGeometry({ objectSize, align: 8, flags: 0, hasConstructor: false, ...rest }, { possibleCpus: 4, wordBytes: 8 }, (bytes) => (bytes <= 256 ? 256 : undefined));
 
 function withCache(options: Partial<KmemCacheOptions> = {}, machineOptions: TestMachineOptions = {}) {
   const clock = { now: 0 };

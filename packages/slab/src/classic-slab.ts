@@ -13,7 +13,7 @@
  * @linux mm/slab.c (up to 6.7)
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
+import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import {
@@ -38,9 +38,8 @@ import { freeForeign } from './foreign-free.ts';
 import type { CacheSpec, SlabAllocator, SlabCpus, SlabHost } from './host.ts';
 import { KmemCache } from './kmem-cache.ts';
 import type { SlabInfo, SlabOwnershipCheck } from './kmem-cache.ts';
-import { formatAddress } from './report.ts';
 import type { SlabReportKind } from './report.ts';
-import { SLAB_PAGE_GFP_MASK, frameAddress, giveSlabPages, takeSlabPages } from './slab-pages.ts';
+import { SLAB_PAGE_GFP_MASK, giveSlabPages, takeSlabPages } from './slab-pages.ts';
 
 /** Objects a CPU's array takes at most at a time when it was not used lately. @linux mm/slab.c:BATCHREFILL_LIMIT */
 const BATCHREFILL_LIMIT = 16;
@@ -239,14 +238,14 @@ export class ClassicCache extends KmemCache {
 
   /** Where a slab's first object lies, behind its colour. */
   firstObject(pfn: Pfn): VirtAddr {
-    return frameAddress(pfn) + (this.frames.private[pfn] >>> COLOUR_SHIFT) * this.geometry.colourOff;
+    return this.host.pages.pageAddress(pfn) + (this.frames.private[pfn] >>> COLOUR_SHIFT) * this.geometry.colourOff;
   }
 
   // ------------------------------------------------------------------------------------------------------- freeing
 
   override free(object: VirtAddr): void {
     const { frames, host } = this;
-    const page = (object - PAGE_OFFSET) / PAGE_SIZE;
+    const page = (object - host.pages.pageOffset) / PAGE_SIZE;
     const head = page >= 0 && page < frames.nrFrames ? compoundHead(frames, page | 0) : 0;
     if ((frames.flags[head] & PG_SLAB) === 0 || frames.mapping[head] !== this.id) {
       if (object !== 0) freeForeign(host, this, object, host.freelist.hardening !== 'none');
@@ -310,7 +309,7 @@ export class ClassicCache extends KmemCache {
     node.freeObjects += count;
     for (let i = 0; i < count; i++) {
       const object = ac.entry[i];
-      const pfn = compoundHead(frames, Math.floor((object - PAGE_OFFSET) / PAGE_SIZE));
+      const pfn = compoundHead(frames, this.host.pages.virtToPfn(object));
       const active = (frames.private[pfn] & ACTIVE_MASK) - 1;
       (active === this.objectsPerSlab - 1 ? node.full : node.partial).remove(frames, pfn);
       // A full slab has no list: it gets one in the object that comes back.
@@ -325,7 +324,7 @@ export class ClassicCache extends KmemCache {
   }
 
   private report(kind: SlabReportKind, address: VirtAddr, what: string): void {
-    const text = `BUG ${this.name}: ${what} 0x${formatAddress(address)}`;
+    const text = `BUG ${this.name}: ${what} 0x${this.host.memory.format(address)}`;
     this.host.report({ kind, cache: this.name, address, text, fatal: kind === 'double-free' });
   }
 
@@ -369,7 +368,7 @@ export class ClassicCache extends KmemCache {
   private freeListOf(pfn: Pfn, gfp: number): VirtAddr {
     const { geometry, objectsPerSlab, size, order } = this;
     if (geometry.freeList === 'off-slab') return this.host.kmalloc(objectsPerSlab, gfp & ~__GFP_ZERO);
-    if (geometry.freeList === 'slab') return frameAddress(pfn) + PAGE_SIZE * 2 ** order - objectsPerSlab;
+    if (geometry.freeList === 'slab') return this.host.pages.pageAddress(pfn) + PAGE_SIZE * 2 ** order - objectsPerSlab;
     return this.firstObject(pfn) + (objectsPerSlab - 1) * size;
   }
 
@@ -423,7 +422,7 @@ export class ClassicCache extends KmemCache {
     const objects = ac.entry.slice(0, ac.avail);
     ac.avail = 0;
     for (const object of objects) {
-      const pfn = compoundHead(this.frames, Math.floor((object - PAGE_OFFSET) / PAGE_SIZE));
+      const pfn = compoundHead(this.frames, this.host.pages.virtToPfn(object));
       ac.push(object);
       this.freeBlock(ac, 1, nodeOfPage(this.host.pages, pfn));
     }
@@ -514,7 +513,7 @@ export class ClassicCache extends KmemCache {
   }
 
   override objectAt(address: VirtAddr): VirtAddr {
-    const head = compoundHead(this.frames, Math.floor((address - PAGE_OFFSET) / PAGE_SIZE));
+    const head = compoundHead(this.frames, this.host.pages.virtToPfn(address));
     const first = this.firstObject(head);
     return first + Math.floor((address - first) / this.size) * this.size;
   }
@@ -539,7 +538,7 @@ export class ClassicSlabAllocator implements SlabAllocator {
   createCache(host: SlabHost, spec: CacheSpec): KmemCache | number {
     const geometry = classicGeometry(
       { objectSize: spec.objectSize, align: spec.align, flags: spec.flags, hasConstructor: spec.ctor !== undefined },
-      host.machine.possibleCpus,
+      host.machine,
       (bytes) => {
         const cache = host.kmallocCache(bytes);
         return cache instanceof ClassicCache && cache.geometry.freeList !== 'off-slab' ? cache.size : undefined;

@@ -27,6 +27,8 @@ export interface SlabContractOptions {
 }
 
 const MIB = 2 ** 20;
+/** Where a kernel of 32 bits has frame 0. */
+const PAGE_OFFSET_32 = 0xc000_0000;
 /** Gives up without a report, as a test of running out wants it. */
 const QUIET = GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN;
 
@@ -44,7 +46,8 @@ class Machine {
     this.ram = new PhysicalMemory(firmwareMemoryMap('pc', memoryBytes));
     this.smp = new Smp(this.ram, 2);
     const trace = new TraceRing(1);
-    this.pages = new PageAlloc({ ram: this.ram, smp: this.smp, clock: new VirtualClock(), trace });
+    const pageOffset = slubOptions.wordBytes === 4 ? PAGE_OFFSET_32 : PAGE_OFFSET;
+    this.pages = new PageAlloc({ ram: this.ram, smp: this.smp, clock: new VirtualClock(), trace, pageOffset });
     this.limitPages();
     const report = (said: SlabReport): void => void this.reports.push(said);
     const context = { caller: () => 'contract' };
@@ -82,7 +85,7 @@ class Machine {
   /** Host words of an object's first and one past its last whole word, page by page. */
   private *runs(object: VirtAddr, bytes: number): Iterable<[from: number, to: number]> {
     for (let at = 0; at + 4 <= bytes; ) {
-      const pa = object + at - PAGE_OFFSET;
+      const pa = object + at - this.pages.pageOffset;
       const run = Math.min(bytes - at, PAGE_SIZE - (pa % PAGE_SIZE));
       const word = this.ram.frameWord(Math.floor(pa / PAGE_SIZE)) + ((pa % PAGE_SIZE) >> 2);
       yield [word, word + (run >> 2)];
@@ -108,8 +111,9 @@ class Machine {
  * @param create makes the allocator, for a machine of its own
  */
 export function slabAllocatorContract(create: () => SlabAllocator, options: SlabContractOptions = {}): void {
-  const { debug = '', freelistHardening = '' } = options.slubOptions ?? {};
-  describe(['slab allocator contract:', create().name, debug, freelistHardening].join(' ').trim(), () => {
+  const { debug = '', freelistHardening = '', wordBytes = 8 } = options.slubOptions ?? {};
+  const of = wordBytes === 4 ? 'of 32 bits' : '';
+  describe(['slab allocator contract:', create().name, debug, freelistHardening, of].filter((word) => word !== '').join(' '), () => {
     const boot = (memoryBytes?: number): Machine => new Machine(create(), memoryBytes, options.slubOptions);
     defineObjectTests(boot);
     defineMemoryTests(boot);
@@ -130,8 +134,8 @@ function defineObjectTests(boot: Boot): void {
         const count = size > 4096 ? 20 : 100;
         const objects = Array.from({ length: count }, () => cache.alloc(GFP_KERNEL)).sort((a, b) => a - b);
         objects.forEach((object, i) => {
-          expect(object).toBeLessThan(0);
-          expect((object - PAGE_OFFSET) % cache.align).toBe(0);
+          expect(object).not.toBe(0);
+          expect((object - machine.pages.pageOffset) % cache.align).toBe(0);
           if (i > 0) expect(object - objects[i - 1]).toBeGreaterThanOrEqual(size);
           expect(machine.slab.cacheOf(object)!.name).toBe('contract');
           expect(machine.slab.cacheOf(object + size - 1)!.name).toBe('contract');
@@ -318,7 +322,7 @@ function defineMisuseTests(boot: Boot): void {
     const machine = boot();
     const cache = machine.cache({ size: 64 });
     const pfn = machine.pages.allocPage(GFP_KERNEL);
-    const page = PAGE_OFFSET + pfn * PAGE_SIZE;
+    const page = machine.pages.pageAddress(pfn);
     machine.fill(page, PAGE_SIZE, 7);
     for (const wild of [page, page + 64, 0x1234, -64]) cache.free(wild);
     expect(machine.reports.map(({ kind }) => kind)).toEqual(Array.from({ length: 4 }, () => 'invalid-free'));
@@ -352,7 +356,7 @@ function defineMisuseTests(boot: Boot): void {
     const machine = boot();
     const cache = machine.cache({ size: 64 });
     const object = cache.alloc(GFP_KERNEL);
-    machine.pages.frames.mapping[Math.floor((object - PAGE_OFFSET) / PAGE_SIZE)] = 0;
+    machine.pages.frames.mapping[machine.pages.virtToPfn(object)] = 0;
     expect(() => machine.slab.validate()).toThrow(KernelBug);
   });
 }

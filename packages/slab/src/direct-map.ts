@@ -3,20 +3,27 @@
  * away from the fast paths. A run may cross pages that lie apart in host memory.
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
+import { PAGE_SIZE } from '@pagelab/hw';
 import type { PhysicalMemory } from '@pagelab/hw';
+import { formatAddress, hexDump } from './report.ts';
 
 /** The direct map of a machine's RAM. @linux arch/x86/include/asm/page_64.h:__phys_addr */
 export class DirectMap {
+  /** Address of the first byte of RAM. */
+  readonly pageOffset: VirtAddr;
+  /** Bytes of a pointer. */
+  readonly wordBytes: 4 | 8;
   private readonly ram: PhysicalMemory;
 
-  constructor(ram: PhysicalMemory) {
+  constructor(ram: PhysicalMemory, pageOffset: VirtAddr, wordBytes: 4 | 8) {
     this.ram = ram;
+    this.pageOffset = pageOffset;
+    this.wordBytes = wordBytes;
   }
 
   /** Index in `ram.u8` of the byte at an address; the bytes up to the end of its page follow it. */
   index(address: VirtAddr): number {
-    const pa = address - PAGE_OFFSET;
+    const pa = address - this.pageOffset;
     return this.ram.frameWord(Math.floor(pa / PAGE_SIZE)) * 4 + (pa & (PAGE_SIZE - 1));
   }
 
@@ -37,15 +44,26 @@ export class DirectMap {
     this.ram.u32[this.index(address) >>> 2] = value;
   }
 
-  /** 64 bits at a multiple of 4, as an address: exact for one of the kernel's, and up to 2^53. */
-  pointer(address: VirtAddr): VirtAddr {
+  /** A pointer at a multiple of 4: exact for one of the kernel's, and up to 2^53. */
+  pointer(address: VirtAddr): number {
+    if (this.wordBytes === 4) return this.word(address);
     return (this.word(address + 4) | 0) * 2 ** 32 + this.word(address);
   }
 
-  setPointer(address: VirtAddr, value: VirtAddr): void {
+  setPointer(address: VirtAddr, value: number): void {
     const high = Math.floor(value / 2 ** 32);
     this.setWord(address, value - high * 2 ** 32);
-    this.setWord(address + 4, high);
+    if (this.wordBytes === 8) this.setWord(address + 4, high);
+  }
+
+  /** An address as the kernel prints it. */
+  format(address: VirtAddr): string {
+    return formatAddress(address, this.wordBytes);
+  }
+
+  /** Bytes as the kernel dumps them; see {@link hexDump}. */
+  dump(prefix: string, address: VirtAddr, bytes: number): string[] {
+    return hexDump(prefix, address, this.read(address, bytes), this.wordBytes);
   }
 
   fill(address: VirtAddr, bytes: number, value: number): void {

@@ -2,10 +2,8 @@
  * An object freed to a cache that it is not of.
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
 import type { SlabHost } from './host.ts';
 import type { KmemCache } from './kmem-cache.ts';
-import { formatAddress } from './report.ts';
 import { cacheOfPage } from './slab-pages.ts';
 
 /**
@@ -15,9 +13,9 @@ import { cacheOfPage } from './slab-pages.ts';
  * @linux mm/slub.c:cache_from_obj
  */
 export function freeForeign(host: SlabHost, cache: KmemCache, object: VirtAddr, notices: boolean): void {
-  const owner = cacheOfPage(host, Math.floor((object - PAGE_OFFSET) / PAGE_SIZE))?.cacheAt(object);
+  const owner = cacheOfPage(host, host.pages.virtToPfn(object))?.cacheAt(object);
   if (owner === undefined) {
-    const text = `BUG ${cache.name}: Not a slab object 0x${formatAddress(object)}`;
+    const text = `BUG ${cache.name}: Not a slab object 0x${host.memory.format(object)}`;
     host.report({ kind: 'invalid-free', cache: cache.name, address: object, text });
     return;
   }

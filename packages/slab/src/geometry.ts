@@ -20,6 +20,7 @@ import {
   SLAB_STORE_USER,
   SLAB_TYPESAFE_BY_RCU,
 } from './flags.ts';
+import { trackBytes } from './track.ts';
 
 /** Objects a slab can count: 15 bits. @linux mm/slub.c:MAX_OBJS_PER_PAGE */
 const MAX_OBJS_PER_PAGE = 32_767;
@@ -195,11 +196,6 @@ export function calculateCpuPartial(size: number, flags: number): number {
 /** Partial slabs a node keeps before it gives an empty one back. @linux mm/slub.c:set_min_partial */
 export function calculateMinPartial(size: number): number {
   return Math.min(MAX_PARTIAL, Math.max(MIN_PARTIAL, Math.floor((fls(size) - 1) / 2)));
-}
-
-/** Bytes of a `struct track`, which says who allocated or freed an object. */
-function trackBytes(wordBytes: 4 | 8): number {
-  return wordBytes === 8 ? 32 : 20;
 }
 
 /**

@@ -49,8 +49,8 @@ export type {
   SlabTracepoints,
 } from './host.ts';
 export { DirectMap } from './direct-map.ts';
-export { createKernelCaches, KERNEL_CACHES } from './kernel-caches.ts';
-export type { KernelCacheName, KernelCacheSpec } from './kernel-caches.ts';
+export { createKernelCaches, kernelCaches } from './kernel-caches.ts';
+export type { KernelCacheName, KernelCacheSpec, KernelCaches, KernelObjectSizes } from './kernel-caches.ts';
 export {
   KMALLOC_CGROUP,
   KMALLOC_DMA,
@@ -66,7 +66,7 @@ export { KmemCache } from './kmem-cache.ts';
 export type { SlabInfo, SlabOwnershipCheck, SlabTracks } from './kmem-cache.ts';
 export { formatAddress, hexDump } from './report.ts';
 export type { SlabCorruption, SlabReport, SlabReportKind, SlabReporter } from './report.ts';
-export { TRACK_BYTES, Tracking } from './track.ts';
+export { Tracking, trackBytes } from './track.ts';
 export type { SlabContext, SlabTrack } from './track.ts';
 export {
   DEFAULT_SEEKS,
@@ -89,5 +89,5 @@ export { parseSlubDebug } from './slub-debug.ts';
 export type { SlubDebug } from './slub-debug.ts';
 export { slabAllocators } from './slab-allocators.ts';
 export { SlobAllocator } from './slob.ts';
-export { SlubAllocator } from './slub.ts';
-export { cacheOfPage, frameAddress, giveSlabPages, takeSlabPages } from './slab-pages.ts';
+export { SlubAllocator } from './slub-allocator.ts';
+export { cacheOfPage, giveSlabPages, takeSlabPages } from './slab-pages.ts';

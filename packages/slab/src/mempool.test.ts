@@ -11,7 +11,7 @@ function machine() {
   const trace = new TraceRing(64);
   const pages = new PageAlloc({ ram, smp, clock: new VirtualClock(), trace });
   const slab = new Slab({ pages, ram, smp, trace });
-  return { pages, slab, host: { slab, ram } satisfies MempoolHost };
+  return { pages, slab, host: { slab } satisfies MempoolHost };
 }
 
 /** A source that can be switched off. */

@@ -17,14 +17,13 @@ import {
 } from '@pagelab/mm-core';
 import type { PageAlloc } from '@pagelab/mm-core';
 import { bugOn } from '@pagelab/lib';
-import { DirectMap } from './direct-map.ts';
+import type { DirectMap } from './direct-map.ts';
 import type { KmemCache } from './kmem-cache.ts';
 import type { Slab } from './slab.ts';
-import type { PhysicalMemory } from '@pagelab/hw';
 
-/** Bytes of a `mempool_t`, and of a pointer. */
-const MEMPOOL_BYTES = 88;
-const POINTER_BYTES = 8;
+/** Bytes of a `mempool_t`, and to its `elements`, by the bytes of a pointer. */
+const MEMPOOL_BYTES = { 4: 52, 8: 88 } as const;
+const ELEMENTS_OFFSET = { 4: 12, 8: 16 } as const;
 
 /** Where a pool's elements come from. @linux include/linux/mempool.h:mempool_alloc_t */
 export interface MempoolSource {
@@ -51,7 +50,6 @@ export function mempoolPages(pages: PageAlloc, order: number): MempoolSource {
 /** What a pool stands on. */
 export interface MempoolHost {
   readonly slab: Slab;
-  readonly ram: PhysicalMemory;
   /**
    * Called where a caller that may sleep finds the reserve empty: lets others run that may give an element back. Returns whether
    * it is worth another look.
@@ -82,8 +80,8 @@ export class Mempool {
     this.#source = source;
     this.object = object;
     this.#elements = elements;
-    this.#memory = new DirectMap(host.ram);
-    this.#memory.setPointer(object + 16, elements);
+    this.#memory = host.slab.memory;
+    this.#memory.setPointer(object + ELEMENTS_OFFSET[this.#memory.wordBytes], elements);
   }
 
   /**
@@ -96,9 +94,9 @@ export class Mempool {
   static create(host: MempoolHost, minNr: number, source: MempoolSource, gfp = GFP_KERNEL): Mempool | number {
     if (!(Number.isInteger(minNr) && minNr >= 1)) throw new RangeError(`mempool: reserves 1 element or more, not ${minNr}`);
     const { slab } = host;
-    const object = slab.kzalloc(MEMPOOL_BYTES, gfp);
+    const object = slab.kzalloc(MEMPOOL_BYTES[slab.memory.wordBytes], gfp);
     if (object === 0) return -Errno.ENOMEM;
-    const elements = slab.kmallocArray(minNr, POINTER_BYTES, gfp);
+    const elements = slab.kmallocArray(minNr, slab.memory.wordBytes, gfp);
     if (elements === 0) {
       slab.kfree(object);
       return -Errno.ENOMEM;
@@ -162,12 +160,12 @@ export class Mempool {
       return 0;
     }
     const { slab } = this.#host;
-    const elements = slab.kmallocArray(minNr, POINTER_BYTES, GFP_KERNEL);
+    const elements = slab.kmallocArray(minNr, this.#memory.wordBytes, GFP_KERNEL);
     if (elements === 0) return -Errno.ENOMEM;
-    this.#memory.copy(elements, this.#elements, this.currNr * POINTER_BYTES);
+    this.#memory.copy(elements, this.#elements, this.currNr * this.#memory.wordBytes);
     slab.kfree(this.#elements);
     this.#elements = elements;
-    this.#memory.setPointer(this.object + 16, elements);
+    this.#memory.setPointer(this.object + ELEMENTS_OFFSET[this.#memory.wordBytes], elements);
     this.minNr = minNr;
     while (this.currNr < minNr) {
       const element = this.#source.alloc(GFP_KERNEL);
@@ -188,7 +186,7 @@ export class Mempool {
 
   /** The reserved elements. */
   reserved(): VirtAddr[] {
-    return Array.from({ length: this.currNr }, (_, i) => this.#memory.pointer(this.#elements + i * POINTER_BYTES));
+    return Array.from({ length: this.currNr }, (_, i) => this.#memory.pointer(this.#elements + i * this.#memory.wordBytes));
   }
 
   /** @throws KernelBug where the reserve is not what it should be */
@@ -199,13 +197,13 @@ export class Mempool {
   }
 
   #add(element: VirtAddr): void {
-    this.#memory.setPointer(this.#elements + this.currNr * POINTER_BYTES, element);
+    this.#memory.setPointer(this.#elements + this.currNr * this.#memory.wordBytes, element);
     this.currNr += 1;
   }
 
   #remove(): VirtAddr {
     this.currNr -= 1;
-    const at = this.#elements + this.currNr * POINTER_BYTES;
+    const at = this.#elements + this.currNr * this.#memory.wordBytes;
     const element = this.#memory.pointer(at);
     // What is left behind would look like a reference to it.
     this.#memory.setPointer(at, 0);

@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import type { KmemCache } from './kmem-cache.ts';
 import { createKernelCaches } from './kernel-caches.ts';
 import { Slab } from './slab.ts';
+import { PAGE_OFFSET } from '@pagelab/hw';
 import { FakePages } from './testing/fake-pages.ts';
 import { pick } from './testing/pick.ts';
 import { recordedMerges } from './testing/recordings.ts';
@@ -12,7 +13,7 @@ import { recordedMerges } from './testing/recordings.ts';
 const MERGES = recordedMerges(gunzipSync(readFileSync(new URL('./testdata/slab-merging.tsv.gz', import.meta.url))).toString());
 
 function bareSlab(slubOptions = {}) {
-  const pages = new FakePages(64 * 2 ** 20);
+  const pages = new FakePages(64 * 2 ** 20, 1, PAGE_OFFSET);
   return new Slab({ pages: pages.asPageAlloc(), ram: pages.ram, smp: { cpus: { length: 4 }, processorId: 0 }, slubOptions });
 }
 
@@ -43,7 +44,7 @@ describe.each(MERGES)('the caches of Linux $kernel', ({ kernel, rows }) => {
 
 test('the caches made at boot are those of Linux 6.12', () => {
   const slab = bareSlab({ kernel: '6.12' });
-  const caches = createKernelCaches(slab);
+  const caches = createKernelCaches(slab, '6.12');
   const recorded = MERGES.find(({ kernel }) => kernel === '6.12')!;
   for (const [name, cache] of Object.entries(caches)) {
     const row = recorded.rows.find((other) => other.name === name)!;

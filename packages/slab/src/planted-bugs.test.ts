@@ -40,7 +40,7 @@ function boot(level: Level) {
     report: (report) => reports.push(report),
     context: { clock: { now: 4e9 }, pid: () => 42 },
   });
-  const memory = new DirectMap(machine.ram);
+  const memory = machine.slab.memory;
   const cache = machine.slab.kmemCacheCreate({ name: 'victim', size: 100, flags: SLAB_NO_MERGE }) as KmemCache;
   const write = (address: VirtAddr, ...bytes: number[]): void => bytes.forEach((byte, i) => memory.setByte(address + i, byte));
   return { ...machine, memory, cache, reports, write, other: (flags = 0, size = 100): KmemCache => machine.slab.kmemCacheCreate({ name: 'other', size, flags: flags | SLAB_NO_MERGE }) as KmemCache };

@@ -17,6 +17,10 @@ test.each([
   { seed: 4, nrNodes: 2, nrCpus: 2, slubOptions: { kernel: '6.1', minObjects: 4, maxOrder: 1, noMerge: true } as const },
   { seed: 5, nrNodes: 3, nrCpus: 4, slubOptions: {}, allocator: new ClassicSlabAllocator() },
   { seed: 6, nrNodes: 1, nrCpus: 2, slubOptions: { freelistHardening: 'full', freelistRandom: true } as const },
+  { seed: 7, nrNodes: 1, nrCpus: 2, slubOptions: { wordBytes: 4, kernel: '6.1' } as const },
+  { seed: 8, nrNodes: 1, nrCpus: 2, slubOptions: { wordBytes: 4, debug: 'FZPU' } as const },
+  { seed: 9, nrNodes: 1, nrCpus: 2, slubOptions: { wordBytes: 4, freelistHardening: 'full', freelistRandom: true } as const },
+  { seed: 10, nrNodes: 1, nrCpus: 2, slubOptions: { wordBytes: 4 } as const, allocator: new ClassicSlabAllocator() },
 ])('random operations on any CPU and node: %o', ({ seed, ...options }) => {
   const prng = new Prng(seed);
   const { slab, pages, smp, ram } = createTestMachine({ memoryBytes: 192 * 2 ** 20, context: { caller: () => 'random' }, ...options });

@@ -61,11 +61,11 @@ export interface SlabReport {
 /** Takes a report. When it returns, the kernel goes on as Linux would. */
 export type SlabReporter = (report: SlabReport) => void;
 
-/** Writes a kernel address as Linux prints it: sixteen hexadecimal digits. */
-export function formatAddress(address: VirtAddr): string {
+/** Writes a kernel address as Linux prints it: sixteen hexadecimal digits, or eight where addresses have 32 bits. */
+export function formatAddress(address: VirtAddr, wordBytes: 4 | 8 = 8): string {
   const high = Math.floor(address / 2 ** 32);
-  const low = address - high * 2 ** 32;
-  return (high >>> 0).toString(16).padStart(8, '0') + (low >>> 0).toString(16).padStart(8, '0');
+  const low = ((address - high * 2 ** 32) >>> 0).toString(16).padStart(8, '0');
+  return wordBytes === 4 ? low : (high >>> 0).toString(16).padStart(8, '0') + low;
 }
 
 /** The reporter used when none is handed in: stops the emulator. @throws KernelBug always */
@@ -78,13 +78,13 @@ export function throwReport(report: SlabReport): never {
  *
  * @linux lib/hexdump.c:print_hex_dump
  */
-export function hexDump(prefix: string, address: VirtAddr, bytes: Uint8Array): string[] {
+export function hexDump(prefix: string, address: VirtAddr, bytes: Uint8Array, wordBytes: 4 | 8 = 8): string[] {
   const lines: string[] = [];
   for (let at = 0; at < bytes.length; at += 16) {
     const row = [...bytes.subarray(at, at + 16)];
     const hex = row.map((byte) => byte.toString(16).padStart(2, '0')).join(' ');
     const characters = row.map((byte) => (byte >= 0x20 && byte < 0x7f ? String.fromCharCode(byte) : '.')).join('');
-    lines.push(`${prefix}${formatAddress(address + at)}: ${hex.padEnd(49)}${characters}`);
+    lines.push(`${prefix}${formatAddress(address + at, wordBytes)}: ${hex.padEnd(49)}${characters}`);
   }
   return lines;
 }

@@ -4,7 +4,7 @@
 import { ClassicSlabAllocator } from './classic-slab.ts';
 import type { SlabAllocator } from './host.ts';
 import { SlobAllocator } from './slob.ts';
-import { SlubAllocator } from './slub.ts';
+import { SlubAllocator } from './slub-allocator.ts';
 
 /** Each makes one for a machine. */
 export const slabAllocators: Readonly<Record<'slub' | 'slab' | 'slob', () => SlabAllocator>> = {

@@ -10,9 +10,7 @@
  * *frozen*: a CPU allocates from the slab. *partial*: it is on its node's list. *inuse*: objects that are not on `index`'s
  * list; those a CPU holds free count as in use.
  */
-import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
-import type { VirtAddr } from '@pagelab/abi';
 import {
   PG_SLAB,
   __GFP_FS,
@@ -58,11 +56,6 @@ export const SLAB_PAGE_GFP_MASK =
   __GFP_NOMEMALLOC |
   __GFP_HARDWALL |
   __GFP_THISNODE;
-
-/** The direct-map address of a frame's first byte. */
-export function frameAddress(pfn: Pfn): VirtAddr {
-  return PAGE_OFFSET + pfn * PAGE_SIZE;
-}
 
 /**
  * Takes 2^order pages for a cache, from `node` unless that is −1, and marks them as the cache's.

@@ -2,7 +2,7 @@
  * The slab layer as the rest of the kernel uses it: caches by name, and `kmalloc`.
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
+import { PAGE_SIZE } from '@pagelab/hw';
 import type { PhysicalMemory } from '@pagelab/hw';
 import { Prng, TraceRing } from '@pagelab/lib';
 import { GFP_KERNEL, MAX_PAGE_ORDER, PG_KERNEL_DATA, PG_SLAB, PG_TAIL, VM_EVENT, __GFP_COMP, __GFP_ZERO, blockOrder } from '@pagelab/mm-core';
@@ -25,14 +25,14 @@ import {
   kmallocCaches,
   kmallocType,
 } from './kmalloc.ts';
-import { formatAddress, throwReport } from './report.ts';
+import { throwReport } from './report.ts';
 import type { SlabReporter } from './report.ts';
-import { cacheOfPage, frameAddress } from './slab-pages.ts';
+import { cacheOfPage } from './slab-pages.ts';
 import { observedAllocator } from './observed-allocator.ts';
 import type { SlabObserver } from './observed-allocator.ts';
 import { ShrinkerRegistry } from './shrinker.ts';
 import { NO_SLUB_DEBUG, parseSlubDebug } from './slub-debug.ts';
-import { SlubAllocator } from './slub.ts';
+import { SlubAllocator } from './slub-allocator.ts';
 import { Tracking } from './track.ts';
 import type { SlabContext } from './track.ts';
 
@@ -50,6 +50,8 @@ const HEAP_ID = 1;
 export interface SlubOptions {
   /** Which kernel's rules; `6.18` by default. */
   readonly kernel?: SlabKernelVersion;
+  /** Bytes of a pointer: 8 by default, 4 of a kernel of 32 bits, whose pages have addresses to match. */
+  readonly wordBytes?: 4 | 8;
   /** CPUs there could be (`possible_cpus=`); by default those there are. */
   readonly possibleCpus?: number;
   /** `slub_max_order=`, 3 by default and at most 10; `slub_min_order=`; `slub_min_objects=`. */
@@ -98,7 +100,7 @@ function cpuNodes({ pages, smp }: SlabParts): Int32Array {
 function slabMachine(presentCpus: number, options: SlubOptions): SlabMachine {
   const minOrder = Math.min(options.minOrder ?? 0, MAX_PAGE_ORDER);
   return {
-    wordBytes: 8,
+    wordBytes: options.wordBytes ?? 8,
     presentCpus,
     possibleCpus: options.possibleCpus ?? presentCpus,
     kernel: options.kernel ?? '6.18',
@@ -117,7 +119,12 @@ export class Slab {
   /** Owners of caches that can free some of them: what reclaim calls, by node and priority. */
   readonly shrinkers: ShrinkerRegistry;
 
+  /** Kernel memory through the direct map. */
+  readonly memory: DirectMap;
+
   private readonly host: SlabHost;
+  /** Where the kernel has frame 0. */
+  private readonly pageOffset: VirtAddr;
   /** What serves `kmalloc` where that is no caches. */
   private readonly heap: (KmallocHeap & KmemCache) | undefined;
   private readonly registry: CacheRegistry;
@@ -166,7 +173,10 @@ export class Slab {
     this.shrinkers = new ShrinkerRegistry(nodes.length, (objects) => {
       events[VM_EVENT.SLABS_SCANNED] += objects;
     });
-    const memory = new DirectMap(parts.ram);
+    const machine = slabMachine(parts.smp.cpus.length, options);
+    const memory = new DirectMap(parts.ram, parts.pages.pageOffset, machine.wordBytes);
+    this.pageOffset = memory.pageOffset;
+    this.memory = memory;
     this.host = {
       memory,
       tracking: new Tracking(parts.context ?? {}, parts.smp, memory),
@@ -190,7 +200,7 @@ export class Slab {
         kmalloc: trace.define('kmalloc', ['ptr', 'bytes_req', 'bytes_alloc', 'gfp_flags']),
         kfree: trace.define('kfree', ['ptr']),
       },
-      machine: slabMachine(parts.smp.cpus.length, options),
+      machine,
       cpuNode: cpuNodes(parts),
       report: parts.report ?? throwReport,
       caches: this.byId,
@@ -265,7 +275,7 @@ export class Slab {
 
   /** The cache that the object at `address` is of; `undefined` where it is none. */
   cacheOf(address: VirtAddr): KmemCache | undefined {
-    return cacheOfPage(this.host, Math.floor((address - PAGE_OFFSET) / PAGE_SIZE))?.cacheAt(address);
+    return cacheOfPage(this.host, this.host.pages.virtToPfn(address))?.cacheAt(address);
   }
 
   /** Pages of all caches, those that they share included. */
@@ -329,7 +339,7 @@ export class Slab {
     pages.frames.private[pfn] = LARGE_KMALLOC;
     pages.frames.flags[pfn] |= PG_KERNEL_DATA;
     accountSlabPages(pages, pfn, 0, 2 ** order);
-    const address = frameAddress(pfn);
+    const address = this.host.pages.pageAddress(pfn);
     this.observer?.alloc(address, size, 0);
     if (trace.enabled) trace.emit(tracepoints.kmalloc, address, size, PAGE_SIZE * 2 ** order, gfp);
     return address;
@@ -377,7 +387,7 @@ export class Slab {
       this.kfree(address);
       return ZERO_SIZE_PTR;
     }
-    if (address >= 0) return this.kmalloc(size, gfp);
+    if (address === 0 || address === ZERO_SIZE_PTR) return this.kmalloc(size, gfp);
     const { memory, machine } = this.host;
     const room = this.ksize(address);
     const cache = this.cacheOf(address);
@@ -405,7 +415,7 @@ export class Slab {
    * @linux mm/slub.c:kfree
    */
   kfree(address: VirtAddr): void {
-    const page = (address - PAGE_OFFSET) / PAGE_SIZE;
+    const page = (address - this.pageOffset) / PAGE_SIZE;
     if (page >= 0 && page < this.maxPfn && !this.trace.enabled) {
       let pfn = page | 0;
       let bits = this.pageFlags[pfn];
@@ -437,7 +447,7 @@ export class Slab {
     }
     const pfn = this.largeBlock(address);
     if (pfn < 0) {
-      report({ kind: 'invalid-free', cache: '', address, text: `kfree: not a kmalloc allocation: 0x${formatAddress(address)}` });
+      report({ kind: 'invalid-free', cache: '', address, text: `kfree: not a kmalloc allocation: 0x${this.host.memory.format(address)}` });
       return;
     }
     this.observer?.free(address);
@@ -450,7 +460,7 @@ export class Slab {
 
   /** First page of the large block that begins at `address`, or −1. */
   private largeBlock(address: VirtAddr): number {
-    const pfn = (address - PAGE_OFFSET) / PAGE_SIZE;
+    const pfn = (address - this.pageOffset) / PAGE_SIZE;
     if (!Number.isInteger(pfn) || pfn < 0 || pfn >= this.host.ram.maxPfn) return -1;
     const { frames } = this.host.pages;
     const bits = frames.flags[pfn] & (PG_SLAB | PG_TAIL | PG_KERNEL_DATA);
@@ -468,7 +478,7 @@ export class Slab {
     if (cache !== undefined) return cache.sizeAt(address);
     const pfn = this.largeBlock(address);
     if (pfn < 0) {
-      const text = `ksize: not a kmalloc allocation: 0x${formatAddress(address)}`;
+      const text = `ksize: not a kmalloc allocation: 0x${this.host.memory.format(address)}`;
       this.host.report({ kind: 'invalid-free', cache: '', address, text });
       return 0;
     }

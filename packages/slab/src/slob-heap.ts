@@ -14,13 +14,13 @@
  * @linux mm/slob.c (up to 6.3)
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
+import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { KernelBug, bugOn } from '@pagelab/lib';
 import { PG_SLAB, __GFP_ZERO } from '@pagelab/mm-core';
 import type { PageFrames } from '@pagelab/mm-core';
 import type { SlabHost } from './host.ts';
-import { SlabPageList, frameAddress, giveSlabPages, takeSlabPages } from './slab-pages.ts';
+import { SlabPageList, giveSlabPages, takeSlabPages } from './slab-pages.ts';
 
 /** Bytes of a unit. @linux mm/slob.c:SLOB_UNIT */
 export const SLOB_UNIT = 2;
@@ -37,6 +37,11 @@ const UNITS_MASK = 0xffff;
 /** Whether an address begins an object, and whose: for checks and views, Linux has no such thing. */
 class Starts {
   private readonly byPage = new Map<Pfn, Uint16Array>();
+  private readonly pageOffset: VirtAddr;
+
+  constructor(pageOffset: VirtAddr) {
+    this.pageOffset = pageOffset;
+  }
 
   addPage(pfn: Pfn): void {
     this.byPage.set(pfn, new Uint16Array(PAGE_SIZE / ALIGN));
@@ -51,19 +56,19 @@ class Starts {
   }
 
   set(address: VirtAddr, owner: number): void {
-    const pa = address - PAGE_OFFSET;
+    const pa = address - this.pageOffset;
     this.byPage.get(Math.floor(pa / PAGE_SIZE))![(pa % PAGE_SIZE) / ALIGN] = owner;
   }
 
   /** 0 where no object begins. */
   get(address: VirtAddr): number {
-    const pa = address - PAGE_OFFSET;
+    const pa = address - this.pageOffset;
     return this.byPage.get(Math.floor(pa / PAGE_SIZE))?.[(pa % PAGE_SIZE) / ALIGN] ?? 0;
   }
 
   /** The object that begins last at or before an address of its page, or 0. */
   before(address: VirtAddr): VirtAddr {
-    const pa = address - PAGE_OFFSET;
+    const pa = address - this.pageOffset;
     const owners = this.byPage.get(Math.floor(pa / PAGE_SIZE));
     if (owners === undefined) return 0;
     let slot = Math.floor((pa % PAGE_SIZE) / ALIGN);
@@ -74,7 +79,7 @@ class Starts {
   /** Where objects of an owner begin, ascending within a page. */
   *of(owner: number): Iterable<VirtAddr> {
     for (const [pfn, owners] of this.byPage) {
-      for (let slot = 0; slot < owners.length; slot++) if (owners[slot] === owner) yield frameAddress(pfn) + slot * ALIGN;
+      for (let slot = 0; slot < owners.length; slot++) if (owners[slot] === owner) yield this.pageOffset + pfn * PAGE_SIZE + slot * ALIGN;
     }
   }
 
@@ -85,7 +90,7 @@ class Starts {
 
 /** The heap. */
 export class SlobHeap {
-  readonly starts = new Starts();
+  readonly starts: Starts;
   nrPages = 0;
   private readonly host: SlabHost;
   private readonly owner: { readonly id: number; readonly flags: number };
@@ -97,6 +102,7 @@ export class SlobHeap {
 
   constructor(host: SlabHost, owner: { readonly id: number; readonly flags: number }) {
     this.host = host;
+    this.starts = new Starts(host.pages.pageOffset);
     this.owner = owner;
     this.frames = host.pages.frames;
     this.units = new Int16Array(host.ram.u8.buffer);
@@ -150,7 +156,7 @@ export class SlobHeap {
       if (place < 0) continue;
       // The next search begins where this one ended, which spreads the fragments.
       if ((frames.private[pfn] & UNITS_MASK) !== 0 && pfn !== list.head) this.rotateTo(list, pfn);
-      return frameAddress(pfn) + place * SLOB_UNIT;
+      return this.host.pages.pageAddress(pfn) + place * SLOB_UNIT;
     }
     const pfn = takeSlabPages(this.host, this.owner, gfp & ~__GFP_ZERO, 0, node);
     if (pfn < 0) return 0;
@@ -162,7 +168,7 @@ export class SlobHeap {
     list.addHead(frames, pfn);
     const place = this.cut(pfn, wanted, align, alignOffset);
     bugOn(place < 0, 'slob: a fresh page has no room');
-    return frameAddress(pfn) + place * SLOB_UNIT;
+    return this.host.pages.pageAddress(pfn) + place * SLOB_UNIT;
   }
 
   private nodeOf(pfn: Pfn): number {
@@ -215,10 +221,10 @@ export class SlobHeap {
   /** Gives a block of `size` bytes back; a page that is free then goes. @linux mm/slob.c:slob_free */
   free(block: VirtAddr, size: number): void {
     const { frames } = this;
-    const pfn = Math.floor((block - PAGE_OFFSET) / PAGE_SIZE);
+    const pfn = this.host.pages.virtToPfn(block);
     const base = this.base(pfn);
     let units = Math.ceil(size / SLOB_UNIT);
-    const place = (block - frameAddress(pfn)) / SLOB_UNIT;
+    const place = (block - this.host.pages.pageAddress(pfn)) / SLOB_UNIT;
     const before = frames.private[pfn] & UNITS_MASK;
     if (before + units === PAGE_UNITS) {
       if (before > 0) this.lists[frames.private[pfn] >> LIST_SHIFT].remove(frames, pfn);

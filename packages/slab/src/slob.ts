@@ -7,7 +7,7 @@
  */
 import { Errno } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
+import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { KernelBug } from '@pagelab/lib';
 import { MAX_PAGE_ORDER, PG_SLAB, __GFP_COMP, __GFP_ZERO, compoundHead } from '@pagelab/mm-core';
@@ -16,9 +16,8 @@ import { getOrder } from './geometry.ts';
 import type { CacheSpec, KmallocHeap, SlabAllocator, SlabHost } from './host.ts';
 import { KmemCache } from './kmem-cache.ts';
 import type { SlabOwnershipCheck } from './kmem-cache.ts';
-import { formatAddress } from './report.ts';
 import type { SlabReportKind } from './report.ts';
-import { cacheOfPage, frameAddress, giveSlabPages, takeSlabPages } from './slab-pages.ts';
+import { cacheOfPage, giveSlabPages, takeSlabPages } from './slab-pages.ts';
 import { SLOB_UNIT, SlobHeap } from './slob-heap.ts';
 
 /** Bytes of the header of a `kmalloc` block, and its least alignment. */
@@ -59,7 +58,7 @@ class SlobCache extends KmemCache {
       if (pfn < 0) return 0;
       this.blocks.add(pfn);
       this.nrPages += 2 ** this.order;
-      object = frameAddress(pfn);
+      object = this.host.pages.pageAddress(pfn);
     }
     this.live++;
     if ((gfp & __GFP_ZERO) !== 0) host.memory.fill(object, this.objectSize, 0);
@@ -73,10 +72,10 @@ class SlobCache extends KmemCache {
   override free(object: VirtAddr): void {
     if (object === 0) return;
     const { host, shared } = this;
-    const pfn = Math.floor((object - PAGE_OFFSET) / PAGE_SIZE);
+    const pfn = this.host.pages.virtToPfn(object);
     const page = cacheOfPage(host, pfn);
     if (page === this) {
-      if (object !== frameAddress(pfn)) {
+      if (object !== this.host.pages.pageAddress(pfn)) {
         shared.report(this.name, 'invalid-free', object, 'Invalid object pointer');
         return;
       }
@@ -140,11 +139,12 @@ class SlobCache extends KmemCache {
 
   override objectAt(address: VirtAddr): VirtAddr {
     if (this.size < PAGE_SIZE) return this.shared.heap.starts.before(address);
-    return frameAddress(compoundHead(this.host.pages.frames, Math.floor((address - PAGE_OFFSET) / PAGE_SIZE)));
+    const { pages } = this.host;
+    return pages.pageAddress(compoundHead(pages.frames, pages.virtToPfn(address)));
   }
 
   override liveObjects(): VirtAddr[] {
-    return this.size < PAGE_SIZE ? [...this.shared.heap.starts.of(this.id)] : [...this.blocks].map(frameAddress);
+    return this.size < PAGE_SIZE ? [...this.shared.heap.starts.of(this.id)] : [...this.blocks].map((pfn) => this.host.pages.pageAddress(pfn));
   }
 
   override validate(claim: SlabOwnershipCheck): void {
@@ -178,7 +178,7 @@ class SlobShared extends KmemCache implements KmallocHeap {
   }
 
   report(cache: string, kind: SlabReportKind, address: VirtAddr, what: string): void {
-    this.host.report({ kind, cache, address, text: `BUG ${cache}: ${what} 0x${formatAddress(address)}`, fatal: kind === 'double-free' });
+    this.host.report({ kind, cache, address, text: `BUG ${cache}: ${what} 0x${this.host.memory.format(address)}`, fatal: kind === 'double-free' });
   }
 
   /** @linux mm/slob.c:__do_kmalloc_node */

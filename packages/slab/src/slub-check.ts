@@ -10,8 +10,7 @@ import type { Pfn } from '@pagelab/hw';
 import { blockOrder } from '@pagelab/mm-core';
 import type { DirectMap } from './direct-map.ts';
 import type { SlabReportKind } from './report.ts';
-import { formatAddress } from './report.ts';
-import { frameAddress, setSlabCounts, slabInuse, slabObjects } from './slab-pages.ts';
+import { setSlabCounts, slabInuse, slabObjects } from './slab-pages.ts';
 import { POISON_END, POISON_FREE, POISON_INUSE, SLUB_RED_ACTIVE } from './slub-object.ts';
 import type { SlubObject } from './slub-object.ts';
 import type { SlubReports } from './slub-reports.ts';
@@ -35,7 +34,7 @@ export class SlubCheck {
   isObject(pfn: Pfn, object: VirtAddr): boolean {
     if (object === 0) return true;
     const { state } = this;
-    const at = object - this.layout.redLeftPad - frameAddress(pfn);
+    const at = object - this.layout.redLeftPad - state.host.pages.pageAddress(pfn);
     return at >= 0 && at < slabObjects(state.frames, pfn) * state.size && at % state.size === 0;
   }
 
@@ -107,7 +106,7 @@ export class SlubCheck {
 
   /** @linux mm/slub.c:restore_bytes */
   private restore(what: string, from: VirtAddr, to: VirtAddr, value: number): void {
-    this.reports.fix(`Restoring ${what} 0x${formatAddress(from)}-0x${formatAddress(to)}=0x${value.toString(16)}`);
+    this.reports.fix(`Restoring ${what} 0x${this.memory.format(from)}-0x${this.memory.format(to)}=0x${value.toString(16)}`);
     this.memory.fill(from, to - from + 1, value);
   }
 
@@ -135,7 +134,7 @@ export class SlubCheck {
     const { state, memory, reports } = this;
     const bytes = PAGE_SIZE * 2 ** blockOrder(state.frames, pfn);
     const left = bytes % state.size;
-    const start = frameAddress(pfn);
+    const start = state.host.pages.pageAddress(pfn);
     const pad = start + bytes - left;
     const first = memory.findNot(pad, left, POISON_INUSE);
     if (first < 0) return;

@@ -5,7 +5,7 @@
  * @linux mm/slub.c:alloc_single_from_partial, free_to_partial_list
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
+import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { __GFP_ZERO, compoundHead } from '@pagelab/mm-core';
 import { nodeOfPage } from './accounting.ts';
@@ -14,13 +14,11 @@ import { freeForeign } from './foreign-free.ts';
 import type { SlabGeometry } from './geometry.ts';
 import type { CacheSpec, SlabHost } from './host.ts';
 import type { SlabTracks } from './kmem-cache.ts';
-import { formatAddress, hexDump } from './report.ts';
-import { cacheOfPage, frameAddress, setSlabCounts, slabInuse, slabObjects } from './slab-pages.ts';
+import { cacheOfPage, setSlabCounts, slabInuse, slabObjects } from './slab-pages.ts';
 import { SlubCheck } from './slub-check.ts';
 import { POISON_INUSE, SLUB_RED_ACTIVE, SLUB_RED_INACTIVE, SlubObject } from './slub-object.ts';
 import { SlubReports } from './slub-reports.ts';
 import { SlubSlabs } from './slub-slabs.ts';
-import { TRACK_BYTES } from './track.ts';
 import type { SlabTrack } from './track.ts';
 
 const NO_NODE = -1;
@@ -141,13 +139,13 @@ export class SlubDebugCache extends SlubSlabs {
 
   protected override prepareSlab(pfn: Pfn, order: number, objects: number): void {
     const { layout, host } = this;
-    const start = frameAddress(pfn);
+    const start = this.host.pages.pageAddress(pfn);
     if (layout.poison) host.memory.fill(start, PAGE_SIZE * 2 ** order, POISON_INUSE);
     for (let i = 0; i < objects; i++) layout.setUp(start + layout.redLeftPad + i * this.size);
   }
 
   protected override linkAscending(pfn: Pfn, objects: number): VirtAddr {
-    const first = frameAddress(pfn) + this.geometry.redLeftPad;
+    const first = this.host.pages.pageAddress(pfn) + this.geometry.redLeftPad;
     for (let i = 0; i < objects; i++) this.setFreePointer(first + i * this.size, i + 1 < objects ? first + (i + 1) * this.size : 0);
     return first;
   }
@@ -157,7 +155,7 @@ export class SlubDebugCache extends SlubSlabs {
   override free(object: VirtAddr): void {
     if (object === 0) return;
     const { host, frames } = this;
-    const page = Math.floor((object - PAGE_OFFSET) / PAGE_SIZE);
+    const page = this.host.pages.virtToPfn(object);
     if (cacheOfPage(host, page) !== this) {
       freeForeign(host, this, object, this.consistencyChecks || host.freelist.hardening !== 'none');
       return;
@@ -172,11 +170,11 @@ export class SlubDebugCache extends SlubSlabs {
     const { frames, host, layout, reports } = this;
     const inuse = slabInuse(frames, pfn) - 1;
     if (!this.mayFree(pfn, object)) {
-      reports.fix(`Object at 0x${formatAddress(object)} not freed`);
+      reports.fix(`Object at 0x${this.host.memory.format(object)} not freed`);
       return;
     }
     const prior = frames.index[pfn];
-    if (layout.storeUser) host.tracking.set(object + layout.trackOffset + TRACK_BYTES);
+    if (layout.storeUser) host.tracking.set(object + layout.trackOffset + layout.trackBytes);
     this.trace(pfn, object, 'free');
     layout.init(object, SLUB_RED_INACTIVE);
     this.setFreePointer(object, prior);
@@ -197,15 +195,15 @@ export class SlubDebugCache extends SlubSlabs {
       reports.slab('double-free', pfn, 'Slab has 0 allocated objects but 1 are to be freed', object);
       return false;
     }
-    const offset = object - frameAddress(pfn) - this.geometry.redLeftPad;
+    const offset = object - this.host.pages.pageAddress(pfn) - this.geometry.redLeftPad;
     if (!this.consistencyChecks) {
       if (offset % 4 === 0) return true;
       // The free pointer would not lie on a word.
-      reports.slab('invalid-free', pfn, `Invalid object pointer 0x${formatAddress(object)}`, object);
+      reports.slab('invalid-free', pfn, `Invalid object pointer 0x${this.host.memory.format(object)}`, object);
       return false;
     }
     if (!checks.isObject(pfn, object)) {
-      reports.slab('invalid-free', pfn, `Invalid object pointer 0x${formatAddress(object)}`, object);
+      reports.slab('invalid-free', pfn, `Invalid object pointer 0x${this.host.memory.format(object)}`, object);
       return false;
     }
     if (checks.onFreeList(pfn, object)) {
@@ -218,7 +216,7 @@ export class SlubDebugCache extends SlubSlabs {
   /** @linux mm/slub.c:free_slab */
   protected override discard(pfn: Pfn): void {
     if (this.consistencyChecks) {
-      const first = frameAddress(pfn) + this.geometry.redLeftPad;
+      const first = this.host.pages.pageAddress(pfn) + this.geometry.redLeftPad;
       this.checks.checkSlab(pfn);
       for (let i = 0; i < slabObjects(this.frames, pfn); i++) {
         this.checks.checkObject(pfn, first + i * this.size, SLUB_RED_INACTIVE);
@@ -257,7 +255,7 @@ export class SlubDebugCache extends SlubSlabs {
       if (!checks.checkSlab(pfn) || !checks.onFreeList(pfn, 0)) continue;
       const free = new Set<VirtAddr>();
       for (let at = frames.index[pfn]; at !== 0; at = this.freePointer(at)) free.add(at);
-      const first = frameAddress(pfn) + this.geometry.redLeftPad;
+      const first = this.host.pages.pageAddress(pfn) + this.geometry.redLeftPad;
       for (let i = 0; i < slabObjects(frames, pfn); i++, looked++) {
         const object = first + i * this.size;
         if (!checks.checkObject(pfn, object, free.has(object) ? SLUB_RED_INACTIVE : SLUB_RED_ACTIVE)) break;
@@ -269,8 +267,8 @@ export class SlubDebugCache extends SlubSlabs {
 
   override remainingLines(): string[] {
     return this.liveObjects().flatMap((object) => {
-      const head = compoundHead(this.frames, Math.floor((object - PAGE_OFFSET) / PAGE_SIZE));
-      return [`Object 0x${formatAddress(object)} @offset=${object - frameAddress(head)}`, ...this.reports.trackLines(object)];
+      const head = compoundHead(this.frames, this.host.pages.virtToPfn(object));
+      return [`Object 0x${this.host.memory.format(object)} @offset=${object - this.host.pages.pageAddress(head)}`, ...this.reports.trackLines(object)];
     });
   }
 
@@ -294,8 +292,8 @@ export class SlubDebugCache extends SlubSlabs {
   private trace(pfn: Pfn, object: VirtAddr, what: 'alloc' | 'free'): void {
     if ((this.flags & SLAB_TRACE) === 0) return;
     const { host, frames } = this;
-    const fp = formatAddress(frames.index[pfn]);
-    host.log(`TRACE ${this.name} ${what} 0x${formatAddress(object)} inuse=${slabInuse(frames, pfn)} fp=0x${fp}`);
-    if (what === 'free') for (const line of hexDump('Object   ', object, host.memory.read(object, this.objectSize))) host.log(line);
+    const fp = this.host.memory.format(frames.index[pfn]);
+    host.log(`TRACE ${this.name} ${what} 0x${this.host.memory.format(object)} inuse=${slabInuse(frames, pfn)} fp=0x${fp}`);
+    if (what === 'free') for (const line of host.memory.dump('Object   ', object, this.objectSize)) host.log(line);
   }
 }

@@ -21,7 +21,7 @@ function boot(slubOptions: SlubOptions, size = 40) {
     context: { clock, pid: () => 42, caller: () => calls.name },
   });
   const cache = machine.slab.kmemCacheCreate({ name: 'victim', size, flags: SLAB_NO_MERGE }) as KmemCache;
-  return { ...machine, memory: new DirectMap(machine.ram), cache, reports, log, clock, calls };
+  return { ...machine, memory: machine.slab.memory, cache, reports, log, clock, calls };
 }
 
 describe('the report', () => {

@@ -10,7 +10,7 @@ import type { Pfn } from '@pagelab/hw';
 import { KernelBug, bugOn } from '@pagelab/lib';
 import { PG_SLAB, blockOrder } from '@pagelab/mm-core';
 import { nodeOfPage } from './accounting.ts';
-import { SLAB_FROZEN, SLAB_ON_PARTIAL, frameAddress, slabInuse, slabObjects } from './slab-pages.ts';
+import { SLAB_FROZEN, SLAB_ON_PARTIAL, slabInuse, slabObjects } from './slab-pages.ts';
 import type { SlubState } from './slub-state.ts';
 
 /** Free objects on the lists of the nodes. @linux mm/slub.c:count_partial */
@@ -50,7 +50,7 @@ const FREE_ON_CPU = 2;
 function objectStates(state: SlubState, pfn: Pfn): Uint8Array {
   const { frames, size, offset, name } = state;
   const states = new Uint8Array(slabObjects(frames, pfn));
-  const start = frameAddress(pfn);
+  const start = state.host.pages.pageAddress(pfn);
   const walk = (first: VirtAddr, mark: number): void => {
     for (let object = first; object !== 0; ) {
       const slot = (object - start - state.geometry.redLeftPad) / size;
@@ -73,7 +73,7 @@ function objectStates(state: SlubState, pfn: Pfn): Uint8Array {
 export function liveObjects(state: SlubState): VirtAddr[] {
   const live: VirtAddr[] = [];
   for (const pfn of state.slabs) {
-    const first = frameAddress(pfn) + state.geometry.redLeftPad;
+    const first = state.host.pages.pageAddress(pfn) + state.geometry.redLeftPad;
     objectStates(state, pfn).forEach((of, slot) => {
       if (of === LIVE) live.push(first + slot * state.size);
     });

@@ -2,7 +2,7 @@
  * Where the parts of a debugged object lie, and the patterns they hold.
  *
  *     | left red zone | object …………… | right red zone | free pointer | allocated | freed | asked | padding |
- *     |               | objectSize -> | inuse ------->|   info end ->| 2 × 32 bytes      | 4     |
+ *     |               | objectSize -> | inuse ------->|   info end ->| 2 × 32 (20) bytes | 4     |
  *
  * While an object is free its red zones hold 0xbb and it itself 0x6b … 0xa5; while it is live they hold 0xcc. Bytes that
  * are nobody's hold 0x5a. Of a kmalloc object with SLAB_STORE_USER, what lies beyond the bytes asked for is red zone too.
@@ -13,7 +13,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import type { DirectMap } from './direct-map.ts';
 import { SLAB_KMALLOC, SLAB_POISON, SLAB_RED_ZONE, SLAB_STORE_USER, SLAB_TYPESAFE_BY_RCU } from './flags.ts';
 import type { SlabGeometry } from './geometry.ts';
-import { TRACK_BYTES } from './track.ts';
+import { trackBytes } from './track.ts';
 
 /** @linux include/linux/poison.h */
 export const SLUB_RED_INACTIVE = 0xbb;
@@ -48,6 +48,7 @@ export class SlubObject {
   readonly freePointerOutside: boolean;
   /** Bytes from the object to the two tracks; to what was asked for; to the padding; to its end. */
   readonly trackOffset: number;
+  readonly trackBytes: number;
   readonly origSizeOffset: number;
   readonly padOffset: number;
   readonly end: number;
@@ -65,8 +66,9 @@ export class SlubObject {
     this.inuse = geometry.inuse;
     this.redLeftPad = geometry.redLeftPad;
     this.freePointerOutside = geometry.offset >= geometry.inuse;
-    this.trackOffset = geometry.inuse + (this.freePointerOutside ? 8 : 0);
-    this.origSizeOffset = this.trackOffset + (this.storeUser ? 2 * TRACK_BYTES : 0);
+    this.trackOffset = geometry.inuse + (this.freePointerOutside ? memory.wordBytes : 0);
+    this.trackBytes = trackBytes(memory.wordBytes);
+    this.origSizeOffset = this.trackOffset + (this.storeUser ? 2 * this.trackBytes : 0);
     this.padOffset = this.origSizeOffset + (sized ? 4 : 0);
     this.end = geometry.size - geometry.redLeftPad;
   }
@@ -100,6 +102,6 @@ export class SlubObject {
   setUp(object: VirtAddr): void {
     if (!this.storeUser && !this.redZone && !this.objectPoison) return;
     this.init(object, SLUB_RED_INACTIVE);
-    if (this.storeUser) this.memory.fill(object + this.trackOffset, 2 * TRACK_BYTES, 0);
+    if (this.storeUser) this.memory.fill(object + this.trackOffset, 2 * this.trackBytes, 0);
   }
 }

@@ -11,17 +11,12 @@ import { blockOrder } from '@pagelab/mm-core';
 import { nodeOfPage } from './accounting.ts';
 import type { DirectMap } from './direct-map.ts';
 import type { SlabKernelVersion } from './geometry.ts';
-import { formatAddress, hexDump } from './report.ts';
 import type { SlabCorruption, SlabReport, SlabReportKind, SlabReporter } from './report.ts';
-import { frameAddress, slabInuse, slabObjects } from './slab-pages.ts';
+import { slabInuse, slabObjects } from './slab-pages.ts';
 import type { SlubObject } from './slub-object.ts';
 import type { SlubState } from './slub-state.ts';
-import { TRACK_BYTES } from './track.ts';
 import type { SlabTrack, Tracking } from './track.ts';
 
-/** Where the array of `struct page` lies, and bytes of one. @linux arch/x86/include/asm/pgtable_64_types.h:VMEMMAP_START */
-const VMEMMAP_START = -0x1600_0000_0000;
-const STRUCT_PAGE_BYTES = 64;
 const DOUBLE_LINE = '='.repeat(77);
 const LINE = '-'.repeat(77);
 /** Bytes shown before an object that has no red zone. */
@@ -73,7 +68,7 @@ export class SlubReports {
   }
 
   /** Something is wrong with a slab. @linux mm/slub.c:slab_err */
-  slab(kind: SlabReportKind, pfn: Pfn, what: string, address: VirtAddr = frameAddress(pfn)): void {
+  slab(kind: SlabReportKind, pfn: Pfn, what: string, address: VirtAddr = this.parts.state.host.pages.pageAddress(pfn)): void {
     this.add(kind, address, [...this.heading(what), this.slabLine(pfn)], {});
   }
 
@@ -81,7 +76,7 @@ export class SlubReports {
   overwritten(kind: SlabReportKind, pfn: Pfn, object: VirtAddr, corruption: SlabCorruption, printsObject: boolean): void {
     const { what, from, to, found, expected } = corruption;
     const where =
-      `0x${formatAddress(from)}-0x${formatAddress(to)} @offset=${from - frameAddress(pfn)}. ` +
+      `0x${this.parts.memory.format(from)}-0x${this.parts.memory.format(to)} @offset=${from - this.parts.state.host.pages.pageAddress(pfn)}. ` +
       `First byte 0x${found.toString(16)} instead of 0x${expected.toString(16)}`;
     const lines: string[] = [];
     if (this.parts.kernel === '6.18') {
@@ -97,10 +92,10 @@ export class SlubReports {
   slabPadding(pfn: Pfn, corruption: SlabCorruption, pad: VirtAddr, bytes: number): void {
     const { from, to } = corruption;
     const lines = this.heading(
-      `Padding overwritten. 0x${formatAddress(from)}-0x${formatAddress(to)} @offset=${from - frameAddress(pfn)}`,
+      `Padding overwritten. 0x${this.parts.memory.format(from)}-0x${this.parts.memory.format(to)} @offset=${from - this.parts.state.host.pages.pageAddress(pfn)}`,
     );
-    lines.push(...hexDump('Padding  ', pad, this.parts.memory.read(pad, bytes)));
-    this.add('padding', frameAddress(pfn), lines, { corruption });
+    lines.push(...this.parts.memory.dump('Padding  ', pad, bytes));
+    this.add('padding', this.parts.state.host.pages.pageAddress(pfn), lines, { corruption });
   }
 
   /** Says how the last thing reported was put right. @linux mm/slub.c:slab_fix */
@@ -113,7 +108,7 @@ export class SlubReports {
     const { layout, tracking } = this.parts;
     if (!layout.storeUser) return {};
     const allocated = tracking.get(object + layout.trackOffset);
-    const freed = tracking.get(object + layout.trackOffset + TRACK_BYTES);
+    const freed = tracking.get(object + layout.trackOffset + layout.trackBytes);
     return { ...(allocated === undefined ? {} : { allocated }), ...(freed === undefined ? {} : { freed }) };
   }
 
@@ -148,20 +143,20 @@ export class SlubReports {
     const bits = (BigInt(nid) << 58n) | (BigInt(zone) << 56n) | (head ? 0x40n : 0n);
     const names = [...(head ? ['head'] : []), `node=${nid}`, `zone=${zone}`].join('|');
     return (
-      `Slab 0x${formatAddress(VMEMMAP_START + pfn * STRUCT_PAGE_BYTES)} objects=${slabObjects(frames, pfn)} ` +
-      `used=${slabInuse(frames, pfn)} fp=0x${formatAddress(frames.index[pfn])} flags=0x${bits.toString(16)}(${names})`
+      `Slab 0x${this.parts.memory.format(host.pages.pfnToPage(pfn))} objects=${slabObjects(frames, pfn)} ` +
+      `used=${slabInuse(frames, pfn)} fp=0x${this.parts.memory.format(frames.index[pfn])} flags=0x${bits.toString(16)}(${names})`
     );
   }
 
   /** @linux mm/slub.c:print_trailer */
   private trailer(pfn: Pfn, object: VirtAddr): string[] {
     const { state, layout, memory } = this.parts;
-    const start = frameAddress(pfn);
+    const start = this.parts.state.host.pages.pageAddress(pfn);
     const lines = [...this.trackLines(object), this.slabLine(pfn)];
     const section = (name: string, from: VirtAddr, bytes: number): void => {
-      if (bytes > 0) lines.push(...hexDump(name, from, memory.read(from, bytes)));
+      if (bytes > 0) lines.push(...memory.dump(name, from, bytes));
     };
-    lines.push(`Object 0x${formatAddress(object)} @offset=${object - start} fp=0x${formatAddress(state.freePointer(object))}`, '');
+    lines.push(`Object 0x${this.parts.memory.format(object)} @offset=${object - start} fp=0x${this.parts.memory.format(state.freePointer(object))}`, '');
     if (layout.redZone) section('Redzone  ', object - layout.redLeftPad, layout.redLeftPad);
     else if (object > start + BYTES_BEFORE) section('Bytes b4 ', object - BYTES_BEFORE, BYTES_BEFORE);
     section('Object   ', object, Math.min(layout.objectSize, PAGE_SIZE));

@@ -6,7 +6,7 @@
  * A slab is allocated from by one CPU, or is on one list, or is full and on none.
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
+import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import type { Prng } from '@pagelab/lib';
@@ -44,7 +44,6 @@ import {
   PartialList,
   SLAB_FROZEN,
   SLAB_PAGE_GFP_MASK,
-  frameAddress,
   giveSlabPages,
   packCounters,
   slabInuse,
@@ -71,6 +70,10 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
   /** First page of every slab. Linux keeps no such list; checks and views need one. */
   readonly slabs = new Set<Pfn>();
   readonly offset: number;
+  /** Where the kernel has frame 0. */
+  protected readonly pageOffset: VirtAddr;
+  /** A pointer has 8 bytes. */
+  protected readonly wide: boolean;
   nrObjects = 0;
   nrPages = 0;
   private readonly allocFlags: number;
@@ -81,6 +84,8 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
     super(spec, geometry);
     this.host = host;
     this.frames = host.pages.frames;
+    this.pageOffset = host.pages.pageOffset;
+    this.wide = host.machine.wordBytes === 8;
     this.words = host.ram.i32;
     this.geometry = geometry;
     // An object that spans two pieces of host memory keeps its pointer in the first, unless it is debugged, when a pointer is
@@ -101,24 +106,25 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
 
   /** Host word of an object's free pointer. */
   protected pointerWord(object: VirtAddr): number {
-    const pa = object + this.offset - PAGE_OFFSET;
+    const pa = object + this.offset - this.pageOffset;
     return this.host.ram.frameWord(Math.floor(pa / PAGE_SIZE)) + ((pa & (PAGE_SIZE - 1)) >> 2);
   }
 
   freePointer(object: VirtAddr): VirtAddr {
     const word = this.pointerWord(object);
-    return this.words[word + 1] * 2 ** 32 + (this.words[word] >>> 0);
+    const low = this.words[word] >>> 0;
+    return this.wide ? this.words[word + 1] * 2 ** 32 + low : low;
   }
 
   setFreePointer(object: VirtAddr, next: VirtAddr): void {
     const word = this.pointerWord(object);
     this.words[word] = next;
-    this.words[word + 1] = Math.floor(next / 2 ** 32);
+    if (this.wide) this.words[word + 1] = Math.floor(next / 2 ** 32);
   }
 
   nextFreeWord(c: CpuSlab, word: number): number {
     const next = (this.words[word] - c.low) | 0;
-    return next >>> 0 < c.bytes && this.words[word + 1] === c.high ? c.base + ((next + this.offset) >> 2) : -1;
+    return next >>> 0 < c.bytes && (!this.wide || this.words[word + 1] === c.high) ? c.base + ((next + this.offset) >> 2) : -1;
   }
 
   // ------------------------------------------------------------------------------------------------- making slabs
@@ -141,7 +147,7 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
       if (pfn < 0) return 0;
     }
     const objects = Math.floor((PAGE_SIZE * 2 ** order) / size);
-    const first = frameAddress(pfn) + redLeftPad;
+    const first = this.host.pages.pageAddress(pfn) + redLeftPad;
     this.prepareSlab(pfn, order, objects);
     if (ctor !== undefined) for (let i = 0; i < objects; i++) ctor(first + i * size);
     const head = this.randomOrder === undefined ? this.linkAscending(pfn, objects) : this.linkShuffled(pfn, objects, this.randomOrder);
@@ -161,25 +167,25 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
 
   /** Links a slab's objects into a list in ascending order. Returns the first. */
   protected linkAscending(pfn: Pfn, objects: number): VirtAddr {
-    const { words, size } = this;
+    const { words, size, wide } = this;
     const { redLeftPad } = this.geometry;
-    const first = frameAddress(pfn) + redLeftPad;
+    const first = this.host.pages.pageAddress(pfn) + redLeftPad;
     const high = Math.floor(first / 2 ** 32);
     let low = (first - high * 2 ** 32) | 0;
     let word = this.host.ram.frameWord(pfn) + ((redLeftPad + this.offset) >> 2);
     for (let i = objects - 1; i > 0; i--, word += size >> 2) {
       low = (low + size) | 0;
       words[word] = low;
-      words[word + 1] = high;
+      if (wide) words[word + 1] = high;
     }
     words[word] = 0;
-    words[word + 1] = 0;
+    if (wide) words[word + 1] = 0;
     return first;
   }
 
   /** Links them in the cache's order, from a place of the slab's own. @linux mm/slub.c:shuffle_freelist */
   private linkShuffled(pfn: Pfn, objects: number, order: Uint16Array): VirtAddr {
-    const base = frameAddress(pfn) + this.geometry.redLeftPad;
+    const base = this.host.pages.pageAddress(pfn) + this.geometry.redLeftPad;
     const start = this.host.freelist.prng.below(order.length);
     let head = 0;
     let last = 0;
@@ -383,9 +389,9 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
   }
 
   override objectAt(address: VirtAddr): VirtAddr {
-    const head = compoundHead(this.frames, Math.floor((address - PAGE_OFFSET) / PAGE_SIZE));
-    const slot = Math.floor((address - frameAddress(head)) / this.size);
-    return frameAddress(head) + slot * this.size + this.geometry.redLeftPad;
+    const head = compoundHead(this.frames, this.host.pages.virtToPfn(address));
+    const slot = Math.floor((address - this.host.pages.pageAddress(head)) / this.size);
+    return this.host.pages.pageAddress(head) + slot * this.size + this.geometry.redLeftPad;
   }
 
   override liveObjects(): VirtAddr[] {

@@ -2,7 +2,6 @@
  * What a cache of SLUB consists of.
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET } from '@pagelab/hw';
 import type { Pfn, PhysicalMemory } from '@pagelab/hw';
 import type { PageAlloc, PageFrames } from '@pagelab/mm-core';
 import type { SlabGeometry } from './geometry.ts';
@@ -16,7 +15,7 @@ export class CpuSlab {
   pfn: Pfn = 0;
   /** Host word, direct-map address and length in bytes of that slab; the length is 0 where there is none. */
   base = 0;
-  start: VirtAddr = PAGE_OFFSET;
+  start: VirtAddr = 0;
   bytes = 0;
   /** Low and high half of `start`, as signed 32 bits. */
   low = 0;

@@ -8,28 +8,16 @@
  * heads that CPUs hold are host words of those pointers, so that taking an object is two loads from RAM and an addition.
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET, PAGE_SIZE, PAGE_WORDS } from '@pagelab/hw';
+import { PAGE_SIZE, PAGE_WORDS } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import type { TraceRing } from '@pagelab/lib';
 import { PG_SLAB, __GFP_ZERO, compoundHead } from '@pagelab/mm-core';
 import { nodeOfPage } from './accounting.ts';
-import { SLAB_DEBUG_FLAGS } from './flags.ts';
 import { freeForeign } from './foreign-free.ts';
-import { calculateSizes } from './geometry.ts';
 import type { SlabGeometry } from './geometry.ts';
-import type { CacheSpec, SlabAllocator, SlabCpus, SlabHost } from './host.ts';
-import type { KmemCache } from './kmem-cache.ts';
-import { formatAddress } from './report.ts';
+import type { CacheSpec, SlabCpus, SlabHost } from './host.ts';
 import type { SlabReport } from './report.ts';
-import {
-  SLAB_FROZEN,
-  SLAB_ON_PARTIAL,
-  frameAddress,
-  packCounters,
-  slabInuse,
-  slabObjects,
-} from './slab-pages.ts';
-import { SlubDebugCache } from './slub-debug-cache.ts';
+import { SLAB_FROZEN, SLAB_ON_PARTIAL, packCounters, slabInuse, slabObjects } from './slab-pages.ts';
 import { MAX_CONTIGUOUS_ORDER, SlubSlabs } from './slub-slabs.ts';
 import type { CpuSlab } from './slub-state.ts';
 
@@ -119,7 +107,7 @@ export class SlubCache extends SlubSlabs {
     } else if (this.geometry.minOrder <= MAX_CONTIGUOUS_ORDER) {
       this.words.fill(0, word, word + nrWords);
     } else {
-      const firstPage = (object - PAGE_OFFSET) / PAGE_SIZE;
+      const firstPage = this.host.pages.virtToPfn(object);
       for (let i = 0; i * PAGE_WORDS < nrWords; i++) this.host.ram.zeroFrame(firstPage + i);
     }
   }
@@ -182,7 +170,7 @@ export class SlubCache extends SlubSlabs {
   private attach(c: CpuSlab, pfn: Pfn): void {
     const { frames } = this;
     frames.private[pfn] |= SLAB_FROZEN;
-    const start = frameAddress(pfn);
+    const start = this.host.pages.pageAddress(pfn);
     const high = Math.floor(start / 2 ** 32);
     c.pfn = pfn;
     c.base = this.host.ram.frameWord(pfn);
@@ -205,13 +193,13 @@ export class SlubCache extends SlubSlabs {
   /** The object is not in the running CPU's slab, or something is wrong with it. */
   protected freeSlow(object: VirtAddr, c: CpuSlab): void {
     const { frames } = this;
-    const page = (object - PAGE_OFFSET) / PAGE_SIZE;
+    const page = (object - this.pageOffset) / PAGE_SIZE;
     const head = page >= 0 && page < frames.nrFrames ? compoundHead(frames, page | 0) : 0;
     if ((frames.flags[head] & PG_SLAB) === 0 || frames.mapping[head] !== this.id) {
       if (object !== 0) freeForeign(this.host, this, object, this.host.freelist.hardening !== 'none');
       return;
     }
-    const at = object - frameAddress(head) - this.geometry.redLeftPad;
+    const at = object - this.host.pages.pageAddress(head) - this.geometry.redLeftPad;
     if (at % 4 !== 0 || at < 0 || at >= slabObjects(frames, head) * this.size) {
       this.report('invalid-free', object, 'Invalid object pointer');
       return;
@@ -256,106 +244,6 @@ export class SlubCache extends SlubSlabs {
 
   private report(kind: SlabReport['kind'], address: VirtAddr, what: string): void {
     const fatal = kind === 'double-free' || kind === 'freelist-corrupt';
-    this.host.report({ kind, cache: this.name, address, text: `BUG ${this.name}: ${what} 0x${formatAddress(address)}`, fatal });
-  }
-}
-
-/** Swaps the bytes of 32 bits. */
-function swab32(value: number): number {
-  return (value << 24) | ((value & 0xff00) << 8) | ((value >>> 8) & 0xff00) | (value >>> 24);
-}
-
-/**
- * A cache whose free pointers are encoded: a pointer is stored XOR a secret of the cache XOR its own address, bytes swapped,
- * so that who overwrites one cannot choose where it leads.
- *
- * @linux mm/slub.c:freelist_ptr_encode
- */
-class HardenedSlubCache extends SlubCache {
-  /** The two halves of the secret. */
-  private readonly keyLow: number;
-  private readonly keyHigh: number;
-
-  constructor(host: SlabHost, spec: CacheSpec, geometry: SlabGeometry) {
-    super(host, spec, geometry);
-    this.keyLow = host.freelist.prng.u32() | 0;
-    this.keyHigh = host.freelist.prng.u32() | 0;
-  }
-
-  /** Encodes or decodes the pointer at `word`, whose address has these halves. */
-  private decodeLow(word: number, addressHigh: number): number {
-    return this.words[word] ^ this.keyLow ^ swab32(addressHigh);
-  }
-
-  private decodeHigh(word: number, addressLow: number): number {
-    return this.words[word + 1] ^ this.keyHigh ^ swab32(addressLow);
-  }
-
-  override freePointer(object: VirtAddr): VirtAddr {
-    const at = object + this.offset;
-    const high = Math.floor(at / 2 ** 32);
-    const word = this.pointerWord(object);
-    return this.decodeHigh(word, at - high * 2 ** 32) * 2 ** 32 + (this.decodeLow(word, high) >>> 0);
-  }
-
-  override setFreePointer(object: VirtAddr, next: VirtAddr): void {
-    super.setFreePointer(object, next);
-    const at = object + this.offset;
-    const high = Math.floor(at / 2 ** 32);
-    const word = this.pointerWord(object);
-    const low = this.decodeLow(word, high);
-    this.words[word + 1] = this.decodeHigh(word, at - high * 2 ** 32);
-    this.words[word] = low;
-  }
-
-  protected override linkAscending(pfn: Pfn, objects: number): VirtAddr {
-    const first = frameAddress(pfn) + this.geometry.redLeftPad;
-    for (let i = 0; i < objects; i++) this.setFreePointer(first + i * this.size, i + 1 < objects ? first + (i + 1) * this.size : 0);
-    return first;
-  }
-
-  override nextFreeWord(c: CpuSlab, word: number): number {
-    const next = (this.decodeLow(word, c.high) - c.low) | 0;
-    const high = this.decodeHigh(word, (c.low + ((word - c.base) << 2)) | 0);
-    return next >>> 0 < c.bytes && high === c.high ? c.base + ((next + this.offset) >> 2) : -1;
-  }
-
-  override alloc(gfp: number): VirtAddr {
-    const c = this.cpu[this.smp.processorId];
-    const word = c.freeWord;
-    if (word < 0) return this.allocSlow(c, gfp, NO_NODE);
-    c.freeWord = this.nextFreeWord(c, word);
-    if (c.freeWord < 0) this.endOfList(c, word);
-    const object = c.start + (((word - c.base) << 2) - this.offset);
-    if ((gfp & __GFP_ZERO) !== 0) this.clear(word - (this.offset >> 2), object);
-    if (this.trace.enabled) this.traceAlloc(object, gfp);
-    return object;
-  }
-
-  override free(object: VirtAddr): void {
-    const c = this.cpu[this.smp.processorId];
-    const at = object - c.start;
-    const word = c.base + ((at + this.offset) >> 2);
-    if (!(at >= 0 && at < c.bytes) || (at & 3) !== 0 || word === c.freeWord) {
-      this.freeSlow(object, c);
-      return;
-    }
-    this.setFreePointer(object, c.freeWord < 0 ? 0 : c.start + (((c.freeWord - c.base) << 2) - this.offset));
-    c.freeWord = word;
-    if (this.trace.enabled) this.trace.emit(this.host.tracepoints.kmemCacheFree, object);
-  }
-}
-
-/** The SLUB allocator. @linux mm/slub.c:do_kmem_cache_create */
-export class SlubAllocator implements SlabAllocator {
-  readonly name = 'slub';
-  readonly debugs = true;
-
-  createCache(host: SlabHost, spec: CacheSpec): KmemCache | number {
-    const shape = { ...spec, hasConstructor: spec.ctor !== undefined };
-    const geometry = calculateSizes(shape, host.machine);
-    if (typeof geometry === 'number') return geometry;
-    if ((spec.flags & SLAB_DEBUG_FLAGS) !== 0) return new SlubDebugCache(host, spec, geometry);
-    return host.freelist.hardening === 'full' ? new HardenedSlubCache(host, spec, geometry) : new SlubCache(host, spec, geometry);
+    this.host.report({ kind, cache: this.name, address, text: `BUG ${this.name}: ${what} 0x${this.host.memory.format(address)}`, fatal });
   }
 }

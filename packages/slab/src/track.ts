@@ -1,17 +1,23 @@
 /**
  * Who allocated and who freed an object: `struct track`, of which an object of a cache with SLAB_STORE_USER has two.
  *
- *     byte 0  address of the call     byte 8  stack, unused     12 CPU     16 process     24 when, in jiffies
+ *     64 bits   byte 0  address of the call     8  stack, unused     12 CPU     16 process     24 when, in jiffies
+ *     32 bits        0                          4                     8         12             16
  */
 import type { VirtAddr } from '@pagelab/abi';
 import type { DirectMap } from './direct-map.ts';
 
-/** Bytes of a `struct track` on x86-64. */
-export const TRACK_BYTES = 32;
+/** Bytes of a `struct track`. */
+export function trackBytes(wordBytes: 4 | 8): number {
+  return wordBytes === 8 ? 32 : 20;
+}
+
 /** Nanoseconds of a jiffy: HZ is 250. */
 const JIFFY_NS = 4e6;
 /** Where the kernel's code begins; calls get addresses from here on. @linux arch/x86/include/asm/page_64_types.h:__START_KERNEL_map */
 const KERNEL_TEXT = -0x7f00_0000;
+/** Of 32 bits that is in the direct map: bytes from its beginning. @linux arch/x86/Kconfig:PHYSICAL_START */
+const KERNEL_TEXT_32 = 0x100_0000;
 /** Bytes between the addresses of two calls. */
 const CALL_BYTES = 16;
 
@@ -57,6 +63,7 @@ export class Tracking {
   private readonly context: SlabContext;
   private readonly smp: { readonly processorId: number };
   private readonly memory: DirectMap;
+  private readonly kernelText: VirtAddr;
   /** Names of calls; a call's address is its place in here. */
   private readonly calls: string[] = [];
   private readonly places = new Map<string, number>();
@@ -65,6 +72,7 @@ export class Tracking {
     this.context = context;
     this.smp = smp;
     this.memory = memory;
+    this.kernelText = memory.wordBytes === 8 ? KERNEL_TEXT : memory.pageOffset + KERNEL_TEXT_32;
   }
 
   /** Jiffies since boot. */
@@ -75,19 +83,22 @@ export class Tracking {
   /** Writes who does it now. @linux mm/slub.c:set_track_update */
   set(track: VirtAddr): void {
     const { memory, context } = this;
+    const { wordBytes } = memory;
     memory.setPointer(track, this.addressOf(context.caller?.() ?? callerFromStack()));
-    memory.setWord(track + 8, 0);
-    memory.setWord(track + 12, this.smp.processorId);
-    memory.setWord(track + 16, context.pid?.() ?? 0);
-    memory.setPointer(track + 24, this.jiffies);
+    memory.setWord(track + wordBytes, 0);
+    memory.setWord(track + wordBytes + 4, this.smp.processorId);
+    memory.setWord(track + wordBytes + 8, context.pid?.() ?? 0);
+    memory.setPointer(track + trackBytes(wordBytes) - wordBytes, this.jiffies);
   }
 
   /** Reads a track; `undefined` where nobody did it, or what is there is none. @linux mm/slub.c:get_track */
   get(track: VirtAddr): SlabTrack | undefined {
     const { memory } = this;
-    const call = this.calls[(memory.pointer(track) - KERNEL_TEXT) / CALL_BYTES];
+    const { wordBytes } = memory;
+    const call = this.calls[(memory.pointer(track) - this.kernelText) / CALL_BYTES];
     if (call === undefined) return undefined;
-    return { call, cpu: memory.word(track + 12), pid: memory.word(track + 16), when: memory.pointer(track + 24) };
+    const when = memory.pointer(track + trackBytes(wordBytes) - wordBytes);
+    return { call, cpu: memory.word(track + wordBytes + 4), pid: memory.word(track + wordBytes + 8), when };
   }
 
   /** As the log has it. @linux mm/slub.c:print_track */
@@ -101,6 +112,6 @@ export class Tracking {
       place = this.calls.push(call) - 1;
       this.places.set(call, place);
     }
-    return KERNEL_TEXT + place * CALL_BYTES;
+    return this.kernelText + place * CALL_BYTES;
   }
 }

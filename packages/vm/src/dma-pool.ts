@@ -6,16 +6,14 @@
  */
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET } from '@pagelab/hw';
 import type { PhysAddr } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import { GFP_KERNEL, __GFP_ZERO } from '@pagelab/mm-core';
 import type { CoherentBlock, DmaDevice } from './dma-mapping.ts';
 
-/** Bytes of `struct dma_pool` and `struct dma_page`, and of what a free block holds. */
-const DMA_POOL_BYTES = 128;
-const DMA_PAGE_BYTES = 32;
-const DMA_BLOCK_BYTES = 16;
+/** Bytes of `struct dma_pool` and `struct dma_page`, by the bytes of a pointer. */
+const DMA_POOL_BYTES = { 4: 92, 8: 128 } as const;
+const DMA_PAGE_BYTES = { 4: 20, 8: 32 } as const;
 
 /** A page of blocks. */
 interface DmaPoolPage extends CoherentBlock {
@@ -58,10 +56,11 @@ export class DmaPool {
     const { slab } = device.dma.vm;
     if (!isPowerOfTwo(Math.max(align, 1)) || !(size > 0)) return -Errno.EINVAL;
     const alignment = Math.max(align, 1);
-    const bytes = Math.ceil(Math.max(size, DMA_BLOCK_BYTES) / alignment) * alignment;
+    const { wordBytes } = slab.memory;
+    const bytes = Math.ceil(Math.max(size, 2 * wordBytes) / alignment) * alignment;
     const allocation = Math.max(bytes, PAGE_SIZE);
     if (boundary !== 0 && (boundary < bytes || !isPowerOfTwo(boundary))) return -Errno.EINVAL;
-    const object = slab.kzalloc(DMA_POOL_BYTES, GFP_KERNEL);
+    const object = slab.kzalloc(DMA_POOL_BYTES[wordBytes], GFP_KERNEL);
     if (object === 0) return -Errno.ENOMEM;
     const pool = new DmaPool(device, name, { size: bytes, allocation, boundary: boundary === 0 ? allocation : Math.min(boundary, allocation) }, object);
     device.pools.add(pool);
@@ -71,22 +70,19 @@ export class DmaPool {
   /** Takes a block. @returns both its addresses, or `null` without memory @linux mm/dmapool.c:dma_pool_alloc */
   alloc(gfp = GFP_KERNEL): CoherentBlock | null {
     if (this.#next === 0 && !this.#addPage(gfp & ~__GFP_ZERO)) return null;
-    const { ram } = this.device.dma.vm;
+    const { memory } = this.device.dma.vm.slab;
     const cpu = this.#next;
-    const phys = cpu - PAGE_OFFSET;
-    this.#next = ram.loadAddress(phys);
-    const dma = ram.loadAddress(phys + 8);
+    this.#next = memory.pointer(cpu);
+    const dma = memory.pointer(cpu + memory.wordBytes);
     this.nrActive += 1;
-    ram.storeAddress(phys, 0);
-    ram.storeAddress(phys + 8, 0);
-    if ((gfp & __GFP_ZERO) !== 0) for (let at = 16; at < this.size; at++) ram.store8(phys + at, 0);
+    memory.fill(cpu, (gfp & __GFP_ZERO) !== 0 ? this.size : 2 * memory.wordBytes, 0);
     return { cpu, dma };
   }
 
   /** Cuts another page into blocks. @linux mm/dmapool.c:pool_alloc_page, pool_initialise_page */
   #addPage(gfp: number): boolean {
     const { slab } = this.device.dma.vm;
-    const object = slab.kmalloc(DMA_PAGE_BYTES, gfp);
+    const object = slab.kmalloc(DMA_PAGE_BYTES[slab.memory.wordBytes], gfp);
     if (object === 0) return false;
     const block = this.device.allocCoherent(this.allocation, gfp);
     if (block === null) {
@@ -118,9 +114,9 @@ export class DmaPool {
   }
 
   #push(cpu: VirtAddr, dma: PhysAddr): void {
-    const { ram } = this.device.dma.vm;
-    ram.storeAddress(cpu - PAGE_OFFSET, this.#next);
-    ram.storeAddress(cpu - PAGE_OFFSET + 8, dma);
+    const { memory } = this.device.dma.vm.slab;
+    memory.setPointer(cpu, this.#next);
+    memory.setPointer(cpu + memory.wordBytes, dma);
     this.#next = cpu;
   }
 
@@ -141,9 +137,9 @@ export class DmaPool {
   }
 
   #freeBlocks(): VirtAddr[] {
-    const { ram } = this.device.dma.vm;
+    const { memory } = this.device.dma.vm.slab;
     const blocks: VirtAddr[] = [];
-    for (let at = this.#next; at !== 0 && blocks.length <= this.nrBlocks; at = ram.loadAddress(at - PAGE_OFFSET)) blocks.push(at);
+    for (let at = this.#next; at !== 0 && blocks.length <= this.nrBlocks; at = memory.pointer(at)) blocks.push(at);
     return blocks;
   }
 

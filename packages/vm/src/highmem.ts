@@ -101,7 +101,7 @@ export class Highmem {
 
   /** Where the kernel sees a frame now: in the direct map, or where `kmap` put it; 0 for nowhere. @linux mm/highmem.c:page_address */
   pageAddress(pfn: Pfn): VirtAddr {
-    if (!this.isHighmem(pfn)) return this.#vm.tables.taskSize + pfn * PAGE_SIZE;
+    if (!this.isHighmem(pfn)) return this.#vm.pages.pageAddress(pfn);
     const nr = this.#slots.get(pfn);
     return nr === undefined ? 0 : this.#pkmapAddr(nr);
   }

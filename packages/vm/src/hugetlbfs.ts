@@ -96,7 +96,7 @@ export class HugetlbfsOps implements AddressSpaceOps {
     const vm = this.#vm;
     this.#removePages(inode, 0, Infinity);
     vm.mappings.free(inode.mapping.id);
-    vm.caches.inode.free(inode.object);
+    vm.caches.hugetlbfsInode.free(inode.object);
   }
 
   /** Takes pages [first, end) out of a file and all its mappings. @linux fs/hugetlbfs/inode.c:remove_inode_hugepages */
@@ -137,7 +137,7 @@ export function isHugetlbMapping(vm: Vm, mapping: AddressSpace): boolean {
  * @linux fs/hugetlbfs/inode.c:hugetlb_file_setup
  */
 export function hugetlbFileSetup(vm: Vm, path: string, sizeBytes: number, reserve: boolean): VmFile | number {
-  const object = vm.caches.inode.alloc(GFP_KERNEL);
+  const object = vm.caches.hugetlbfsInode.alloc(GFP_KERNEL);
   if (object === 0) return -Errno.ENOMEM;
   const inode = makeInode(vm, { ops: vm.hugetlbOps, size: sizeBytes, nlink: 0, mode: ANONYMOUS_MODE, accounted: reserve, object });
   const reserved = reserve ? hugetlbReservePages(vm, inode, 0, sizeBytes / vm.tables.pmdSize, VM_MAYSHARE) : null;

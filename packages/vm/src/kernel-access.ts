@@ -4,9 +4,8 @@
  */
 import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET, PF_WRITE, TRANSLATE_FAULT, VECTOR_GENERAL_PROTECTION } from '@pagelab/hw';
+import { PF_WRITE, TRANSLATE_FAULT, VECTOR_GENERAL_PROTECTION } from '@pagelab/hw';
 import type { PhysicalMemory, Smp } from '@pagelab/hw';
-import { TASK_SIZE_32 } from './pgtable-shape.ts';
 
 /** An access of the kernel that hardware refused. */
 export class KernelFault extends Error {
@@ -133,9 +132,7 @@ export class KernelMemory {
   /** Index in RAM's bytes of a kernel address. */
   #byte(address: VirtAddr, access: number): number {
     const cpu = this.#smp.current;
-    // Whatever the format, frames are named by their addresses in the direct map of 64 bits.
-    const low = cpu.format.addressBits === 32 && address < 0 ? address - PAGE_OFFSET + TASK_SIZE_32 : address;
-    const host = cpu.translate(low, access);
+    const host = cpu.translate(address, access);
     if (host === TRANSLATE_FAULT) this.#onFault(new KernelFault(address, cpu.faultErrorCode, cpu.faultVector));
     return host;
   }

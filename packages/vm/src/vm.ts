@@ -124,6 +124,7 @@ export interface VmCaches {
   readonly file: KmemCache;
   readonly shmemInode: KmemCache;
   readonly inode: KmemCache;
+  readonly hugetlbfsInode: KmemCache;
   readonly radixTreeNode: KmemCache;
   readonly vmapArea: KmemCache;
   readonly numaPolicy: KmemCache;

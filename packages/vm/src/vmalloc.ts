@@ -12,12 +12,10 @@
  */
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_OFFSET } from '@pagelab/hw';
 import type { Pfn, PhysAddr } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import { GFP_KERNEL, __GFP_DMA, __GFP_DMA32, __GFP_HIGHMEM, __GFP_NOWARN, __GFP_ZERO } from '@pagelab/mm-core';
 import { InitMm } from './init-mm.ts';
-import { formatAddress } from './kernel-warning.ts';
 import { VmapSpace } from './vmap-area.ts';
 import type { VmapArea } from './vmap-area.ts';
 import type { Vm } from './vm.ts';
@@ -40,9 +38,6 @@ export const VM_MAP_PUT_PAGES = 0x200;
 
 /** What of the caller's flags goes into the kernel's own bookkeeping. @linux mm/internal.h:GFP_RECLAIM_MASK */
 const GFP_RECLAIM_MASK = 0x400 | 0x800 | 0x20 | 0x40 | 0x80 | 0x2000 | 0x4000 | 0x8000 | 0x10000 | 0x20000 | 0x80000;
-/** Where `struct page` of frame 0 is, and how far it is to the next. @linux arch/x86/include/asm/pgtable_64_types.h:__VMEMMAP_BASE_L4 */
-const VMEMMAP_START = -0x1600_0000_0000;
-const STRUCT_PAGE_BYTES = 64;
 
 /** Where vmalloc's addresses are, and what a kernel's release decides of it. */
 export interface VmallocLayout {
@@ -69,7 +64,7 @@ export const VMALLOC_X86_64: VmallocLayout = {
 /** A mapped area. @linux include/linux/vmalloc.h:vm_struct */
 export interface VmStruct {
   readonly area: VmapArea;
-  /** Its slab object, which holds the address of the area at byte 8. */
+  /** Its slab object, whose second word is the address of the area. */
   readonly object: VirtAddr;
   readonly addr: VirtAddr;
   /** Bytes, guard page included. */
@@ -175,14 +170,14 @@ export class Vmalloc {
   }
 
   #noSpace(size: number, { start = this.layout.start, end = this.layout.end }: VmallocRequest): string {
-    const range = `Address range restricted to 0x${formatAddress(start)} - 0x${formatAddress(end)}`;
+    const range = `Address range restricted to 0x${this.#vm.slab.memory.format(start)} - 0x${this.#vm.slab.memory.format(end)}`;
     return `vmalloc_node_range for size ${size + PAGE_SIZE} failed: ${range}`;
   }
 
   /** The frames, and the array of pointers to them. What was taken before a failure is the area's. @linux mm/vmalloc.c:__vmalloc_area_node */
   #allocPages(vm: VmStruct, nrPages: number, gfp: number): boolean {
     const { pages } = this.#vm;
-    const arrayBytes = nrPages * 8;
+    const arrayBytes = nrPages * this.#vm.slab.memory.wordBytes;
     const nested = (gfp & GFP_RECLAIM_MASK) | __GFP_ZERO;
     vm.pagesArray =
       arrayBytes > PAGE_SIZE
@@ -209,13 +204,14 @@ export class Vmalloc {
   }
 
   #storePointer(at: VirtAddr, pointer: number): void {
-    this.#vm.ram.storeAddress(this.physAddr(at), pointer);
+    const { ram, slab } = this.#vm;
+    if (slab.memory.wordBytes === 8) ram.storeAddress(this.physAddr(at), pointer);
+    else ram.store32(this.physAddr(at), pointer);
   }
 
   #storePagePointers(vm: VmStruct): void {
-    for (let i = 0; i < vm.pages.length; i++) {
-      this.#storePointer(vm.pagesArray + i * 8, VMEMMAP_START + vm.pages[i] * STRUCT_PAGE_BYTES);
-    }
+    const { pages, slab } = this.#vm;
+    for (let i = 0; i < vm.pages.length; i++) this.#storePointer(vm.pagesArray + i * slab.memory.wordBytes, pages.pfnToPage(vm.pages[i]));
   }
 
   /**
@@ -261,7 +257,7 @@ export class Vmalloc {
       slab.kfree(object);
       return area;
     }
-    this.#storePointer(object + 8, area.start);
+    this.#storePointer(object + slab.memory.wordBytes, area.start);
     const pages = new Int32Array(0);
     const made: VmStruct = { area, object, addr: area.start, size: guarded, requested: size, flags, pages, pagesArray: 0, phys: 0, caller };
     area.vm = made;
@@ -283,7 +279,7 @@ export class Vmalloc {
       slab.kfree(object);
       return 0;
     }
-    this.#storePointer(object + 8, area.start);
+    this.#storePointer(object + slab.memory.wordBytes, area.start);
     area.vm = { area, object, addr: area.start, size, requested: size, flags: VM_ALLOC, pages: new Int32Array(0), pagesArray: 0, phys: 0, caller };
     return area.start;
   }
@@ -366,7 +362,7 @@ export class Vmalloc {
   }
 
   #warn(kind: string, address: VirtAddr, what: string): void {
-    this.#vm.warn({ kind, address, text: `${what} (${formatAddress(address)})` });
+    this.#vm.warn({ kind, address, text: `${what} (${this.#vm.slab.memory.format(address)})` });
   }
 
   /** Frees memory of `kmalloc` or of `vmalloc`, whichever it is. @linux mm/util.c:kvfree */
@@ -447,7 +443,7 @@ export class Vmalloc {
 
   /** The physical address of a byte in the direct map or of vmalloc; −1 where there is none. @linux arch/x86/mm/pat/set_memory.c:slow_virt_to_phys */
   physAddr(addr: VirtAddr): PhysAddr {
-    if (!this.isVmallocAddr(addr)) return addr - (addr >= 0 ? this.#vm.tables.taskSize : PAGE_OFFSET);
+    if (!this.isVmallocAddr(addr)) return addr - this.#vm.pages.pageOffset;
     const { pfn } = this.initMm.walk(addr);
     return pfn < 0 ? -1 : pfn * PAGE_SIZE + (addr & (PAGE_SIZE - 1));
   }
@@ -479,12 +475,15 @@ export class Vmalloc {
       if (vm.pagesArray === 0) return;
       owned += vm.pages.length;
       vm.pages.forEach((pfn, i) => {
-        const pointer = this.#vm.ram.loadAddress(this.physAddr(vm.pagesArray + i * 8));
-        bugOn(pointer !== VMEMMAP_START + pfn * STRUCT_PAGE_BYTES, `vmalloc: page ${i} of 0x${formatAddress(start)} is another in its array`);
+        const { ram, slab, pages } = this.#vm;
+        const { wordBytes } = slab.memory;
+        const at = this.physAddr(vm.pagesArray + i * wordBytes);
+        const pointer = wordBytes === 8 ? ram.loadAddress(at) : ram.load32(at);
+        bugOn(pointer !== pages.pfnToPage(pfn), `vmalloc: page ${i} of 0x${this.#vm.slab.memory.format(start)} is another in its array`);
       });
       for (let addr = start, i = 0; addr < end; addr += PAGE_SIZE, i++) {
         const { pfn } = initMm.walk(addr);
-        bugOn(pfn !== (vm.pages[i] ?? -1), `vmalloc: 0x${formatAddress(addr)} shows frame ${pfn}, not ${vm.pages[i] ?? -1}`);
+        bugOn(pfn !== (vm.pages[i] ?? -1), `vmalloc: 0x${this.#vm.slab.memory.format(addr)} shows frame ${pfn}, not ${vm.pages[i] ?? -1}`);
         bugOn(pfn >= 0 && this.#vm.frames.refcount[pfn] <= 0, `vmalloc: frame ${pfn} is free`);
       }
     });

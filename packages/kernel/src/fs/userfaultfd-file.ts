@@ -72,9 +72,12 @@ const S_IFREG = 0o10_0000;
 class UserfaultFile extends BaseFile {
   override readonly seekable = false;
   private readonly context: UffdContext;
+  /** The `userfaultfd_ctx`. */
+  private readonly contextObject: VirtAddr;
 
-  constructor(kernel: Kernel, task: Task, openFlags: number, flags: number, object: number) {
-    super(kernel, 'anon_inode:[userfaultfd]', openFlags, object);
+  constructor(kernel: Kernel, task: Task, openFlags: number, flags: number, objects: { readonly file: VirtAddr; readonly context: VirtAddr }) {
+    super(kernel, 'anon_inode:[userfaultfd]', openFlags, objects.file);
+    this.contextObject = objects.context;
     this.context = new UffdContext(task.mm, flags);
   }
 
@@ -133,6 +136,7 @@ class UserfaultFile extends BaseFile {
 
   protected override release(): void {
     uffdRelease(this.context);
+    this.kernel.caches.userfaultfd_ctx_cache.free(this.contextObject);
   }
 
   private get has32Bits(): boolean {
@@ -274,10 +278,15 @@ function putMessage(bytes: Uint8Array, offset: number, wait: UffdWait, tellsThre
   if (tellsThread) view.setUint32(24, wait.thread, true);
 }
 
-/** @returns the file with a reference, or -ENFILE @linux fs/userfaultfd.c:new_userfaultfd */
+/** @returns the file with a reference, -ENOMEM or -ENFILE @linux fs/userfaultfd.c:new_userfaultfd */
 export function openUserfault(kernel: Kernel, task: Task, openFlags: number, flags: number): BaseFile | number {
-  const object = kernel.caches.filp.alloc(GFP_KERNEL);
-  return object === 0 ? -Errno.ENFILE : new UserfaultFile(kernel, task, openFlags, flags, object);
+  const { filp, userfaultfd_ctx_cache: contexts } = kernel.caches;
+  const context = contexts.alloc(GFP_KERNEL);
+  if (context === 0) return -Errno.ENOMEM;
+  const file = filp.alloc(GFP_KERNEL);
+  if (file !== 0) return new UserfaultFile(kernel, task, openFlags, flags, { file, context });
+  contexts.free(context);
+  return -Errno.ENFILE;
 }
 
 /** Lets others run until a fault was served. @throws DeadlockError where nobody can serve it */

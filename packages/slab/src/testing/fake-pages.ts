@@ -1,7 +1,7 @@
 /**
  * A page allocator for tests of the slab layer alone: real frames and columns, no zones. It can be told to fail.
  */
-import { PhysicalMemory, firmwareMemoryMap } from '@pagelab/hw';
+import { PAGE_SIZE, PhysicalMemory, firmwareMemoryMap } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import { PAGE_FLAGS_CHECK_AT_FREE, PG_HEAD, PG_TAIL, PageFrames, __GFP_COMP, __GFP_ZERO } from '@pagelab/mm-core';
 import type { PageAlloc } from '@pagelab/mm-core';
@@ -27,8 +27,11 @@ export class FakePages {
   private readonly next: number[] = [];
   private readonly free = new Map<number, number[]>();
 
+  readonly pageOffset: number;
+
   /** Nodes share the frames equally; CPU n is on node n. */
-  constructor(bytes: number, nrNodes = 1) {
+  constructor(bytes: number, nrNodes: number, pageOffset: number) {
+    this.pageOffset = pageOffset;
     this.ram = new PhysicalMemory(firmwareMemoryMap('pc', bytes));
     this.frames = new PageFrames(this.ram.maxPfn);
     const nids = Array.from({ length: nrNodes }, (_, nid) => nid);
@@ -43,6 +46,18 @@ export class FakePages {
 
   private firstPfn(nid: number): number {
     return nid === 0 ? 512 : Math.ceil((nid * this.nodes[0].present) / 512) * 512;
+  }
+
+  pageAddress(pfn: number): number {
+    return this.pageOffset + pfn * PAGE_SIZE;
+  }
+
+  virtToPfn(address: number): number {
+    return Math.floor((address - this.pageOffset) / PAGE_SIZE);
+  }
+
+  pfnToPage(pfn: number): number {
+    return -0x1600_0000_0000 + pfn * 64;
   }
 
   zoneOf(pfn: number): { nid: number } {

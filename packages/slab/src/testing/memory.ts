@@ -3,14 +3,19 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_OFFSET } from '@pagelab/hw';
 import type { PhysicalMemory } from '@pagelab/hw';
 
+/** Where the direct map begins that an address is of: on 32 bits it is above 0. */
+function pageOffsetOf(address: VirtAddr): VirtAddr {
+  return address < 0 ? PAGE_OFFSET : 0xc000_0000;
+}
+
 /** The 32 bits at a kernel address. */
 export function peek(ram: PhysicalMemory, address: VirtAddr): number {
-  return ram.load32(address - PAGE_OFFSET);
+  return ram.load32(address - pageOffsetOf(address));
 }
 
 /** Stores 32 bits at a kernel address. */
 export function poke(ram: PhysicalMemory, address: VirtAddr, value: number): void {
-  ram.store32(address - PAGE_OFFSET, value);
+  ram.store32(address - pageOffsetOf(address), value);
 }
 
 /** The 64 bits at a kernel address, as an address. */

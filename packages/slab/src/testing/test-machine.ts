@@ -1,4 +1,5 @@
 /** A small machine for tests and benchmarks of the slab layer. */
+import { PAGE_OFFSET } from '@pagelab/hw';
 import { Slab } from '../slab.ts';
 import type { SlabParts } from '../slab.ts';
 import { FakePages } from './fake-pages.ts';
@@ -11,7 +12,7 @@ export interface TestMachineOptions extends Partial<Pick<SlabParts, 'slubOptions
 
 export function createTestMachine(options: TestMachineOptions = {}) {
   const { memoryBytes = 64 * 2 ** 20, nrCpus = 2, nrNodes = 1, ...rest } = options;
-  const pages = new FakePages(memoryBytes, nrNodes);
+  const pages = new FakePages(memoryBytes, nrNodes, options.slubOptions?.wordBytes === 4 ? 0xc000_0000 : PAGE_OFFSET);
   const smp = { cpus: { length: nrCpus }, processorId: 0 };
   const slab = new Slab({ pages: pages.asPageAlloc(), ram: pages.ram, smp, ...rest });
   return { pages, ram: pages.ram, smp, slab };

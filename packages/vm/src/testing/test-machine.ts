@@ -1,7 +1,7 @@
 /**
  * A small machine for the tests of this package: real memory, page allocator and slab, no kernel.
  */
-import { createUserMemory, PAGE_SIZE, PTE_PRESENT, PhysicalMemory, Smp, VirtualClock, firmwareMemoryMap } from '@pagelab/hw';
+import { createUserMemory, PAGE_OFFSET, PAGE_SIZE, PTE_PRESENT, PhysicalMemory, Smp, VirtualClock, firmwareMemoryMap } from '@pagelab/hw';
 import type { UserMemoryPort } from '@pagelab/hw';
 import { TraceRing } from '@pagelab/lib';
 import { GFP_KERNEL, PageAlloc, X86_64_ZONES, __GFP_ZERO, x86Zones } from '@pagelab/mm-core';
@@ -43,9 +43,10 @@ export function testVm(options: TestVmOptions = {}): Vm {
   const smp = new Smp(ram, options.cpus ?? 2, { format: tables.format });
   const clock = new VirtualClock();
   const trace = new TraceRing(1024, clock);
-  const pages = new PageAlloc({ ram, smp, clock, trace, layout, hooks: options.hooks ?? {}, nodes: options.nodes ?? [] });
-  const slab = new Slab({ pages, ram, smp, trace });
-  const made = createKernelCaches(slab);
+  const pageOffset = is32Bit ? tables.taskSize : PAGE_OFFSET;
+  const pages = new PageAlloc({ ram, smp, clock, trace, layout, pageOffset, hooks: options.hooks ?? {}, nodes: options.nodes ?? [] });
+  const slab = new Slab({ pages, ram, smp, trace, slubOptions: { wordBytes: is32Bit ? 4 : 8 } });
+  const made = createKernelCaches(slab, arch === 'x86-64' ? '6.18' : arch);
   const zeroPfn = pages.allocPage(GFP_KERNEL | __GFP_ZERO);
   const kernelPgd = pages.allocPage(GFP_KERNEL | __GFP_ZERO);
   const lowEndPfn = layout.limits[1];
@@ -67,6 +68,7 @@ export function testVm(options: TestVmOptions = {}): Vm {
       file: made.filp,
       shmemInode: made.shmem_inode_cache,
       inode: made.inode_cache,
+      hugetlbfsInode: made.hugetlbfs_inode_cache,
       radixTreeNode: made.radix_tree_node,
       vmapArea: made.vmap_area,
       numaPolicy: made.numa_policy,
