@@ -3,6 +3,7 @@
  */
 import { DEFAULT_COSTS, DISK_MODELS, TLB_SPECS } from '@pagelab/hw';
 import type { CostModel } from '@pagelab/hw';
+import type { ReclaimPolicyName } from '@pagelab/vm';
 import { z } from 'zod';
 import { parseCommandLine } from './cmdline.ts';
 import type { CommandLine } from './cmdline.ts';
@@ -37,7 +38,7 @@ export const CONFIG_KEYS: Readonly<Record<string, string>> = {
   pageAllocator: '"buddy", "llfree" or "first-fit"',
   slab: '"slub", "slab" or "slob"',
   freelist: 'an object { hardening: "none", "checks" or "full", random: true or false }: how free lists of slabs are kept',
-  reclaim: '"classic"',
+  reclaim: '"classic", "mglru", "fifo" or "second-chance"; without, "mglru" where kernel is "6.12"',
   tlb: TLB_SPECS.map((spec) => `"${spec}"`).join(', ').replace(/, ([^,]*)$/, ' or $1'),
   kernelStack: 'an object { size: "4K", "8K" or "16K", vmap: true or false, threadInfo: "task" or "stack" }; vmap with "x86-64" alone',
   costs: `an object of events and nanoseconds, such as { "syscall": 100 }; events: ${Object.keys(DEFAULT_COSTS).join(', ')}`,
@@ -82,7 +83,7 @@ const schema = z.strictObject({
   freelist: z
     .strictObject({ hardening: z.enum(['none', 'checks', 'full']).default('checks'), random: z.boolean().default(false) })
     .default({ hardening: 'checks', random: false }),
-  reclaim: z.enum(['classic']).default('classic'),
+  reclaim: z.enum(['classic', 'mglru', 'fifo', 'second-chance']).optional(),
   tlb: z.enum(TLB_SPECS as [string, ...string[]]).default('functional'),
   kernelStack: z
     .strictObject({
@@ -110,9 +111,10 @@ export interface KernelStackConfig {
 }
 
 /** A machine's configuration, complete, sizes in bytes. */
-export interface MachineConfig extends Readonly<Omit<z.output<typeof schema>, 'possibleCpus' | 'kernelStack'>> {
+export interface MachineConfig extends Readonly<Omit<z.output<typeof schema>, 'possibleCpus' | 'kernelStack' | 'reclaim'>> {
   readonly possibleCpus: number;
   readonly kernelStack: KernelStackConfig;
+  readonly reclaim: ReclaimPolicyName;
   /** `cmdline`, read. */
   readonly commandLine: CommandLine;
 }
@@ -141,7 +143,9 @@ export function parseMachineConfig(json: unknown): MachineConfig {
   const { size: stackSize = config.arch === 'x86-64' ? '16K' : '8K', vmap = config.arch === 'x86-64', threadInfo = 'task' } = config.kernelStack;
   if (vmap && config.arch !== 'x86-64') throw new ConfigError(`kernelStack: takes ${CONFIG_KEYS['kernelStack']}`);
   const kernelStack = { bytes: Number.parseInt(stackSize) * KIB, vmap, threadInfo };
-  return Object.freeze({ ...config, possibleCpus, kernelStack, commandLine });
+  // The recorded kernels are Debian's, which switched to generations with 6.12.
+  const reclaim = config.reclaim ?? (config.kernel === '6.12' ? 'mglru' : 'classic');
+  return Object.freeze({ ...config, possibleCpus, kernelStack, reclaim, commandLine });
 }
 
 /** What the schema cannot say of nodes. */

@@ -125,6 +125,8 @@ export function switchTo(task: Task): void {
     smp.enterLazyTlb(previous.cpu);
   }
   smp.processorId = task.cpu;
+  // @linux include/linux/mm_types.h:lru_gen_use_mm
+  mm.ranSinceWalk = -1;
   if (smp.switchMm(task.cpu, mm.pgd * 4096) !== SWITCH_MM_NOTHING) kernel.clock.advance(kernel.costs.loadCr3);
   if (kernel.trace.enabled) {
     kernel.trace.emit(kernel.tracepoints.schedSwitch, previous === null ? 0 : previous.pid, task.pid, task.cpu);

@@ -41,6 +41,7 @@ export {
   compoundHead,
   pageFlagsText,
 } from './page.ts';
+export { LazyColumns } from './lazy-column.ts';
 export {
   LRU_ACTIVE_ANON,
   LRU_ACTIVE_FILE,

@@ -46,6 +46,10 @@ export class LazyColumns {
     return new Uint32Array(...this.#take(length, 4));
   }
 
+  uint8(length: number): Uint8Array {
+    return new Uint8Array(...this.#take(length, 1));
+  }
+
   float64(length: number): Float64Array {
     return new Float64Array(...this.#take(length, 8));
   }

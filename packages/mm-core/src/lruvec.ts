@@ -99,12 +99,14 @@ export interface LruPlacement {
   enter(lruvec: Lruvec, pfn: Pfn, atTail: boolean): number;
   /** Forgets a page, and counts it no longer. */
   leave(lruvec: Lruvec, pfn: Pfn): void;
-  /** Row of the head of the list that a page has entered. */
+  /** Row of the head of the list that a page that has entered belongs on. */
   rowOf(lruvec: Lruvec, pfn: Pfn): number;
   /** A compound page is split: `pfn` was part of it, is linked beside its head, and is counted as it was. */
   split(lruvec: Lruvec, head: Pfn, pfn: Pfn): void;
-  /** Rows of the heads of all lists, for validation. */
+  /** Rows of the heads of all lists, those that go first first. */
   rows(lruvec: Lruvec): Iterable<number>;
+  /** Whether a page may lie on the list of a row, for validation. */
+  mayLieOn(lruvec: Lruvec, pfn: Pfn, row: number): boolean;
   /** The list (LRU_…) that a page that has entered is counted on. */
   countedOn(lruvec: Lruvec, pfn: Pfn): number;
 }
@@ -169,7 +171,11 @@ export class LruLists {
 
   /** Adds pages of a zone to a list's counters, or takes them away. For whoever places pages. @linux include/linux/mm_inline.h:update_lru_size */
   count(lruvec: Lruvec, pfn: Pfn, lru: number, nrPages: number): void {
-    const zone = this.#zoneOf(pfn);
+    this.countZone(lruvec, this.#zoneOf(pfn), lru, nrPages);
+  }
+
+  /** The same for a zone of the lruvec's node. */
+  countZone(lruvec: Lruvec, zone: Zone, lru: number, nrPages: number): void {
     zone.vmStat[ZONE_STAT.NR_ZONE_INACTIVE_ANON + lru] += nrPages;
     this.#nodes[zone.nid].vmStat[NODE_STAT.NR_INACTIVE_ANON + lru] += nrPages;
     lruvec.zonePages[zone.index * NR_LRU_LISTS + lru] += nrPages;
@@ -224,7 +230,7 @@ export class LruLists {
         this.#list.validate(head);
         for (const pfn of this.#list.iterate(head)) {
           bugOn((flags[pfn] & (PG_LRU | PG_LRU_WAITS)) !== PG_LRU, `frame ${pfn}: on an LRU list, and its flags do not say so`);
-          const belongs = this.lruvecOf(pfn) === lruvec && this.#rowOf(lruvec, pfn) === head;
+          const belongs = this.lruvecOf(pfn) === lruvec && this.#mayLieOn(lruvec, pfn, head);
           bugOn(!belongs, `frame ${pfn}: on an LRU list of node ${lruvec.nid}, where it does not belong`);
           found(lruvec, pfn);
         }
@@ -240,6 +246,12 @@ export class LruLists {
     const lru = folioLru(flags);
     this.count(lruvec, pfn, lru, folioNrPages(this.#frames, pfn));
     return lruvec.heads + lru;
+  }
+
+  #mayLieOn(lruvec: Lruvec, pfn: Pfn, row: number): boolean {
+    const flags = this.#frames.flags[pfn];
+    if (this.placement !== null && (flags & PG_UNEVICTABLE) === 0) return this.placement.mayLieOn(lruvec, pfn, row);
+    return lruvec.heads + folioLru(flags) === row;
   }
 
   #rowOf(lruvec: Lruvec, pfn: Pfn): number {

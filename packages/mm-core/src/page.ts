@@ -176,6 +176,8 @@ export class PageFrames {
   /** Frames that never were the page allocator's, ascending: their rows stay zero. Set at boot. */
   bootRanges: readonly OwnedRange[] = [];
   #nrListHeads = 0;
+  /** Rows of heads that were given back, by how many there are in a row. */
+  readonly #spareListHeads = new Map<number, number[]>();
 
   /** Makes the columns for pfn 0 … `nrFrames` − 1, all zero. The host commits what is written. */
   constructor(nrFrames: number) {
@@ -196,10 +198,20 @@ export class PageFrames {
 
   /** Sets `count` heads of lists aside, all empty. @returns the row of the first */
   allocListHeads(count: number): number {
+    const spare = this.#spareListHeads.get(count)?.pop();
+    if (spare !== undefined) return spare;
     const first = this.#nrListHeads;
     this.#nrListHeads += count;
     bugOn(this.#nrListHeads > NR_LIST_HEADS, 'page frames: more lists than there are heads for');
     return this.lists.head(first);
+  }
+
+  /** Gives heads of empty lists back, as they were set aside. */
+  freeListHeads(first: number, count: number): void {
+    for (let head = first; head < first + count; head++) bugOn(!this.lists.isEmpty(head), 'page frames: a list goes that is not empty');
+    const spare = this.#spareListHeads.get(count);
+    if (spare === undefined) this.#spareListHeads.set(count, [first]);
+    else spare.push(first);
   }
 }
 

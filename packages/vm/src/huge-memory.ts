@@ -41,6 +41,7 @@ import {
   PG_SWAPBACKED,
   PG_TAIL,
   PG_UNEVICTABLE,
+  PG_WORKINGSET,
   PG_UPTODATE,
   VM_EVENT,
   __GFP_DIRECT_RECLAIM,
@@ -500,7 +501,7 @@ export function splitHugePage(vm: Vm, head: Pfn): number {
   }
   vm.deferredSplit.delete(head);
   priv[head + 2] = 0;
-  const wasLru = flags[head] & (PG_LRU | PG_ACTIVE | PG_UNEVICTABLE | PG_REFERENCED | PG_SWAPBACKED);
+  const wasLru = flags[head] & (PG_LRU | PG_ACTIVE | PG_UNEVICTABLE | PG_REFERENCED | PG_SWAPBACKED | PG_WORKINGSET);
   flags[head] = (flags[head] & ~PG_HEAD) | PG_BLOCK;
   vm.pages.splitPage(head, tables.hugeOrder);
   lruAddSplit(vm, head, tables.ptrsPerPte, wasLru);

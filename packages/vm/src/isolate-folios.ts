@@ -82,6 +82,25 @@ export function putbackFolios(vm: Vm, list: readonly Pfn[]): void {
 }
 
 /**
+ * Takes isolated pages of one kind away as far as that goes, and counts what went.
+ *
+ * @param list frames; on return those that stay, isolated still
+ * @param pending gets the pages whose writing began: `endSwapWrites` once the list was put back
+ * @returns pages freed
+ */
+export function takeFolios(vm: Vm, lruvec: Lruvec, sc: ScanControl, list: Pfn[], file: 0 | 1, stat: ReclaimStat, pending: Pfn[]): number {
+  const { events, nodes } = vm.pages;
+  const { vmStat } = nodes[lruvec.nid];
+  const taken = list.length;
+  vmStat[NODE_STAT.NR_ISOLATED_ANON + file] += taken;
+  const reclaimed = shrinkFolioList(vm, list, sc, stat, pending, true);
+  vmStat[NODE_STAT.NR_ISOLATED_ANON + file] -= taken;
+  events[VM_EVENT.PGSTEAL_KSWAPD + sc.reclaimer] += reclaimed;
+  events[VM_EVENT.PGSTEAL_ANON + file] += reclaimed;
+  return reclaimed;
+}
+
+/**
  * Takes isolated pages of one kind away as far as that goes, puts the others back, and counts both.
  *
  * @param list frames; on return those that were put back
@@ -92,20 +111,15 @@ export function putbackFolios(vm: Vm, list: readonly Pfn[]): void {
  * @linux mm/vmscan.c:shrink_inactive_list
  */
 export function evictFolios(vm: Vm, lruvec: Lruvec, sc: ScanControl, list: Pfn[], file: 0 | 1, scanned: number, stat: ReclaimStat): number {
-  const { events, nodes } = vm.pages;
-  const { vmStat } = nodes[lruvec.nid];
+  const { events } = vm.pages;
   const taken = list.length;
   events[VM_EVENT.PGSCAN_KSWAPD + sc.reclaimer] += scanned;
   events[VM_EVENT.PGSCAN_ANON + file] += scanned;
   sc.nrScanned += scanned;
   if (taken === 0) return 0;
-  vmStat[NODE_STAT.NR_ISOLATED_ANON + file] += taken;
   const pending: Pfn[] = [];
-  const reclaimed = shrinkFolioList(vm, list, sc, stat, pending, true);
-  vmStat[NODE_STAT.NR_ISOLATED_ANON + file] -= taken;
+  const reclaimed = takeFolios(vm, lruvec, sc, list, file, stat, pending);
   putbackFolios(vm, list);
-  events[VM_EVENT.PGSTEAL_KSWAPD + sc.reclaimer] += reclaimed;
-  events[VM_EVENT.PGSTEAL_ANON + file] += reclaimed;
   endSwapWrites(vm, pending);
   if (stat.nrUnqueuedDirty > 0 && stat.nrUnqueuedDirty === taken) wakeFlushers(vm, list);
   return reclaimed;

@@ -66,6 +66,8 @@ export class MmStruct {
   ksmMerging = 0;
   /** Huge pages of the pool that its entries show. @linux include/linux/mm_types.h:mm_struct.hugetlb_usage */
   hugetlbPages = 0;
+  /** Bit `nid % 32`: it ran since its page tables were last walked for pages of that node. @linux include/linux/mm_types.h:mm_struct.lru_gen.bitmap */
+  ranSinceWalk = -1;
   /** Largest resident set and largest total, in pages. */
   hiwaterRss = 0;
   hiwaterVm = 0;

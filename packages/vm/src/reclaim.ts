@@ -5,6 +5,7 @@
  * them back (`isolate-folios.ts`), looking who maps them, writing and unmapping them (`shrink-folio-list.ts`). A policy
  * says on which lists pages are, in what order, and which of them go.
  */
+import type { VirtAddr } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { PG_LRU, PG_UNEVICTABLE } from '@pagelab/mm-core';
 import type { LruPlacement, Lruvec } from '@pagelab/mm-core';
@@ -12,6 +13,7 @@ import type { ScanControl } from './scan-control.ts';
 import { lruAddDrainAll } from './swap.ts';
 import { RmapWalk } from './try-to-unmap.ts';
 import type { Vm } from './vm.ts';
+import type { VmArea } from './vma.ts';
 import { workingsetBucketOrder } from './workingset.ts';
 
 /** What a policy says of an isolated page: it is used and goes to the active list, it stays as it is, … @linux mm/vmscan.c:folio_references */
@@ -35,8 +37,17 @@ export interface ReclaimPolicy {
   readonly activatesFaulted: boolean;
   /** Makes what it keeps for a node's lists, which are empty: `lruvec.policyState`. */
   initLruvec(lruvec: Lruvec): void;
+  /** Gives up what it keeps for a node's lists, which are empty. */
+  exitLruvec?(lruvec: Lruvec): void;
   /** Notes a use of a page other than through page tables. @linux mm/swap.c:folio_mark_accessed */
   markAccessed(pfn: Pfn): void;
+  /**
+   * Reclaim found a page used through an entry of a page table, and has cleared its accessed bit.
+   *
+   * @param entry its host word
+   * @linux mm/vmscan.c:lru_gen_look_around
+   */
+  lookAround?(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn): void;
   /**
    * Called by kswapd before each look at a node's lists: they may be brought into balance.
    *
@@ -89,6 +100,15 @@ export class ReclaimNode {
   }
 }
 
+/** `/sys/kernel/mm/lru_gen`. @linux mm/vmscan.c:lru_gen_caps, lru_gen_min_ttl */
+export interface LruGenSettings {
+  /** Page tables are walked when a generation is made, and the accessed bits of third-level entries used. */
+  walksMmu: boolean;
+  clearsNonleaf: boolean;
+  /** Pages used within so many milliseconds are not taken: rather somebody is killed. 0 for none. */
+  minTtlMs: number;
+}
+
 export class Reclaim {
   readonly nodes: readonly ReclaimNode[];
   readonly rmap: RmapWalk;
@@ -96,6 +116,9 @@ export class Reclaim {
   readonly bucketOrder: number;
   /** Change it by {@link setReclaimPolicy}. */
   policy: ReclaimPolicy;
+  readonly lruGen: LruGenSettings = { walksMmu: true, clearsNonleaf: true, minTtlMs: 0 };
+  /** Has somebody killed. */
+  outOfMemory: ((gfp: number) => void) | null = null;
   /** Some node's kswapd was woken and has not run: see `runKswapds`. */
   kswapdPending = false;
   /** Reclaim is under way: what it allocates does not come back here. */
@@ -134,6 +157,7 @@ export function setReclaimPolicy(vm: Vm, factory: ReclaimPolicyFactory): void {
   const { flags, lists } = vm.frames;
   lruAddDrainAll(vm);
   const moved: Pfn[] = [];
+  const { policy } = vm.reclaim;
   for (const lruvec of lru.lruvecs) {
     for (const row of lru.rows(lruvec)) {
       for (let pfn = lists.last(row); pfn !== 0 && (flags[pfn] & PG_UNEVICTABLE) === 0; pfn = lists.last(row)) {
@@ -141,6 +165,7 @@ export function setReclaimPolicy(vm: Vm, factory: ReclaimPolicyFactory): void {
         moved.push(pfn);
       }
     }
+    policy.exitLruvec?.(lruvec);
   }
   vm.reclaim.policy = factory.create(vm);
   vm.reclaim.install(vm);

@@ -9,6 +9,11 @@ export const DEF_PRIORITY = 12;
 /** Pages that are looked at together. @linux include/linux/swap.h:SWAP_CLUSTER_MAX */
 export const SWAP_CLUSTER_MAX = 32;
 
+/** Values of swappiness: only files, as many anonymous pages as can be, and nothing else. @linux include/linux/swap.h:MAX_SWAPPINESS, SWAPPINESS_ANON_ONLY */
+export const MIN_SWAPPINESS = 0;
+export const MAX_SWAPPINESS = 200;
+export const SWAPPINESS_ANON_ONLY = 201;
+
 /** Who reclaims. @linux mm/vmscan.c:reclaimer_offset */
 export const RECLAIMER_KSWAPD = 0;
 export const RECLAIMER_DIRECT = 1;

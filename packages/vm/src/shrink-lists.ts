@@ -26,7 +26,7 @@ import type { Lruvec } from '@pagelab/mm-core';
 import { evictFolios, isolateFolios, putbackFolios } from './isolate-folios.ts';
 import { FOLIOREF_ACTIVATE, FOLIOREF_KEEP, FOLIOREF_RECLAIM, FOLIOREF_RECLAIM_CLEAN } from './reclaim.ts';
 import type { ReclaimPolicy, ReclaimPolicyFactory } from './reclaim.ts';
-import { DEACTIVATE_ANON, DEACTIVATE_FILE, DEF_PRIORITY, SWAP_CLUSTER_MAX } from './scan-control.ts';
+import { DEACTIVATE_ANON, DEACTIVATE_FILE, DEF_PRIORITY, MAX_SWAPPINESS, SWAP_CLUSTER_MAX } from './scan-control.ts';
 import type { ScanControl } from './scan-control.ts';
 import { newReclaimStat } from './shrink-folio-list.ts';
 import { folioActivate, folioEvictable, lruAddDrain } from './swap.ts';
@@ -36,9 +36,6 @@ import { canReclaimAnon } from './vmscan.ts';
 import { lruNoteCost, workingsetActivation, workingsetEviction, workingsetRefault } from './workingset.ts';
 
 const EVICTABLE = [LRU_INACTIVE_ANON, LRU_ACTIVE_ANON, LRU_INACTIVE_FILE, LRU_ACTIVE_FILE] as const;
-
-/** @linux include/linux/swap.h:MAX_SWAPPINESS */
-const MAX_SWAPPINESS = 200;
 
 /** Active and inactive lists. */
 class ClassicReclaim implements ReclaimPolicy {

@@ -316,6 +316,7 @@ export function validateLru(vm: Vm): void {
     found.get(lruvec)![lru.countedOn(pfn)] += folioNrPages(vm.frames, pfn);
   };
   lru.validate(count);
+  for (const lruvec of lru.lruvecs) vm.reclaim.policy.validate?.(lruvec);
   for (const [cpu, first] of vm.lruBatches.heads.entries()) {
     for (let batch = 0; batch < NR_BATCHES; batch++) {
       const length = lists.validate(first + batch);

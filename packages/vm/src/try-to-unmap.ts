@@ -7,7 +7,7 @@
  * @linux mm/rmap.c:try_to_unmap, folio_referenced
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY, PTE_SOFT_DIRTY_HI, PTE_UFFD_WP_LO } from '@pagelab/hw';
+import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY, PTE_PS, PTE_SOFT_DIRTY_HI, PTE_UFFD_WP_LO } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_SWAPCACHE } from '@pagelab/mm-core';
 import type { AnonVmaChain } from './anon-vma.ts';
@@ -116,6 +116,8 @@ export class RmapWalk {
     if ((vma.flags & (VM_SEQ_READ | VM_RAND_READ)) !== 0) return;
     this.#referenced++;
     this.vmFlags |= vma.flags;
+    const { policy } = this.#vm.reclaim;
+    if (policy.lookAround !== undefined && (lo & PTE_PS) === 0) policy.lookAround(vma, address, entry, this.#pfn);
   }
 
   /** @linux mm/rmap.c:try_to_unmap_one */

@@ -49,7 +49,7 @@ export function canReclaimAnon(vm: Vm): boolean {
 }
 
 /** Runs reclaim, whose own allocations may use all reserves and do not reclaim. */
-function withMemalloc<T>(vm: Vm, run: () => T): T {
+export function runReclaim<T>(vm: Vm, run: () => T): T {
   const { pages } = vm;
   const saved = pages.currentFlags;
   pages.currentFlags |= PF_MEMALLOC;
@@ -113,7 +113,7 @@ export function runKswapds(vm: Vm): void {
     node.kswapdPending = false;
     node.kswapdOrder = 0;
     node.kswapdHighestZone = 0;
-    withMemalloc(vm, () => {
+    runReclaim(vm, () => {
       balanceNode(vm, node, order, highest);
     });
   }
@@ -196,7 +196,7 @@ function balanceNode(vm: Vm, node: ReclaimNode, order: number, highest: number):
 export function tryToFreePages(vm: Vm, gfp: number, order: number, nrToReclaim: number, highest: number): number {
   if (throttle(vm, gfp, highest)) return 1;
   const sc = new ScanControl(nrToReclaim, gfp, order, highest, RECLAIMER_DIRECT);
-  return withMemalloc(vm, () => doTryToFreePages(vm, sc));
+  return runReclaim(vm, () => doTryToFreePages(vm, sc));
 }
 
 /** @linux mm/vmscan.c:do_try_to_free_pages */
@@ -255,6 +255,9 @@ export function installReclaim(vm: Vm, hooks: PageAllocHooks): void {
     wakeKswapd(vm, zone, order, gfp);
   };
   hooks.directReclaim = (gfp, order, nrToReclaim) => tryToFreePages(vm, gfp, order, nrToReclaim, vm.pages.gfpZoneIndex(gfp));
+  vm.reclaim.outOfMemory = (gfp) => {
+    hooks.outOfMemory?.(gfp, 0);
+  };
   hooks.zoneReclaimablePages = (zone) => zoneReclaimablePages(vm, zone);
 }
 
@@ -272,14 +275,14 @@ export function reclaimPages(vm: Vm, pfns: readonly Pfn[]): number {
   const sc = new ScanControl(list.length, GFP_KERNEL, 0, 4, RECLAIMER_PROACTIVE);
   const stat = newReclaimStat();
   const pending: Pfn[] = [];
-  let freed = withMemalloc(vm, () => shrinkFolioList(vm, list, sc, stat, pending, false));
+  let freed = runReclaim(vm, () => shrinkFolioList(vm, list, sc, stat, pending, false));
   const written = [...pending];
   endSwapWrites(vm, pending);
   // What was written can go now: the device was not waited for before.
   const goes = new Set(written.filter((pfn) => (vm.frames.flags[pfn] & PG_DIRTY) === 0));
   const clean = list.filter((pfn) => goes.has(pfn));
   const rest = list.filter((pfn) => !goes.has(pfn));
-  freed += withMemalloc(vm, () => shrinkFolioList(vm, clean, sc, stat, pending, false));
+  freed += runReclaim(vm, () => shrinkFolioList(vm, clean, sc, stat, pending, false));
   for (const pfn of [...rest, ...clean]) putbackLru(vm, pfn);
   endSwapWrites(vm, pending);
   return freed;

@@ -43,21 +43,42 @@ function workingsetAgeNonresident(lruvec: Lruvec, nrPages: number): void {
   lruvec.nonresidentAge += nrPages;
 }
 
+/** The bits of a shadow that are the policy's own. */
+export const SHADOW_TOKEN_MASK = AGE_MASK;
+
+/** What stays in the place of a page. @param token `SHADOW_TOKEN_MASK` of it is kept @linux mm/workingset.c:pack_shadow */
+export function packShadow(lruvec: Lruvec, token: number, workingset: boolean): number {
+  return ((token & AGE_MASK) << 8) | (lruvec.nid << 2) | (workingset ? 2 : 0) | 1;
+}
+
+/** The lists that the page was on. @linux mm/workingset.c:unpack_shadow */
+export function shadowLruvec(vm: Vm, shadow: number): Lruvec {
+  return vm.pages.lru.lruvecs[(shadow >>> 2) & 63];
+}
+
+export function shadowToken(shadow: number): number {
+  return shadow >>> 8;
+}
+
+/** Whether the page had belonged to the working set. */
+export function shadowWorkingset(shadow: number): boolean {
+  return (shadow & 2) !== 0;
+}
+
 /** A page is reclaimed. @returns its shadow @linux mm/workingset.c:workingset_eviction */
 export function workingsetEviction(vm: Vm, pfn: Pfn): number {
   const lruvec = vm.pages.lru.lruvecOf(pfn);
-  const age = Math.floor(lruvec.nonresidentAge / 2 ** vm.reclaim.bucketOrder) & AGE_MASK;
+  const age = Math.floor(lruvec.nonresidentAge / 2 ** vm.reclaim.bucketOrder);
   workingsetAgeNonresident(lruvec, folioNrPages(vm.frames, pfn));
-  const wasUsed = (vm.frames.flags[pfn] & PG_WORKINGSET) !== 0 ? 2 : 0;
-  return (age << 8) | (lruvec.nid << 2) | wasUsed | 1;
+  return packShadow(lruvec, age % 2 ** AGE_BITS, (vm.frames.flags[pfn] & PG_WORKINGSET) !== 0);
 }
 
 /** Whether the page of a shadow comes back while the pages in its stead are still there. @linux mm/workingset.c:workingset_test_recent */
 export function workingsetTestRecent(vm: Vm, shadow: number, file: boolean): boolean {
-  const lruvec = vm.pages.lru.lruvecs[(shadow >>> 2) & 63];
+  const lruvec = shadowLruvec(vm, shadow);
   const order = vm.reclaim.bucketOrder;
   const now = Math.floor(lruvec.nonresidentAge / 2 ** order) & AGE_MASK;
-  const distance = ((now - (shadow >>> 8)) & AGE_MASK) * 2 ** order;
+  const distance = ((now - shadowToken(shadow)) & AGE_MASK) * 2 ** order;
   let size = lruvec.size(LRU_ACTIVE_FILE);
   if (!file) size += lruvec.size(LRU_INACTIVE_FILE);
   if (vm.swap.nrFree > 0) {
@@ -80,7 +101,7 @@ export function workingsetRefault(vm: Vm, pfn: Pfn, shadow: number): void {
   workingsetAgeNonresident(lruvec, 1);
   lruvec.activations[step]++;
   pages.modNodeState(pfn, NODE_STAT.WORKINGSET_ACTIVATE_ANON + step, 1);
-  if ((shadow & 2) === 0) return;
+  if (!shadowWorkingset(shadow)) return;
   flags[pfn] |= PG_WORKINGSET;
   lruNoteCost(lruvec, file, 1, 0);
   pages.modNodeState(pfn, NODE_STAT.WORKINGSET_RESTORE_ANON + step, 1);

@@ -9,6 +9,7 @@ import { debugFiles } from './debug.ts';
 import { hugepageFiles } from './hugepages.ts';
 import { ksmFiles } from './ksm.ts';
 import { interleaveWeightFiles } from './mempolicy.ts';
+import { lruGenFiles } from './lru-gen.ts';
 import { listText, nodeFiles } from './node.ts';
 import { pageOwnerText } from './page-owner.ts';
 import { percpuStats } from './percpu-stats.ts';
@@ -38,6 +39,7 @@ export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
   files.set('/sys/kernel/debug/percpu_stats', { mode: 0o444, read: () => percpuStats(kernel) });
   for (const [path, read] of nodeFiles(kernel)) text(path, read);
   for (const [path, file] of ksmFiles(kernel)) files.set(path, file);
+  for (const [path, file] of lruGenFiles(kernel)) files.set(path, file);
   for (const [path, file] of hugepageFiles(kernel)) files.set(path, file);
   for (const [path, file] of interleaveWeightFiles(kernel)) files.set(path, file);
   for (const [path, file] of slabFiles(kernel)) files.set(path, file);

@@ -13,6 +13,7 @@ import type { MmLimits, MmStruct } from '../mm-struct.ts';
 import { FAULT_OK } from '../fault-flags.ts';
 import { handlePageFault } from '../page-fault.ts';
 import { PAGE_TABLE_SHAPES } from '../pgtable-shape.ts';
+import type { ReclaimPolicyFactory } from '../reclaim.ts';
 import { VMALLOC_X86_64 } from '../vmalloc.ts';
 import { DEFAULT_VM_SYSCTL, Vm } from '../vm.ts';
 
@@ -28,6 +29,7 @@ export interface TestVmOptions {
   readonly hooks?: PageAllocHooks;
   readonly nodes?: readonly NodeConfig[];
   readonly warn?: KernelWarningSink;
+  readonly reclaimPolicy?: ReclaimPolicyFactory;
 }
 
 /** With 32 bits: so much is for vmalloc that memory above 64 MiB is high. */
@@ -52,6 +54,7 @@ export function testVm(options: TestVmOptions = {}): Vm {
   const lowEndPfn = layout.limits[1];
   if (arch === 'x86-pae') ram.storeAddress(kernelPgd * PAGE_SIZE + 3 * 8, pages.allocPage(GFP_KERNEL | __GFP_ZERO) * PAGE_SIZE + PTE_PRESENT);
   return new Vm({
+    ...(options.reclaimPolicy === undefined ? {} : { reclaimPolicy: options.reclaimPolicy }),
     ram,
     smp,
     pages,

@@ -1,0 +1,141 @@
+/**
+ * The multi-generational LRU as a reclaim policy: what Linux has with `CONFIG_LRU_GEN_ENABLED`, or where
+ * `/sys/kernel/mm/lru_gen/enabled` is written to.
+ *
+ * @linux mm/vmscan.c, Documentation/mm/multigen_lru.rst
+ */
+import type { VirtAddr } from '@pagelab/abi';
+import type { Pfn } from '@pagelab/hw';
+import { NODE_STAT, PG_SWAPBACKED, PG_UNEVICTABLE, PG_WORKINGSET, folioNrPages } from '@pagelab/mm-core';
+import type { Lruvec } from '@pagelab/mm-core';
+import { ANON_AND_FILE, LRU_GEN_FILE, LruGen, LruGenLists, MAX_NR_GENS, genOf, genOfLruvec, validateLruGen } from './lru-gen.ts';
+import { evictableMinSeq } from './lru-gen-aging.ts';
+import type { LruGenContext } from './lru-gen-aging.ts';
+import { shrinkGenerations, swappinessFor } from './lru-gen-evict.ts';
+import { LRU_REFS_WIDTH, MAX_NR_TIERS, tierOf } from './lru-gen-tiers.ts';
+import { lookAround } from './lru-gen-walk.ts';
+import type { LruGenCaps } from './lru-gen-walk.ts';
+import { FOLIOREF_ACTIVATE, FOLIOREF_KEEP, FOLIOREF_RECLAIM } from './reclaim.ts';
+import type { ReclaimPolicy, ReclaimPolicyFactory } from './reclaim.ts';
+import type { ScanControl } from './scan-control.ts';
+import type { Vm } from './vm.ts';
+import { VM_LOCKED } from './vma.ts';
+import type { VmArea } from './vma.ts';
+import { SHADOW_TOKEN_MASK, packShadow, shadowLruvec, shadowToken, shadowWorkingset } from './workingset.ts';
+
+const SEQ_MASK = SHADOW_TOKEN_MASK >>> LRU_REFS_WIDTH;
+const REFS_MASK = (1 << LRU_REFS_WIDTH) - 1;
+
+/** See the head of this file. */
+export class LruGenReclaim implements ReclaimPolicy, LruGenContext {
+  readonly name = 'mglru';
+  readonly activatesFaulted = true;
+  readonly vm: Vm;
+  readonly lists: LruGenLists;
+  readonly placement: LruGenLists;
+
+  constructor(vm: Vm) {
+    this.vm = vm;
+    this.lists = new LruGenLists(vm);
+    this.placement = this.lists;
+  }
+
+  get caps(): LruGenCaps {
+    return this.vm.reclaim.lruGen;
+  }
+
+  initLruvec(lruvec: Lruvec): void {
+    const { frames, pages, clock } = this.vm;
+    const nrZones = pages.nodes[lruvec.nid].zones.length;
+    lruvec.policyState = new LruGen(frames.allocListHeads(MAX_NR_GENS * ANON_AND_FILE * nrZones), nrZones, clock.now);
+  }
+
+  exitLruvec(lruvec: Lruvec): void {
+    const { heads, nrPages } = genOfLruvec(lruvec);
+    this.vm.frames.freeListHeads(heads, nrPages.length);
+    lruvec.policyState = null;
+  }
+
+  markAccessed(pfn: Pfn): void {
+    if ((this.vm.frames.flags[pfn] & PG_UNEVICTABLE) === 0) this.lists.incRefs(pfn);
+  }
+
+  lookAround(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn): void {
+    lookAround(this, vma, address, entry, pfn);
+  }
+
+  /** Where every generation is younger than `min_ttl_ms`, somebody has to go. @linux mm/vmscan.c:lru_gen_age_node */
+  age(lruvec: Lruvec, sc: ScanControl): void {
+    const { minTtlMs } = this.vm.reclaim.lruGen;
+    if (minTtlMs === 0 || this.#isReclaimable(lruvec, sc, minTtlMs)) return;
+    this.vm.reclaim.outOfMemory?.(sc.gfp);
+  }
+
+  shrink(lruvec: Lruvec, sc: ScanControl): void {
+    shrinkGenerations(this, lruvec, sc);
+  }
+
+  /** @linux mm/vmscan.c:folio_check_references */
+  checkReferences(pfn: Pfn): number {
+    const { rmap } = this.vm.reclaim;
+    const entries = rmap.referenced(pfn);
+    if ((rmap.vmFlags & VM_LOCKED) !== 0) return FOLIOREF_ACTIVATE;
+    if (entries === 0) return FOLIOREF_RECLAIM;
+    return this.lists.noteUse(pfn) ? FOLIOREF_ACTIVATE : FOLIOREF_KEEP;
+  }
+
+  /** The shadow has the oldest generation, and how often the page was used. @linux mm/workingset.c:lru_gen_eviction */
+  eviction(pfn: Pfn): number {
+    const { frames, pages } = this.vm;
+    const lruvec = pages.lru.lruvecOf(pfn);
+    const { minSeq, tiers } = genOfLruvec(lruvec);
+    const type = this.lists.type(pfn);
+    const refs = this.lists.folioRefs(pfn);
+    const workingset = (frames.flags[pfn] & PG_WORKINGSET) !== 0;
+    tiers.evicted[type * MAX_NR_TIERS + tierOf(refs, workingset)] += folioNrPages(frames, pfn);
+    this.lists.setRefs(pfn, 0);
+    return packShadow(lruvec, (minSeq[type] << LRU_REFS_WIDTH) | Math.max(refs - 1, 0), workingset);
+  }
+
+  /** @linux mm/workingset.c:lru_gen_refault */
+  refault(pfn: Pfn, shadow: number): void {
+    const { frames, pages, reclaim } = this.vm;
+    const lruvec = pages.lru.lruvecOf(pfn);
+    const type = (frames.flags[pfn] & PG_SWAPBACKED) === 0 ? 1 : 0;
+    if (shadowLruvec(this.vm, shadow) !== lruvec) return;
+    pages.modNodeState(pfn, NODE_STAT.WORKINGSET_REFAULT_ANON + type, 1);
+    const { maxSeq, minSeq, tiers } = genOfLruvec(lruvec);
+    const token = shadowToken(shadow);
+    if (Math.abs((maxSeq & SEQ_MASK) - (token >>> LRU_REFS_WIDTH)) >= MAX_NR_GENS) return;
+    const refs = (token & REFS_MASK) + 1;
+    const workingset = shadowWorkingset(shadow);
+    tiers.refaulted[type * MAX_NR_TIERS + tierOf(refs, workingset)]++;
+    if (reclaim.inFault) pages.modNodeState(pfn, NODE_STAT.WORKINGSET_ACTIVATE_ANON + type, 1);
+    if (workingset) {
+      frames.flags[pfn] |= PG_WORKINGSET;
+      pages.modNodeState(pfn, NODE_STAT.WORKINGSET_RESTORE_ANON + type, 1);
+    } else this.lists.setRefs(pfn, refs - 1);
+  }
+
+  validate(lruvec: Lruvec): void {
+    validateLruGen(this.vm, lruvec);
+  }
+
+  /** Whether there is something old enough to take. @linux mm/vmscan.c:lruvec_is_reclaimable */
+  #isReclaimable(lruvec: Lruvec, sc: ScanControl, minTtlMs: number): boolean {
+    const lrugen = genOfLruvec(lruvec);
+    const swappiness = swappinessFor(this.vm, sc);
+    let total = 0;
+    for (let type = swappiness === 0 ? LRU_GEN_FILE : 0; type < ANON_AND_FILE; type++) {
+      for (let seq = lrugen.minSeq[type]; seq <= lrugen.maxSeq; seq++) total += lrugen.size(seq, type);
+    }
+    if (Math.floor(total / 2 ** sc.priority) === 0) return false;
+    return lrugen.birth[genOf(evictableMinSeq(lrugen, swappiness))] + minTtlMs * 1e6 < this.vm.clock.now;
+  }
+}
+
+/** The multi-generational LRU, with all that belongs to it switched on. */
+export const lruGenReclaim: ReclaimPolicyFactory = Object.freeze({
+  name: 'mglru',
+  create: (vm: Vm) => new LruGenReclaim(vm),
+});
