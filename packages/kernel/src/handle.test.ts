@@ -24,6 +24,8 @@ function realm(): Set<unknown> {
   const known = new Set<unknown>();
   const queue: unknown[] = INTRINSICS.map((name) => (globalThis as Record<string, unknown>)[name]);
   queue.push(Object.getPrototypeOf(function* () {}), Object.getPrototypeOf([][Symbol.iterator]()));
+  // From Node 22 on, all errors share the accessors of their stack.
+  queue.push(...parts(new Error()));
   while (queue.length > 0) {
     const value = queue.pop();
     if ((typeof value !== 'object' && typeof value !== 'function') || value === null || known.has(value)) continue;
