@@ -252,8 +252,9 @@ const WORDS: readonly Word[] = [
   ),
 ];
 
-/** Words that have another name since 6.9. @linux mm/slub.c:setup_slub_debug */
-const NEWER_NAMES: Readonly<Record<string, string>> = {
+/** Words that have two names: those of SLUB's own became the slab allocator's with 6.9. @linux mm/slub.c:setup_slub_debug */
+const OTHER_NAMES: Readonly<Record<string, string>> = {
+  slub_nomerge: 'slab_nomerge',
   slab_debug: 'slub_debug',
   slab_max_order: 'slub_max_order',
   slab_min_order: 'slub_min_order',
@@ -266,7 +267,7 @@ export function parseCommandLine(text: string): CommandLine | { readonly error: 
   for (const word of text.split(/\s+/).filter((part) => part !== '')) {
     const equals = word.indexOf('=');
     const written = equals < 0 ? word : word.slice(0, equals);
-    const name = NEWER_NAMES[written] ?? written;
+    const name = OTHER_NAMES[written] ?? written;
     const value = equals < 0 ? '' : word.slice(equals + 1);
     const known = WORDS.find((candidate) => candidate.name === name);
     if (known === undefined) {

@@ -159,6 +159,11 @@ export class CacheRegistry {
     return 0;
   }
 
+  /** Whether caches that are alike share one. */
+  get merges(): boolean {
+    return !this.noMerge;
+  }
+
   /** The caches, in the order they were made; an alias has none of its own. */
   get caches(): readonly KmemCache[] {
     return this.list;

@@ -273,6 +273,11 @@ export class Slab {
     return this.registry.find(name);
   }
 
+  /** Whether further caches that are like it may take a cache for their own. @linux mm/slub.c:sysfs_slab_add */
+  mayBeShared(cache: KmemCache): boolean {
+    return this.registry.merges && !cache.unmergeable;
+  }
+
   /** The cache that the object at `address` is of; `undefined` where it is none. */
   cacheOf(address: VirtAddr): KmemCache | undefined {
     return cacheOfPage(this.host, this.host.pages.virtToPfn(address))?.cacheAt(address);

@@ -42,6 +42,8 @@ describe('a falsified number', () => {
   const movable = find('amd64-numa2-kernelcore1g');
   const highmem = find('i386pae-2g-4cpu');
   const plain = find('amd64k612-1g-4cpu');
+  const small = find('i386-256m-1cpu');
+  const debugged = find('i386pae-slubdebug-fzpu-1g');
 
   it.each([
     ['start_pfn', numa, 'zoneinfo.txt', /start_pfn: +131072/, 'start_pfn:           131073', /^zones .*N1\.DMA32\.start_pfn: recorded 131073, computed 131072$/],
@@ -60,8 +62,14 @@ describe('a falsified number', () => {
     ['a fallback order', numa, 'dmesg.txt', /(Fallback order for Node 0: 0 )(\d) (\d)/, '$1$3 $2', /^fallback order .*node 0: recorded '0 \d \d \d', computed '0 \d \d \d'$/],
     ['a start of movable memory', movable, 'dmesg.txt', /Node 1: 0x0000000060000000/, 'Node 1: 0x0000000060400000', /^movable start .*node 1: recorded 394240, computed 393216$/],
     ['a distance', numa, 'nodes.txt', /distance = 10 15/, 'distance = 10 16', /^nodes .*node0\/distance: /],
-    ['slab_size', plain, 'slab-sysfs.tsv', /\t192\t192\t21\t/, '\t192\t200\t21\t', /^slab .*\.slab_size: recorded 200, computed 192$/],
-    ['objs_per_slab', plain, 'slab-sysfs.tsv', /\t192\t192\t21\t/, '\t192\t192\t20\t', /^slab .*\.objs_per_slab: recorded 20, computed 21$/],
+    ['the size of a cache of the machine', small, 'slab-sysfs.tsv', /(\ndentry\t-\t128\t)128/, '$1136', /^slab .*: dentry\.slab_size: recorded 136, computed 128$/],
+    ['an order of one', small, 'slab-sysfs.tsv', /(\nmm_struct\t-\t564\t576\t14\t)1/, '$12', /^slab .*: mm_struct\.order: recorded 2, computed 1$/],
+    ['the objects of a debugged slab', debugged, 'slab-sysfs.tsv', /(\nfilp\t-\t160\t\d+\t)(\d+)/, '$11', /^slab .*: filp\.objs_per_slab: recorded 1, computed \d+$/],
+    ['the bytes of an object', small, 'slab-sysfs.tsv', /(\ntask_struct\t-\t)5128/, '$15136', /^slab .*: task_struct\.object_size: recorded 5136, computed 5128$/],
+    ['who shares whose slabs', small, 'slab-sysfs.tsv', /(\nvm_area_struct\t):A-0000072/, '$1:A-0000080', /^slab .*: vm_area_struct\.link: recorded ':A-0000080', the machine has no such cache$/],
+    ['a kmalloc cache', highmem, 'slab-sysfs.tsv', /(\nkmalloc-8k\t\S+\t8192\t8192\t4\t)3/, '$12', /^slab .*: kmalloc-8k\.order: recorded 2, computed 3$/],
+    ['a line of slabinfo', small, 'slabinfo.txt', /(\ndentry +\d+ +\d+ +)128/, '$1136', /^slab .*: slabinfo dentry\.objsize: recorded 136, computed 128$/],
+    ['the size of another cache', plain, 'slab-sysfs.tsv', /(\nTCP\t-\t\d+\t)(\d+)/, '$18', /^slab layouts .*: TCP\.slab_size: recorded 8, computed \d+$/],
     ['CommitLimit', plain, 'meminfo.txt', /(CommitLimit: +)(\d+)/, '$11', /^meminfo .*CommitLimit: recorded 1, computed \d+$/],
     ['MemAvailable', plain, 'meminfo.txt', /(MemAvailable: +)(\d+)/, '$11', /^meminfo .*MemAvailable: recorded 1, computed \d+$/],
   ] as const)('%s is found', (_, recording, file, pattern, replacement, failure) => {

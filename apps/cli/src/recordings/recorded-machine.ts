@@ -14,7 +14,7 @@ const ARCHITECTURES: Readonly<Record<string, 'x86-64' | 'x86-pae' | 'x86-32'>> =
 };
 
 /** Words of the command line that shape memory; the others do not change what is compared. */
-const WORDS = /^(mem|memmap|kernelcore|movablecore|numa|vmalloc|transparent_hugepage|slab_nomerge|hugepages|slub_\w+)(=|$)/;
+const WORDS = /^(mem|memmap|kernelcore|movablecore|numa|vmalloc|transparent_hugepage|hugepages|sl[au]b_(?:nomerge|debug|max_order|min_order|min_objects))(=|$)/;
 const MOST_CPUS = 64;
 
 /** The architecture of a recording's machine; `undefined` where there is none like it here. */
@@ -71,7 +71,6 @@ export function machineOf(recording: Recording): MachineConfigInput {
     possibleCpus: possibleCpusOf(recording),
     cmdline: config.cmdline
       .split(/\s+/)
-      .map((word) => word.replace(/^slab_(debug|max_order|min_objects)\b/, 'slub_$1'))
       .filter((word) => WORDS.test(word))
       .join(' '),
     ...(own ? {} : { memoryMap: e820.map(({ start, end, type }) => ({ start, end, type })) }),

@@ -56,7 +56,7 @@ export function verifyBoot(recording: Recording): CaseResult[] {
   checkMeminfo(checks, recording, shape, recorded);
   if (recording.config.kind === 'host') checkRunning(checks, recording, shape, recorded);
   checkResponses(checks, recording, shape, recorded, minFreeFollows);
-  checkSlabs(checks, recording);
+  checkSlabs(checks, recording, shape.machine);
   shape.machine.dispose();
   return checks.results;
 }

@@ -13,7 +13,7 @@ import { lruGenFiles } from './lru-gen.ts';
 import { listText, nodeFiles } from './node.ts';
 import { pageOwnerText } from './page-owner.ts';
 import { percpuStats } from './percpu-stats.ts';
-import { slabFiles } from './slab.ts';
+import { slabFile, slabFiles } from './slab.ts';
 import { thpFiles } from './thp.ts';
 import { zswapFiles } from './zswap.ts';
 
@@ -51,6 +51,8 @@ export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
 
 /** The file of a path, `'directory'`, or -ENOENT. */
 export function lookUpSys(kernel: Kernel, path: string): ProcFile | 'directory' | number {
+  const ofSlab = slabFile(kernel, path);
+  if (ofSlab !== undefined) return ofSlab;
   const files = sysFiles(kernel);
   const file = files.get(path);
   if (file !== undefined) return file;

@@ -1,6 +1,6 @@
 /**
- * `/sys/kernel/slab`: each cache's layout, what debugging it has, and what can be done with it. A cache that is merged with
- * another has that one's directory. Below `/sys/kernel/debug/slab` lie the calls that allocated and freed its objects.
+ * `/sys/kernel/slab`: each cache's layout, what debugging it has, and what can be done with it. A cache that may be shared has
+ * a directory by its flags and size, `:A-0000192`, and each of its users one of the same contents. Below `/sys/kernel/debug/slab` lie the calls that allocated and freed its objects.
  *
  * @linux mm/slub.c:slab_sysfs_init, slab_debugfs_init
  */
@@ -27,16 +27,9 @@ const DEBUG_DIRECTORY = '/sys/kernel/debug/slab/';
 export function slabFiles(kernel: Kernel): Map<string, ProcFile> {
   const files = new Map<string, ProcFile>();
   for (const cache of kernel.slab.caches()) {
-    for (const name of [cache.name, ...cache.aliases]) {
-      for (const [attribute, show] of Object.entries(ATTRIBUTES)) {
-        files.set(`${DIRECTORY}${name}/${attribute}`, { mode: 0o400, read: () => `${show(cache)}\n` });
-      }
-      for (const attribute of Object.keys(cache.attributes())) {
-        files.set(`${DIRECTORY}${name}/${attribute}`, { mode: 0o400, read: () => `${cache.attributes()[attribute]}\n` });
-      }
-      for (const [attribute, act] of Object.entries(ACTIONS)) {
-        files.set(`${DIRECTORY}${name}/${attribute}`, { mode: 0o600, read: () => '', write: (text) => act(cache, text) });
-      }
+    const names = [...Object.keys(ATTRIBUTES), ...Object.keys(cache.attributes()), ...Object.keys(ACTIONS)];
+    for (const directory of directories(kernel, cache)) {
+      for (const name of names) files.set(`${DIRECTORY}${directory}/${name}`, attributeFile(cache, name)!);
     }
     if ((cache.flags & SLAB_STORE_USER) === 0) continue;
     const calls = (attribute: string, what: 'allocated' | 'freed'): void => {
@@ -46,6 +39,28 @@ export function slabFiles(kernel: Kernel): Map<string, ProcFile> {
     calls('free_traces', 'freed');
   }
   return files;
+}
+
+/** The file of a path below `/sys/kernel/slab`, without a list of all there are; `undefined` where there is none. */
+export function slabFile(kernel: Kernel, path: string): ProcFile | undefined {
+  if (!path.startsWith(DIRECTORY)) return undefined;
+  const [directory = '', name = '', ...rest] = path.slice(DIRECTORY.length).split('/');
+  if (rest.length > 0) return undefined;
+  for (const cache of kernel.slab.caches()) if (directories(kernel, cache).includes(directory)) return attributeFile(cache, name);
+  return undefined;
+}
+
+function directories(kernel: Kernel, cache: KmemCache): string[] {
+  const id = kernel.slab.mayBeShared(cache) ? [cache.uniqueId] : [];
+  return [...id, cache.name, ...cache.aliases];
+}
+
+function attributeFile(cache: KmemCache, name: string): ProcFile | undefined {
+  const act = Object.hasOwn(ACTIONS, name) ? ACTIONS[name] : undefined;
+  if (act !== undefined) return { mode: 0o600, read: () => '', write: (text) => act(cache, text) };
+  const show = Object.hasOwn(ATTRIBUTES, name) ? ATTRIBUTES[name] : undefined;
+  if (show !== undefined) return { mode: 0o400, read: () => `${show(cache)}\n` };
+  return Object.hasOwn(cache.attributes(), name) ? { mode: 0o400, read: () => `${cache.attributes()[name]}\n` } : undefined;
 }
 
 /** 1 where the cache has a flag. */
