@@ -11,7 +11,7 @@ import { copyHugePmd } from './huge-memory.ts';
 import { copyHugetlbRange } from './hugetlb-fault.ts';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS } from './mm-struct.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
-import { PteTableWalk, allocPmd, allocPte } from './pgtable.ts';
+import { PteTableWalk, allocPmd, allocPte, allocPud, findPud, nextBoundary } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { VM_HUGETLB, VM_MAYBE_GUARD, VM_MAYWRITE, VM_MIXEDMAP, VM_PFNMAP, VM_SHARED, VM_UFFD_WP } from './vma.ts';
 import { swapDuplicate } from './swapfile.ts';
@@ -43,6 +43,7 @@ export function copyPageRange(dst: VmArea, src: VmArea): number {
   if (!needsCopy(src)) return 0;
   if ((src.flags & VM_HUGETLB) !== 0) return copyHugetlbRange(dst, src);
   const { mm } = dst;
+  if (copyUpperTables(dst, src) !== 0) return -Errno.ENOMEM;
   const walk = new PteTableWalk(src.mm, src.start, src.end);
   while (walk.next()) {
     if (walk.huge) {
@@ -55,6 +56,28 @@ export function copyPageRange(dst: VmArea, src: VmArea): number {
     const dstEntry = allocPte(mm, walk.addr);
     if (dstEntry < 0) return -Errno.ENOMEM;
     copyPteRange(dst, src, dstEntry, walk.entry, walk.count);
+  }
+  return 0;
+}
+
+/**
+ * Gives the child the tables of the upper levels that its parent has below the mapping, also where nothing hangs on them.
+ *
+ * @returns 0, or −ENOMEM
+ * @linux mm/memory.c:copy_p4d_range, copy_pud_range
+ */
+function copyUpperTables(dst: VmArea, src: VmArea): number {
+  const { ram, tables } = src.mm.vm;
+  if (tables.pmdFolded) return 0;
+  for (let addr = src.start; addr < src.end; ) {
+    const pudEntry = findPud(src.mm, addr);
+    if (pudEntry < 0) {
+      addr = nextBoundary(addr, tables.pgdirSize);
+      continue;
+    }
+    const made = ram.i32[pudEntry] === 0 ? allocPud(dst.mm, addr) : allocPmd(dst.mm, addr);
+    if (made < 0) return -Errno.ENOMEM;
+    addr = nextBoundary(addr, tables.pudSize);
   }
   return 0;
 }
