@@ -163,6 +163,8 @@ export interface Os {
   mprotect(addr: VirtAddr, length: number, prot: number): void;
   mremap(oldAddr: VirtAddr, oldLength: number, newLength: number, flags: number, newAddr?: VirtAddr): VirtAddr;
   madvise(addr: VirtAddr, length: number, advice: number): void;
+  /** Lets nobody unmap, move, replace or reprotect a range, which must be mapped, any more. */
+  mseal(addr: VirtAddr, length: number): void;
   msync(addr: VirtAddr, length: number, flags: number): void;
   /** One byte a page, bit 0 set where the page is resident. */
   mincore(addr: VirtAddr, length: number): Uint8Array;

@@ -131,6 +131,7 @@ export const Syscall = {
   process_madvise: 440,
   process_mrelease: 448,
   set_mempolicy_home_node: 450,
+  mseal: 462,
 } as const;
 
 /** The name of a system call that pagelab has a number for. */

@@ -127,6 +127,7 @@ export function createClient(hooks: ClientHooks): Os {
     mprotect: (addr, length, prot) => void checked('mprotect', call(Syscall.mprotect, addr, length, prot)),
     mremap: (oldAddr, oldLength, newLength, flags, newAddr = 0) =>
       checked('mremap', call(Syscall.mremap, oldAddr, oldLength, newLength, flags, newAddr)),
+    mseal: (addr, length) => void checked('mseal', call(Syscall.mseal, addr, length, 0)),
     madvise: (addr, length, advice) => void checked('madvise', call(Syscall.madvise, addr, length, advice)),
     msync: (addr, length, flags) => void checked('msync', call(Syscall.msync, addr, length, flags)),
     mincore: (addr, length) =>

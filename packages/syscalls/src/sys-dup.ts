@@ -34,16 +34,14 @@ export const FCNTL_COMMANDS = flagTable('fcntl', 'cmd', 'values', {
   F_SETFL,
   F_ADD_SEALS,
   F_GET_SEALS,
+  F_SETPIPE_SZ,
   F_GETPIPE_SZ,
-}, {}, { refused: { F_SETPIPE_SZ }, notes: { F_SETPIPE_SZ: 'EPERM: every pipe holds 64 KiB' } });
+});
 
 /** What a file that only names, opened with O_PATH, allows. @linux fs/fcntl.c:check_fcntl_cmd */
 const PATH_COMMANDS: readonly number[] = [F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL];
 /** What F_SETFL changes. @linux fs/fcntl.c:SETFL_MASK */
 const SETFL_MASK = O_APPEND | O_NONBLOCK;
-
-/** What a pipe holds. @linux include/linux/pipe_fs_i.h:PIPE_DEF_BUFFERS */
-const PIPE_BYTES = 16 * 4096;
 
 /** Reads and writes past the page cache, and of a pipe in packets. */
 const O_DIRECT = 0o40000;
@@ -94,7 +92,7 @@ export function sysFcntl(task: TaskContext, fd: number, cmd: number, arg: number
   const command = int32(cmd);
   const file = task.files.get(number);
   if (file === undefined) return -Errno.EBADF;
-  if (!FCNTL_VALUES.has(command) && command !== F_SETPIPE_SZ) return file.flags & O_PATH ? -Errno.EBADF : -Errno.EINVAL;
+  if (!FCNTL_VALUES.has(command)) return file.flags & O_PATH ? -Errno.EBADF : -Errno.EINVAL;
   if (file.flags & O_PATH && !PATH_COMMANDS.includes(command)) return -Errno.EBADF;
   switch (command) {
     case F_DUPFD:
@@ -125,9 +123,9 @@ export function sysFcntl(task: TaskContext, fd: number, cmd: number, arg: number
     case F_GET_SEALS:
       return file.vmFile === null ? -Errno.EINVAL : memfdGetSeals(file.vmFile);
     case F_SETPIPE_SZ:
-      return (file.status().mode & S_IFMT) === S_IFIFO ? -Errno.EPERM : -Errno.EBADF;
+      return file.setPipeSize?.(task, int32(arg) >>> 0) ?? -Errno.EBADF;
     case F_GETPIPE_SZ:
-      return (file.status().mode & S_IFMT) === S_IFIFO ? PIPE_BYTES : -Errno.EBADF;
+      return file.pipeSize?.() ?? -Errno.EBADF;
     default:
       return -Errno.EINVAL;
   }

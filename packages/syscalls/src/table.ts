@@ -49,6 +49,7 @@ import { MMAP_FLAGS, MMAP_PROT, sysMmap } from './sys-mmap.ts';
 import { MPROTECT_PROT, sysMprotect } from './sys-mprotect.ts';
 import { MOVE_PAGES_FLAGS, sysMigratePages, sysMovePages } from './sys-move-pages.ts';
 import { MREMAP_FLAGS, sysMremap } from './sys-mremap.ts';
+import { sysMseal } from './sys-mseal.ts';
 import { MSYNC_FLAGS, sysMsync } from './sys-msync.ts';
 import { sysMunmap } from './sys-munmap.ts';
 import { sysAccess, sysCreat, sysLink, sysMkdir, sysOpenat, sysRename, sysRmdir, sysUnlink, sysUnlinkat } from './sys-names.ts';
@@ -206,6 +207,7 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   set_mempolicy_home_node: sysSetMempolicyHomeNode,
   migrate_pages: sysMigratePages,
   move_pages: sysMovePages,
+  mseal: sysMseal,
 };
 
 /** The calls by number; a number without one is `undefined`. @linux arch/x86/entry/syscall_64.c:sys_call_table */

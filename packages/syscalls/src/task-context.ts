@@ -97,6 +97,10 @@ export interface OpenFile {
   writeFromUser?(task: TaskContext, position: number, addr: number, length: number): number;
   /** Takes a request, where it takes any. @returns a value, or -errno */
   ioctl?(task: TaskContext, request: number, argument: number): number;
+  /** Of a pipe: bytes that it can hold. */
+  pipeSize?(): number;
+  /** Lets a pipe hold about `bytes`. @returns how many it holds now; -errno: EINVAL, EPERM, EBUSY */
+  setPipeSize?(task: TaskContext, bytes: number): number;
   /** Sets its length, where it has one to set. @returns 0 or -errno */
   truncate?(size: number): number;
   /** Brings it to its device. @returns 0; -EINVAL where that means nothing; -EIO */

@@ -258,7 +258,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
   /** A block that was never written is a hole but where its page is cached. @linux fs/ext4/file.c:ext4_llseek */
   nextData({ blockMap, mapping }: Inode, pgoff: number): number {
     let at = blockMap!.nextIndex(pgoff);
-    while (at >= 0 && blockMap!.getMark(at, UNWRITTEN) && !mapping.pages.has(at)) at = blockMap!.nextIndex(at + 1);
+    while (at >= 0 && blockMap!.getMark(at, UNWRITTEN) && !this.#holdsData(mapping, at)) at = blockMap!.nextIndex(at + 1);
     return at;
   }
 
@@ -328,6 +328,12 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     if (block >= 0 && !blockMap!.getMark(pgoff, UNWRITTEN)) return this.store.read(block, ram, pfn);
     ram.zeroFrame(pfn);
     return 0;
+  }
+
+  /** Whether a page is cached with its contents. @linux mm/filemap.c:folio_seek_hole_data */
+  #holdsData({ pages }: AddressSpace, pgoff: number): boolean {
+    const pfn = pages.get(pgoff);
+    return pfn >= 0 && ((this.vm.frames.flags[pfn] & PG_UPTODATE) !== 0 || pages.getMark(pgoff, TAG_BUFFER_DIRTY));
   }
 
   #makeUptodate(mapping: AddressSpace, pgoff: number): number {

@@ -6,9 +6,9 @@
  */
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PTE_RW } from '@pagelab/hw';
+import { PTE_ACCESSED, PTE_PS, PTE_RW } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
-import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_REFERENCED } from '@pagelab/mm-core';
+import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
 import { isCowMapping } from './copy-page-range.ts';
 import {
@@ -25,6 +25,7 @@ import { markPageAccessed, setPageDirty } from './page-cache.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
+import { folioMarkAccessed } from './swap.ts';
 import {
   VM_ACCESS_FLAGS,
   VM_IO,
@@ -203,7 +204,8 @@ function followOrFault(vma: VmArea, addr: VirtAddr, follow: number): Pfn {
         }
         // Whoever asks is going to write past the page tables, which note nothing then.
         if (write) markWritten(mm.vm, pfn);
-        if ((lo & PTE_SPECIAL) === 0) touchPage(vma, pfn);
+        if ((i32[entry] & PTE_PS) !== 0) i32[entry] |= PTE_ACCESSED;
+        else if ((lo & PTE_SPECIAL) === 0) touchPage(vma, pfn);
         return pfn;
       }
     }
@@ -226,7 +228,7 @@ function mustUnshare(vm: Vm, pfn: Pfn): boolean {
 /** Notes that the kernel uses a page. @linux include/linux/mm_types.h:FOLL_TOUCH */
 function touchPage(vma: VmArea, pfn: Pfn): void {
   const { vm } = vma.mm;
-  if ((vm.frames.flags[pfn] & PG_ANON) !== 0) vm.frames.flags[pfn] |= PG_REFERENCED;
+  if ((vm.frames.flags[pfn] & PG_ANON) !== 0) folioMarkAccessed(vm, pfn);
   else markPageAccessed(vm, vma.file!.inode.mapping, vm.frames.index[pfn]);
 }
 

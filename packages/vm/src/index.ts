@@ -73,6 +73,7 @@ export { doMmap } from './mmap.ts';
 export type { MmapRequest } from './mmap.ts';
 export { doMprotect } from './mprotect.ts';
 export { doMremap } from './mremap.ts';
+export { doMseal } from './mseal.ts';
 export { doMsync } from './msync.ts';
 export { doRemapFilePages } from './remap-file-pages.ts';
 export { vmMunmap } from './munmap.ts';

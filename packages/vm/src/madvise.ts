@@ -41,6 +41,7 @@ import { faultInPages } from './gup.ts';
 import { ksmEnter, ksmUnmerge } from './ksm.ts';
 import { injectMemoryFailure } from './memory-failure.ts';
 import type { MmStruct } from './mm-struct.ts';
+import { canMadviseModify } from './mseal.ts';
 import { markCold, markLazyFree, pageOut } from './page-aging.ts';
 import { isAligned, offsetInPage, pageAlign, rangeEnd, rangeWraps } from './page-align.ts';
 import { linearPageIndex } from './rmap.ts';
@@ -60,6 +61,7 @@ import {
   VM_NOHUGEPAGE,
   VM_PFNMAP,
   VM_RAND_READ,
+  VM_SEALED,
   VM_SEQ_READ,
   VM_SHARED,
   VM_SPECIAL,
@@ -73,7 +75,8 @@ import { zapPageRange } from './zap.ts';
  * on; a mapping that refuses the advice ends it there.
  *
  * @returns 0; -EINVAL for unknown advice, a bad range, or a mapping that the advice does not suit; -ENOMEM for a hole;
- *   -EACCES; -EFAULT for MADV_POPULATE_… of what cannot be brought in; -EAGAIN without memory
+ *   -EACCES; -EFAULT for MADV_POPULATE_… of what cannot be brought in; -EAGAIN without memory;
+ *   -EPERM for a mapping that is sealed against it
  * @linux mm/madvise.c:do_madvise
  */
 export function doMadvise(mm: MmStruct, start: VirtAddr, length: number, advice: number): number {
@@ -165,6 +168,7 @@ function populate(mm: MmStruct, start: VirtAddr, end: VirtAddr, write: boolean):
  */
 function adviseVma(vma: VmArea, start: VirtAddr, end: VirtAddr, advice: number): VmArea | number {
   const { flags } = vma;
+  if ((flags & VM_SEALED) !== 0 && !canMadviseModify(vma, advice)) return -Errno.EPERM;
   switch (advice) {
     case MADV_DONTNEED:
     case MADV_DONTNEED_LOCKED:

@@ -28,6 +28,7 @@ import {
   VM_PFNMAP,
   VM_RAND_READ,
   VM_READ,
+  VM_SEALED,
   VM_SEQ_READ,
   VM_SHARED,
   VM_SYNC,
@@ -143,5 +144,6 @@ export function vmFlagsNames(vma: VmArea): string[] {
     if ((vma.flags & flag) !== 0) names.push(name);
   }
   if (vma.droppable) names.push('dp');
+  if ((vma.flags & VM_SEALED) !== 0) names.push('sl');
   return names;
 }

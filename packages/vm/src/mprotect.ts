@@ -19,6 +19,7 @@ import {
   VM_LOCKED,
   VM_MAYEXEC,
   VM_NORESERVE,
+  VM_SEALED,
   VM_SHARED,
   VM_WRITE,
 } from './vma.ts';
@@ -35,7 +36,8 @@ const VM_MAY_SHIFT = 4;
  * @param personality of the caller: with READ_IMPLIES_EXEC, mappings that may be executable become so with PROT_READ
  * @param pkey a protection key, of which the CPUs have none; −1 for none
  * @returns 0; -EINVAL for a misaligned address, unknown rights, both directions of growth, or GROWSDOWN where nothing
- *   grows; -ENOMEM for a hole, a limit, or lack of memory; -EACCES for rights that the mapping can never have
+ *   grows; -ENOMEM for a hole, a limit, or lack of memory; -EACCES for rights that the mapping can never have;
+ *   -EPERM for one that is sealed
  * @linux mm/mprotect.c:do_mprotect_pkey
  */
 export function doMprotect(
@@ -98,12 +100,13 @@ function protectRange(
 /**
  * Changes the part [start, end) of one mapping to `newFlags`.
  *
- * @returns the mapping that it is part of now, or -ENOMEM with the rights unchanged
+ * @returns the mapping that it is part of now; -ENOMEM, or -EPERM where it is sealed, with the rights unchanged
  * @linux mm/mprotect.c:mprotect_fixup
  */
 function mprotectFixup(vma: VmArea, start: VirtAddr, end: VirtAddr, newFlags: number): VmArea | number {
   const { mm } = vma;
   const oldFlags = vma.flags;
+  if ((oldFlags & VM_SEALED) !== 0) return -Errno.EPERM;
   if (newFlags === oldFlags) return vma;
   const nrPages = (end - start) / PAGE_SIZE;
   let flags = newFlags;

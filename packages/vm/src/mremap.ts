@@ -42,6 +42,7 @@ import {
   VM_LOCKED_MASK,
   VM_MAYSHARE,
   VM_PFNMAP,
+  VM_SEALED,
   VM_SHARED,
   VM_UFFD_MISSING,
   VM_UFFD_WP,
@@ -74,7 +75,7 @@ const SPARE_MAPS = 3;
  * Costs a step a page table entry that is moved, or one a whole table where both places are aligned for it.
  *
  * @returns the new address; -EINVAL, -EFAULT for a range that is not (one) mapping, -ENOMEM, -EAGAIN beyond the limit of
- *   locked memory, -EPERM
+ *   locked memory, -EPERM where the mapping, or what lies at the new place, is sealed
  * @linux mm/mremap.c:do_mremap
  */
 export function doMremap(
@@ -136,6 +137,7 @@ function checkParameters(
 /** Checks that the range lies in its one mapping and may grow. @linux mm/mremap.c:check_prep_vma */
 function checkVma(remap: Remap): number {
   const { mm, vma, addr, flags } = remap;
+  if ((vma.flags & VM_SEALED) !== 0) return -Errno.EPERM;
   if (!impliesNewAddr(flags)) remap.newAddr = addr;
   if ((vma.flags & VM_HUGETLB) !== 0 && !alignHuge(remap)) return -Errno.EINVAL;
   const { newLength } = remap;

@@ -9,7 +9,7 @@ import { vmUnacctMemory } from './overcommit.ts';
 import { offsetInPage, pageAlign } from './page-align.ts';
 import { splitVmaUnlimited } from './vma-split.ts';
 import { removeVma, vmaNext, vmaPages, vmaPrev, vmaResize, vmaUnlink } from './vma-tree.ts';
-import { VM_ACCOUNT, VM_HUGETLB, VM_LOCKED, VmArea } from './vma.ts';
+import { VM_ACCOUNT, VM_DONTEXPAND, VM_LOCKED, VM_SEALED, VmArea } from './vma.ts';
 import { unmapRegion } from './zap.ts';
 
 /** For `free_pgtables`: no mapping above. */
@@ -21,7 +21,7 @@ const NO_CEILING = 0;
  * Costs what is mapped and resident there, not what the range spans.
  *
  * @returns 0; -EINVAL for a misaligned address, a length of 0, or a range that leaves the address space; -ENOMEM where
- *   cutting a hole would make more than `max_map_count` mappings, or for lack of memory
+ *   cutting a hole would make more than `max_map_count` mappings, or for lack of memory; -EPERM where something is sealed
  * @linux mm/vma.c:do_vmi_munmap
  */
 export function vmMunmap(mm: MmStruct, addr: VirtAddr, length: number): number {
@@ -37,12 +37,12 @@ export function vmMunmap(mm: MmStruct, addr: VirtAddr, length: number): number {
 /**
  * Unmaps the page-aligned range [start, end), in which `first` is the first mapping.
  *
- * @returns 0 or -ENOMEM
+ * @returns 0, -ENOMEM, or -EPERM where something is sealed
  * @linux mm/vma.c:do_vmi_align_munmap
  */
 export function unmapFrom(mm: MmStruct, first: VmArea, start: VirtAddr, end: VirtAddr): number {
-  if ((first.flags & VM_HUGETLB) !== 0) {
-    // A part of it has to be looked at before it can be cut off, and keeps count of its own.
+  if ((first.flags & (VM_DONTEXPAND | VM_SEALED)) !== 0) {
+    // Huge pages, what the kernel mapped, and what is sealed: a part of it has to be looked at before it can be cut off, if it can.
   } else if (first.start < start) {
     if (first.end <= end) {
       const next = vmaNext(first);
@@ -67,7 +67,7 @@ export function unmapFrom(mm: MmStruct, first: VmArea, start: VirtAddr, end: Vir
 /**
  * Collects the mappings in [start, end) in `mm.detached`, cut to the range. They stay in the tree.
  *
- * @returns 0; -ENOMEM with nothing collected, though a mapping may have been cut in two by then
+ * @returns 0; -ENOMEM, or -EPERM for a sealed mapping, with nothing collected, though one may have been cut in two by then
  * @linux mm/vma.c:vms_gather_munmap_vmas
  */
 export function gatherVmas(mm: MmStruct, first: VmArea, start: VirtAddr, end: VirtAddr): number {
@@ -75,6 +75,7 @@ export function gatherVmas(mm: MmStruct, first: VmArea, start: VirtAddr, end: Vi
   if (first.start < start) {
     // Only a cut that makes two of one is refused beyond the limit: unmapping must be able to help.
     if (end < first.end && mm.mapCount >= mm.vm.sysctl.maxMapCount) return -Errno.ENOMEM;
+    if ((first.flags & VM_SEALED) !== 0) return -Errno.EPERM;
     const err = splitVmaUnlimited(first, start, true);
     if (err !== 0) return err;
   }
@@ -82,6 +83,10 @@ export function gatherVmas(mm: MmStruct, first: VmArea, start: VirtAddr, end: Vi
   for (;;) {
     const vma = vmas.valueAt(position);
     if (vma === undefined || vma.start >= end) return 0;
+    if ((vma.flags & VM_SEALED) !== 0) {
+      detached.length = 0;
+      return -Errno.EPERM;
+    }
     if (vma.end > end) {
       const err = splitVmaUnlimited(vma, end, false);
       if (err !== 0) {

@@ -3,7 +3,7 @@
  */
 import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PTE_ACCESSED, PTE_DIRTY, PTE_RW, PTE_SOFT_DIRTY_HI, PTE_UFFD_WP_LO } from '@pagelab/hw';
+import { PTE_ACCESSED, PTE_DIRTY, PTE_PS, PTE_RW, PTE_SOFT_DIRTY_HI, PTE_UFFD_WP_LO } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_DIRTY, PG_KSM, PG_REFERENCED, PG_SWAPBACKED, PG_UPTODATE } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
@@ -215,7 +215,9 @@ export function pagemapEntry(mm: MmStruct, addr: VirtAddr): PagemapEntry {
   if ((pteLo & PTE_UFFD_WP_LO) !== 0) hi |= PM_UFFD_WP_HI;
   if ((pteLo & PTE_SPECIAL) === 0) {
     if ((vm.frames.flags[pfn] & PG_ANON) === 0) hi |= PM_FILE_HI;
-    if (vm.frames.mapcount[pfn] === 1) hi |= PM_MMAP_EXCLUSIVE_HI;
+    // Of a huge entry Linux looks at the first page, whichever is asked for.
+    const looked = (vm.ram.i32[entry] & PTE_PS) === 0 ? pfn : pfn - (pfn % vm.tables.ptrsPerPte);
+    if (vm.frames.mapcount[looked] === 1) hi |= PM_MMAP_EXCLUSIVE_HI;
   }
   return { lo: pfn, hi };
 }

@@ -14,6 +14,7 @@ import {
   PG_ACTIVE,
   PG_LRU,
   PG_LRU_WAITS,
+  PG_MLOCKED,
   PG_REFERENCED,
   PG_SWAPBACKED,
   PG_UNEVICTABLE,
@@ -90,7 +91,7 @@ function folioMarkUsed(vm: Vm, pfn: Pfn): void {
     flags[pfn] = before | PG_REFERENCED;
     return;
   }
-  if ((before & (PG_ACTIVE | PG_UNEVICTABLE)) !== 0) return;
+  if ((before & (PG_ACTIVE | PG_UNEVICTABLE | PG_MLOCKED)) !== 0) return;
   if ((before & PG_LRU) !== 0) folioActivate(vm, pfn);
   else if ((before & PG_LRU_WAITS) !== 0) flags[pfn] |= PG_ACTIVE;
   flags[pfn] &= ~PG_REFERENCED;

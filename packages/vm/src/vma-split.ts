@@ -14,7 +14,7 @@ import type { VmArea } from './vma.ts';
  * Cuts `vma` at `addr`, which lies inside it. `vma` stays the part above where `newBelow`, else the part below; the
  * other becomes a mapping of its own.
  *
- * @returns 0; -EINVAL in the middle of a huge page; -ENOMEM; with nothing changed
+ * @returns 0; -EINVAL in the middle of a huge page or of a mapping of the kernel's own; -ENOMEM; with nothing changed
  * @linux mm/vma.c:__split_vma
  */
 export function splitVmaUnlimited(vma: VmArea, addr: VirtAddr, newBelow: boolean): number {
@@ -29,8 +29,14 @@ export function splitVmaUnlimited(vma: VmArea, addr: VirtAddr, newBelow: boolean
   return 0;
 }
 
-/** Whether a mapping can be cut at an address: one of huge pages only between them. @linux mm/hugetlb.c:hugetlb_vm_op_split */
-function maySplit({ flags, mm }: VmArea, addr: VirtAddr): boolean {
+/**
+ * Whether a mapping can be cut at an address: one of huge pages only between them, one of the kernel's own, such as `[vdso]`,
+ * nowhere.
+ *
+ * @linux mm/hugetlb.c:hugetlb_vm_op_split, mm/mmap.c:special_mapping_split
+ */
+function maySplit({ flags, mm, name }: VmArea, addr: VirtAddr): boolean {
+  if (name !== '') return false;
   return (flags & VM_HUGETLB) === 0 || isAligned(addr, mm.vm.tables.pmdSize);
 }
 

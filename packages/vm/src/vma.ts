@@ -46,6 +46,8 @@ export const VM_ACCOUNT = 0x10_0000;
 export const VM_NORESERVE = 0x20_0000;
 export const VM_HUGETLB = 0x40_0000;
 export const VM_SYNC = 0x80_0000;
+/** Stays as it is: see `mseal.ts`. Linux has it in bit 42; here it is in a bit that x86 has no use for. */
+export const VM_SEALED = 0x100_0000;
 /** Empty in the child after `fork`. */
 export const VM_WIPEONFORK = 0x200_0000;
 export const VM_DONTDUMP = 0x400_0000;

@@ -118,9 +118,10 @@ class Actor:
 
 
 COUNTERS = ('minflt', 'majflt', 'VmSize', 'VmData', 'VmStk', 'VmLck', 'VmRSS', 'RssAnon', 'RssFile', 'RssShmem', 'VmPTE',
-            'nvmas')
-SMAPS = ('Size', 'Rss', 'Pss', 'Shared_Clean', 'Shared_Dirty', 'Private_Clean', 'Private_Dirty', 'Anonymous', 'Locked')
-VM_FLAGS = 'rd wr ex sh mr mw me ms gd lo sr rr dc de ac nr ht wf dd mg hg nh'.split()
+            'nvmas', 'statm_shared', 'statm_data')
+SMAPS = ('Size', 'Rss', 'Pss', 'Shared_Clean', 'Shared_Dirty', 'Private_Clean', 'Private_Dirty', 'Anonymous', 'Locked',
+         'Referenced', 'AnonHugePages', 'ShmemPmdMapped', 'FilePmdMapped', 'KernelPageSize', 'MMUPageSize')
+VM_FLAGS = 'rd wr ex sh mr mw me ms gd lo lf sr rr dc de ac nr ht wf dd gu mg hg nh dp sl'.split()
 MAPS_LINE = re.compile(r'([0-9a-f]+)-([0-9a-f]+) (\S{4}) ([0-9a-f]+) \S+ \d+\s*(.*)$')
 
 
@@ -141,7 +142,7 @@ class Recording:
         self.home.listen(64)
         self.names = dict(PAGE=PAGE, KB=1 << 10, MB=1 << 20, GB=1 << 30, HUGE=2 << 20, GAP=256 * PAGE,
                           TASK_SIZE=0x7ffffffff000, UMAX=MASK, INFINITY=MASK)
-        self.descriptors, self.spaces = {}, 0
+        self.descriptors, self.spaces, self.heap = {}, [], 0
         # By mark: its process, and which counters something has moved by what is the actor's own.
         self.marks = {}
         self.child = os.fork()
@@ -210,7 +211,8 @@ class Recording:
 
     def expression(self, value):
         """An address relative to a place that the case form knows, so that it means something elsewhere."""
-        for name, below, above in (('S', 1024, 2048), ('B', 16, 65536), ('T', 65536, 0)):
+        spaces = [(name, 1024, 2048) for name in self.spaces]
+        for name, below, above in (*spaces, ('B', 16, 65536), ('T', 65536, 0)):
             if name in self.names:
                 pages, rest = divmod(value - self.names[name], PAGE)
                 if -below <= pages <= above:
@@ -259,15 +261,27 @@ class Recording:
         return done
 
     def harms_actor(self, step):
-        """Whether a step reaches what lies above `T`: the stack and the vDSO of the actor itself."""
+        """Whether a step reaches what lies above `T`, the stack and the vDSO of the actor itself, or its data below `B`."""
         top = self.names.get('T')
-        if top is None or step['op'] == 'call':
+        if step['op'] in ('fread', 'fwrite', 'mincore') and self.value(step['len']) & MASK > SCRATCH_BYTES * (PAGE if step['op'] == 'mincore' else 1):
+            return True
+        if top is None:
             return False
+        if step['op'] == 'call':
+            words = [word for arg in step['args'] for word in (arg.get('words', ()) if isinstance(arg, dict) else (arg,))]
+            if step['name'] == 'mseal':
+                step = dict(step, at=step['args'][0], len=step['args'][1])
+            elif any(word not in self.descriptors and top <= self.value(word) & MASK < self.names['TASK_SIZE'] for word in words):
+                return True
+            else:
+                return False
         ranges = [(step[at], step.get(length, 8)) for at, length in (
             ('at', 'len'), ('at', 'old'), ('at', 'new'), ('addr', 'len'), ('to', 'new'), ('to', 'len'), ('from', 'len'))
             if at in step] + step.get('local', []) + step.get('remote', [])
         for at, length in ranges:
             start = self.value(at) & MASK
+            if 0x10000 < start < self.heap:
+                return True
             if start < self.names['TASK_SIZE'] and top < start + (self.value(length) & MASK) <= self.names['TASK_SIZE']:
                 return True
         return False
@@ -285,8 +299,8 @@ class Recording:
 
     def do_space(self, step, actor):
         align = self.value(step.get('align', PAGE))
-        self.spaces += 1
-        total = self.value(step['len']) + align + (self.spaces << 40)
+        self.spaces.append(step['as'])
+        total = self.value(step['len']) + align + (len(self.spaces) << 40)
         at = actor.call('mmap', 0, total, 0, 0x4022, -1, 0)
         actor.call('munmap', at, total)
         self.names[step['as']] = -(-at // align) * align
@@ -341,6 +355,49 @@ class Recording:
         actor.put(0, struct.pack('<QQ', soft, hard))
         self.made(step, self.outcome(actor.call('prlimit64', 0, number, actor.scratch, 0)))
 
+    def do_getrlimit(self, step, actor):
+        actor.call('prlimit64', 0, RLIMIT[step['resource']], 0, actor.scratch)
+        step['expect'] = {name: value if value < 1 << 53 else '%#x' % value
+                          for name, value in zip(('cur', 'max'), struct.unpack('<QQ', actor.get(16)))}
+
+    def through_proc(self, step, actor, flags, act):
+        fd = actor.call('open', actor.put(0, b'/proc/self/' + step.get('file', 'mem').encode() + b'\0'), flags, 0)
+        if fd < 0:
+            return self.made(step, self.outcome(fd))
+        act(fd)
+        actor.call('close', fd)
+
+    def do_proc_write(self, step, actor):
+        def act(fd):
+            text = step['text'].encode()
+            self.made(step, self.outcome(actor.call('write', fd, actor.put(0, text), len(text))))
+        self.through_proc(step, actor, 1, act)
+
+    def do_mem_read(self, step, actor):
+        def act(fd):
+            got = self.outcome(actor.call('pread64', fd, actor.scratch, 1, self.value(step['at'])))
+            step['expect'] = got if isinstance(got, str) else actor.get(1)[0]
+        self.through_proc(step, actor, 2, act)
+
+    def do_mem_write(self, step, actor):
+        def act(fd):
+            at = actor.put(0, bytes([self.value(step['value']) & 255]))
+            self.made(step, self.outcome(actor.call('pwrite64', fd, at, 1, self.value(step['at']))))
+        self.through_proc(step, actor, 2, act)
+
+    def do_same_frame(self, step, actor):
+        other = self.actors.get(step.get('other_in', step.get('in', 'main')))
+        if other is None:
+            return False
+        frames = []
+        for who, at in ((actor, step['at']), (other, step['other'])):
+            with open('/proc/%d/pagemap' % who.pid, 'rb', buffering=0) as file:
+                data = os.pread(file.fileno(), 8, self.value(at) // PAGE * 8)
+            frames.append(struct.unpack('<Q', data)[0] if len(data) == 8 else 0)
+        if not all(entry >> 63 for entry in frames):
+            return False
+        step['expect'] = int(frames[0] & (1 << 55) - 1 == frames[1] & (1 << 55) - 1)
+
     def do_call(self, step, actor):
         """A call by its name. `any`: what it returns is not the same twice; `out`, `bytes`: what it leaves behind an argument."""
         args = []
@@ -378,7 +435,8 @@ class Recording:
 
     def do_brk(self, step, actor):
         self.made(step, self.outcome(actor.call('brk', self.value(step.get('addr')))), address=True)
-        if step.get('as') == 'B':
+        if step.get('as') == 'B' and not self.heap:
+            self.heap = self.names['B']
             del step['expect']
 
     def plain(self, step, actor, *args):
@@ -414,7 +472,7 @@ class Recording:
         pages = -(-length // PAGE)
         vector = self.value(step['vec']) if 'vec' in step else actor.put(0, b'\xaa' * min(pages + 1, 65536))
         self.made(step, self.outcome(actor.call('mincore', at, length, vector)))
-        if step['expect'] == 0 and 'vec' not in step:
+        if step['expect'] == 0 and 'vec' not in step and pages <= SCRATCH_BYTES:
             step['pages'] = ''.join('01'[byte & 1] for byte in actor.get(pages))
 
     def do_load8(self, step, actor):
@@ -501,6 +559,9 @@ class Recording:
         if isinstance(step['fd'], str) and step['fd'] not in self.descriptors:
             raise Unbound(step['fd'])
         return self.descriptor(step['fd'])
+
+    def do_unlink(self, step, actor):
+        self.plain(step, actor, actor.put(0, self.path(step['path']).encode() + b'\0'))
 
     def do_close(self, step, actor):
         self.plain(step, actor, self.known_descriptor(step))
@@ -631,6 +692,8 @@ class Recording:
                 seen[words[0][:-1]] = int(words[1]) * 1024
         stat = read('/proc/%d/stat' % actor.pid).rsplit(')', 1)[1].split()
         seen['minflt'], seen['majflt'] = int(stat[7]), int(stat[9])
+        for name, pages in zip(('size', 'resident', 'shared', 'text', 'lib', 'data', 'dirty'), read('/proc/%d/statm' % actor.pid).split()):
+            seen['statm_' + name] = int(pages) * PAGE
         seen['nvmas'] = sum(1 for _ in self.mappings(actor, 0, self.names['TASK_SIZE']))
         return seen
 
@@ -648,7 +711,7 @@ class Recording:
                           if name not in self.leave_out and name not in moved}
 
     def do_smaps(self, step, actor):
-        sums, _ = self.smaps(actor, self.value(step['at']), self.value(step['len']))
+        sums, _ = self.smaps(actor, self.value(step['at']), self.value(step.get('len', 1)))
         step['expect'] = {name: sums[name] for name in SMAPS if name in sums and name not in self.leave_out}
         return bool(sums)
 

@@ -517,7 +517,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     }
   },
   pagemap: (run, s, t) => {
-    const seen = readPagemap(run.machine, t.process.pid, run.value(s.at), run.count(s.len) / PAGE).map(pagemapLetter).join('');
+    const seen = readPagemap(run.machine, t.process.pid, run.value(s.at), Math.floor(run.count(s.len) / PAGE)).map(pagemapLetter).join('');
     if (seen !== s.expect) throw new Mismatch(`expected ${String(s.expect)}, observed ${seen}`);
   },
   same_frame: (run, s, t) => {

@@ -3,7 +3,7 @@
  *
  * @linux fs/pipe.c
  */
-import { Errno, O_NONBLOCK, O_RDONLY, O_WRONLY, SIGPIPE } from '@pagelab/abi';
+import { CAP_SYS_RESOURCE, Errno, O_NONBLOCK, O_RDONLY, O_WRONLY, SIGPIPE } from '@pagelab/abi';
 import { PAGE_SIZE } from '@pagelab/hw';
 import { GFP_HIGHUSER, GFP_KERNEL, __GFP_ACCOUNT } from '@pagelab/mm-core';
 import type { FileStatus, OpenFile, TaskContext } from '@pagelab/syscalls';
@@ -13,8 +13,12 @@ import type { Task } from '../task.ts';
 import { BaseFile } from './base-file.ts';
 import { pipeStatus } from './status.ts';
 
-/** Frames that a pipe has at most. @linux include/linux/pipe_fs_i.h:PIPE_DEF_BUFFERS */
-const PIPE_BUFFERS = 16;
+/** Frames that a pipe has at most, unless it is told otherwise. @linux include/linux/pipe_fs_i.h:PIPE_DEF_BUFFERS */
+const PIPE_DEF_BUFFERS = 16;
+/** Bytes that who may not exceed limits can let a pipe hold. @linux fs/pipe.c:pipe_max_size */
+const PIPE_MAX_SIZE = 1 << 20;
+/** More than that no pipe holds. */
+const PIPE_SIZE_LIMIT = 2 ** 31;
 /** As much is written in one piece, or not yet. */
 const PIPE_BUF = PAGE_SIZE;
 
@@ -30,6 +34,8 @@ class Pipe {
   readonly kernel: Kernel;
   readonly ino: number;
   readonly buffers: PipeBuffer[] = [];
+  /** Frames that it has at most. */
+  maxBuffers = PIPE_DEF_BUFFERS;
   readers = 1;
   writers = 1;
 
@@ -64,7 +70,7 @@ class Pipe {
   get room(): number {
     const last = this.buffers.at(-1);
     const rest = last === undefined ? 0 : PAGE_SIZE - last.offset - last.length;
-    return rest + (PIPE_BUFFERS - this.buffers.length) * PAGE_SIZE;
+    return rest + (this.maxBuffers - this.buffers.length) * PAGE_SIZE;
   }
 
   /** Puts bytes in, as far as there is room. @returns how many, or -ENOMEM where there is no frame for the first */
@@ -75,7 +81,7 @@ class Pipe {
     while (done < bytes.length) {
       let last = buffers.at(-1);
       if (last === undefined || last.offset + last.length === PAGE_SIZE) {
-        if (buffers.length === PIPE_BUFFERS) break;
+        if (buffers.length === this.maxBuffers) break;
         const pfn = pages.allocPage(GFP_HIGHUSER | __GFP_ACCOUNT);
         if (pfn < 0) return done > 0 ? done : -Errno.ENOMEM;
         last = { pfn, offset: 0, length: 0 };
@@ -87,6 +93,24 @@ class Pipe {
       done += run;
     }
     return done;
+  }
+
+  /**
+   * Lets it hold `bytes`, rounded up to pages by a power of 2.
+   *
+   * @returns the bytes that it holds now; -EINVAL beyond 2 GiB; -EPERM beyond 1 MiB without CAP_SYS_RESOURCE; -EBUSY where
+   *   there is more in it
+   * @linux fs/pipe.c:pipe_set_size
+   */
+  resize(task: TaskContext, bytes: number): number {
+    if (bytes > PIPE_SIZE_LIMIT) return -Errno.EINVAL;
+    let wanted = PAGE_SIZE;
+    while (wanted < bytes) wanted *= 2;
+    const nrBuffers = wanted / PAGE_SIZE;
+    if (nrBuffers > this.maxBuffers && wanted > PIPE_MAX_SIZE && !task.capable(CAP_SYS_RESOURCE)) return -Errno.EPERM;
+    if (nrBuffers < this.buffers.length) return -Errno.EBUSY;
+    this.maxBuffers = nrBuffers;
+    return wanted;
   }
 
   /** Frees what nobody will read. */
@@ -109,6 +133,14 @@ abstract class PipeEnd extends BaseFile {
 
   override status(): FileStatus {
     return pipeStatus(this.pipe.ino);
+  }
+
+  pipeSize(): number {
+    return this.pipe.maxBuffers * PAGE_SIZE;
+  }
+
+  setPipeSize(task: TaskContext, bytes: number): number {
+    return this.pipe.resize(task, bytes);
   }
 
   /** Lets others run until something has changed; 0, or -EAGAIN where nobody wants to wait. */

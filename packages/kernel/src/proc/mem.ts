@@ -1,5 +1,5 @@
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
-import { FOLL_FORCE, FOLL_WRITE, getUserPageFlags } from '@pagelab/vm';
+import { FOLL_FORCE, FOLL_WRITE, expandStack, getUserPageFlags } from '@pagelab/vm';
 import type { MmStruct } from '@pagelab/vm';
 
 /**
@@ -38,10 +38,17 @@ function eachPage(
     const addr = position + done;
     const offset = ((addr % PAGE_SIZE) + PAGE_SIZE) % PAGE_SIZE;
     const run = Math.min(length - done, PAGE_SIZE - offset);
+    if (!isMapped(mm, addr - offset)) break;
     const pfn = getUserPageFlags(mm, addr - offset, flags);
     if (pfn < 0) break;
     visit(mm.vm.ram.frameWord(pfn) * 4 + offset, done, run);
     done += run;
   }
   return done;
+}
+
+/** Whether something is mapped at a page, or grows down to it now. @linux mm/memory.c:__access_remote_vm */
+function isMapped(mm: MmStruct, page: number): boolean {
+  const vma = page >= 0 && page < mm.taskSize ? mm.vmas.find(page) : undefined;
+  return vma !== undefined && (vma.start <= page || expandStack(vma, page) === 0);
 }
