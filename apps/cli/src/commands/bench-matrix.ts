@@ -4,10 +4,12 @@
 import { availableParallelism } from 'node:os';
 import { existsSync, writeFileSync } from 'node:fs';
 import { mallocs } from '@pagelab/libc-malloc';
+import { RECLAIM_POLICIES } from '@pagelab/kernel/reclaim';
 import type { Command } from 'commander';
 import { Tinypool } from 'tinypool';
 import { AXES, allCombinations, combinationKey, machineOf, parseShard, planId, shardOf } from '../bench/matrix/combination.ts';
 import type { Axis, Combination } from '../bench/matrix/combination.ts';
+import { checkReclaim } from '../bench/matrix/reclaim-option.ts';
 import { Journal, mergeResults, readResults, writeResults } from '../bench/matrix/results.ts';
 import type { SweepResults } from '../bench/matrix/results.ts';
 import type { RunRecord, RunTask } from '../bench/matrix/run-combination.ts';
@@ -55,11 +57,12 @@ function valuesOf(option: string, text: string, known: readonly string[]): strin
 function combinationsOf(options: MatrixOptions): Combination[] {
   const known: Readonly<Record<Axis, readonly string[]>> = {
     workload: workloadNames(), malloc: Object.keys(mallocs), slab: ['slub', 'slab', 'slob'], pageAllocator: ['buddy', 'llfree', 'first-fit'],
-    thp: ['always', 'madvise', 'never'], reclaim: ['classic'], machine: [DEFAULT_PRESET],
+    thp: ['always', 'madvise', 'never'], reclaim: RECLAIM_POLICIES, machine: [DEFAULT_PRESET],
   };
   const values = Object.fromEntries(AXES.map((axis) => [axis, valuesOf(axis, options[axis], known[axis])])) as Record<Axis, string[]>;
   for (const name of values.workload) findWorkload(name);
   for (const name of values.malloc) if (!(name in mallocs)) throw new UsageError(`no allocator '${name}': give some of ${Object.keys(mallocs).join(', ')}, or all`);
+  for (const name of values.reclaim) checkReclaim(name);
   const combinations = allCombinations(values);
   for (const combination of combinations) machineOf(combination);
   return combinations;
@@ -187,7 +190,7 @@ export function addMatrix(bench: Command): void {
     .option('--slab <names>', 'slub, slab, slob (default: the machine\'s)', '')
     .option('--page-allocator <names>', 'buddy, llfree, first-fit (default: the machine\'s)', '')
     .option('--thp <words>', 'always, madvise, never (default: the machine\'s)', '')
-    .option('--reclaim <names>', 'reclaim policies (default: the machine\'s)', '')
+    .option('--reclaim <names>', `${RECLAIM_POLICIES.join(', ')}, or .ts or .js files that export one (default: the machine's)`, '')
     .option('--machine <files|presets>', 'machines', DEFAULT_PRESET)
     .option('--rounds <n>', 'timed rounds of each combination', '5')
     .option('--seed <n>', 'of the generated workloads', '1')

@@ -3,6 +3,7 @@
  */
 import { createHash } from 'node:crypto';
 import { UsageError } from '../../errors.ts';
+import { isReclaimFile } from './reclaim-option.ts';
 import { loadMachineJson, readMachineConfig } from '../../machine-option.ts';
 import type { MachineConfig } from '@pagelab/kernel';
 
@@ -55,7 +56,7 @@ export function machineOf({ machine, slab, pageAllocator, thp, reclaim }: Combin
     ...(cmdline === '' ? {} : { cmdline }),
     ...(slab === '' ? {} : { slab }),
     ...(pageAllocator === '' ? {} : { pageAllocator }),
-    ...(reclaim === '' ? {} : { reclaim }),
+    ...(reclaim === '' || isReclaimFile(reclaim) ? {} : { reclaim }),
     ...(tlb === undefined ? {} : { tlb }),
   }, `machine '${machine}'`);
 }

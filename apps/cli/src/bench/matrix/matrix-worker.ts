@@ -2,6 +2,6 @@
 import { runCombination } from './run-combination.ts';
 import type { RunRecord, RunTask } from './run-combination.ts';
 
-export default function run(task: RunTask): RunRecord {
+export default function run(task: RunTask): Promise<RunRecord> {
   return runCombination(task);
 }

@@ -1,12 +1,14 @@
 import { appendFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { afterAll, describe, expect, it } from 'vitest';
 import { UsageError } from '../../errors.ts';
 import { AXES, allCombinations, combinationKey, machineOf, parseShard, planId, shardOf } from './combination.ts';
 import type { Axis, Combination } from './combination.ts';
 import { Journal, mergeResults, readResults, writeResults } from './results.ts';
 import type { SweepResults } from './results.ts';
+import { checkReclaim, loadReclaim } from './reclaim-option.ts';
 import { runCombination } from './run-combination.ts';
 import type { RunRecord } from './run-combination.ts';
 import { differenceOf, spreadOf } from './statistics.ts';
@@ -21,7 +23,7 @@ const plain: Combination = { workload: 'comb', malloc: 'glibc', slab: '', pageAl
 function record(changes: Partial<Combination>, hostNs: readonly number[], obtainedBytes = 4096): RunRecord {
   const counts = {
     operations: 10, requestedBytes: 100, obtainedBytes, residentBytes: 4096, machineBytes: 8192, slabBytes: 4096, pageTableBytes: 4096,
-    fragmentation: 0.5, faults: 3, tlbMisses: 4, cycles: 100, virtualNs: 1000, unusable: 0.01,
+    fragmentation: 0.5, faults: 3, majorFaults: 0, tlbMisses: 4, cycles: 100, virtualNs: 1000, unusable: 0.01,
   };
   return { combination: { ...plain, ...changes }, counts, hostNs };
 }
@@ -69,17 +71,38 @@ describe('workloads', () => {
     expect([first(1000), first(1000)]).toEqual([second(1000), second(1000)]);
   });
 
-  it.each(GENERATED.map(({ name }) => name))('%s counts the same each time', (workload) => {
+  it.each(GENERATED.map(({ name }) => name))('%s counts the same each time', async (workload) => {
     const task = { combination: { ...plain, workload, machine: 'laptop' }, seed: 3, rounds: 1 };
-    const { counts, hostNs } = runCombination(task);
+    const { counts, hostNs } = await runCombination(task);
     expect(hostNs).toHaveLength(1);
     expect(counts.operations).toBeGreaterThan(10);
     expect(counts.faults).toBeGreaterThan(100);
     expect(counts.residentBytes).toBeGreaterThan(100_000);
-    if (workload !== 'mappings') expect(counts.obtainedBytes).toBeGreaterThanOrEqual(counts.requestedBytes);
+    if (!['mappings', 'pressure'].includes(workload)) expect(counts.obtainedBytes).toBeGreaterThanOrEqual(counts.requestedBytes);
     expect(counts.machineBytes).toBeGreaterThanOrEqual(counts.residentBytes);
     expect(counts.tlbMisses).toBeGreaterThan(0);
-    if (workload === 'comb') expect(runCombination({ ...task, rounds: 0 }).counts).toEqual(counts);
+    if (workload === 'comb') expect((await runCombination({ ...task, rounds: 0 })).counts).toEqual(counts);
+  });
+});
+
+describe('reclaim policies', () => {
+  const plugin = fileURLToPath(new URL('../../../../../examples/plugins/random-reclaim.ts', import.meta.url));
+
+  it('are known by name or come from a file', async () => {
+    for (const known of ['', 'classic', 'mglru', plugin]) checkReclaim(known);
+    for (const unknown of ['best', 'missing.ts']) expect(() => checkReclaim(unknown)).toThrow(/no reclaim policy '.*': give some of classic, mglru, fifo, second-chance, all, or/);
+    await expect(loadReclaim(fileURLToPath(import.meta.url).replace('matrix.test', 'statistics'))).rejects.toThrow(/exports no reclaim policy/);
+  });
+
+  it('differ where memory is short', async () => {
+    const run = async (reclaim: string): Promise<number> => {
+      const { counts } = await runCombination({ combination: { ...plain, workload: 'pressure', machine: 'swapping', reclaim }, seed: 1, rounds: 0 });
+      return counts.majorFaults;
+    };
+    const [classic, fifo, random] = [await run('classic'), await run('fifo'), await run(plugin)];
+    expect(Math.min(classic, fifo, random)).toBeGreaterThan(500);
+    expect(new Set([classic, fifo, random]).size).toBe(3);
+    expect(classic).toBeLessThan(fifo);
   });
 });
 

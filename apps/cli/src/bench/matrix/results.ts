@@ -10,7 +10,7 @@ import type { RunRecord } from './run-combination.ts';
 const combination = z.object(Object.fromEntries(AXES.map((axis) => [axis, z.string()])) as Record<(typeof AXES)[number], z.ZodString>);
 const counts = z.object({
   operations: z.number(), requestedBytes: z.number(), obtainedBytes: z.number(), residentBytes: z.number(), machineBytes: z.number(),
-  slabBytes: z.number(), pageTableBytes: z.number(), fragmentation: z.number(), faults: z.number(), tlbMisses: z.number(), cycles: z.number(),
+  slabBytes: z.number(), pageTableBytes: z.number(), fragmentation: z.number(), faults: z.number(), majorFaults: z.number().default(0), tlbMisses: z.number(), cycles: z.number(),
   virtualNs: z.number(), unusable: z.number(),
 });
 const record = z.object({ combination, counts, hostNs: z.array(z.number()).readonly() });

@@ -3,10 +3,12 @@
  */
 import { boot } from '@pagelab/kernel';
 import type { MachineConfig, MachineStats } from '@pagelab/kernel';
+import type { ReclaimPolicyFactory } from '@pagelab/kernel/reclaim';
 import { mallocs } from '@pagelab/libc-malloc';
 import type { Malloc, MallocOs } from '@pagelab/libc-malloc';
 import { machineOf } from './combination.ts';
 import type { Combination } from './combination.ts';
+import { loadReclaim } from './reclaim-option.ts';
 import { findWorkload } from './workloads.ts';
 
 /** The TLB that cycles are counted with. */
@@ -27,6 +29,8 @@ export interface Counts {
   /** Of what was obtained, the share nobody had asked for, when most was obtained. */
   readonly fragmentation: number;
   readonly faults: number;
+  /** Of these, those that waited for a device. */
+  readonly majorFaults: number;
   readonly tlbMisses: number;
   /** Of the modelled TLB and page walks, beyond those of hits. */
   readonly cycles: number;
@@ -70,8 +74,8 @@ interface OneRun {
 }
 
 /** Runs a workload on a fresh machine. */
-function runOn(config: MachineConfig, { combination, seed }: RunTask, look?: Look): OneRun {
-  const machine = boot(config);
+function runOn(config: MachineConfig, reclaimPolicy: ReclaimPolicyFactory | undefined, { combination, seed }: RunTask, look?: Look): OneRun {
+  const machine = boot(config, reclaimPolicy === undefined ? {} : { reclaimPolicy });
   const booted = machine.stats();
   const process = machine.createProcess({ name: 'bench' });
   const create = (mallocs as unknown as Readonly<Record<string, CreateMalloc>>)[combination.malloc]!;
@@ -92,10 +96,11 @@ function runOn(config: MachineConfig, { combination, seed }: RunTask, look?: Loo
 }
 
 /** Runs a combination. */
-export function runCombination(task: RunTask): RunRecord {
+export async function runCombination(task: RunTask): Promise<RunRecord> {
   const { combination, rounds } = task;
   const peak = { requestedBytes: 0, obtainedBytes: 0, residentBytes: 0, machineBytes: 0, slabBytes: 0, pageTableBytes: 0, fragmentation: 0 };
-  const counted = runOn(machineOf(combination, TLB), task, (requestedBytes, malloc, stats, residentBytes) => {
+  const policy = await loadReclaim(combination.reclaim);
+  const counted = runOn(machineOf(combination, TLB), policy, task, (requestedBytes, malloc, stats, residentBytes) => {
     const { arena, hblkhd } = malloc.mallinfo2();
     const obtained = arena + hblkhd;
     if (obtained > peak.obtainedBytes) {
@@ -113,13 +118,14 @@ export function runCombination(task: RunTask): RunRecord {
     }
   });
   const { booted, end, operations } = counted;
-  const hostNs = Array.from({ length: rounds }, () => runOn(machineOf(combination), task).hostNs);
+  const hostNs = Array.from({ length: rounds }, () => runOn(machineOf(combination), policy, task).hostNs);
   return {
     combination,
     counts: {
       operations, ...peak,
       machineBytes: Math.max(0, peak.machineBytes - usedFrames(booted) * PAGE_BYTES),
       faults: end.faults - booted.faults,
+      majorFaults: end.majorFaults - booted.majorFaults,
       tlbMisses: (end.tlbModel?.misses ?? 0) - (booted.tlbModel?.misses ?? 0),
       cycles: (end.tlbModel?.cycles ?? 0) - (booted.tlbModel?.cycles ?? 0),
       virtualNs: end.timeNs - booted.timeNs,

@@ -53,7 +53,7 @@ export function sweepTable({ runs }: SweepResults): TextTable {
   return {
     head: [
       ...axes.map((axis) => AXIS_TITLES[axis]),
-      'ms', '±', 'asked for', 'obtained', 'resident', 'machine', 'slab', 'tables', 'waste', 'faults', 'TLB misses', 'Mcycles', 'unusable',
+      'ms', '±', 'asked for', 'obtained', 'resident', 'machine', 'slab', 'tables', 'waste', 'faults', 'major', 'TLB misses', 'Mcycles', 'unusable',
     ],
     words: axes.length,
     rows: runs.map(({ combination, counts, hostNs }) => {
@@ -62,7 +62,7 @@ export function sweepTable({ runs }: SweepResults): TextTable {
         ...axes.map((axis) => combination[axis] || '–'),
         milliseconds(median), median === 0 ? '–' : `${((50 * (high - low)) / median).toFixed(0)} %`,
         bytes(counts.requestedBytes), bytes(counts.obtainedBytes), bytes(counts.residentBytes), bytes(counts.machineBytes), bytes(counts.slabBytes), bytes(counts.pageTableBytes),
-        `${(counts.fragmentation * 100).toFixed(1)} %`, number.format(counts.faults), number.format(counts.tlbMisses), (counts.cycles / 1e6).toFixed(2),
+        `${(counts.fragmentation * 100).toFixed(1)} %`, number.format(counts.faults), number.format(counts.majorFaults), number.format(counts.tlbMisses), (counts.cycles / 1e6).toFixed(2),
         `${(counts.unusable * 100).toFixed(2)} %`,
       ];
     }),
@@ -78,7 +78,7 @@ export function sweepNotes({ runs, rounds, seed, total, host }: SweepResults): s
     `${runs.length} of ${total} combinations${shared === '' ? '' : `, all with ${shared}`}; seed ${seed}; ${host.cpus} CPUs, Node ${host.node}`,
     `ms: this computer's time, the median of ${rounds} rounds; ±: half of the interval that holds the median with ${(confidence * 100).toFixed(0)} % probability`,
     'at most: asked for, obtained from the system, resident in the process, in frames of the machine beyond those at boot (of these in slabs and page tables)',
-    'waste: of what was obtained, the share nobody had asked for; TLB misses and cycles by the model of a Skylake core; unusable: of free memory, the share in blocks below 2 MiB',
+    'waste: of what was obtained, the share nobody had asked for; major: faults that waited for a device; TLB misses and cycles by the model of a Skylake core; unusable: of free memory, the share in blocks below 2 MiB',
   ].join('\n');
 }
 

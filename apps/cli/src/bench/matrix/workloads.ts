@@ -214,6 +214,33 @@ function mappings({ process, seed, sample }: WorkloadContext): number {
   return steps;
 }
 
+/** At most this much is used where memory is plenty. */
+const MOST_PRESSURE_BYTES = 64 * 2 ** 20;
+
+/** Half as much again as the machine has, where that can be swapped: a part is used all the time, the rest gone through now and then. */
+function pressure({ machine, process, seed, sample }: WorkloadContext): number {
+  const { os } = process;
+  const random = randomNumbers(seed);
+  const meminfo = machine.readFile('/proc/meminfo');
+  const pagesOf = (name: string): number => Math.floor(Number(new RegExp(`${name}: +(\\d+)`).exec(meminfo)![1]) / (PAGE_SIZE / 1024));
+  const memory = Math.min(pagesOf('MemTotal'), MOST_PRESSURE_BYTES / PAGE_SIZE);
+  const nrPages = Math.min(Math.floor(memory * 1.5), Math.floor((pagesOf('MemFree') + pagesOf('SwapFree')) * 0.9));
+  const hotPages = Math.floor(memory / 3);
+  const at = os.mmap(0, nrPages * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+  let operations = 0;
+  let scanned = hotPages;
+  for (let round = 0; round < 24; round++) {
+    for (let touch = 0; touch < hotPages; touch++) os.mem.store32(at + random(hotPages) * PAGE_SIZE, round);
+    for (let touch = 0; touch < nrPages / 16; touch++) {
+      os.mem.store32(at + scanned * PAGE_SIZE, round);
+      if (++scanned === nrPages) scanned = hotPages;
+    }
+    operations += hotPages + Math.ceil(nrPages / 16);
+    sample(nrPages * PAGE_SIZE);
+  }
+  return operations;
+}
+
 function scripted(name: string, title: string, make: (seed: number) => MallocEvents, threads = false): Workload {
   return {
     name,
@@ -232,6 +259,7 @@ export const GENERATED: readonly Workload[] = [
   scripted('comb', 'every other small block freed, then larger ones asked for', comb),
   scripted('pipeline', 'four threads that free what the one before allocated', pipeline, true),
   { name: 'forks', title: 'forty children that write to a part of what they share', prepare: () => forks },
+  { name: 'pressure', title: 'more memory than there is, a part of it used all the time', prepare: () => pressure },
   { name: 'mappings', title: 'mappings of all sizes, touched here and there', prepare: () => mappings },
 ];
 
