@@ -12,7 +12,7 @@ export type { Machine, Process, RunResult, StartOptions, Thread } from './machin
 export type { KmemleakReport } from './kmemleak.ts';
 export type { PageOwnerEntry } from '@pagelab/mm-core';
 export { KernelModule } from './module.ts';
-export type { ModuleOptions } from './module.ts';
+export type { ModuleOptions } from './module-run.ts';
 export { KernelOops } from './oops.ts';
 export type { OopsKind } from './oops.ts';
 export {

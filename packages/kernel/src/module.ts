@@ -4,9 +4,8 @@
  *
  * @linux kernel/module/main.c:do_init_module
  */
-import { SyscallError } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import type { DmaMaskBits, Pfn } from '@pagelab/hw';
+import type { DmaMaskBits, Pfn, PhysAddr } from '@pagelab/hw';
 import { PAGE_SIZE } from '@pagelab/hw';
 import { GFP_KERNEL, __GFP_NORETRY, __GFP_NOWARN, __GFP_ZERO } from '@pagelab/mm-core';
 import { Mempool, mempoolKmalloc, mempoolPages, mempoolSlab } from '@pagelab/slab';
@@ -16,17 +15,11 @@ import type { DmaDevice, VmallocRequest } from '@pagelab/vm';
 import { kernelRead, kernelWrite } from './kernel-file.ts';
 import { runDaemons } from './daemons.ts';
 import type { Kernel } from './kernel.ts';
+import type { ModuleUaccess } from './module-uaccess.ts';
 import { oops } from './oops.ts';
 import { DEFAULT_FRAME_BYTES, StackUse } from './stack-use.ts';
 import { machineStats } from './stats.ts';
 import type { MachineStats } from './stats.ts';
-import { allocTaskObjects, freeKernelStack, freeTaskObjects } from './task-objects.ts';
-
-/** What a module is loaded with. */
-export interface ModuleOptions {
-  /** Its name; `module` unless told. Modules of one name are one: they share what {@link KernelModule.data} gave. */
-  readonly name?: string;
-}
 
 /** What stays of a module between its calls. */
 export interface LoadedModule {
@@ -43,13 +36,15 @@ export class KernelModule {
 
   readonly #kernel: Kernel;
   readonly #module: LoadedModule;
+  readonly #user: ModuleUaccess;
 
-  constructor(kernel: Kernel, module: LoadedModule) {
+  constructor(kernel: Kernel, module: LoadedModule, user: ModuleUaccess) {
     this.#kernel = kernel;
     this.#module = module;
+    this.#user = user;
     this.name = module.name;
     this.mem = new KernelMemory(kernel.ram, kernel.smp, (fault) => {
-      throw oops(kernel, fault, null);
+      if (!user.faultIn(fault)) throw oops(kernel, fault, null);
     });
   }
 
@@ -211,6 +206,53 @@ export class KernelModule {
   /** @linux include/linux/highmem.h:kunmap_atomic */
   kunmapAtomic(address: VirtAddr): void {
     this.#kernel.vm.highmem?.kunmapAtomic(address);
+  }
+
+  // ---- user memory: loads and stores of the module's own are kept out by SMAP
+
+  /** Runs `body` in the address space of a process. @throws RangeError where there is no such process @linux kernel/kthread.c:kthread_use_mm */
+  useMm<T>(pid: number, body: () => T): T {
+    const mm = this.#kernel.tasks.get(pid)?.process.mm;
+    if (mm === undefined || mm === null) throw new RangeError(`useMm: takes the number of a process that lives, not ${pid}`);
+    return this.#user.use(mm, body);
+  }
+
+  /** Runs `body` in an address space of the module's own, which goes with it. @returns what it returns, or −ENOMEM @linux lib/kunit/user_alloc.c:kunit_attach_mm */
+  attachMm<T>(body: () => T): T | number {
+    return this.#user.attach(body);
+  }
+
+  /** Maps anonymous memory in the address space that the module has on. @param prot PROT_ bits @returns the address, or −errno @linux mm/util.c:vm_mmap */
+  vmMmap(length: number, prot: number): number {
+    return this.#user.mmap(length, prot);
+  }
+
+  /** Copies from user memory to the kernel's; what cannot be read is zeroed. @returns the bytes that could not be copied @linux include/linux/uaccess.h:copy_from_user */
+  copyFromUser(to: VirtAddr, from: VirtAddr, length: number): number {
+    const bytes = this.#user.read(from, length);
+    this.mem.set(to, bytes);
+    if (bytes.length < length) this.mem.fill(to + bytes.length, length - bytes.length, 0);
+    return length - bytes.length;
+  }
+
+  /** Copies from the kernel's memory to user memory. @returns the bytes that could not be copied @linux include/linux/uaccess.h:copy_to_user */
+  copyToUser(to: VirtAddr, from: VirtAddr, length: number): number {
+    return length - this.#user.write(to, this.mem.bytes(from, length));
+  }
+
+  /** From here on loads and stores reach user memory too: only between this and {@link clac}. @linux arch/x86/include/asm/smap.h:stac */
+  stac(): void {
+    this.#user.setAc(true);
+  }
+
+  /** No more. @linux arch/x86/include/asm/smap.h:clac */
+  clac(): void {
+    this.#user.setAc(false);
+  }
+
+  /** The physical address of the page tables in use. @linux arch/x86/include/asm/special_insns.h:__read_cr3 */
+  readCr3(): PhysAddr {
+    return this.#kernel.smp.current.cr3;
   }
 
   // ---- devices
@@ -424,54 +466,4 @@ export class KernelModule {
   #caller(otherwise: string): string {
     return this.#kernel.callTrace.innermost ?? otherwise;
   }
-}
-
-/**
- * Runs a module's code, in a kernel thread with a stack of its own.
- *
- * @throws SyscallError ENOMEM where there is no memory for the thread
- * @throws KernelOops where it makes an access that hardware refuses; the kernel goes on
- */
-export function runModule<T>(kernel: Kernel, body: (module: KernelModule) => T, options: ModuleOptions): T {
-  const name = options.name ?? 'module';
-  if (!/^\w+$/.test(name)) throw new RangeError(`module: a name has letters, digits and _, unlike ${JSON.stringify(name)}`);
-  kernel.outOfTreeModule = true;
-  let module = kernel.modules.get(name);
-  if (module === undefined) {
-    module = { name, data: [] };
-    kernel.modules.set(name, module);
-  }
-  const { stackUse: outer } = kernel;
-  const nested = kernel.moduleThread !== null;
-  const thread = kernel.moduleThread ?? allocTaskObjects(kernel);
-  if (typeof thread === 'number') throw new SyscallError('init_module', thread);
-  kernel.moduleThread = thread;
-  if (!nested) kernel.stackUse = new StackUse(kernel, thread.stack!, 'task');
-  const cpu = kernel.smp.processorId;
-  const { kmemleak } = kernel;
-  if (!nested) kernel.modulePid = kernel.tasks.allocPid();
-  const owner = kmemleak?.owner ?? 'kernel';
-  if (kmemleak !== null) kmemleak.owner = 'module';
-  kernel.callTrace.enter('init_module', name);
-  try {
-    return body(new KernelModule(kernel, module));
-  } finally {
-    kernel.callTrace.leave();
-    kernel.smp.processorId = cpu;
-    if (kmemleak !== null) kmemleak.owner = owner;
-    kernel.stackUse = outer;
-    if (!nested) {
-      kernel.moduleThread = null;
-      freeKernelStack(kernel, thread);
-      freeTaskObjects(kernel, thread);
-    }
-  }
-}
-
-/** Forgets a module, and frees its data section. What else it holds is leaked, as on Linux. @linux kernel/module/main.c:free_module */
-export function unloadModule(kernel: Kernel, name: string): boolean {
-  const module = kernel.modules.get(name);
-  if (module === undefined) return false;
-  for (const { address } of module.data) kernel.vm.vmalloc.vfree(address);
-  return kernel.modules.delete(name);
 }

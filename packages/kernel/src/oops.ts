@@ -3,8 +3,8 @@
  *
  * @linux arch/x86/mm/fault.c:page_fault_oops, arch/x86/kernel/dumpstack.c:oops_end
  */
-import { PF_INSTR, PF_PROT, PF_RSVD, PF_USER, PF_WRITE, VECTOR_GENERAL_PROTECTION } from '@pagelab/hw';
-import type { KernelFault } from '@pagelab/vm';
+import { CPU_SMEP, PAGE_SIZE, PF_INSTR, PF_PROT, PF_RSVD, PF_USER, PF_WRITE, PTE_NX_HI, PTE_USER, VECTOR_GENERAL_PROTECTION } from '@pagelab/hw';
+import type { KernelFault, KernelWalk } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 import { hexAddress } from './proc/proc-file.ts';
 
@@ -36,6 +36,20 @@ export class KernelOops extends Error {
   }
 }
 
+/**
+ * Reports that page tables are damaged: a program's access has met reserved bits that are set in an entry. Its task is to be
+ * killed.
+ *
+ * @linux arch/x86/mm/fault.c:pgtable_bad
+ */
+export function badPageTable(kernel: Kernel, comm: string, address: number, errorCode: number): void {
+  kernel.oopses += 1;
+  const at = address.toString(16);
+  for (const line of [`${comm}: Corrupted page table at address ${at}`, tables(kernel, address), `Bad pagetable: ${hex4(errorCode)} [#${kernel.oopses}]`]) {
+    kernel.log.print(line);
+  }
+}
+
 /** The bounds of the stack that ran over. */
 export interface OverrunStack {
   /** `task`, `IRQ`. @linux arch/x86/kernel/dumpstack_64.c:stack_type_name */
@@ -55,7 +69,7 @@ export function oops(kernel: Kernel, fault: KernelFault, overrun: OverrunStack |
     const { name, begin, end } = overrun;
     lines.push(`BUG: ${name} stack guard page was hit at ${hex(kernel, address)} (stack is ${hex(kernel, begin)}..${hex(kernel, end)})`);
   } else if (!general) {
-    lines.push(headline(kernel, address), ...explain(errorCode), tables(kernel, address));
+    lines.push(...fetched(kernel, fault), headline(kernel, address), ...explain(errorCode), tables(kernel, address));
   }
   kernel.oopses += 1;
   const what = overrun !== null ? 'stack guard page: 0000' : general ? 'general protection fault: 0000' : `Oops: ${hex4(errorCode)}`;
@@ -80,9 +94,25 @@ function explain(errorCode: number): string[] {
   return [`#PF: ${by} ${access} in kernel mode`, `#PF: error_code(0x${hex4(errorCode)}) - ${why}`];
 }
 
+/** What the page tables in use say of an address. */
+function walk({ vm, smp }: Kernel, address: number): KernelWalk {
+  return vm.vmalloc.initMm.walk(address, Math.floor(smp.current.cr3 / PAGE_SIZE));
+}
+
+/** Of a fetch: what kept it from running. @linux arch/x86/mm/fault.c:show_fault_oops */
+function fetched(kernel: Kernel, { address, errorCode }: KernelFault): string[] {
+  if ((errorCode & PF_INSTR) === 0) return [];
+  const { entries, pfn } = walk(kernel, address);
+  if (pfn < 0) return [];
+  if ((entries.at(-1)!.hi & PTE_NX_HI) !== 0) return ['kernel tried to execute NX-protected page - exploit attempt? (uid: 0)'];
+  const isUser = (entries[0]!.lo & PTE_USER) !== 0;
+  return isUser && (kernel.smp.current.controls & CPU_SMEP) !== 0 ? ['unable to execute userspace code (SMEP?) (uid: 0)'] : [];
+}
+
 /** The entries met on the way down. @linux arch/x86/mm/fault.c:dump_pagetable */
-function tables({ vm, config }: Kernel, address: number): string {
-  const { entries } = vm.vmalloc.initMm.walk(address);
+function tables(kernel: Kernel, address: number): string {
+  const { config } = kernel;
+  const { entries } = walk(kernel, address);
   if (config.arch !== 'x86-64') {
     const width = config.arch === 'x86-pae' ? 16 : 8;
     const names = config.arch === 'x86-pae' ? ['*pdpt', '*pde', '*pte'] : ['*pde', '*pte'];

@@ -3,11 +3,12 @@
  *
  * @linux arch/x86/mm/fault.c:do_user_addr_fault
  */
-import { BUS_ADRERR, BUS_MCEERR_AR, SEGV_ACCERR, SEGV_MAPERR, SIGBUS, SIGSEGV, SI_KERNEL, signalCodeName } from '@pagelab/abi';
+import { BUS_ADRERR, BUS_MCEERR_AR, SEGV_ACCERR, SEGV_MAPERR, SIGBUS, SIGKILL, SIGSEGV, SI_KERNEL, signalCodeName } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PF_INSTR, PF_WRITE, VECTOR_PAGE_FAULT } from '@pagelab/hw';
+import { PF_INSTR, PF_RSVD, PF_WRITE, VECTOR_PAGE_FAULT } from '@pagelab/hw';
 import { FAULT_ACCERR, FAULT_HWPOISON, FAULT_MAPERR, FAULT_OK, FAULT_OOM, FAULT_SIGBUS, handlePageFault } from '@pagelab/vm';
 import { endProcess, exitError } from './exit.ts';
+import { badPageTable } from './oops.ts';
 import { deliverSignals, endBySignal, forceSignal, wouldEnd } from './signals.ts';
 import type { Task } from './task.ts';
 
@@ -26,6 +27,11 @@ export function userFault(task: Task, address: VirtAddr, errorCode: number, vect
   if (vector !== VECTOR_PAGE_FAULT) {
     raise(task, SIGSEGV, SI_KERNEL, 0, errorCode, address);
     return;
+  }
+  if ((errorCode & PF_RSVD) !== 0) {
+    badPageTable(kernel, task.process.comm, address, errorCode);
+    endBySignal(task.process, SIGKILL, 'its page tables are damaged');
+    throw exitError(task);
   }
   for (let tries = 0; ; tries++) {
     const outcome = serve(task, address, errorCode);
@@ -48,7 +54,7 @@ export function userFault(task: Task, address: VirtAddr, errorCode: number, vect
       case FAULT_OOM:
         // The access is tried again: a victim may have given memory back meanwhile.
         if (tries < OOM_TRIES) break;
-        endBySignal(task.process, 9, 'out of memory, and nothing left to kill');
+        endBySignal(task.process, SIGKILL, 'out of memory, and nothing left to kill');
         throw exitError(task);
       default:
         throw kernel.stop(new Error(`page fault ended with ${outcome}`));

@@ -115,6 +115,20 @@ const RANDOM_64: RandomRange = { stack: 2 ** 22, mmap: 2 ** 28, heap: 2 ** 18 };
 const RANDOM_32: RandomRange = { stack: 2 ** 11, mmap: 2 ** 8, heap: 2 ** 13 };
 
 /**
+ * Says where mappings go in an address space.
+ *
+ * @param legacy whether from a third of it upwards, and not below the stack downwards
+ * @param displaced bytes that chance moves it by
+ * @param stackRoom bytes that chance may move the stack by
+ * @linux arch/x86/mm/mmap.c:arch_pick_mmap_layout
+ */
+export function pickMmapLayout(mm: MmStruct, legacy = false, displaced = 0, stackRoom = 0): void {
+  mm.legacyLayout = legacy;
+  mm.mmapLegacyBase = mmapLegacyBase(mm, displaced);
+  mm.mmapBase = legacy ? mm.mmapLegacyBase : mmapBase(mm, displaced, stackRoom);
+}
+
+/**
  * Lays out a program in an empty address space.
  *
  * @returns 0; -ENOMEM with the address space to be thrown away
@@ -129,9 +143,7 @@ export function execLayout(mm: MmStruct, image: ProgramImage = DEFAULT_PROGRAM, 
   const range = mm.is32Bit ? RANDOM_32 : RANDOM_64;
   const displaced = (random?.below(range.mmap) ?? 0) * PAGE_SIZE;
   const stackRoom = random === undefined ? 0 : (range.stack - 1) * PAGE_SIZE;
-  mm.legacyLayout = options.legacy ?? false;
-  mm.mmapLegacyBase = mmapLegacyBase(mm, displaced);
-  mm.mmapBase = mm.legacyLayout ? mm.mmapLegacyBase : mmapBase(mm, displaced, stackRoom);
+  pickMmapLayout(mm, options.legacy ?? false, displaced, stackRoom);
   const err = setupStack(mm, random) || loadSegments(mm, image) || mapKernelPages(mm);
   if (err === 0 && random?.heap === true) randomizeHeap(mm, random);
   return err;

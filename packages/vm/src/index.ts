@@ -60,7 +60,7 @@ export type { AnonVma, AnonVmaChain } from './anon-vma.ts';
 
 // What may be: mappings and the calls on them.
 export { doBrk } from './brk.ts';
-export { DEFAULT_PROGRAM, execLayout } from './exec.ts';
+export { DEFAULT_PROGRAM, execLayout, pickMmapLayout } from './exec.ts';
 export type { LayoutOptions, LayoutRandom, ProgramImage, ProgramSegment } from './exec.ts';
 export { doMadvise } from './madvise.ts';
 export { mapsLine, mapsLines, vmFlagsNames, vmaName } from './maps.ts';

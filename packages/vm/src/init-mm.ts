@@ -184,11 +184,11 @@ export class InitMm {
     for (const pfn of this.tables) bugOn((flags[pfn] & PG_TABLE) === 0 || refcount[pfn] !== 1, `kernel page tables: frame ${pfn} is none`);
   }
 
-  /** What the kernel's page tables say of an address. @linux arch/x86/mm/fault.c:dump_pagetable */
-  walk(addr: VirtAddr): KernelWalk {
+  /** What page tables say of an address: the kernel's, unless others' top level is told. @linux arch/x86/mm/fault.c:dump_pagetable */
+  walk(addr: VirtAddr, pgd: Pfn = this.#vm.kernelPgd): KernelWalk {
     const { levels } = this.#format;
     const entries: { level: PageTableLevel['name']; lo: number; hi: number }[] = [];
-    let table = this.#ram.frameWord(this.#vm.kernelPgd);
+    let table = this.#ram.frameWord(pgd);
     for (const level of levels) {
       const entry = this.#entry(table, level, addr);
       const lo = this.#ram.i32[entry];

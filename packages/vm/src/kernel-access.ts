@@ -4,12 +4,13 @@
  */
 import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PF_WRITE, TRANSLATE_FAULT, VECTOR_GENERAL_PROTECTION } from '@pagelab/hw';
+import { PF_INSTR, PF_WRITE, TRANSLATE_FAULT, VECTOR_GENERAL_PROTECTION } from '@pagelab/hw';
 import type { PhysicalMemory, Smp } from '@pagelab/hw';
 
 /** An access of the kernel that hardware refused. */
 export class KernelFault extends Error {
   override readonly name = 'KernelFault';
+  /** As CR2 has it; of an address that is not canonical, itself. */
   readonly address: VirtAddr;
   /** As the processor pushes it: `PF_…`. */
   readonly errorCode: number;
@@ -28,10 +29,10 @@ export class KernelFault extends Error {
 export class KernelMemory {
   readonly #ram: PhysicalMemory;
   readonly #smp: Smp;
-  readonly #onFault: (fault: KernelFault) => never;
+  readonly #onFault: (fault: KernelFault) => void;
 
-  /** @param onFault what happens where hardware refuses an access: it is thrown unless told */
-  constructor(ram: PhysicalMemory, smp: Smp, onFault: (fault: KernelFault) => never = throwFault) {
+  /** @param onFault what happens where hardware refuses an access: it is thrown unless told. Where this returns, the access is tried again */
+  constructor(ram: PhysicalMemory, smp: Smp, onFault: (fault: KernelFault) => void = throwFault) {
     this.#ram = ram;
     this.#smp = smp;
     this.#onFault = onFault;
@@ -80,6 +81,11 @@ export class KernelMemory {
   storeAddress(address: VirtAddr, value: number): void {
     this.#store(address, value, 4);
     this.#store(address + 4, Math.floor(value / 2 ** 32), 4);
+  }
+
+  /** Fetches a byte of an instruction: what a jump to the address does first. */
+  fetch8(address: VirtAddr): number {
+    return this.#ram.u8[this.#byte(address, PF_INSTR)];
   }
 
   /** Copies `length` bytes out. */
@@ -132,9 +138,11 @@ export class KernelMemory {
   /** Index in RAM's bytes of a kernel address. */
   #byte(address: VirtAddr, access: number): number {
     const cpu = this.#smp.current;
-    const host = cpu.translate(address, access);
-    if (host === TRANSLATE_FAULT) this.#onFault(new KernelFault(address, cpu.faultErrorCode, cpu.faultVector));
-    return host;
+    for (;;) {
+      const host = cpu.translate(address, access);
+      if (host !== TRANSLATE_FAULT) return host;
+      this.#onFault(new KernelFault(address, cpu.faultErrorCode, cpu.faultVector));
+    }
   }
 }
 
