@@ -28,6 +28,7 @@ import { Kmemleak } from './kmemleak.ts';
 import { createMachine } from './machine.ts';
 import type { Machine } from './machine.ts';
 import { movablePages, nodeTable, setupMemoryMap, zoneLayout } from './memory-shape.ts';
+import { bootNumaBalancing } from './numa-setup.ts';
 import { outOfMemory } from './oom-kill.ts';
 import { setupPercpu } from './percpu-host.ts';
 import { applySysctl } from './proc/sysctl.ts';
@@ -147,6 +148,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
     // With 6.15 page tables in high memory were given up.
     highPte: lowEnd !== undefined && config.kernel !== '6.18',
     ...(lowEnd === undefined ? {} : { lowEndPfn: lowEnd }),
+    ...(config.numa === undefined ? {} : { adistances: config.numa.map(({ adistance }) => adistance) }),
     ...(config.disk === undefined ? {} : { disk: fileDisk(config.disk, config.seed, ram, clock) }),
   });
   if (config.devShm !== undefined) vm.tmpfs.maxBlocks = config.devShm / 4096;
@@ -186,6 +188,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   installReclaim(vm, hooks);
   bootSwap(kernel, options.openHostFile);
   bootSwapDevices(kernel, options.swapDevices ?? []);
+  bootNumaBalancing(kernel);
   bootZswap(kernel, options.compressors ?? []);
   if (options.hostDirectory !== undefined) kernel.attachHost(options.hostDirectory);
   hooks.outOfMemory = (gfp, order) => outOfMemory(kernel, gfp, order);

@@ -59,6 +59,8 @@ export interface CommandLine {
   readonly swiotlb?: 'force' | 'noforce';
   /** `transparent_hugepage=` */
   readonly transparentHugepage?: 'always' | 'madvise' | 'never';
+  /** `numa_balancing=`: whether pages go to the nodes where they are used. */
+  readonly numaBalancing?: boolean;
   /** `zswap.PARAMETER=`: names and values of its parameters, in their order. */
   readonly zswap?: readonly (readonly [parameter: string, value: string])[];
 }
@@ -242,6 +244,11 @@ const WORDS: readonly Word[] = [
     name: 'transparent_hugepage',
     takes: 'always, madvise or never',
     read: (text) => (text === 'always' || text === 'madvise' || text === 'never' ? { transparentHugepage: text } : undefined),
+  },
+  {
+    name: 'numa_balancing',
+    takes: 'enable or disable',
+    read: (text) => (text === 'enable' || text === 'disable' ? { numaBalancing: text === 'enable' } : undefined),
   },
   ...Object.entries(ZSWAP_PARAMETERS).map(
     ([parameter, [takes, pattern]]): Word => ({

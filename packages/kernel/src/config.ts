@@ -3,6 +3,7 @@
  */
 import { DEFAULT_COSTS, DISK_MODELS, TLB_SPECS } from '@pagelab/hw';
 import type { CostModel } from '@pagelab/hw';
+import { MEMTIER_ADISTANCE_DRAM } from '@pagelab/vm';
 import type { ReclaimPolicyName } from '@pagelab/vm';
 import { z } from 'zod';
 import { parseCommandLine } from './cmdline.ts';
@@ -28,7 +29,7 @@ export const CONFIG_KEYS: Readonly<Record<string, string>> = {
   memoryMap: 'a list of ranges { start, end, type }, ascending, type "usable" or "reserved"',
   cpus: 'a whole number from 1 to 64',
   possibleCpus: 'a whole number from cpus to 64',
-  numa: 'a list of nodes { memory, cpus }: their memory comes to that of the machine, each CPU is in one of them',
+  numa: 'a list of nodes { memory, cpus, adistance }: their memory comes to that of the machine, each CPU is in one of them; adistance, from 1 to 65535, says how slow it is: 576 is ordinary',
   distances: 'a square table, a row for each node of numa: 10 to itself, 11 to 255 to others',
   cmdline: "the kernel's own words, separated by blanks",
   sysctl: 'an object of sysctl names and values, such as { "vm.overcommit_memory": 2 }',
@@ -68,7 +69,7 @@ const schema = z.strictObject({
   cpus: z.int().min(1).max(64).default(1),
   possibleCpus: z.int().min(1).max(64).optional(),
   numa: z
-    .array(z.strictObject({ memory: size.refine((bytes) => bytes % (4 * KIB) === 0), cpus: z.array(z.int().min(0).max(63)) }))
+    .array(z.strictObject({ memory: size.refine((bytes) => bytes % (4 * KIB) === 0), cpus: z.array(z.int().min(0).max(63)), adistance: z.int().min(1).max(65_535).default(MEMTIER_ADISTANCE_DRAM) }))
     .min(1)
     .max(64)
     .optional(),

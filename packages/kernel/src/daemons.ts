@@ -3,7 +3,7 @@
  * and somebody lets time pass: between two turns of programs, when a program sleeps, and when one makes a call.
  */
 import { FRAG_CHECK_INTERVAL_NS } from '@pagelab/mm-core';
-import { flushDirtyPages, khugepagedHasWork, khugepagedScan, ksmScan } from '@pagelab/vm';
+import { TICK_NS, flushDirtyPages, khugepagedHasWork, khugepagedScan, ksmScan, taskTickNuma } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 
 const NS_PER_MS = 1e6;
@@ -58,6 +58,7 @@ export function kernelDaemons(): Daemon[] {
     { name: 'flusher', dueNs: FIRST_FLUSH_MS * NS_PER_MS, run: runFlusher },
     { name: 'kcompactd', dueNs: FRAG_CHECK_INTERVAL_NS, run: runKcompactd },
     { name: 'ksmd', dueNs: Infinity, run: runKsmd },
+    { name: 'task-tick', dueNs: Infinity, run: runTaskTick },
     { name: 'zswap-shrink', dueNs: Infinity, run: runZswapShrink },
   ];
 }
@@ -106,4 +107,12 @@ function runKsmd({ vm }: Kernel): number {
 function runZswapShrink({ vm }: Kernel): number {
   vm.zswap.shrink();
   return Infinity;
+}
+
+/** While NUMA balancing is on, the task that runs is looked at now and then. @linux kernel/sched/fair.c:task_tick_fair */
+function runTaskTick({ current, vm }: Kernel): number {
+  if (vm.numa.mode === 0) return Infinity;
+  const mm = current?.process.mm ?? null;
+  if (current !== null && !current.isDead && mm !== null) taskTickNuma(mm, current.numa);
+  return TICK_NS;
 }

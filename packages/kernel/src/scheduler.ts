@@ -133,6 +133,7 @@ export function switchTo(task: Task): void {
   }
   kernel.current = task;
   switchTaskPolicy(kernel.vm, task.memPolicy);
+  kernel.vm.numa.task = task.numa;
   task.minFltMark = mm.minFlt;
   task.majFltMark = mm.majFlt;
   task.port.attach(cpu);

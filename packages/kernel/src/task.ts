@@ -18,8 +18,8 @@ import type {
   TaskContext,
   WaitOutcome,
 } from '@pagelab/syscalls';
-import { noTaskPolicy } from '@pagelab/vm';
-import type { MmStruct, ShmNamespace, TaskPolicy, Vm, VmFile } from '@pagelab/vm';
+import { newNumaTask, noTaskPolicy } from '@pagelab/vm';
+import type { MmStruct, NumaTask, ShmNamespace, TaskPolicy, Vm, VmFile } from '@pagelab/vm';
 import { hasCapability } from './credentials.ts';
 import { exitGroup, exitThread } from './exit.ts';
 import type { TaskExit } from './exit.ts';
@@ -64,6 +64,8 @@ export class Task implements TaskContext {
   affinity: readonly number[];
   /** Where its allocations go. */
   readonly memPolicy: TaskPolicy = noTaskPolicy();
+  /** Where what it uses lies, as far as that is looked at. */
+  readonly numa: NumaTask;
   readonly credentials: Credentials;
   readonly objects: TaskObjects;
   readonly accounting: Accounting = newAccounting();
@@ -116,6 +118,7 @@ export class Task implements TaskContext {
     this.kernel = fields.kernel;
     this.process = fields.process;
     this.pid = fields.pid;
+    this.numa = newNumaTask(fields.kernel.pages.nodes.length, fields.pid, () => fields.process.threads.length);
     this.stackPointer = fields.process.image.stackPointer;
     this.cpu = fields.cpu;
     this.affinity = fields.kernel.smp.cpus.map(({ id }) => id);

@@ -260,3 +260,7 @@ export { hugetlbFileSetup, isHugetlbFile } from './hugetlbfs.ts';
 export { numaPagesOf } from './numa-pages.ts';
 export type { NumaPages } from './numa-pages.ts';
 export type { Zswap, ZswapStats } from './zswap.ts';
+export { MEMTIER_ADISTANCE_DRAM } from './memory-tiers.ts';
+export type { MemoryTiers } from './memory-tiers.ts';
+export { NUMA_BALANCING_MEMORY_TIERING, TICK_NS, newNumaTask, taskTickNuma } from './numa-balancing.ts';
+export type { NumaBalancing, NumaTask } from './numa-balancing.ts';

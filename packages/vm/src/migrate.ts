@@ -15,6 +15,7 @@ import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import {
   MIGRATE_SYNC,
+  MR_NUMA_MISPLACED,
   NODE_STAT,
   PG_ANON,
   PG_DIRTY,
@@ -41,6 +42,7 @@ import { copyUserPage } from './highmem.ts';
 import { splitHugePage } from './huge-memory.ts';
 import { ksmMigrate } from './ksm.ts';
 import { TAG_DIRTY, setPageDirty } from './page-cache.ts';
+import { CPUPID_UNSET, usesAccessTime } from './numa-balancing.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { findLeaf } from './pgtable.ts';
 import { pageMappings } from './rmap.ts';
@@ -134,7 +136,8 @@ export function migratePages(vm: Vm, list: Pfn[], getNewPage: GetNewPage, mode: 
       continue;
     }
     if (order > 0) events[THP_MIGRATION_FAIL]++;
-    if (movable && order > 0) {
+    // Who used a huge page is not worth splitting it.
+    if (movable && order > 0 && reason !== MR_NUMA_MISPLACED) {
       // There may be room for its parts.
       events[THP_MIGRATION_SPLIT]++;
       work.push(...splitIsolated(vm, pfn).reverse());
@@ -225,6 +228,7 @@ function movePageState(vm: Vm, from: Pfn, to: Pfn): void {
   vm.pages.pageOwner?.copy(from, to);
   flags[to] |= moving;
   flags[from] &= OWN_FLAGS;
+  if (vm.numa.lastCpupid !== null) moveCpupid(vm, from, to);
   mapping[to] = mapping[from];
   mapping[from] = 0;
   index[to] = index[from];
@@ -244,6 +248,15 @@ function movePageState(vm: Vm, from: Pfn, to: Pfn): void {
   if ((moving & PG_MLOCKED) === 0) return;
   vm.pages.events[VM_EVENT.UNEVICTABLE_PGMUNLOCKED]++;
   vm.pages.events[VM_EVENT.UNEVICTABLE_PGMLOCKED]++;
+}
+
+/** Who used a page last goes with it, unless on one side it is known when, and on the other who. @linux mm/migrate.c:folio_migrate_flags */
+function moveCpupid(vm: Vm, from: Pfn, to: Pfn): void {
+  const { pages } = vm;
+  const lastCpupid = vm.numa.lastCpupid!;
+  const alike = usesAccessTime(vm, pages.nodeOf(from)) === usesAccessTime(vm, pages.nodeOf(to));
+  lastCpupid[to] = alike ? lastCpupid[from] : CPUPID_UNSET;
+  lastCpupid[from] = CPUPID_UNSET;
 }
 
 /** Adds a page to the counters of its node and zone, or takes it from them. */

@@ -71,6 +71,10 @@ export class MmStruct {
   /** Largest resident set and largest total, in pages. */
   hiwaterRss = 0;
   hiwaterVm = 0;
+  /** When it is scanned for NUMA balancing next, how often all of it was, and where the next part begins. */
+  numaNextScanMs = 0;
+  numaScanSeq = 0;
+  numaScanOffset: VirtAddr = 0;
   /** Page faults served: without and with waiting for a device. */
   minFlt = 0;
   majFlt = 0;

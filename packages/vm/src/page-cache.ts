@@ -25,6 +25,7 @@ import {
   PG_SWAPBACKED,
 } from '@pagelab/mm-core';
 import type { AddressSpace, AddressSpaceOps, Inode } from './file.ts';
+import { CPUPID_UNSET } from './numa-balancing.ts';
 import { accountDirtied } from './page-writeback.ts';
 import { folioAddLru, folioMarkAccessed } from './swap.ts';
 import type { Vm } from './vm.ts';
@@ -105,6 +106,7 @@ export function addToPageCache(vm: Vm, mapping: AddressSpace, pgoff: number, pfn
   frames.refcount[pfn]++;
   frames.mapping[pfn] = mapping.id;
   frames.index[pfn] = pgoff;
+  if (vm.numa.lastCpupid !== null) vm.numa.lastCpupid[pfn] = CPUPID_UNSET;
   vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, 1);
   if ((frames.flags[pfn] & PG_SWAPBACKED) !== 0) vm.pages.modNodeState(pfn, NODE_STAT.NR_SHMEM, 1);
   if (mapping.shadows.size > 0) takeShadow(vm, mapping, pgoff, pfn);

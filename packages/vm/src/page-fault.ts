@@ -17,6 +17,7 @@ import {
   PF_WRITE,
   PTE_ACCESSED,
   PTE_DIRTY,
+  PTE_PRESENT,
   PTE_PS,
   PTE_RW,
   PTE_UFFD_WP_LO,
@@ -49,6 +50,7 @@ import { serveFileCow, serveFileRead, serveFileShared } from './file-fault.ts';
 import { serveHugeMissing, serveHugePresent } from './huge-memory.ts';
 import { hugetlbNoPage, hugetlbPresent } from './hugetlb-fault.ts';
 import type { MmStruct } from './mm-struct.ts';
+import { serveNumaHint } from './numa-fault.ts';
 import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
 import { allocPmd, pteOffset, tableBelow } from './pgtable.ts';
 import { MARKER_POISONED, MARKER_UFFD_WP, PTE_MAPS, markerHi, markerLo, markerOf } from './pte.ts';
@@ -163,6 +165,10 @@ function servePage(vma: VmArea, address: VirtAddr, flags: number): number {
   }
   if ((i32[pmdEntry] & PTE_PS) !== 0) {
     if ((vma.flags & VM_HUGETLB) !== 0) return hugetlbPresent(vma, address, flags, pmdEntry);
+    if ((i32[pmdEntry] & PTE_PRESENT) === 0 && (vma.flags & VM_ACCESS_FLAGS) !== 0) {
+      serveNumaHint(vma, address, pmdEntry);
+      return 0;
+    }
     const fault = serveHugePresent(vma, address, flags, pmdEntry);
     if (fault !== VM_FAULT_FALLBACK) return fault;
     table = tableBelow(mm.vm, pmdEntry);
@@ -172,6 +178,10 @@ function servePage(vma: VmArea, address: VirtAddr, flags: number): number {
   const hi = entryHi(i32, entry, step);
   if ((lo | hi) === 0) return serveMissing(vma, address, flags, pmdEntry);
   if ((lo & PTE_MAPS) === 0) return serveElsewhere(vma, address, flags, pmdEntry, entry, lo, hi);
+  if ((lo & PTE_PRESENT) === 0 && (vma.flags & VM_ACCESS_FLAGS) !== 0) {
+    serveNumaHint(vma, address, entry);
+    return 0;
+  }
   const used = lo | PTE_ACCESSED;
   if ((flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE)) !== 0) {
     if ((lo & PTE_RW) === 0) return serveWriteProtected(vma, address, flags, entry, lo, hi);

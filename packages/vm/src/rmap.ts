@@ -27,6 +27,7 @@ import { unmapPart } from './huge-memory.ts';
 import { ksmWalk } from './ksm.ts';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
+import { CPUPID_UNSET } from './numa-balancing.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
@@ -62,6 +63,7 @@ export function addNewAnonRmap(vm: Vm, pfn: Pfn, vma: VmArea, addr: VirtAddr): v
   frames.mapping[pfn] = vma.anonVma!.id;
   frames.index[pfn] = linearPageIndex(vma, addr);
   frames.mapcount[pfn] = 1;
+  if (vm.numa.lastCpupid !== null) vm.numa.lastCpupid[pfn] = CPUPID_UNSET;
   vm.pages.modNodeState(pfn, NODE_STAT.NR_ANON_MAPPED, 1);
   if (locksPages(vma)) mlockPage(vm, pfn);
 }

@@ -42,6 +42,8 @@ export class ScanControl {
   maySwap = true;
   /** `DEACTIVATE_…` */
   mayDeactivate = 0;
+  /** Pages stay off slower nodes. */
+  noDemotion = false;
   forceDeactivate = false;
   skippedDeactivate = false;
   /** Files have plenty of pages that nobody uses: nothing else is looked at. */

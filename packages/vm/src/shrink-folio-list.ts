@@ -23,6 +23,7 @@ import {
   __GFP_IO,
   folioNrPages,
 } from '@pagelab/mm-core';
+import { demoteFolios, demotionTarget } from './demote.ts';
 import { dissolveFolio, folioStart } from './folio.ts';
 import { splitHugePage } from './huge-memory.ts';
 import { folioOrder, removeFromPageCache } from './page-cache.ts';
@@ -70,19 +71,47 @@ export function shrinkFolioList(
   pending: PendingWrites,
   useReferences: boolean,
 ): number {
+  if (list.length === 0) return 0;
+  const nid = vm.pages.nodeOf(list[0]);
+  const target = demotionTarget(vm, nid, sc);
+  if (target < 0) return shrinkFolios(vm, list, sc, stat, pending, useReferences, null);
+  const demoted: Pfn[] = [];
+  let nrReclaimed = shrinkFolios(vm, list, sc, stat, pending, useReferences, demoted);
+  nrReclaimed += demoteFolios(vm, demoted, sc, nid, target);
+  if (demoted.length === 0) return nrReclaimed;
+  // There is no room for them: they go as they would without.
+  nrReclaimed += shrinkFolios(vm, demoted, sc, stat, pending, useReferences, null);
+  list.push(...demoted);
+  return nrReclaimed;
+}
+
+/** @param demoted gets those that nobody uses, to be demoted; `null` where they go at once */
+function shrinkFolios(
+  vm: Vm,
+  list: Pfn[],
+  sc: ScanControl,
+  stat: ReclaimStat,
+  pending: PendingWrites,
+  useReferences: boolean,
+  demoted: Pfn[] | null,
+): number {
   const { flags } = vm.frames;
   const freed: Pfn[] = [];
   let kept = 0;
   let nrReclaimed = 0;
   for (const pfn of list) {
     const nrPages = folioNrPages(vm.frames, pfn);
-    const verdict = shrinkFolio(vm, pfn, sc, stat, pending, useReferences);
+    const verdict = shrinkFolio(vm, pfn, sc, stat, pending, useReferences, demoted !== null);
     if (verdict === FREED) {
       nrReclaimed += nrPages;
       freed.push(pfn);
       continue;
     }
     if (verdict === GONE) continue;
+    if (verdict === DEMOTE) {
+      demoted!.push(pfn);
+      continue;
+    }
     if (verdict === ACTIVATE && (flags[pfn] & PG_MLOCKED) === 0) {
       if ((flags[pfn] & PG_SWAPCACHE) !== 0 && vmSwapFull(vm)) folioFreeSwap(vm, pfn);
       flags[pfn] |= PG_ACTIVE;
@@ -104,6 +133,8 @@ export function shrinkFolioList(
 const FREED = 4;
 /** It was split: its parts are on the lists. */
 const GONE = 5;
+/** Slower memory will do for it. */
+const DEMOTE = 6;
 
 function shrinkFolio(
   vm: Vm,
@@ -112,6 +143,7 @@ function shrinkFolio(
   stat: ReclaimStat,
   pending: PendingWrites,
   useReferences: boolean,
+  demotes: boolean,
 ): number {
   const { flags, mapcount } = vm.frames;
   // Merged pages stay: Linux swaps them, too.
@@ -127,6 +159,7 @@ function shrinkFolio(
   }
   const references = useReferences ? vm.reclaim.policy.checkReferences(pfn) : FOLIOREF_RECLAIM;
   if (references === ACTIVATE || references === KEEP) return references;
+  if (demotes) return DEMOTE;
   if (huge) {
     splitIsolated(vm, pfn);
     return GONE;

@@ -119,7 +119,7 @@ function folioCheckReferences(vm: Vm, pfn: Pfn): number {
 
 /** @linux mm/vmscan.c:kswapd_age_node */
 function ageActiveAnon(vm: Vm, lruvec: Lruvec, sc: ScanControl): void {
-  if (canReclaimAnon(vm) && inactiveIsLow(lruvec, LRU_INACTIVE_ANON)) shrinkActiveList(vm, lruvec, sc, LRU_ACTIVE_ANON, SWAP_CLUSTER_MAX);
+  if (canReclaimAnon(vm, lruvec.nid) && inactiveIsLow(lruvec, LRU_INACTIVE_ANON)) shrinkActiveList(vm, lruvec, sc, LRU_ACTIVE_ANON, SWAP_CLUSTER_MAX);
 }
 
 /** @linux mm/vmscan.c:shrink_lruvec */
@@ -191,7 +191,7 @@ function getScanCount(vm: Vm, lruvec: Lruvec, sc: ScanControl): number[] {
   const swappiness = sc.swappiness >= 0 ? sc.swappiness : vm.sysctl.swappiness;
   let [anonShare, fileShare] = [1, 1];
   let equal = false;
-  if (!sc.maySwap || !canReclaimAnon(vm)) anonShare = 0;
+  if (!sc.maySwap || !canReclaimAnon(vm, lruvec.nid)) anonShare = 0;
   else if (sc.priority === 0 && swappiness > 0) equal = true;
   else if (sc.fileIsTiny) fileShare = 0;
   else if (sc.cacheTrimMode) anonShare = 0;

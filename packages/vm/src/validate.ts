@@ -265,8 +265,9 @@ function checkEntry(mm: MmStruct, addr: VirtAddr, lo: number, hi: number, rss: n
     return;
   }
   const rights = PTE_PRESENT | PTE_PROTNONE;
-  check((lo & rights) === (pageProtLo(vma.flags) & rights), `${where}: present against the mapping's rights`);
-  check(!vm.tables.format.noExecute || (hi & PTE_NX_HI) === (pageProtHi(vma.flags) & PTE_NX_HI), `${where}: executable against the mapping's rights`);
+  const isHinting = vm.numa.lastCpupid !== null && (lo & (rights | PTE_RW)) === PTE_PROTNONE;
+  check(isHinting || (lo & rights) === (pageProtLo(vma.flags) & rights), `${where}: present against the mapping's rights`);
+  check(isHinting || !vm.tables.format.noExecute || (hi & PTE_NX_HI) === (pageProtHi(vma.flags) & PTE_NX_HI), `${where}: executable against the mapping's rights`);
   check((lo & PTE_RW) === 0 || (vma.flags & VM_WRITE) !== 0, `${where}: writable against the mapping's rights`);
   const pfn = pfnOf(lo, hi);
   if ((lo & PTE_SPECIAL) !== 0) {

@@ -28,7 +28,9 @@ import { throwWarning } from './kernel-warning.ts';
 import type { KernelWarningSink } from './kernel-warning.ts';
 import { TaskAllocPolicy, noTaskPolicy } from './mempolicy.ts';
 import type { TaskPolicy } from './mempolicy.ts';
+import { MemoryTiers } from './memory-tiers.ts';
 import type { MmStruct } from './mm-struct.ts';
+import { NumaBalancing } from './numa-balancing.ts';
 import type { UserfaultHooks } from './userfaultfd.ts';
 import { SHAPE_X86_64 } from './pgtable-shape.ts';
 import type { PageTableShape } from './pgtable-shape.ts';
@@ -161,6 +163,8 @@ export interface VmParts {
   readonly warn?: KernelWarningSink;
   /** Which pages go when memory is short: active and inactive lists unless told. */
   readonly reclaimPolicy?: ReclaimPolicyFactory;
+  /** The abstract distance of each node's memory, where not all of it is ordinary. */
+  readonly adistances?: readonly number[];
   /** What regular files lie on; a disk in the host's memory by default. */
   readonly disk?: BlockStore;
 }
@@ -194,6 +198,9 @@ export class Vm {
   totalSwapPages = 0;
   /** Swap areas, and slots of them. */
   readonly swap = new Swap();
+  /** Which nodes are slower; and who uses which pages, as far as that is looked at. */
+  readonly tiers: MemoryTiers;
+  readonly numa: NumaBalancing;
   /** What of swapped pages stays in memory, compressed. */
   readonly zswap: Zswap;
   /** Swapped pages that could not be written, and read. */
@@ -289,6 +296,8 @@ export class Vm {
     this.gather = new MmuGather(this);
     this.lruBatches = new LruBatches(this);
     this.zswap = new Zswap(this);
+    this.tiers = new MemoryTiers(this, parts.adistances ?? []);
+    this.numa = new NumaBalancing(parts.pages.nodes.length);
     this.ksm = new Ksm(parts.pages.nodes.length);
     this.khugepaged = newKhugepaged(this.tables.ptrsPerPte);
     this.hugetlb = new HugetlbPool(parts.pages.nodes.length);

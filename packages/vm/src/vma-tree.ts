@@ -13,6 +13,7 @@ import { splitHugePmdAt } from './huge-memory.ts';
 import { closeReservation } from './hugetlb-reserve.ts';
 import { mpolDup, mpolFree } from './mempolicy.ts';
 import type { MmStruct } from './mm-struct.ts';
+import { freeNumabState } from './numa-balancing.ts';
 import { filePut } from './open-file.ts';
 import { VM_GROWSDOWN, VM_MAYWRITE, VM_SHARED, VmArea } from './vma.ts';
 
@@ -131,6 +132,7 @@ export function vmAreaFree(vma: VmArea): void {
     mpolFree(vm, vma.policy);
     vma.policy = null;
   }
+  if (vma.numab !== null) freeNumabState(vma);
   vm.caches.vmArea.free(vma.object);
   vma.object = 0;
   if (vm.spareVmAreas.length < MAX_SPARE_VM_AREAS) vm.spareVmAreas.push(vma);

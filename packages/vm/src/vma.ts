@@ -13,6 +13,7 @@ import type { VmFile, ZeroFile } from './file.ts';
 import type { HugetlbReservation } from './hugetlb-reserve.ts';
 import type { MemPolicy } from './mempolicy.ts';
 import type { MmStruct } from './mm-struct.ts';
+import type { VmaNumabState } from './numa-balancing.ts';
 import type { UffdContext } from './userfaultfd.ts';
 
 /** What the pages may be used for now. */
@@ -105,6 +106,8 @@ export class VmArea {
   raAddr: VirtAddr = 0;
   raWin = 0;
   raHits = 4;
+  /** Who uses it, as far as NUMA balancing looks at it; `null` for others. */
+  numab: VmaNumabState | null = null;
   /** A name of the kernel's for `/proc/PID/maps`, such as `[vdso]`; `''` for none. */
   name = '';
   /** Address of its object in the `vm_area_struct` cache. */

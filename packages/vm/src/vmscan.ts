@@ -19,12 +19,14 @@ import {
   VM_EVENT,
   WMARK_HIGH,
   WMARK_MIN,
+  WMARK_PROMO,
   ZONE_STAT,
   __GFP_DIRECT_RECLAIM,
   __GFP_FS,
   resetIsolationSuitableNode,
 } from '@pagelab/mm-core';
 import type { PageAllocHooks, Zone } from '@pagelab/mm-core';
+import { NUMA_BALANCING_MEMORY_TIERING } from './numa-balancing.ts';
 import { endSwapWrites } from './page-io.ts';
 import { DEF_PRIORITY, RECLAIMER_DIRECT, RECLAIMER_KSWAPD, RECLAIMER_PROACTIVE, SWAP_CLUSTER_MAX, ScanControl } from './scan-control.ts';
 import { newReclaimStat, shrinkFolioList } from './shrink-folio-list.ts';
@@ -39,13 +41,13 @@ export const MAX_RECLAIM_RETRIES = 16;
 export function zoneReclaimablePages(vm: Vm, zone: Zone): number {
   const { lru } = vm.pages;
   let pages = lru.zoneSize(zone, LRU_INACTIVE_FILE) + lru.zoneSize(zone, LRU_ACTIVE_FILE);
-  if (canReclaimAnon(vm)) pages += lru.zoneSize(zone, LRU_INACTIVE_ANON) + lru.zoneSize(zone, LRU_ACTIVE_ANON);
+  if (canReclaimAnon(vm, zone.nid)) pages += lru.zoneSize(zone, LRU_INACTIVE_ANON) + lru.zoneSize(zone, LRU_ACTIVE_ANON);
   return pages;
 }
 
 /** Whether anonymous pages have somewhere to go. @linux mm/vmscan.c:can_reclaim_anon_pages */
-export function canReclaimAnon(vm: Vm): boolean {
-  return vm.swap.nrFree > 0;
+export function canReclaimAnon(vm: Vm, nid: number): boolean {
+  return vm.swap.nrFree > 0 || vm.tiers.nextDemotionNode(nid) >= 0;
 }
 
 /** Runs reclaim, whose own allocations may use all reserves and do not reclaim. */
@@ -119,13 +121,15 @@ export function runKswapds(vm: Vm): void {
   }
 }
 
-/** Whether one of the zones up to the highest has as much free as its high watermark asks. @linux mm/vmscan.c:pgdat_balanced */
+/** Whether one of the zones up to the highest has as much free as its high watermark asks, or its promo watermark. @linux mm/vmscan.c:pgdat_balanced */
 function isBalanced(vm: Vm, node: ReclaimNode, order: number, highest: number): boolean {
+  // What shall come up from slower memory needs room.
+  const mark = (vm.numa.mode & NUMA_BALANCING_MEMORY_TIERING) !== 0 ? WMARK_PROMO : WMARK_HIGH;
   let some = false;
   for (const zone of vm.pages.nodes[node.nid].zones) {
     if (zone.index > highest || zone.managed === 0) continue;
     some = true;
-    if (zone.watermarkOk(order, zone.watermark[WMARK_HIGH], highest, 0, zone.nrFree)) return true;
+    if (zone.watermarkOk(order, zone.watermark[mark], highest, 0, zone.nrFree)) return true;
   }
   return !some;
 }
@@ -273,6 +277,7 @@ export function installReclaim(vm: Vm, hooks: PageAllocHooks): void {
 export function reclaimPages(vm: Vm, pfns: readonly Pfn[]): number {
   const list = pfns.filter((pfn) => isolateLru(vm, pfn));
   const sc = new ScanControl(list.length, GFP_KERNEL, 0, 4, RECLAIMER_PROACTIVE);
+  sc.noDemotion = true;
   const stat = newReclaimStat();
   const pending: Pfn[] = [];
   let freed = runReclaim(vm, () => shrinkFolioList(vm, list, sc, stat, pending, false));

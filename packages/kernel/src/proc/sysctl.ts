@@ -3,11 +3,12 @@
  *
  * @linux kernel/sysctl.c, mm/util.c
  */
-import { CAP_SYS_RAWIO, Errno } from '@pagelab/abi';
+import { CAP_SYS_ADMIN, CAP_SYS_RAWIO, Errno } from '@pagelab/abi';
 import { compactNodes } from '@pagelab/mm-core';
 import { setMaxHugePages, dropPagecache, dropSlab } from '@pagelab/vm';
 import type { VmSysctl } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
+import { setNumaBalancing } from '../numa-setup.ts';
 import type { Task } from '../task.ts';
 import { PID_MAX } from '../task-table.ts';
 import type { ProcFile } from './proc-file.ts';
@@ -186,6 +187,23 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'vm/numa_zonelist_order': fixed('Node'),
   'vm/unprivileged_userfaultfd': vmNumber('unprivilegedUserfaultfd', 0, 1),
   'vm/zone_reclaim_mode': fixed('0'),
+  'kernel/numa_balancing': {
+    get: (kernel) => String(kernel.vm.numa.mode),
+    set: (kernel, [value], task) => {
+      if (task !== null && !task.capable(CAP_SYS_ADMIN)) return -Errno.EPERM;
+      if (value! < 0 || value! > 4) return -Errno.EINVAL;
+      setNumaBalancing(kernel, value!);
+      return 0;
+    },
+  },
+  'kernel/numa_balancing_promote_rate_limit_MBps': {
+    get: (kernel) => String(kernel.vm.numa.promoteRateLimitMbps),
+    set: (kernel, [value]) => {
+      if (value! < 0 || value! > INT_MAX) return -Errno.EINVAL;
+      kernel.vm.numa.promoteRateLimitMbps = value!;
+      return 0;
+    },
+  },
   'kernel/pid_max': fixed(String(PID_MAX)),
   'kernel/randomize_va_space': vmNumber('randomizeVaSpace', 0, INT_MAX),
 };

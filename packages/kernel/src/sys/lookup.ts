@@ -11,6 +11,7 @@ import { ksmFiles } from './ksm.ts';
 import { interleaveWeightFiles } from './mempolicy.ts';
 import { lruGenFiles } from './lru-gen.ts';
 import { listText, nodeFiles } from './node.ts';
+import { numaFiles } from './numa.ts';
 import { pageOwnerText } from './page-owner.ts';
 import { percpuStats } from './percpu-stats.ts';
 import { slabFile, slabFiles } from './slab.ts';
@@ -45,6 +46,7 @@ export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
   for (const [path, file] of slabFiles(kernel)) files.set(path, file);
   for (const [path, file] of compactFiles(kernel)) files.set(path, file);
   for (const [path, file] of debugFiles(kernel)) files.set(path, file);
+  for (const [path, file] of numaFiles(kernel)) files.set(path, file);
   for (const [path, file] of zswapFiles(kernel)) files.set(path, file);
   return files;
 }

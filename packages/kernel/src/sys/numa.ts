@@ -1,0 +1,54 @@
+/**
+ * `/sys/kernel/mm/numa`, `/sys/devices/virtual/memory_tiering` and `/sys/kernel/debug/sched/numa_balancing`: slower nodes, and
+ * how fast NUMA balancing goes.
+ *
+ * @linux mm/memory-tiers.c, kernel/sched/debug.c
+ */
+import { Errno } from '@pagelab/abi';
+import type { NumaBalancing } from '@pagelab/vm';
+import type { Kernel } from '../kernel.ts';
+import type { ProcFile } from '../proc/proc-file.ts';
+import { listText } from './node.ts';
+
+const UINT_MAX = 2 ** 32 - 1;
+
+/** The files, by path. Kernels of 32 bits are built without nodes. */
+export function numaFiles({ config, vm }: Kernel): Map<string, ProcFile> {
+  const files = new Map<string, ProcFile>();
+  if (config.arch !== 'x86-64') return files;
+  const { numa, tiers } = vm;
+  files.set('/sys/kernel/mm/numa/demotion_enabled', {
+    mode: 0o644,
+    read: () => `${tiers.demotionEnabled}\n`,
+    write: (text) => {
+      const on = /^([y1t]|on)/i.test(text);
+      if (!on && !/^([n0f]|of)/i.test(text)) return -Errno.EINVAL;
+      tiers.demotionEnabled = on;
+      return text.length;
+    },
+  });
+  for (const tier of tiers.tiers()) {
+    files.set(`/sys/devices/virtual/memory_tiering/memory_tier${tier}/nodelist`, {
+      mode: 0o444,
+      read: () => `${listText([...tiers.tierOf.keys()].filter((nid) => tiers.tierOf[nid] === tier))}\n`,
+    });
+  }
+  const setting = (name: string, key: { [K in keyof NumaBalancing]: NumaBalancing[K] extends number ? K : never }[keyof NumaBalancing]): void => {
+    files.set(`/sys/kernel/debug/sched/numa_balancing/${name}`, {
+      mode: 0o644,
+      read: () => `${numa[key]}\n`,
+      write: (text) => {
+        const word = text.trim();
+        if (!/^\d+$/.test(word) || Number(word) > UINT_MAX) return -Errno.EINVAL;
+        numa[key] = Number(word);
+        return text.length;
+      },
+    });
+  };
+  setting('scan_delay_ms', 'scanDelayMs');
+  setting('scan_period_min_ms', 'scanPeriodMinMs');
+  setting('scan_period_max_ms', 'scanPeriodMaxMs');
+  setting('scan_size_mb', 'scanSizeMb');
+  setting('hot_threshold_ms', 'hotThresholdMs');
+  return files;
+}
