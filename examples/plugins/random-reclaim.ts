@@ -103,7 +103,7 @@ class RandomReclaim implements ReclaimPolicy {
   shrink(lruvec: Lruvec, sc: ScanControl): void {
     const vm = this.#vm;
     const { pfns } = poolOf(lruvec);
-    const takesAnon = sc.maySwap && canReclaimAnon(vm);
+    const takesAnon = sc.maySwap && canReclaimAnon(vm, lruvec.nid);
     lruAddDrain(vm);
     for (let left = Math.floor(pfns.length / 2 ** sc.priority); left > 0 && sc.nrReclaimed < sc.nrToReclaim; left -= BATCH) {
       const drawn: [anon: number[], file: number[]] = [[], []];
