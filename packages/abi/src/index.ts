@@ -153,6 +153,7 @@ export type {
   WaitResult,
   ProgramGenerator,
   Program,
+  ProgramDescription,
   Os,
 } from './os.ts';
 export {

@@ -140,7 +140,25 @@ export type ProgramGenerator = Generator<void, number | void, void>;
  * A user program: a function of the boundary and its arguments that returns its exit status (nothing is 0), or a
  * generator of the same shape that gives up the CPU at each `yield`.
  */
-export type Program = (os: Os, ...argv: string[]) => number | void | ProgramGenerator;
+export interface Program {
+  (os: Os, ...argv: string[]): number | void | ProgramGenerator;
+  /** What its file holds, where it is started or put in another's place: `Object.assign(main, { image: { bss: 2 ** 20 } })`. */
+  readonly image?: ProgramDescription;
+}
+
+/** What a program's file holds: in bytes, rounded up to whole pages, each at most 1 GiB. */
+export interface ProgramDescription {
+  /** Code; 32 KiB unless told. */
+  readonly text?: number;
+  /** Data that cannot be written; 8 KiB unless told. */
+  readonly constants?: number;
+  /** Data; 4 KiB unless told. */
+  readonly data?: number;
+  /** Data that starts as zero, and is not in the file; 128 KiB unless told. */
+  readonly bss?: number;
+  /** Its place is chosen when it is started, as that of an executable with a dynamic linker (which is left out here). */
+  readonly pie?: boolean;
+}
 
 /**
  * The typed face of the system-call boundary. Calls that fail throw a {@link SyscallError}; `syscall` is the other

@@ -270,3 +270,55 @@ describe('layout', () => {
     expect(starts(os)).toMatchObject({ vvar: 0x7fff_f7ff_7000, stack: 0x7fff_ffff_f000 });
   });
 });
+
+describe('a program\'s description', () => {
+  const firstLines = (os: Os, count: number): string[] => os.readFile('/proc/self/maps').split('\n').slice(0, count).map((line) => line.slice(0, 31).trimEnd());
+
+  test('says how large its parts are, for the first of a process and for those after it', () => {
+    const machine = small();
+    const second = Object.assign((os: Os) => os.print(firstLines(os, 2).join('; ')), { image: { text: 4096, constants: 0, data: 0, bss: 0 } });
+    const first = Object.assign((os: Os) => {
+      os.print(firstLines(os, 5).join('; '));
+      os.mem.store8(os.sbrk(0) - 2 * 4096, 1);
+      os.execve(second);
+    }, { image: { text: 10_000, bss: 2 ** 20 } });
+    runChecked(machine, first);
+    expect(machine.consoleText.trim().split('\n')).toEqual([
+      '00400000-00403000 r-xp 00000000; 00403000-00405000 r--p 00003000; 00405000-00406000 rw-p 00005000; 00406000-00506000 rw-p 00000000; 00506000-00507000 r--p 00006000',
+      '00400000-00401000 r-xp 00000000; 00401000-00402000 r--p 00001000',
+    ]);
+  });
+
+  test('may leave its place to the kernel, which puts it where Linux does', () => {
+    const start = (arch: 'x86-64' | 'x86-pae' | 'x86-32', compat = false): number => {
+      const { image, os } = boot({ arch, memory: '64M' }).createProcess({ image: { pie: true }, compat });
+      expect(os.syscall(Syscall.brk, 0)).toBe(image.heapStart);
+      return image.textStart;
+    };
+    // As `setarch -R` shows executables made with -pie, and with -m32 -pie.
+    expect(start('x86-64')).toBe(0x5555_5555_4000);
+    expect(start('x86-64', true)).toBe(0x5655_5000);
+    expect(start('x86-pae')).toBe(0x40_0000);
+    expect(start('x86-32')).toBe(0x40_0000);
+  });
+
+  test('is displaced by 28 bits of pages where that is switched on', () => {
+    const machine = boot({ memory: '64M', sysctl: { 'kernel.randomize_va_space': 2 } });
+    const found = Array.from({ length: 20 }, () => machine.createProcess({ image: { pie: true } }).image.textStart - 0x5555_5555_4000);
+    expect(Math.min(...found)).toBeGreaterThanOrEqual(0);
+    expect(Math.max(...found)).toBeGreaterThan(2 ** 38);
+    expect(Math.max(...found)).toBeLessThan(2 ** 40);
+    machine.validate();
+  });
+
+  test('that makes no sense is refused by what is wrong, and the program goes on', () => {
+    const machine = small();
+    expect(() => machine.createProcess({ image: { text: 0 } })).toThrow('a program\'s text has 1 to 1073741824 bytes, not 0');
+    expect(() => machine.createProcess({ image: { stack: 1 } as object })).toThrow('but no \'stack\'');
+    runChecked(machine, (os) => {
+      expect(() => os.execve(Object.assign(() => {}, { image: { bss: 1.5 } }))).toThrow(RangeError);
+      expect(() => os.execve(Object.assign(() => {}, { image: { pie: 1 as unknown as boolean } }))).toThrow(TypeError);
+      os.mem.store8(os.sbrk(4096), 1);
+    });
+  });
+});

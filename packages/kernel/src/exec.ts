@@ -4,17 +4,18 @@
  *
  * @linux fs/exec.c
  */
-import { ADDR_COMPAT_LAYOUT, ADDR_LIMIT_3GB, ADDR_NO_RANDOMIZE, Errno, PAGE_SIZE, PROT_EXEC, PROT_READ, PROT_WRITE } from '@pagelab/abi';
-import type { Program, VirtAddr } from '@pagelab/abi';
+import { ADDR_COMPAT_LAYOUT, ADDR_LIMIT_3GB, ADDR_NO_RANDOMIZE, Errno } from '@pagelab/abi';
+import type { Program, ProgramDescription, VirtAddr } from '@pagelab/abi';
 import { FileTable } from '@pagelab/syscalls';
 import { execLayout, mmAlloc, mmput } from '@pagelab/vm';
-import type { LayoutOptions, MmStruct, ProgramImage as LoadedImage } from '@pagelab/vm';
+import type { LayoutOptions, MmStruct } from '@pagelab/vm';
 import { credentialsForExec, rootCredentials } from './credentials.ts';
 import { endTask, leaveAddressSpace } from './exit.ts';
 import { attachHandle } from './handle.ts';
 import type { Kernel } from './kernel.ts';
 import { openConsole } from './open.ts';
 import { Process } from './process.ts';
+import { describeProgram, programFile } from './program-file.ts';
 import { copyLimits, initialLimits, mmLimits } from './resource-limits.ts';
 import { allocProcessObjects, allocTaskObjects, freeKernelStack, freeProcessObjects, freeTaskObjects } from './task-objects.ts';
 import { EMPTY_SIGNALS } from './signal-set.ts';
@@ -37,40 +38,6 @@ export interface ProgramImage {
   readonly stackPointer: VirtAddr;
 }
 
-/** Where linkers put programs: of 64 bits, and of 32. */
-const TEXT_START = 0x40_0000;
-const TEXT_START_32 = 0x804_8000;
-const TEXT_BYTES = 32 * 1024;
-const CONSTANT_BYTES = 8 * 1024;
-const DATA_BYTES = 4096;
-const BSS_BYTES = 128 * 1024;
-
-/**
- * A static program: code, constants, data with zeroed memory behind it, and a page of constants at the end, so that the
- * heap has no writable neighbour.
- */
-function programImage(comm: string, textStart: VirtAddr): LoadedImage {
-  const constants = textStart + TEXT_BYTES;
-  const data = constants + CONSTANT_BYTES;
-  const last = data + DATA_BYTES + BSS_BYTES;
-  const part = (start: number, fileBytes: number, memoryBytes: number, prot: number) => ({
-    start,
-    offset: start - textStart,
-    fileBytes,
-    memoryBytes,
-    prot,
-  });
-  return {
-    path: programPath(comm),
-    segments: [
-      part(textStart, TEXT_BYTES, TEXT_BYTES, PROT_READ | PROT_EXEC),
-      part(constants, CONSTANT_BYTES, CONSTANT_BYTES, PROT_READ),
-      part(data, DATA_BYTES, DATA_BYTES + BSS_BYTES, PROT_READ | PROT_WRITE),
-      { start: last, offset: data + DATA_BYTES - textStart, fileBytes: PAGE_SIZE, memoryBytes: PAGE_SIZE, prot: PROT_READ },
-    ],
-  };
-}
-
 function programPath(comm: string): string {
   return `/bin/${comm}`;
 }
@@ -85,28 +52,32 @@ export interface StartOptions {
   readonly personality?: number;
   /** A program of 32 bits on a machine of 64: registers, addresses and layout are those of one. */
   readonly compat?: boolean;
+  /** What its file holds, where the program itself does not say. */
+  readonly image?: ProgramDescription;
 }
 
 /** Where the parts of a program that has been laid out lie. */
-function placesOf(mm: MmStruct): ProgramImage {
+function placesOf(mm: MmStruct, { bss }: Required<ProgramDescription>): ProgramImage {
   return {
     textStart: mm.startCode,
     textEnd: mm.endCode,
     dataStart: mm.startData,
     dataEnd: mm.endData,
     bssStart: mm.endData,
-    bssEnd: mm.endData + BSS_BYTES,
+    bssEnd: mm.endData + bss,
     heapStart: mm.startBrk,
     stackPointer: mm.startStack,
   };
 }
 
 /** Lays out the program of a new process, or of one that runs another. @returns 0 or -errno */
-function layOut(kernel: Kernel, mm: MmStruct, comm: string, personality: number, options: StartOptions): number {
+function layOut(
+  kernel: Kernel, mm: MmStruct, comm: string, description: Required<ProgramDescription>, personality: number, options: StartOptions,
+): number {
   const compat = options.compat === true && !mm.is32Bit;
-  const image = programImage(comm, compat || mm.is32Bit ? TEXT_START_32 : TEXT_START);
+  const file = programFile(programPath(comm), description, compat || mm.is32Bit);
   const limit3GB = (personality & ADDR_LIMIT_3GB) !== 0;
-  return execLayout(mm, image, { ...layoutOptions(kernel, personality), compat, limit3GB });
+  return execLayout(mm, file, { ...layoutOptions(kernel, personality), compat, limit3GB });
 }
 
 /**
@@ -136,6 +107,7 @@ function commOf(name: string): string {
  */
 export function startProcess(kernel: Kernel, program: Program | null, options: StartOptions): Task | number {
   const comm = commOf(options.name ?? 'program');
+  const description = describeProgram(program?.image ?? options.image);
   const argv = [...(options.argv ?? [])];
   const limits = copyLimits(initialLimits(kernel.pages.totalramPages));
   const credentials = rootCredentials();
@@ -154,7 +126,7 @@ export function startProcess(kernel: Kernel, program: Program | null, options: S
   };
   if (typeof processObjects === 'number') return undo(processObjects);
   if (typeof mm === 'number') return undo(mm);
-  const error = layOut(kernel, mm, comm, options.personality ?? 0, options);
+  const error = layOut(kernel, mm, comm, description, options.personality ?? 0, options);
   if (error < 0) return undo(error);
 
   const files = new FileTable();
@@ -175,7 +147,7 @@ export function startProcess(kernel: Kernel, program: Program | null, options: S
     limits,
     files,
     library: { curbrk: -1 },
-    image: placesOf(mm),
+    image: placesOf(mm, description),
     mm,
     actions: new Map(),
     oomScoreAdj: 0,
@@ -213,9 +185,10 @@ export function startProcess(kernel: Kernel, program: Program | null, options: S
 export function execProgram(task: Task, program: Program | null, options: StartOptions): number {
   const { kernel, process } = task;
   const comm = commOf(options.name ?? process.comm);
+  const description = describeProgram(program?.image ?? options.image);
   const mm = mmAlloc(kernel.vm, mmLimits(process.limits, task.credentials));
   if (typeof mm === 'number') return mm;
-  const error = layOut(kernel, mm, comm, task.personality, options);
+  const error = layOut(kernel, mm, comm, description, task.personality, options);
   if (error < 0) {
     mmput(mm);
     return error;
@@ -240,7 +213,7 @@ export function execProgram(task: Task, program: Program | null, options: StartO
   process.comm = comm;
   process.argv = [programPath(comm), ...(options.argv ?? [])];
   process.library = { curbrk: -1 };
-  process.image = placesOf(mm);
+  process.image = placesOf(mm, description);
   process.hasExeced = true;
   task.programNumber += 1;
   task.handlers = 0;

@@ -12,7 +12,7 @@ import { vmStatAccount } from './limits.ts';
 import { mmapRegion } from './mmap.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
-import { pageAlign } from './page-align.ts';
+import { pageAlign, pageAlignDown } from './page-align.ts';
 import { filePut } from './open-file.ts';
 import { TASK_SIZE_32, TASK_SIZE_COMPAT } from './pgtable-shape.ts';
 import { shmemFileSetup } from './shmem.ts';
@@ -51,6 +51,8 @@ export interface ProgramImage {
   readonly path: string;
   /** In ascending order. */
   readonly segments: readonly ProgramSegment[];
+  /** Its addresses count from where it is loaded, which is chosen then. */
+  readonly pie?: boolean;
 }
 
 const KIB = 1024;
@@ -73,6 +75,10 @@ export const DEFAULT_PROGRAM: ProgramImage = {
 const STACK_PAGES = 33;
 /** Where the stack pointer starts, below the top: room for arguments, environment and auxiliary vector. */
 const STACK_ARGUMENT_BYTES = 0x400;
+
+/** Where a position-independent program of 32 bits begins; how far above a third of its addresses, under a kernel of 64. */
+const PIE_START_32 = 0x40_0000;
+const PIE_GAP_COMPAT = 0x100_0000;
 
 const VVAR_PAGES = 4;
 const VVAR_CLOCK_PAGES = 2;
@@ -144,9 +150,16 @@ export function execLayout(mm: MmStruct, image: ProgramImage = DEFAULT_PROGRAM, 
   const displaced = (random?.below(range.mmap) ?? 0) * PAGE_SIZE;
   const stackRoom = random === undefined ? 0 : (range.stack - 1) * PAGE_SIZE;
   pickMmapLayout(mm, options.legacy ?? false, displaced, stackRoom);
-  const err = setupStack(mm, random) || loadSegments(mm, image) || mapKernelPages(mm);
+  const bias = image.pie === true ? elfEtDynBase(mm, options.compat === true) + (random?.below(range.mmap) ?? 0) * PAGE_SIZE : 0;
+  const err = setupStack(mm, random) || loadSegments(mm, image, bias) || mapKernelPages(mm);
   if (err === 0 && random?.heap === true) randomizeHeap(mm, random);
   return err;
+}
+
+/** Where a position-independent program goes that has a dynamic linker. @linux arch/x86/include/asm/elf.h:ELF_ET_DYN_BASE */
+function elfEtDynBase(mm: MmStruct, compat: boolean): VirtAddr {
+  if (compat) return mmapLegacyBase(mm, 0) + PIE_GAP_COMPAT;
+  return mm.is32Bit ? PIE_START_32 : pageAlignDown(Math.floor(mm.taskSize / 3) * 2);
 }
 
 /** Leaves a page, and some more, between the program and its heap. @linux arch/x86/kernel/process.c:arch_randomize_brk */
@@ -168,7 +181,7 @@ function setupStack(mm: MmStruct, random: LayoutRandom | undefined): number {
 }
 
 /** @linux fs/binfmt_elf.c:elf_load */
-function loadSegments(mm: MmStruct, image: ProgramImage): number {
+function loadSegments(mm: MmStruct, image: ProgramImage, bias: number): number {
   let fileBytes = 0;
   for (const segment of image.segments) fileBytes = Math.max(fileBytes, segment.offset + segment.fileBytes);
   const file = shmemFileSetup(mm.vm, image.path, fileBytes, false);
@@ -176,8 +189,8 @@ function loadSegments(mm: MmStruct, image: ProgramImage): number {
   let err = 0;
   let end = 0;
   for (const segment of image.segments) {
-    err ||= loadSegment(mm, file, segment);
-    end = pageAlign(segment.start + segment.memoryBytes);
+    err ||= loadSegment(mm, file, segment, bias);
+    end = pageAlign(bias + segment.start + segment.memoryBytes);
   }
   filePut(mm.vm, file);
   mm.startBrk = end;
@@ -185,8 +198,9 @@ function loadSegments(mm: MmStruct, image: ProgramImage): number {
   return err;
 }
 
-function loadSegment(mm: MmStruct, file: VmFile, segment: ProgramSegment): number {
-  const { start, offset, memoryBytes, prot } = segment;
+function loadSegment(mm: MmStruct, file: VmFile, segment: ProgramSegment, bias: number): number {
+  const { offset, memoryBytes, prot } = segment;
+  const start = bias + segment.start;
   const shown = pageAlign(segment.fileBytes);
   const zeroed = pageAlign(memoryBytes) - shown;
   const flags = prot | VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC;
