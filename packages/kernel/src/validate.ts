@@ -17,6 +17,7 @@ export function validateKernel(kernel: Kernel): void {
   const [misuse] = kernel.slabReports;
   bugOn(misuse !== undefined && !kernel.outOfTreeModule, `the kernel misuses its own objects: ${misuse?.text}`);
   validateVm(kernel.vm);
+  kernel.vm.blockFs.validate();
   kernel.hostFs?.validate();
   kernel.dma.validate();
   kernel.percpu.validate();
