@@ -180,6 +180,9 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   vm.writeback.wakeFlusher = () => {
     kernel.daemons.wake(kernel, 'flusher', 0);
   };
+  vm.reclaim.kswapdWaits = (ns) => {
+    kernel.daemons.wake(kernel, 'kswapd', ns);
+  };
   hooks.kcompactdWoken = () => {
     kernel.daemons.wake(kernel, 'kcompactd', 0);
   };

@@ -3,7 +3,7 @@
  * and somebody lets time pass: between two turns of programs, when a program sleeps, and when one makes a call.
  */
 import { FRAG_CHECK_INTERVAL_NS } from '@pagelab/mm-core';
-import { TICK_NS, flushDirtyPages, khugepagedHasWork, khugepagedScan, ksmScan, taskTickNuma } from '@pagelab/vm';
+import { TICK_NS, flushDirtyPages, khugepagedHasWork, khugepagedScan, ksmScan, runKswapds, taskTickNuma } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 
 const NS_PER_MS = 1e6;
@@ -57,6 +57,7 @@ export function kernelDaemons(): Daemon[] {
     { name: 'cache_reap', dueNs: REAPTIMEOUT_AC_MS * NS_PER_MS, run: runCacheReap },
     { name: 'flusher', dueNs: FIRST_FLUSH_MS * NS_PER_MS, run: runFlusher },
     { name: 'kcompactd', dueNs: FRAG_CHECK_INTERVAL_NS, run: runKcompactd },
+    { name: 'kswapd', dueNs: Infinity, run: runKswapd },
     { name: 'ksmd', dueNs: Infinity, run: runKsmd },
     { name: 'task-tick', dueNs: Infinity, run: runTaskTick },
     { name: 'zswap-shrink', dueNs: Infinity, run: runZswapShrink },
@@ -80,6 +81,12 @@ function runFlusher({ vm }: Kernel): number {
   flushDirtyPages(vm);
   const { dirtyWritebackCentisecs } = vm.sysctl;
   return dirtyWritebackCentisecs === 0 ? Infinity : dirtyWritebackCentisecs * 10 * NS_PER_MS;
+}
+
+/** Goes on where it waited for a device. @linux mm/vmscan.c:kswapd */
+function runKswapd({ vm }: Kernel): number {
+  runKswapds(vm, false);
+  return Infinity;
 }
 
 /** @linux mm/compaction.c:kcompactd */

@@ -156,7 +156,8 @@ export { isolateMovable, migratePages, migrationOps, putbackMovablePages } from 
 export { pageMappings } from './rmap.ts';
 export type { PageMapping } from './rmap.ts';
 export { folioAddLru, folioMarkAccessed, isolateLru, lruAddDrain, lruAddDrainAll, putbackLru, validateLru } from './swap.ts';
-export { MAX_RECLAIM_RETRIES, canReclaimAnon, installReclaim, runKswapds, tryToFreePages, zoneReclaimablePages } from './vmscan.ts';
+export { runKswapds } from './kswapd.ts';
+export { MAX_RECLAIM_RETRIES, canReclaimAnon, installReclaim, tryToFreePages, zoneReclaimablePages } from './vmscan.ts';
 export {
   FOLIOREF_ACTIVATE,
   FOLIOREF_KEEP,

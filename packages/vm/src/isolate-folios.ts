@@ -94,6 +94,7 @@ export function takeFolios(vm: Vm, lruvec: Lruvec, sc: ScanControl, list: Pfn[],
   const taken = list.length;
   vmStat[NODE_STAT.NR_ISOLATED_ANON + file] += taken;
   const reclaimed = shrinkFolioList(vm, list, sc, stat, pending, true);
+  sc.nrWritten += stat.nrPageout;
   vmStat[NODE_STAT.NR_ISOLATED_ANON + file] -= taken;
   events[VM_EVENT.PGSTEAL_KSWAPD + sc.reclaimer] += reclaimed;
   events[VM_EVENT.PGSTEAL_ANON + file] += reclaimed;

@@ -70,7 +70,7 @@ export function lruGenCommand(vm: Vm, text: string): number {
     const lruvec = Number(memcg) === NO_MEMCG ? vm.pages.lru.lruvecs[Number(nid)] : undefined;
     if (lruvec === undefined) return -Errno.EINVAL;
     const sc = new ScanControl(0, GFP_KERNEL, 0, vm.pages.nodes[lruvec.nid].zones.length - 1, RECLAIMER_PROACTIVE);
-    const swappiness = wish === undefined ? swappinessFor(vm, sc) : wish === 'max' ? SWAPPINESS_ANON_ONLY : Number(wish);
+    const swappiness = wish === undefined ? swappinessFor(vm, lruvec, sc) : wish === 'max' ? SWAPPINESS_ANON_ONLY : Number(wish);
     if (!(swappiness >= 0 && swappiness <= SWAPPINESS_ANON_ONLY)) return -Errno.EINVAL;
     const result =
       command === '+'

@@ -53,8 +53,8 @@ export function newEvictRun(): EvictRun {
 }
 
 /** How far anonymous memory is taken: not where there is next to nowhere to put it. @linux mm/vmscan.c:get_swappiness */
-export function swappinessFor(vm: Vm, sc: ScanControl): number {
-  if (!sc.maySwap || vm.swap.nrFree < MIN_LRU_BATCH) return 0;
+export function swappinessFor(vm: Vm, lruvec: Lruvec, sc: ScanControl): number {
+  if (!sc.maySwap || (vm.swap.nrFree < MIN_LRU_BATCH && vm.tiers.nextDemotionNode(lruvec.nid) < 0)) return 0;
   return sc.swappiness >= 0 ? sc.swappiness : vm.sysctl.swappiness;
 }
 
@@ -64,14 +64,20 @@ export function shrinkGenerations(context: LruGenContext, lruvec: Lruvec, sc: Sc
   if (!sc.mayWritepage || !sc.mayUnmap) return;
   lruAddDrain(vm);
   setInitialPriority(vm, lruvec, sc);
-  const swappiness = swappinessFor(vm, sc);
+  const swappiness = swappinessFor(vm, lruvec, sc);
   const run = newEvictRun();
   let scanned = 0;
   for (;;) {
     const nrToScan = nrToScanOf(context, lruvec, sc, swappiness);
     if (nrToScan <= 0) break;
+    const written = sc.nrWritten;
     const delta = evict(context, lruvec, sc, swappiness, nrToScan, run);
     if (delta === 0) break;
+    // Where pages have to be written first, kswapd waits for the device.
+    if (sc.isKswapd && sc.nrWritten > written) {
+      sc.isCutShort = true;
+      break;
+    }
     scanned += delta;
     if (scanned >= nrToScan || shouldAbortScan(vm, lruvec, sc)) break;
   }

@@ -124,7 +124,7 @@ export class LruGenReclaim implements ReclaimPolicy, LruGenContext {
   /** Whether there is something old enough to take. @linux mm/vmscan.c:lruvec_is_reclaimable */
   #isReclaimable(lruvec: Lruvec, sc: ScanControl, minTtlMs: number): boolean {
     const lrugen = genOfLruvec(lruvec);
-    const swappiness = swappinessFor(this.vm, sc);
+    const swappiness = swappinessFor(this.vm, lruvec, sc);
     let total = 0;
     for (let type = swappiness === 0 ? LRU_GEN_FILE : 0; type < ANON_AND_FILE; type++) {
       for (let seq = lrugen.minSeq[type]; seq <= lrugen.maxSeq; seq++) total += lrugen.size(seq, type);

@@ -48,7 +48,7 @@ import { PTE_KEEP_HI, PTE_KEEP_LO, PTE_SPECIAL, pageProtHi, pfnOf, vmaProtLo } f
 import type { Vm } from './vm.ts';
 import { VM_EXEC, VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
-import { wakeKswapd } from './vmscan.ts';
+import { wakeKswapd } from './kswapd.ts';
 
 /** No node: the page stays where it is. */
 const NO_NODE = -1;

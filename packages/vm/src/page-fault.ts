@@ -62,7 +62,7 @@ import { handleUserfault, userfaultReason } from './userfaultfd.ts';
 import type { Vm } from './vm.ts';
 import { VM_ACCESS_FLAGS, VM_GROWSDOWN, VM_HUGETLB, VM_RAND_READ, VM_SEQ_READ, VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
-import { runKswapds } from './vmscan.ts';
+import { runKswapds } from './kswapd.ts';
 import { serveWriteProtected } from './write-fault.ts';
 
 /**
@@ -94,7 +94,7 @@ export function handlePageFault(mm: MmStruct, address: VirtAddr, errorCode: numb
   if ((errorCode & PF_INSTR) !== 0) flags |= FAULT_FLAG_INSTRUCTION;
   if (vma.uffd !== null) mm.vm.faultAddress = address;
   const fault = handleMmFault(vma, page, flags);
-  if (mm.vm.reclaim.kswapdPending) runKswapds(mm.vm);
+  if (mm.vm.reclaim.kswapdPending) runKswapds(mm.vm, false);
   if ((fault & (VM_FAULT_ERROR | VM_FAULT_RETRY)) === 0) return FAULT_OK;
   if ((fault & VM_FAULT_RETRY) !== 0) return handlePageFault(mm, address, errorCode);
   if ((fault & VM_FAULT_HWPOISON) !== 0) return FAULT_HWPOISON;

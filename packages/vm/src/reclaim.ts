@@ -9,6 +9,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { PG_LRU, PG_UNEVICTABLE } from '@pagelab/mm-core';
 import type { LruPlacement, Lruvec } from '@pagelab/mm-core';
+import type { KswapdRun } from './kswapd.ts';
 import type { ScanControl } from './scan-control.ts';
 import { lruAddDrainAll } from './swap.ts';
 import { RmapWalk } from './try-to-unmap.ts';
@@ -94,6 +95,9 @@ export class ReclaimNode {
   kswapdOrder = 0;
   kswapdHighestZone = 0;
   kswapdFailures = 0;
+  /** Its run under way, which waits for a device, and until when. */
+  kswapdRun: KswapdRun | null = null;
+  kswapdDueNs = 0;
 
   constructor(nid: number) {
     this.nid = nid;
@@ -117,9 +121,11 @@ export class Reclaim {
   /** Change it by {@link setReclaimPolicy}. */
   policy: ReclaimPolicy;
   readonly lruGen: LruGenSettings = { walksMmu: true, clearsNonleaf: true, minTtlMs: 0 };
+  /** Is told that kswapd waits for so many nanoseconds, for whoever lets time pass. */
+  kswapdWaits: ((ns: number) => void) | null = null;
   /** Has somebody killed. */
   outOfMemory: ((gfp: number) => void) | null = null;
-  /** Some node's kswapd was woken and has not run: see `runKswapds`. */
+  /** Some node's kswapd was woken and has not run, or waits: see `runKswapds`. */
   kswapdPending = false;
   /** Reclaim is under way: what it allocates does not come back here. */
   active = false;

@@ -57,6 +57,10 @@ export class ScanControl {
   /** Pages looked at, and taken. */
   nrScanned = 0;
   nrReclaimed = 0;
+  /** kswapd's look at the lists ended before it was through: it has to wait for a device first. */
+  isCutShort = false;
+  /** Pages whose writing began. */
+  nrWritten = 0;
 
   constructor(nrToReclaim: number, gfp: number, order: number, reclaimIdx: number, reclaimer: number) {
     this.nrToReclaim = nrToReclaim;
