@@ -9,7 +9,7 @@
 import { SIGKILL, SI_KERNEL } from '@pagelab/abi';
 import { VM_EVENT, gfpText } from '@pagelab/mm-core';
 import { KernelBug } from '@pagelab/lib';
-import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS, OOM_SCORE_ADJ_MIN, oomSelect, splitDeferred } from '@pagelab/vm';
+import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS, OOM_SCORE_ADJ_MIN, oomSelect } from '@pagelab/vm';
 import type { MmStruct } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 import type { Process } from './process.ts';
@@ -28,7 +28,6 @@ interface Candidate {
  * @returns whether the allocation is worth another try
  */
 export function outOfMemory(kernel: Kernel, gfp: number, order: number): boolean {
-  if (splitDeferred(kernel.vm) > 0) return true;
   const current = kernel.current;
   // A victim on its way out needs no second one.
   if (current !== null && current.oomVictim) return false;

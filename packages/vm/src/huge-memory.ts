@@ -22,6 +22,7 @@ import {
   PTE_HI_FRAME_MASK,
   PTE_PS,
   PTE_RW,
+  PTE_UFFD_WP_LO,
   pteHi,
   pteLo,
 } from '@pagelab/hw';
@@ -51,6 +52,7 @@ import {
   __GFP_ZERO,
 } from '@pagelab/mm-core';
 import { anonVmaPrepare } from './anon-vma.ts';
+import { isZeroPage } from './deferred-split.ts';
 import { vmaAllocPages } from './mempolicy.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
@@ -59,9 +61,9 @@ import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_FALLBACK, VM_FAULT_OOM }
 import { isAligned } from './page-align.ts';
 import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
 import type { PageTableShape } from './pgtable-shape.ts';
-import { allocPteTable, findPmd, freeTable } from './pgtable.ts';
+import { allocPteTable, findLeaf, findPmd, freeTable } from './pgtable.ts';
 import { PTE_SPECIAL, PTE_TABLE, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
-import { linearPageIndex, locksPages, mlockPage, munlockPage, pageMappings } from './rmap.ts';
+import { linearPageIndex, locksPages, mlockPage, munlockPage, pageMappings, removeRmap } from './rmap.ts';
 import { folioAddLru, lruAddSplit } from './swap.ts';
 import { VM_HUGEPAGE, VM_HUGETLB, VM_NOHUGEPAGE, VM_SPECIAL, VM_WRITE } from './vma.ts';
 import type { Vm } from './vm.ts';
@@ -301,6 +303,7 @@ export function mapNewHuge(vma: VmArea, start: VirtAddr, pmdEntry: number, head:
   const lo = pteLo(head, pageProtLo(vma.flags) | rights | PTE_PS);
   setEntry(vm.ram.i32, pmdEntry, entryWords, lo, pteHi(head, pageProtHi(vma.flags) | softDirtyHi));
   folioAddLru(vm, head);
+  vm.deferredSplit.addWhole(head);
 }
 
 /**
@@ -439,7 +442,7 @@ export function dropDeposit(mm: MmStruct): void {
 
 /**
  * The last mapping of one frame of a huge page is gone: from now on it is only a part of a block. What of the page is
- * still mapped keeps it; it is remembered for {@link splitDeferred}.
+ * still mapped keeps it; it waits to be split: see `deferred-split.ts`.
  *
  * @linux mm/rmap.c:__folio_remove_rmap
  */
@@ -458,39 +461,19 @@ function clearPart({ frames }: Vm, pfn: Pfn): void {
 
 function notePartsUnmapped(vm: Vm, head: Pfn, count: number): void {
   const left = (vm.frames.private[head + 2] -= count);
-  if (left === 0) vm.deferredSplit.delete(head);
-  else if (!vm.deferredSplit.has(head)) vm.deferredSplit.set(head, false);
-}
-
-/** Counts the huge pages that were left with unmapped parts by what was just done. */
-export function countDeferredSplits(vm: Vm): void {
-  for (const [head, counted] of vm.deferredSplit) {
-    if (counted) continue;
-    vm.deferredSplit.set(head, true);
-    vm.pages.events[VM_EVENT.THP_DEFERRED_SPLIT_PAGE]++;
-  }
+  if (left === 0) vm.deferredSplit.remove(head);
+  else vm.deferredSplit.addPartial(head);
 }
 
 /**
- * Splits huge pages of which parts are unmapped, and frees those parts: for when memory is short.
+ * Makes small pages of a huge one, wherever it is mapped, and frees those that nobody maps, or that hold nothing but zeros:
+ * where those were there is the zero page.
  *
- * @returns pages freed
- * @linux mm/huge_memory.c:deferred_split_scan
- */
-export function splitDeferred(vm: Vm): number {
-  countDeferredSplits(vm);
-  let freed = 0;
-  for (const head of [...vm.deferredSplit.keys()]) freed += splitHugePage(vm, head);
-  return freed;
-}
-
-/**
- * Makes small pages of a huge one, wherever it is mapped, and frees those that nobody maps.
- *
+ * @param keep a frame that is looked for here afterwards, and stays, whatever it holds
  * @returns pages freed
  * @linux mm/huge_memory.c:__folio_split
  */
-export function splitHugePage(vm: Vm, head: Pfn): number {
+export function splitHugePage(vm: Vm, head: Pfn, keep: Pfn = -1): number {
   const { frames, tables } = vm;
   const { flags, mapcount, private: priv, refcount } = frames;
   if (priv[head] > 0) {
@@ -499,7 +482,7 @@ export function splitHugePage(vm: Vm, head: Pfn): number {
       if ((vm.ram.i32[pmdEntry] & PTE_PS) !== 0) splitHugePmd(mm, address, pmdEntry);
     }
   }
-  vm.deferredSplit.delete(head);
+  vm.deferredSplit.remove(head);
   priv[head + 2] = 0;
   const wasLru = flags[head] & (PG_LRU | PG_ACTIVE | PG_UNEVICTABLE | PG_REFERENCED | PG_SWAPBACKED | PG_WORKINGSET);
   flags[head] = (flags[head] & ~PG_HEAD) | PG_BLOCK;
@@ -507,6 +490,7 @@ export function splitHugePage(vm: Vm, head: Pfn): number {
   lruAddSplit(vm, head, tables.ptrsPerPte, wasLru);
   let freed = 0;
   for (let pfn = head; pfn < head + tables.ptrsPerPte; pfn++) {
+    if (mapcount[pfn] > 0 && pfn !== keep && vm.deferredSplit.dropsZeros && isZeroPage(vm, pfn)) mapZeroPage(vm, pfn);
     refcount[pfn] = Math.max(1, mapcount[pfn]);
     if (mapcount[pfn] > 0) continue;
     vm.pages.freePage(pfn);
@@ -514,4 +498,20 @@ export function splitHugePage(vm: Vm, head: Pfn): number {
   }
   vm.pages.events[VM_EVENT.THP_SPLIT_PAGE]++;
   return freed;
+}
+
+/** Has every mapping of a page of zeros show the zero page instead, where it is not locked. @linux mm/migrate.c:try_to_map_unused_to_zeropage */
+function mapZeroPage(vm: Vm, pfn: Pfn): void {
+  if ((vm.frames.flags[pfn] & PG_MLOCKED) !== 0) return;
+  const { i32 } = vm.ram;
+  const step = vm.tables.entryWords;
+  for (const { mm, vma, address } of pageMappings(vm, pfn)) {
+    const entry = findLeaf(mm, address);
+    const lo = pteLo(vm.zeroPfn, pageProtLo(vma.flags) | PTE_SPECIAL | (i32[entry] & PTE_UFFD_WP_LO));
+    const softDirty = entryHi(i32, entry, step) & vm.tables.softDirtyHi;
+    setEntry(i32, entry, step, lo, pteHi(vm.zeroPfn, pageProtHi(vma.flags) | softDirty));
+    vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, address, address + PAGE_SIZE);
+    mm.rss[MM_ANONPAGES]--;
+    removeRmap(vm, pfn, vma);
+  }
 }

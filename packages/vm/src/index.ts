@@ -137,7 +137,7 @@ export { FIXADDR_TOP, Highmem, KM_MAX_IDX, copyUserPage, fixmapStart, kmapLocalP
 export type { HighmemStats } from './highmem.ts';
 export { PAGE_TABLE_SHAPES, SHAPE_X86_32, SHAPE_X86_64, SHAPE_X86_PAE, TASK_SIZE_32, TASK_SIZE_COMPAT } from './pgtable-shape.ts';
 export type { PageTableShape } from './pgtable-shape.ts';
-export { splitDeferred, thpEligible } from './huge-memory.ts';
+export { thpEligible } from './huge-memory.ts';
 export type { ThpMode } from './huge-memory.ts';
 export {
   MIGRATE_ASYNC,

@@ -88,7 +88,7 @@ function memoryFailure(mm: MmStruct, address: VirtAddr, pfn: Pfn): number {
   if (pfn === vm.zeroPfn || (flags[pfn] & (PG_RESERVED | PG_HUGETLB)) !== 0) return -Errno.EBUSY;
   lruAddDrainAll(vm);
   if ((flags[pfn] & PG_ANON) !== 0) {
-    if ((flags[pfn] & (PG_HEAD | PG_TAIL)) !== 0) splitAround(mm, address, (flags[pfn] & PG_TAIL) !== 0 ? next[pfn] : pfn);
+    if ((flags[pfn] & (PG_HEAD | PG_TAIL)) !== 0) splitAround(mm, address, (flags[pfn] & PG_TAIL) !== 0 ? next[pfn] : pfn, pfn);
     if ((flags[pfn] & PG_SWAPCACHE) !== 0 && !folioFreeSwap(vm, pfn)) return -Errno.EBUSY;
   }
   const file = (flags[pfn] & PG_ANON) === 0 ? vm.mappings.get(mapping[pfn]) : undefined;
@@ -122,9 +122,9 @@ function memoryFailure(mm: MmStruct, address: VirtAddr, pfn: Pfn): number {
 }
 
 /** A part of a huge page stands alone before it is taken out. */
-function splitAround(mm: MmStruct, address: VirtAddr, head: Pfn): void {
+function splitAround(mm: MmStruct, address: VirtAddr, head: Pfn, pfn: Pfn): void {
   const { vm } = mm;
   const pmd = findPmd(mm, address);
   if ((vm.ram.i32[pmd] & PTE_PS) !== 0) splitHugePmd(mm, hugeStart(vm.tables, address), pmd);
-  splitHugePage(vm, head);
+  splitHugePage(vm, head, pfn);
 }

@@ -286,10 +286,7 @@ function moveHugeState(vm: Vm, from: Pfn, to: Pfn): void {
     vm.pages.modNodeState(from, NODE_STAT.NR_ANON_THPS, -vm.tables.ptrsPerPte);
     vm.pages.modNodeState(to, NODE_STAT.NR_ANON_THPS, vm.tables.ptrsPerPte);
   }
-  const counted = vm.deferredSplit.get(from);
-  if (counted === undefined) return;
-  vm.deferredSplit.delete(from);
-  vm.deferredSplit.set(to, counted);
+  vm.deferredSplit.move(from, to);
 }
 
 /** Splits an isolated huge page; returns its parts that are in use, isolated each. @linux mm/migrate.c:try_split_folio */
@@ -300,8 +297,10 @@ function splitIsolated(vm: Vm, head: Pfn): Pfn[] {
   const parts: Pfn[] = [];
   for (let pfn = head; pfn < head + ptrsPerPte; pfn++) if (mapcount[pfn] > 0) parts.push(pfn);
   splitHugePage(vm, head);
-  for (const pfn of parts) bugOn(!isolateMovable(vm, pfn), 'migrate: a part of a huge page that is nobody\'s');
-  return parts;
+  // Parts that held nothing but zeros are gone.
+  const inUse = parts.filter((pfn) => mapcount[pfn] > 0);
+  for (const pfn of inUse) bugOn(!isolateMovable(vm, pfn), 'migrate: a part of a huge page that is nobody\'s');
+  return inUse;
 }
 
 /** Puts a page that was isolated back, and counts it so no more. */

@@ -12,7 +12,6 @@ import { PAGE_SHIFT, PAGE_SIZE, TLB_FREED_TABLES } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import { PG_SWAPCACHE } from '@pagelab/mm-core';
-import { countDeferredSplits } from './huge-memory.ts';
 import { putUnmappedHugetlb } from './hugetlb.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { freeTable } from './pgtable.ts';
@@ -107,7 +106,7 @@ export class MmuGather {
   /** Flushes and closes. @linux mm/mmu_gather.c:tlb_finish_mmu */
   finish(): void {
     this.flush();
-    if (this.#vm.deferredSplit.size > 0) countDeferredSplits(this.#vm);
+    if (this.#vm.deferredSplit.hasUncounted) this.#vm.deferredSplit.count();
     this.#mm = null;
   }
 

@@ -8,12 +8,11 @@
 import { Errno } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { NODE_STAT, PG_DIRTY, PG_RECLAIM, PG_UPTODATE, PG_WRITEBACK, VM_EVENT } from '@pagelab/mm-core';
+import { isZeroPage } from './deferred-split.ts';
 import { folioRotateReclaimable } from './swap.ts';
 import { folioFreeSwap } from './swapfile.ts';
 import { swpOffset } from './swapops.ts';
 import type { Vm } from './vm.ts';
-
-const PAGE_WORDS = 1024;
 
 /** Writes of this round of reclaim whose pages are still under writeback. */
 export type PendingWrites = Pfn[];
@@ -31,7 +30,7 @@ export function swapWriteout(vm: Vm, pfn: Pfn, pending: PendingWrites): boolean 
   const area = vm.swap.area(entry);
   const slot = swpOffset(entry);
   flags[pfn] &= ~PG_DIRTY;
-  if (isZero(vm, pfn)) {
+  if (isZeroPage(vm, pfn)) {
     area.setZero(slot, true);
     vm.pages.events[VM_EVENT.SWPOUT_ZERO]++;
     return true;
@@ -105,14 +104,4 @@ export function swapReadFolio(vm: Vm, pfn: Pfn): void {
     }
   }
   flags[pfn] |= PG_UPTODATE;
-}
-
-/** @linux mm/page_io.c:is_folio_zero_filled */
-function isZero({ ram }: Vm, pfn: Pfn): boolean {
-  const { i32 } = ram;
-  const word = ram.frameWord(pfn);
-  // The last word differs where the first does not, more often than not.
-  if (i32[word] !== 0 || i32[word + PAGE_WORDS - 1] !== 0) return false;
-  for (let i = 1; i < PAGE_WORDS; i++) if (i32[word + i] !== 0) return false;
-  return true;
 }

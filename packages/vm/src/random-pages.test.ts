@@ -46,7 +46,6 @@ import {
 import { expect, test } from 'vitest';
 import type { VmFile } from './file.ts';
 import { populateRange } from './gup.ts';
-import { splitDeferred } from './huge-memory.ts';
 import { doMadvise } from './madvise.ts';
 import { isolateMovable, migratePages, migrationOps, putbackMovablePages } from './migrate.ts';
 import { doMlock, doMunlock } from './mlock.ts';
@@ -176,7 +175,7 @@ class Player {
     const length = pages * PAGE_SIZE;
     const at = `mm ${mm.id} 0x${addr.toString(16)} +${pages}`;
     if (this.huge && this.prng.below(30) === 0) {
-      splitDeferred(this.vm);
+      this.vm.deferredSplit.scan(0, Infinity);
       return 'split what is partly unmapped';
     }
     if (this.prng.below(12) === 0) return this.migrate(mm, addr, pages);

@@ -319,9 +319,9 @@ function validateFrames(vm: Vm, census: Census): void {
     if (hugeEntries > 0) hugeMapped += vm.tables.ptrsPerPte;
     checkState(priv[head], hugeEntries, `frame ${head}: huge mappings`);
     checkState(priv[head + 2], parts, `frame ${head}: mapped parts`);
-    check(vm.deferredSplit.has(head) === parts < vm.tables.ptrsPerPte, `frame ${head}: ${parts} parts mapped, and that is not noted`);
+    check((vm.deferredSplit.isPartial(head) === true) === parts < vm.tables.ptrsPerPte, `frame ${head}: ${parts} parts mapped, and that is not noted`);
   }
-  for (const head of vm.deferredSplit.keys()) check(mappedParts.has(head), `frame ${head}: to be split, but not mapped`);
+  for (const head of vm.deferredSplit.heads()) check(mappedParts.has(head), `frame ${head}: to be split, but not mapped`);
   checkState(vm.pages.nodeState(NODE_STAT.NR_ANON_THPS), hugeMapped, 'NR_ANON_THPS');
   checkState(vm.pages.nodeState(NODE_STAT.NR_ANON_MAPPED), anonMapped, 'NR_ANON_MAPPED');
   checkState(vm.pages.nodeState(NODE_STAT.NR_FILE_MAPPED), fileMapped, 'NR_FILE_MAPPED');

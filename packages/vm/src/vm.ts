@@ -9,6 +9,7 @@ import type { TraceRing } from '@pagelab/lib';
 import type { NodeMask, PageAlloc, PageFrames } from '@pagelab/mm-core';
 import type { KmemCache, Slab } from '@pagelab/slab';
 import type { AnonVma } from './anon-vma.ts';
+import { DeferredSplit } from './deferred-split.ts';
 import type { AddressSpace } from './file.ts';
 import { MmuGather } from './mmu-gather.ts';
 import { BlockFs } from './block-fs.ts';
@@ -224,8 +225,8 @@ export class Vm {
   readonly khugepaged: Khugepaged;
   /** The huge page of zeros that reads of huge mappings show; −1 until one is wanted. */
   hugeZeroPfn: Pfn = -1;
-  /** Heads of huge pages of which parts are unmapped; and whether each was counted as such. */
-  readonly deferredSplit = new Map<Pfn, boolean>();
+  /** Huge pages that may be better small. */
+  readonly deferredSplit: DeferredSplit;
   /** The kernel's own virtual memory. */
   readonly vmalloc: Vmalloc;
   /** Windows to memory without permanent addresses; `null` where there is none such. */
@@ -298,6 +299,7 @@ export class Vm {
     this.zswap = new Zswap(this);
     this.tiers = new MemoryTiers(this, parts.adistances ?? []);
     this.numa = new NumaBalancing(parts.pages.nodes.length);
+    this.deferredSplit = new DeferredSplit(this);
     this.ksm = new Ksm(parts.pages.nodes.length);
     this.khugepaged = newKhugepaged(this.tables.ptrsPerPte);
     this.hugetlb = new HugetlbPool(parts.pages.nodes.length);

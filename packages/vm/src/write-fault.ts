@@ -24,7 +24,7 @@ import { anonVmaPrepare } from './anon-vma.ts';
 import { FAULT_FLAG_UNSHARE, VM_FAULT_OOM } from './fault-flags.ts';
 import { announceStore, faultOf } from './file-fault.ts';
 import { copyUserPage } from './highmem.ts';
-import { countDeferredSplits, takeOverPart } from './huge-memory.ts';
+import { takeOverPart } from './huge-memory.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import { setPageDirty } from './page-cache.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
@@ -154,7 +154,7 @@ function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn, unsha
   if (pfn >= 0) {
     removeRmap(vm, pfn, vma);
     vm.pages.putPage(pfn);
-    if (vm.deferredSplit.size > 0) countDeferredSplits(vm);
+    if (vm.deferredSplit.hasUncounted) vm.deferredSplit.count();
   }
   return 0;
 }

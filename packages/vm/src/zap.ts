@@ -7,7 +7,7 @@ import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_SWAPBACKED } from '@pagelab/mm-core';
 import type { AddressSpace } from './file.ts';
 import { detachTable, freePgtables } from './free-pgtables.ts';
-import { countDeferredSplits, hugeStart, splitHugePmd, zapHugePmd } from './huge-memory.ts';
+import { hugeStart, splitHugePmd, zapHugePmd } from './huge-memory.ts';
 import { zapHugetlbPmd } from './hugetlb-fault.ts';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
@@ -66,7 +66,7 @@ export function unmapRegion(
     const vma = vmas[i];
     zapRange(gather, vma, Math.max(start, vma.start), Math.min(end, vma.end), ZAP_DROP_MARKER);
     // A huge page that lies in two mappings is unmapped in part, if only until the next goes.
-    if (mm.vm.deferredSplit.size > 0) countDeferredSplits(mm.vm);
+    if (mm.vm.deferredSplit.hasUncounted) mm.vm.deferredSplit.count();
   }
   freePgtables(gather, mm, vmas, floor, ceiling);
   gather.finish();

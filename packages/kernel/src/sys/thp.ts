@@ -29,6 +29,12 @@ export function thpFiles(kernel: Kernel): Map<string, ProcFile> {
   files.set(`${DIRECTORY}use_zero_page`, number(() => (vm.usesHugeZero ? 1 : 0), 1, (value) => {
     vm.usesHugeZero = value === 1;
   }));
+  const { deferredSplit } = vm;
+  if (kernel.config.kernel !== '6.1') {
+    files.set(`${DIRECTORY}shrink_underused`, number(() => (deferredSplit.splitsUnderused ? 1 : 0), 1, (value) => {
+      deferredSplit.splitsUnderused = value === 1;
+    }));
+  }
   files.set(`${DIRECTORY}hpage_pmd_size`, { mode: 0o444, read: () => `${vm.tables.pmdSize}\n` });
   const { khugepaged } = vm;
   const own = `${DIRECTORY}khugepaged/`;
