@@ -282,17 +282,18 @@ function recordedTrace(): MallocEvents {
   return parseMallocTrace(gunzipSync(readFileSync(file)).toString('latin1'));
 }
 
+/** Each replay has a process of its own, as on the host; the machine is booted once. */
 function mallocReplay(): Work {
   const trace = recordedTrace();
+  const machine = boot(config);
+  let process: Process | undefined;
   let replay: MallocReplay | undefined;
-  let machine: Machine | undefined;
   return {
     operations: trace.count,
     before() {
-      machine?.dispose();
-      const fresh = freshProcess();
-      ({ machine } = fresh);
-      replay = new MallocReplay(glibc(fresh.os), fresh.os);
+      process?.exit(0);
+      process = machine.createProcess({ name: 'bench' });
+      replay = new MallocReplay(glibc(process.os), process.os);
     },
     run: () => replay!.run(trace),
   };
