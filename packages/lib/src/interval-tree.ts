@@ -10,10 +10,12 @@ export interface IntervalNode<T> {
 }
 
 interface Node<T> extends IntervalNode<T> {
+  first: number;
+  last: number;
   /** Order of insertion; breaks ties between intervals with the same first. */
-  readonly serial: number;
+  serial: number;
   /** A node's priority is above those of its children. */
-  readonly priority: number;
+  priority: number;
   /** The largest `last` of the nodes at and below this one. */
   maxLast: number;
   left: Node<T> | undefined;
@@ -45,12 +47,27 @@ export class IntervalTree<T> {
    * @linux lib/interval_tree.c:interval_tree_insert
    */
   insert(first: number, last: number, value: T): IntervalNode<T> {
-    bugOn(!(first <= last), 'interval tree: empty interval');
-    const serial = this.nextSerial++;
     const node: Node<T> = {
-      first, last, value, serial, priority: hash32(serial), maxLast: last,
+      first, last, value, serial: 0, priority: 0, maxLast: last,
       left: undefined, right: undefined, parent: undefined,
     };
+    this.reinsert(node, first, last);
+    return node;
+  }
+
+  /**
+   * Adds an interval that was taken out of this tree or another once more, with other bounds: as {@link insert}, but no node
+   * is made for it.
+   */
+  reinsert(handle: IntervalNode<T>, first: number, last: number): void {
+    bugOn(!(first <= last), 'interval tree: empty interval');
+    const node = handle as Node<T>;
+    const serial = this.nextSerial++;
+    node.first = first;
+    node.last = last;
+    node.serial = serial;
+    node.priority = hash32(serial);
+    node.maxLast = last;
     this.nrNodes++;
     let parent: Node<T> | undefined = undefined;
     let below = this.root;
@@ -61,13 +78,12 @@ export class IntervalTree<T> {
     }
     if (parent === undefined) {
       this.root = node;
-      return node;
+      return;
     }
     node.parent = parent;
     if (first < parent.first) parent.left = node;
     else parent.right = node;
     while (node.parent !== undefined && node.parent.priority < node.priority) this.rotateUp(node);
-    return node;
   }
 
   /**
@@ -222,10 +238,10 @@ function leftmostOverlap<T>(top: Node<T>, first: number, last: number): Node<T> 
   }
 }
 
-/** Scatters an integer over 32 bits (the finaliser of MurmurHash3). */
+/** Scatters an integer over 32 bits, signed (the finaliser of MurmurHash3). */
 function hash32(value: number): number {
   let h = value | 0;
   h = Math.imul(h ^ (h >>> 16), 0x85eb_ca6b);
   h = Math.imul(h ^ (h >>> 13), 0xc2b2_ae35);
-  return (h ^ (h >>> 16)) >>> 0;
+  return h ^ (h >>> 16);
 }

@@ -43,12 +43,16 @@ export interface AnonVma {
 
 /** One VMA's place in one anon_vma. */
 export interface AnonVmaChain {
-  readonly vma: VmArea;
-  readonly anonVma: AnonVma;
-  /** Its place in `anonVma.chains`; `null` while the VMA's bounds change. */
-  node: IntervalNode<AnonVmaChain> | null;
+  vma: VmArea;
+  anonVma: AnonVma;
+  /** Its place in `anonVma.chains`, where it is not while the VMA's bounds change. */
+  readonly node: IntervalNode<AnonVmaChain>;
+  isPlaced: boolean;
   object: VirtAddr;
 }
+
+/** Links and anon_vmas that are kept to be used again, at most. Making them anew takes as long as the rest of a first fault. */
+const MAX_SPARE = 1024;
 
 /** The last page offset that a VMA shows. @linux mm/interval_tree.c:vma_last_pgoff */
 export function vmaLastPgoff(vma: VmArea): number {
@@ -179,9 +183,9 @@ export function unlinkAnonVmas(vma: VmArea): void {
   const { vm } = vma.mm;
   const links = vma.anonVmaChain;
   for (let i = links.length - 1; i >= 0; i--) {
-    const { anonVma, node } = links[i];
-    if (node !== null) anonVma.chains.remove(node);
-    links[i].node = null;
+    const link = links[i];
+    const { anonVma } = link;
+    if (link.isPlaced) anonVma.chains.remove(link.node);
     if (anonVma.chains.size === 0) anonVma.parent.numChildren--;
   }
   if (vma.anonVma !== null) {
@@ -190,8 +194,10 @@ export function unlinkAnonVmas(vma: VmArea): void {
   }
   // The newest first: a root outlives the rest of its family.
   while (links.length > 0) {
-    const { anonVma, object } = links.pop()!;
-    vm.caches.anonVmaChain.free(object);
+    const link = links.pop()!;
+    const { anonVma } = link;
+    vm.caches.anonVmaChain.free(link.object);
+    if (vm.spareChains.length < MAX_SPARE) vm.spareChains.push(link);
     if (anonVma.chains.size === 0) putAnonVma(vm, anonVma);
   }
 }
@@ -205,9 +211,9 @@ export function vmaIntervalRemove(vma: VmArea): void {
   const links = vma.anonVmaChain;
   for (let i = 0; i < links.length; i++) {
     const link = links[i];
-    if (link.node === null) continue;
+    if (!link.isPlaced) continue;
     link.anonVma.chains.remove(link.node);
-    link.node = null;
+    link.isPlaced = false;
   }
 }
 
@@ -220,7 +226,9 @@ export function vmaIntervalInsert(vma: VmArea): void {
   const links = vma.anonVmaChain;
   for (let i = 0; i < links.length; i++) {
     const link = links[i];
-    if (link.node === null) link.node = link.anonVma.chains.insert(vma.pgoff, last, link);
+    if (link.isPlaced) continue;
+    link.anonVma.chains.reinsert(link.node, vma.pgoff, last);
+    link.isPlaced = true;
   }
 }
 
@@ -228,22 +236,25 @@ export function vmaIntervalInsert(vma: VmArea): void {
 function allocAnonVma(vm: Vm, parent: AnonVma | null): AnonVma | null {
   const object = vm.caches.anonVma.alloc(GFP_KERNEL);
   if (object === 0) return null;
-  const made = {
-    id: 0,
-    root: null as unknown as AnonVma,
-    parent: null as unknown as AnonVma,
-    refcount: 1,
-    numChildren: 0,
-    numActiveVmas: 0,
-    chains: new IntervalTree<AnonVmaChain>(),
-    object,
-  };
-  const anonVma: AnonVma = made;
-  made.id = vm.anonVmas.alloc(anonVma);
-  made.root = parent === null ? anonVma : parent.root;
-  made.parent = parent === null ? anonVma : parent;
+  const anonVma: { -readonly [K in keyof AnonVma]: AnonVma[K] } = vm.spareAnonVmas.pop() ?? newAnonVma();
+  anonVma.id = vm.anonVmas.alloc(anonVma);
+  anonVma.root = parent === null ? anonVma : parent.root;
+  anonVma.parent = parent === null ? anonVma : parent;
+  anonVma.refcount = 1;
+  anonVma.numChildren = 0;
+  anonVma.numActiveVmas = 0;
+  anonVma.object = object;
   if (parent !== null) parent.root.refcount++;
   return anonVma;
+}
+
+/** One that nobody uses. */
+function newAnonVma(): AnonVma {
+  const nobody = null as unknown as AnonVma;
+  return {
+    id: 0, root: nobody, parent: nobody, refcount: 0, numChildren: 0, numActiveVmas: 0,
+    chains: new IntervalTree<AnonVmaChain>(), object: 0,
+  };
 }
 
 /** Drops a reference; the last one frees it, and drops its own on the root. @linux mm/rmap.c:__put_anon_vma */
@@ -252,12 +263,28 @@ function putAnonVma(vm: Vm, anonVma: AnonVma): void {
   bugOn(anonVma.chains.size !== 0, 'anon_vma: freed while VMAs are linked to it');
   vm.anonVmas.free(anonVma.id);
   vm.caches.anonVma.free(anonVma.object);
-  if (anonVma.root !== anonVma) putAnonVma(vm, anonVma.root);
+  const { root } = anonVma;
+  if (vm.spareAnonVmas.length < MAX_SPARE) vm.spareAnonVmas.push(anonVma);
+  if (root !== anonVma) putAnonVma(vm, root);
 }
 
 /** @linux mm/rmap.c:anon_vma_chain_link */
 function linkChain(vma: VmArea, anonVma: AnonVma, object: VirtAddr): void {
-  const link: AnonVmaChain = { vma, anonVma, node: null, object };
-  link.node = anonVma.chains.insert(vma.pgoff, vmaLastPgoff(vma), link);
+  const { vm } = vma.mm;
+  let link = vm.spareChains.pop();
+  if (link === undefined) link = newChain(vma, anonVma);
+  else {
+    link.vma = vma;
+    link.anonVma = anonVma;
+    anonVma.chains.reinsert(link.node, vma.pgoff, vmaLastPgoff(vma));
+  }
+  link.isPlaced = true;
+  link.object = object;
   vma.anonVmaChain.push(link);
+}
+
+function newChain(vma: VmArea, anonVma: AnonVma): AnonVmaChain {
+  const link = { vma, anonVma, node: null as unknown as IntervalNode<AnonVmaChain>, isPlaced: true, object: 0 };
+  link.node = anonVma.chains.insert(vma.pgoff, vmaLastPgoff(vma), link);
+  return link;
 }

@@ -151,7 +151,7 @@ function noteVma(vma: VmArea, census: Census): void {
     else known.push(vma);
   }
   for (const link of vma.anonVmaChain) {
-    check(link.vma === vma && link.node !== null, `anon_vma chain of ${hex(vma.start)} is broken`);
+    check(link.vma === vma && link.isPlaced, `anon_vma chain of ${hex(vma.start)} is broken`);
     checkInterval(vma, link.node.first, link.node.last);
     count(census.chains, link.anonVma);
   }

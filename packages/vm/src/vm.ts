@@ -8,7 +8,7 @@ import { IdTable, KernelBug } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
 import type { NodeMask, PageAlloc, PageFrames } from '@pagelab/mm-core';
 import type { KmemCache, Slab } from '@pagelab/slab';
-import type { AnonVma } from './anon-vma.ts';
+import type { AnonVma, AnonVmaChain } from './anon-vma.ts';
 import { DeferredSplit } from './deferred-split.ts';
 import type { AddressSpace } from './file.ts';
 import { MmuGather } from './mmu-gather.ts';
@@ -211,6 +211,9 @@ export class Vm {
   nextIno = 1;
   /** VMAs that were freed, to be used again: making one costs more than the rest of a short `mmap`. */
   readonly spareVmAreas: VmArea[] = [];
+  /** Likewise links to anon_vmas, and these. */
+  readonly spareChains: AnonVmaChain[] = [];
+  readonly spareAnonVmas: AnonVma[] = [];
   /** What the unmapping under way has collected; empty between operations. */
   readonly gather: MmuGather;
   /** Moves between LRU lists that wait. */
