@@ -1,5 +1,5 @@
 import { bugOn } from './assert.ts';
-import { growColumn } from './columns.ts';
+import { copyColumn, growColumn } from './columns.ts';
 
 /*
  * The nodes of a range tree. A node is a number; its contents lie in columns, so that a tree of a million ranges is
@@ -306,17 +306,17 @@ export class RangePool<T> {
 
   /** Makes this pool a copy of `source` but for the values, all of them undefined. */
   protected copyNodes(source: RangePool<unknown>): void {
-    this.leafStarts = source.leafStarts.slice();
-    this.leafEnds = source.leafEnds.slice();
-    this.leafLinks = source.leafLinks.slice();
+    this.leafStarts = copyColumn(source.leafStarts);
+    this.leafEnds = copyColumn(source.leafEnds);
+    this.leafLinks = copyColumn(source.leafLinks);
     this.values = [];
     for (let i = 0; i < source.values.length; i++) this.values.push(undefined);
     if (source.nrInners > 0) {
-      this.innerKids = source.innerKids.slice();
-      this.innerCounts = source.innerCounts.slice();
-      this.innerLows = source.innerLows.slice();
-      this.innerHighs = source.innerHighs.slice();
-      this.innerGaps = source.innerGaps.slice();
+      this.innerKids = copyColumn(source.innerKids);
+      this.innerCounts = copyColumn(source.innerCounts);
+      this.innerLows = copyColumn(source.innerLows);
+      this.innerHighs = copyColumn(source.innerHighs);
+      this.innerGaps = copyColumn(source.innerGaps);
     }
     this.nrLeaves = source.nrLeaves;
     this.nrInners = source.nrInners;
@@ -344,7 +344,9 @@ export function firstAboveInLeaf(ends: Float64Array, base: number, addr: number)
  */
 export function isRightLeaf(ends: Float64Array, base: number, position: number, addr: number): boolean {
   const end = ends[position];
-  return ends[base + LEAF_FLOOR] <= addr && end > addr && end < Infinity;
+  if (!(end > addr && end < Infinity)) return false;
+  // One that ends below `addr` tells as much as the floor, which lies on another cache line.
+  return (position & LEAF_MASK) !== 0 || ends[base + LEAF_FLOOR] <= addr;
 }
 
 /** As {@link firstAboveInLeaf}, for the INNER_SLOTS of an inner node; four ways at a step is faster here. */
