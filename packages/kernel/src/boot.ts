@@ -115,7 +115,8 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   const slab = new Slab({
     pages, ram, smp, trace,
     slubOptions: { wordBytes, ...slubOptions(config) },
-    allocator: options.slabAllocator ?? slabAllocators[config.slab](),
+    allocator: options.slabAllocator ?? slabAllocators[config.slab]({ debug: config.debugSlab }),
+    latePercpu: true,
     seed: config.seed,
     report: (report) => logSlabReport(log, slabReports, report),
     log: (line) => log.print(line),
@@ -161,6 +162,12 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   // DMA memory, and per-CPU memory.
   const dma = setupDma(config, vm, bootFrames, log);
   const percpu = setupPercpu({ config, vm, pages, slab, bootFrames, log });
+  slab.initLate({
+    alloc: (bytes, align, gfp) => percpu.alloc(bytes, align, gfp),
+    free: (pointer) => percpu.free(pointer),
+    ptr: (pointer, cpu) => percpu.ptr(pointer, cpu),
+    physAddr: (address) => vm.vmalloc.physAddr(address),
+  });
   // Tasks, and the stacks they and interrupts run on in the kernel.
   const stacks = new KernelStacks({ config: config.kernelStack, vmalloc: vm.vmalloc, pages, ram, smp, bootFrames });
   const kernel = new Kernel({

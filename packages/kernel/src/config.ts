@@ -38,6 +38,7 @@ export const CONFIG_KEYS: Readonly<Record<string, string>> = {
   swap: `a list of at most 23 areas { size, priority, model, file }, of 8K or more, priority 0 to 32767, model ${DISK_MODELS.map(({ name }) => `"${name}"`).join(', ')}, file one of the host's`,
   pageAllocator: '"buddy", "llfree" or "first-fit"',
   slab: '"slub", "slab" or "slob"',
+  debugSlab: 'true or false: whether SLAB is built with red zones, poison and last users; with slab "slab" alone, slub_debug= is for the other',
   freelist: 'an object { hardening: "none", "checks" or "full", random: true or false }: how free lists of slabs are kept',
   reclaim: '"classic", "mglru", "fifo" or "second-chance"; without, "mglru" where kernel is "6.12"',
   tlb: TLB_SPECS.map((spec) => `"${spec}"`).join(', ').replace(/, ([^,]*)$/, ' or $1'),
@@ -81,6 +82,7 @@ const schema = z.strictObject({
   swap: z.array(z.strictObject({ size: size.refine((bytes) => bytes >= 8 * KIB), priority: z.int().min(0).max(32_767).optional(), model: z.enum(DISK_MODELS.map(({ name }) => name) as [string, ...string[]]).optional(), file: z.string().min(1).optional() })).max(23).default([]),
   pageAllocator: z.enum(['buddy', 'llfree', 'first-fit']).default('buddy'),
   slab: z.enum(['slub', 'slab', 'slob']).default('slub'),
+  debugSlab: z.boolean().default(false),
   freelist: z
     .strictObject({ hardening: z.enum(['none', 'checks', 'full']).default('checks'), random: z.boolean().default(false) })
     .default({ hardening: 'checks', random: false }),
@@ -141,6 +143,7 @@ export function parseMachineConfig(json: unknown): MachineConfig {
   if (config.numa !== undefined && commandLine.numa !== undefined && commandLine.numa.kind !== 'off') {
     throw new ConfigError('cmdline: "numa" takes off where the machine has nodes; only memory without nodes is cut into fake ones');
   }
+  if (config.debugSlab && config.slab !== 'slab') throw new ConfigError(`debugSlab: takes ${CONFIG_KEYS['debugSlab']}`);
   const { size: stackSize = config.arch === 'x86-64' ? '16K' : '8K', vmap = config.arch === 'x86-64', threadInfo = 'task' } = config.kernelStack;
   if (vmap && config.arch !== 'x86-64') throw new ConfigError(`kernelStack: takes ${CONFIG_KEYS['kernelStack']}`);
   const kernelStack = { bytes: Number.parseInt(stackSize) * KIB, vmap, threadInfo };

@@ -125,6 +125,7 @@ export class CacheRegistry {
     if (typeof cache === 'number') return cache;
     this.register(cache);
     if (this.charge(cache)) return cache;
+    cache.shutdown();
     this.unregister(cache);
     return -Errno.ENOMEM;
   }

@@ -37,12 +37,17 @@ export interface ClassicShape {
   /** SLAB_* */
   readonly flags: number;
   readonly hasConstructor: boolean;
+  /** Of a debugged cache: where in its place an object begins, and the bytes that come on top. 0 without. */
+  readonly objectOffset?: number;
+  readonly extraBytes?: number;
 }
 
 /** The layout of a cache of SLAB. */
 export interface ClassicGeometry {
   /** Bytes from one object to the next. */
   readonly size: number;
+  /** Bytes from where its place begins to an object: those of a red zone, or 0. */
+  readonly objectOffset: number;
   readonly order: number;
   readonly objectsPerSlab: number;
   readonly freeList: FreeListPlace;
@@ -104,12 +109,15 @@ export function classicGeometry(
   { possibleCpus, wordBytes }: Pick<SlabMachine, 'possibleCpus' | 'wordBytes'>,
   freeListCache: (bytes: number) => number | undefined,
 ): ClassicGeometry | number {
-  const { objectSize, align, flags, hasConstructor } = shape;
+  const { objectSize, align, flags, hasConstructor, objectOffset = 0, extraBytes = 0 } = shape;
   const colourOff = Math.max(CACHE_LINE_SIZE, align);
-  let size = Math.ceil((Math.ceil(objectSize / wordBytes) * wordBytes) / align) * align;
+  // Red zones have 8 bytes, and lie at multiples of that.
+  const unit = objectOffset > 0 ? 8 : wordBytes;
+  let size = Math.ceil((Math.ceil(objectSize / unit) * unit + extraBytes) / align) * align;
   if (size < SLAB_OBJ_MIN_SIZE) size = Math.ceil(SLAB_OBJ_MIN_SIZE / align) * align;
   const made = (freeList: FreeListPlace, { order, num, leftOver }: Fit): ClassicGeometry => ({
     size,
+    objectOffset,
     order,
     objectsPerSlab: num,
     freeList,

@@ -12,6 +12,7 @@ import type { PageAlloc } from '@pagelab/mm-core';
 import type { DirectMap } from './direct-map.ts';
 import type { SlabMachine } from './geometry.ts';
 import type { KmemCache } from './kmem-cache.ts';
+import type { PercpuSource } from './percpu-source.ts';
 import type { SlabReporter } from './report.ts';
 import type { Taint } from './slub-reports.ts';
 import type { Tracking } from './track.ts';
@@ -64,8 +65,11 @@ export interface SlabHost {
   readonly tracking: Tracking;
   readonly taint: Taint;
   readonly report: SlabReporter;
+  /** Per-CPU memory; `null` until there is some. */
+  readonly late: { percpu: PercpuSource | null };
   /** Memory for an allocator's own use, and the cache that serves so many bytes, which may not be made yet. */
   readonly kmalloc: (size: number, gfp: number) => VirtAddr;
+  readonly kmallocNode: (size: number, gfp: number, node: number) => VirtAddr;
   readonly kfree: (address: VirtAddr) => void;
   readonly kmallocCache: (size: number) => KmemCache | undefined;
   /** Takes a line for the kernel's log that is no report. */
@@ -113,6 +117,8 @@ export interface SlabAllocator {
   readonly debugs?: boolean;
   /** Whether its caches keep things that {@link KmemCache.reap} is to take from time to time. */
   readonly reaps?: boolean;
+  /** Whether its caches keep things in per-CPU memory, and are told by {@link KmemCache.initLate} when there is some. */
+  readonly usesPercpu?: boolean;
   /** False where caches that are alike never share one. */
   readonly merges?: boolean;
   /** Bytes of the smallest `kmalloc` cache; 8 where it does not say. */

@@ -25,7 +25,8 @@ export {
 } from './flags.ts';
 export { calculateSlabOrder, classicGeometry, cpuCacheLimits } from './classic-geometry.ts';
 export type { ClassicGeometry, ClassicShape, FreeListPlace } from './classic-geometry.ts';
-export { ClassicSlabAllocator } from './classic-slab.ts';
+export { ClassicSlabAllocator } from './classic-allocator.ts';
+export type { ClassicSlabOptions } from './classic-allocator.ts';
 export type { KmemCacheOptions } from './cache-registry.ts';
 export {
   calculateAlignment,
@@ -82,6 +83,7 @@ export type { SlabObserver } from './observed-allocator.ts';
 export { Mempool, mempoolKmalloc, mempoolPages, mempoolSlab } from './mempool.ts';
 export type { MempoolHost, MempoolSource } from './mempool.ts';
 export { PCPU_MIN_UNIT_SIZE, Percpu } from './percpu.ts';
+export type { PercpuSource } from './percpu-source.ts';
 export type { PercpuHost, PercpuLayout, PercpuPtr, PercpuStats } from './percpu.ts';
 export { Slab } from './slab.ts';
 export type { SlabParts, SlubOptions } from './slab.ts';

@@ -158,6 +158,16 @@ export abstract class KmemCache {
    */
   abstract shutdown(): boolean;
 
+  /**
+   * Is told that there is per-CPU memory.
+   *
+   * @returns 0 or -ENOMEM
+   * @linux mm/slab.c:kmem_cache_init_late
+   */
+  initLate(): number {
+    return 0;
+  }
+
   /** What the running CPU does from time to time with what it keeps and does not need. @linux mm/slab.c:cache_reap */
   reap(): void {}
 

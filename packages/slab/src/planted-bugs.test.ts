@@ -8,7 +8,6 @@ import { GFP_KERNEL } from '@pagelab/mm-core';
 import { SLAB_NO_MERGE, SLAB_RED_ZONE, SLAB_TYPESAFE_BY_RCU } from './flags.ts';
 import type { FreelistHardening } from './host.ts';
 import type { KmemCache } from './kmem-cache.ts';
-import { DirectMap } from './direct-map.ts';
 import type { SlabReport, SlabReportKind } from './report.ts';
 import { createTestMachine } from './testing/test-machine.ts';
 

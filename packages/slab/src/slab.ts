@@ -4,7 +4,7 @@
 import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE } from '@pagelab/hw';
 import type { PhysicalMemory } from '@pagelab/hw';
-import { Prng, TraceRing } from '@pagelab/lib';
+import { Prng, TraceRing, bugOn } from '@pagelab/lib';
 import { GFP_KERNEL, MAX_PAGE_ORDER, PG_KERNEL_DATA, PG_SLAB, PG_TAIL, VM_EVENT, __GFP_COMP, __GFP_ZERO, blockOrder } from '@pagelab/mm-core';
 import type { PageAlloc, PageFrames } from '@pagelab/mm-core';
 import { accountSlabPages } from './accounting.ts';
@@ -25,6 +25,8 @@ import {
   kmallocCaches,
   kmallocType,
 } from './kmalloc.ts';
+import { percpuOfPages } from './percpu-source.ts';
+import type { PercpuSource } from './percpu-source.ts';
 import { throwReport } from './report.ts';
 import type { SlabReporter } from './report.ts';
 import { cacheOfPage } from './slab-pages.ts';
@@ -75,6 +77,8 @@ export interface SlabParts {
   readonly smp: SlabCpus;
   readonly trace?: TraceRing;
   readonly slubOptions?: SlubOptions;
+  /** Per-CPU memory comes with {@link Slab.initLate}. Without, an allocator that needs some has pages of its own for it. */
+  readonly latePercpu?: boolean;
   /** SLUB by default. */
   readonly allocator?: SlabAllocator;
   /** Is told of each object; nobody by default, which costs nothing. */
@@ -187,6 +191,8 @@ export class Slab {
         prng: new Prng(parts.seed ?? 1),
       },
       kmalloc: (size, gfp) => this.kmalloc(size, gfp),
+      late: { percpu: null },
+      kmallocNode: (size, gfp, node) => this.kmallocNode(size, gfp, node),
       kfree: (address) => this.kfree(address),
       kmallocCache: (size) => this.kmallocTables[KMALLOC_NORMAL][(size + 7) >> 3],
       log: parts.log ?? (() => {}),
@@ -220,6 +226,20 @@ export class Slab {
     this.maxFastSize = told ? 0 : KMALLOC_MAX_CACHE_SIZE;
     this.lastFreed = this.registry.caches[0];
     this.lastFreedId = this.lastFreed.id;
+    if (allocator.usesPercpu === true && parts.latePercpu !== true) {
+      this.initLate(percpuOfPages({ pages: parts.pages, ram: parts.ram, slab: this, nrCpus: parts.smp.cpus.length }));
+    }
+  }
+
+  /**
+   * Gives the allocator per-CPU memory.
+   *
+   * @throws KernelBug where there is not enough
+   * @linux mm/slab.c:kmem_cache_init_late
+   */
+  initLate(percpu: PercpuSource): void {
+    this.host.late.percpu = percpu;
+    for (const cache of this.registry.caches) bugOn(cache.initLate() < 0, `slab ${cache.name}: no memory for what its CPUs keep`);
   }
 
   /** @linux mm/slab_common.c:create_kmalloc_caches */
@@ -348,6 +368,12 @@ export class Slab {
     this.observer?.alloc(address, size, 0);
     if (trace.enabled) trace.emit(tracepoints.kmalloc, address, size, PAGE_SIZE * 2 ** order, gfp);
     return address;
+  }
+
+  /** `kmalloc` from a node where it can; −1 is any. @linux include/linux/slab.h:kmalloc_node */
+  kmallocNode(size: number, gfp: number, node: number): VirtAddr {
+    const cache = node < 0 || size === 0 ? undefined : this.kmallocCache(size, gfp);
+    return cache === undefined || cache.tracksSize ? this.kmalloc(size, gfp) : cache.allocNode(gfp, node);
   }
 
   /** `kmalloc` of zeroed memory. @linux include/linux/slab.h:kzalloc */

@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { Errno } from '@pagelab/abi';
 import { GFP_KERNEL, __GFP_ZERO } from '@pagelab/mm-core';
-import { DirectMap } from './direct-map.ts';
 import { SLAB_NO_MERGE, SLAB_RED_ZONE } from './flags.ts';
 import type { KmemCache } from './kmem-cache.ts';
 import type { SlabReport } from './report.ts';

@@ -43,7 +43,7 @@ export interface SlabContext {
 }
 
 /** Names of the slab layer's own classes and functions in a call stack. */
-const OWN_FRAME = /^(?:new )?(?:CallTable|Tracking|Slub|Slab|Slob|Kmem|Cache|KmemCache|HardenedSlub|SlubDebug)\w*\./;
+const OWN_FRAME = /^(?:new )?(?:CallTable|Tracking|Slub|Classic|Slab|Slob|Kmem|Cache|KmemCache|HardenedSlub|SlubDebug)\w*\./;
 
 /** The function that called the slab layer, by the host's call stack. Cost: some microseconds. */
 function callerFromStack(): string {
@@ -80,11 +80,21 @@ export class Tracking {
     return Math.floor((this.context.clock?.now ?? 0) / JIFFY_NS);
   }
 
+  /** An address that stands for the function that calls the slab layer now; {@link callName} has its name. */
+  callAddress(): VirtAddr {
+    return this.addressOf(this.context.caller?.() ?? callerFromStack());
+  }
+
+  /** The function that an address stands for. */
+  callName(address: VirtAddr): string | undefined {
+    return this.calls[(address - this.kernelText) / CALL_BYTES];
+  }
+
   /** Writes who does it now. @linux mm/slub.c:set_track_update */
   set(track: VirtAddr): void {
     const { memory, context } = this;
     const { wordBytes } = memory;
-    memory.setPointer(track, this.addressOf(context.caller?.() ?? callerFromStack()));
+    memory.setPointer(track, this.callAddress());
     memory.setWord(track + wordBytes, 0);
     memory.setWord(track + wordBytes + 4, this.smp.processorId);
     memory.setWord(track + wordBytes + 8, context.pid?.() ?? 0);
@@ -95,7 +105,7 @@ export class Tracking {
   get(track: VirtAddr): SlabTrack | undefined {
     const { memory } = this;
     const { wordBytes } = memory;
-    const call = this.calls[(memory.pointer(track) - this.kernelText) / CALL_BYTES];
+    const call = this.callName(memory.pointer(track));
     if (call === undefined) return undefined;
     const when = memory.pointer(track + trackBytes(wordBytes) - wordBytes);
     return { call, cpu: memory.word(track + wordBytes + 4), pid: memory.word(track + wordBytes + 8), when };
