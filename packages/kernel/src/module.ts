@@ -171,6 +171,36 @@ export class KernelModule {
     this.#kernel.pages.freePages(pfn, order);
   }
 
+  /** @returns how many frames of `count` there were, which are in `out` @linux mm/page_alloc.c:alloc_pages_bulk_noprof */
+  allocPagesBulk(count: number, out: Int32Array, gfp = GFP_KERNEL): number {
+    return this.#kernel.pages.allocPagesBulk(gfp, count, out);
+  }
+
+  /** @returns the address of a block; 0 without memory @linux mm/page_alloc.c:__get_free_pages */
+  getFreePages(order = 0, gfp = GFP_KERNEL): VirtAddr {
+    return this.#kernel.pages.getFreePages(gfp, order);
+  }
+
+  /** @returns the address of a page of zeros; 0 without memory @linux mm/page_alloc.c:get_zeroed_page */
+  getZeroedPage(gfp = GFP_KERNEL): VirtAddr {
+    return this.#kernel.pages.getZeroedPage(gfp);
+  }
+
+  /** @linux mm/page_alloc.c:free_pages */
+  freePagesAt(address: VirtAddr, order = 0): void {
+    this.#kernel.pages.freePagesAt(address, order);
+  }
+
+  /** @returns the address of as many pages in one piece as `bytes` take; 0 without memory @linux mm/page_alloc.c:alloc_pages_exact */
+  allocPagesExact(bytes: number, gfp = GFP_KERNEL): VirtAddr {
+    return this.#kernel.pages.allocPagesExact(bytes, gfp);
+  }
+
+  /** @linux mm/page_alloc.c:free_pages_exact */
+  freePagesExact(address: VirtAddr, bytes: number): void {
+    this.#kernel.pages.freePagesExact(address, bytes);
+  }
+
   /** A frame's address in the direct map; of high memory, the one that `kmap` gave it, or 0. @linux include/linux/mm.h:page_address */
   pageAddress(pfn: Pfn): VirtAddr {
     return pageAddress(this.#kernel.vm, pfn);
