@@ -8,7 +8,7 @@ import { DEFAULT_COSTS, PAGE_OFFSET, PhysicalMemory, Smp, VirtualClock, tlbModel
 import type { BufferSource, TlbModelFactory } from '@pagelab/hw';
 import { KernelBug, TraceRing } from '@pagelab/lib';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from '@pagelab/mm-core';
-import type { PageAllocHooks, PageAllocatorFactory } from '@pagelab/mm-core';
+import type { PageAllocHooks, PageAllocatorFactory, ZoneLayout } from '@pagelab/mm-core';
 import { DirectMap, Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
 import type { KernelCaches, SlabAllocator, SlabReport } from '@pagelab/slab';
 import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, installReclaim, migrationOps, reclaimPolicies, setMaxHugePages } from '@pagelab/vm';
@@ -84,8 +84,8 @@ export function boot(config: MachineConfig | MachineConfigInput, options: BootOp
   return createMachine(bootKernel(isParsed(config) ? config : parseMachineConfig(config), options));
 }
 
-/** Boots the kernel alone: what `boot` wraps into the public handle. */
-export function bootKernel(config: MachineConfig, options: BootOptions = {}): Kernel {
+/** Boots the kernel alone: what `boot` wraps into the public handle. @param layout zones of another architecture than the configuration's */
+export function bootKernel(config: MachineConfig, options: BootOptions = {}, layout: ZoneLayout = zoneLayout(config)): Kernel {
   const clock = new VirtualClock();
   const trace = new TraceRing(TRACE_RECORDS, clock);
   const costs = { ...DEFAULT_COSTS, ...config.costs };
@@ -100,7 +100,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}): Ke
   const log = new KernelLog(clock);
   const hooks: PageAllocHooks = { warnRefusal: (refusal) => warnRefusal(log, refusal) };
   const { pageOffset, wordBytes } = kernelHalf(config);
-  const shape = { layout: zoneLayout(config), pageOffset, ...nodeTable(config, map), ...movablePages(config, map) };
+  const shape = { layout, pageOffset, ...nodeTable(config, map), ...movablePages(config, map) };
   const pages = usable(
     'numa',
     () => new PageAlloc({ ram, smp, clock, trace, costs, hooks, ...shape, ...pageAllocOptions(config, options) }),

@@ -2,7 +2,7 @@
  * What follows from a machine's shape alone: zones, watermarks, slab layouts. For whoever compares a machine with what a
  * real one reported of itself, and so has to put in some of what that one had.
  */
-import { PageAllocSysctl } from '@pagelab/mm-core';
+import { ARM64_ZONES, PageAllocSysctl } from '@pagelab/mm-core';
 import type { Zone } from '@pagelab/mm-core';
 import { bootKernel } from './boot.ts';
 import type { MachineConfig } from './config.ts';
@@ -50,9 +50,15 @@ export interface MachineShape {
   setWatermarks(kib: number): void;
 }
 
-/** Boots a machine for its shape. @throws ConfigError where the configuration cannot be used */
-export function bootShape(config: MachineConfig): MachineShape {
-  const kernel = bootKernel(config);
+/**
+ * Boots a machine for its shape.
+ *
+ * @param zones whose zones memory is divided into: the configuration's architecture, or another of which there is only this
+ * @throws ConfigError where the configuration cannot be used
+ */
+export function bootShape(config: MachineConfig, zones: 'own' | 'arm64' = 'own'): MachineShape {
+  const layout = zones === 'arm64' ? ARM64_ZONES : zoneLayout(config);
+  const kernel = bootKernel(config, {}, layout);
   const { pages } = kernel;
   const find = ({ node, zone }: ManagedPages): Zone | undefined => pages.nodes[node]?.zones.find(({ name }) => name === zone);
   return {
@@ -74,7 +80,6 @@ export function bootShape(config: MachineConfig): MachineShape {
       kernel.transparentHugepage = pages.sysctl.transparentHugepage ? transparentHugepage : 'never';
     },
     setWatermarks(kib) {
-      const layout = zoneLayout(config);
       const recent = config.kernel !== '6.1';
       const sysctl = new PageAllocSysctl(pages.nodes, config.cpus, layout.lowmemReserveRatio, {
         movableLikeHighmem: recent,

@@ -25,10 +25,11 @@ const FOUR_GIB_PFN = 1 << 20;
  *
  * @param pageblockPages frames in a pageblock
  * @param highmemStart first frame of high memory, `Infinity` where there is none
+ * @param ceiling below this frame, whatever is asked for; no bound unless told
  * @returns where; `undefined` where there is no such place
  * @linux mm/cma.c:__cma_declare_contiguous_nid
  */
-export function cmaDeclareContiguous(memblock: Memblock, request: CmaRequest, pageblockPages: number, highmemStart: Pfn): FrameRange | undefined {
+export function cmaDeclareContiguous(memblock: Memblock, request: CmaRequest, pageblockPages: number, highmemStart: Pfn, ceiling: Pfn = Infinity): FrameRange | undefined {
   const { memory } = memblock;
   const end = memory.at(-1)?.end ?? 0;
   const align = pageblockPages;
@@ -36,8 +37,8 @@ export function cmaDeclareContiguous(memblock: Memblock, request: CmaRequest, pa
   const base = Math.ceil((request.base ?? 0) / 4096 / align) * align;
   // A start and an end that leave no choice, or a start alone.
   const isFixed = base > 0 && (request.limit === undefined || request.limit <= request.base! + request.bytes);
-  let limit = Math.min(end, request.limit === undefined ? end : Math.floor(request.limit / 4096 / align) * align);
-  if (isFixed) limit = Math.min(end, base + pages);
+  let limit = Math.min(end, ceiling, request.limit === undefined ? end : Math.floor(request.limit / 4096 / align) * align);
+  if (isFixed) limit = Math.min(end, ceiling, base + pages);
   if (base + pages > limit) return undefined;
   let start = -1;
   if (isFixed) {

@@ -1,3 +1,4 @@
+import { PhysicalMemory } from '@pagelab/hw';
 import { Prng } from '@pagelab/lib';
 import { describe, expect, it, test } from 'vitest';
 import type { CmaArea} from './cma.ts';
@@ -10,10 +11,11 @@ import { pageAllocators } from './page-allocators.ts';
 import { PB_ISOLATE_MODE_OTHER, startIsolatePageRange, undoIsolatePageRange } from './page-isolation.ts';
 import { freeBlocks } from './testing/churn.ts';
 import { testMachine } from './testing/machine.ts';
+import type { TestMachineOptions } from './testing/machine.ts';
 import { MovablePages } from './testing/movable-pages.ts';
 import { SOAK } from './testing/soak.ts';
 import { VM_EVENT, ZONE_STAT } from './vmstat.ts';
-import { x86Zones } from './zone-types.ts';
+import { ARM64_ZONES, x86Zones } from './zone-types.ts';
 
 const MIB = 2 ** 20;
 
@@ -61,6 +63,27 @@ describe('where a region lies, in MiB', () => {
     const { pages } = testMachine({ memoryMib: 256, cma: { bytes: 16 * MIB, base: 8 * MIB, limit: 16 * MIB + 1 } });
     expect(place(pages)).toEqual([]);
     expect(pages.totalramPages).toBe(plain);
+  });
+
+  it('is below what describes memory, and where devices reach, on arm64', () => {
+    const arm = (gib: number, nodes: number): TestMachineOptions => ({
+      ram: new PhysicalMemory([{ start: 2 ** 30, end: (gib + 1) * 2 ** 30, type: 'usable' }]),
+      layout: ARM64_ZONES,
+      nodes: nodes === 1 ? [] : Array.from({ length: nodes }, () => ({ memoryBytes: (gib / nodes) * 2 ** 30, cpus: [0] })),
+      cma: { bytes: 64 * MIB },
+    });
+    // As recorded: at 0x7ac00000 of one node, at 0xbaa00000 of two.
+    expect(place(testMachine(arm(1, 1)).pages)).toEqual([[1964, 2028]]);
+    const two = testMachine(arm(2, 2)).pages;
+    expect(place(two)).toEqual([[2986, 3050]]);
+    expect(two.zones.filter(({ present }) => present > 0).map(({ nid, name, startPfn, cmaPages }) => [nid, name, startPfn, cmaPages])).toEqual([
+      [0, 'DMA', 262_144, 0],
+      [1, 'DMA', 524_288, 16_384],
+    ]);
+    const six = testMachine(arm(6, 1)).pages;
+    expect(six.zones.filter(({ present }) => present > 0).map(({ name }) => name)).toEqual(['DMA', 'Normal']);
+    expect(place(six)[0][1]).toBeLessThanOrEqual(4096);
+    for (const pages of [two, six]) pages.validate();
   });
 
   it('changes nothing else: a kernel without CMA has no regions, one with cma=0 none that are lent', () => {

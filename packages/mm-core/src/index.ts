@@ -137,6 +137,7 @@ export {
   MIGRATETYPE_NAMES,
 } from './migratetype.ts';
 export {
+  ARM64_ZONES,
   X86_64_ZONES,
   ZONE_DEVICE,
   ZONE_DMA,

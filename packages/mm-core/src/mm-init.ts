@@ -8,6 +8,7 @@ import type { CmaRequest } from './cma-reserve.ts';
 import { Memblock, RESERVED_FOR_BOOT, clipRanges, countPages, usableRanges } from './memblock.ts';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, OWNER_MEMMAP, OWNER_RESERVED } from './owner.ts';
 import type { FrameRange } from './page-allocator.ts';
+import { reserveEarlyArm64 } from './mm-init-arm64.ts';
 import { findMovableStarts } from './movable-zone.ts';
 import type { MovableRequest } from './movable-zone.ts';
 import type { ZoneLayout } from './zone-types.ts';
@@ -96,11 +97,14 @@ export function layOutMemory(
   const cmaAreas: FrameRange[] = [];
   const highmem = layout.kinds.indexOf(ZONE_HIGHMEM);
   const highmemStart = highmem < 0 ? Infinity : layout.limits[highmem - 1];
+  // Where devices are the reason for the region, they have to reach it.
+  const ceiling = layout.early === 'arm64' ? layout.limits[0] : Infinity;
   const reserveCma = (): void => {
-    const area = cma === undefined || cma.bytes === 0 ? undefined : cmaDeclareContiguous(memblock, cma, 1 << layout.pageblockOrder, highmemStart);
+    const area = cma === undefined || cma.bytes === 0 ? undefined : cmaDeclareContiguous(memblock, cma, 1 << layout.pageblockOrder, highmemStart, ceiling);
     if (area !== undefined) cmaAreas.push(area);
   };
-  reserveEarly(memblock, nodes, options.kernel, options.possibleCpus, reserveCma);
+  if (layout.early === 'arm64') reserveEarlyArm64(memblock, nodes, options.possibleCpus, reserveCma);
+  else reserveEarly(memblock, nodes, options.kernel, options.possibleCpus, reserveCma);
   const movableStarts = findMovableStarts(nodes, options.movable, highestZoneStart(layout, maxPfn));
   return { maxPfn, nodes, zones: nodes.flatMap((node, i) => zoneShapes(node, layout, movableStarts[i])), memblock, cmaAreas };
 }
@@ -143,7 +147,9 @@ function layOutNodes(
     return [{ nid: 0, cpus: Array.from({ length: nrCpus }, (_, cpu) => cpu), ranges: memory }];
   }
   const lowEnd = endOfLowRam(map);
-  let offset = 0;
+  // Of a PC memory begins at 0; of another board, where the first of it is.
+  const base = map.find(({ type }) => type === 'usable')?.start ?? 0;
+  let offset = base >= FIRST_MIB * 4096 ? base : 0;
   const toPfn = (bytes: number): Pfn => Math.floor((bytes <= lowEnd ? bytes : bytes - lowEnd + FOUR_GIB * 4096) / 4096);
   const shapes = configs.map(({ memoryBytes, cpus }, nid) => {
     const start = offset === lowEnd ? (offset === 0 ? 0 : FOUR_GIB) : toPfn(offset);

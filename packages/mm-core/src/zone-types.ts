@@ -36,6 +36,8 @@ export interface ZoneLayout {
    * @linux include/linux/pageblock-flags.h:pageblock_order
    */
   readonly pageblockOrder: number;
+  /** Whose early boot takes its part of memory: x86's unless told. */
+  readonly early?: 'x86' | 'arm64';
 }
 
 const MIB_PAGES = 256;
@@ -47,6 +49,19 @@ export const X86_64_ZONES: ZoneLayout = {
   limits: [16 * MIB_PAGES, 4096 * MIB_PAGES, NO_LIMIT, 0, 0],
   lowmemReserveRatio: [256, 256, 32, 0, 0],
   pageblockOrder: PAGEBLOCK_ORDER,
+};
+
+/**
+ * Zones of arm64 where devices reach 4 GiB: all memory below is DMA, and nothing is left for DMA32.
+ *
+ * @linux arch/arm64/mm/init.c:zone_sizes_init
+ */
+export const ARM64_ZONES: ZoneLayout = {
+  kinds: [ZONE_DMA, ZONE_DMA32, ZONE_NORMAL, ZONE_MOVABLE],
+  limits: [4096 * MIB_PAGES, 4096 * MIB_PAGES, NO_LIMIT, 0],
+  lowmemReserveRatio: [256, 256, 32, 0],
+  pageblockOrder: PAGEBLOCK_ORDER,
+  early: 'arm64',
 };
 
 /**

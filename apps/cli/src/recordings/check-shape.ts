@@ -51,6 +51,14 @@ export function checkManaged(checks: Checks, recording: Recording, recorded: rea
   checks.add(area, 'present - managed', failure);
 }
 
+/** Where the region of `cma=` lies, and how large it is, as the kernels' logs say; or that both have none. */
+export function checkCma(checks: Checks, recording: Recording, { machine }: MachineShape): void {
+  const placeIn = (log: string): string => /cma: Reserved (\d+ MiB at 0x[0-9a-f]+)/.exec(log)?.[1] ?? 'none';
+  const recorded = placeIn(recording.text('dmesg.txt'));
+  const computed = placeIn(machine.dmesg());
+  if (recorded !== 'none' || computed !== 'none') checks.equal('cma', 'region', recorded, computed);
+}
+
 /** The kernel whose image and early allocations the machine has. */
 const FITTED_KERNEL = '6.1.0-56-amd64';
 

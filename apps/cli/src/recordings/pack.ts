@@ -11,7 +11,7 @@ import { architectureOf } from './recorded-machine.ts';
 /** Files that are compared, or say what the machine was. */
 const FILES = /^((\d\d-[\w-]+\.)?(vmstat|meminfo|zoneinfo|numastat)\.txt|events\.txt|samples\.tsv|config\.json|(buddyinfo|dmesg|iomem|meminfo|nodes|pagetypeinfo|slabinfo|sysctl-.*|thp|vmstat|zoneinfo)\.txt|slab-sysfs\.tsv)$/;
 /** Lines of the log that are read. */
-const LOG_LINES = /BIOS-e820|nr_cpu_ids|Fallback order|Node \d+: 0x|RAMDISK|Freeing .* memory/;
+const LOG_LINES = /BIOS-e820|nr_cpu_ids|Fallback order|Node \d+: 0x|RAMDISK|Freeing .* memory|cma: Reserved/;
 /** Columns of slab-sysfs.tsv that change from boot to boot. */
 const FLEETING: readonly string[] = ['slabs', 'objects', 'partial', 'total_objects', 'slabs_cpu_partial'];
 
@@ -29,7 +29,9 @@ for (const directory of directories) {
   if (!isRecording(directory)) continue;
   const recording = readRecording(directory);
   if (architectureOf(recording) === undefined) continue;
-  const names = readdirSync(directory).filter((name) => FILES.test(name)).sort();
+  // Of arm64 only what concerns zones is compared.
+  const isCompared = (name: string): boolean => FILES.test(name) && !(architectureOf(recording) === 'arm64' && /^(slab|vmstat)/.test(name));
+  const names = readdirSync(directory).filter(isCompared).sort();
   packed[recording.id] = Object.fromEntries(names.map((name) => [name, trim(name, recording.text(name))]));
 }
 const bytes = Buffer.from(JSON.stringify(packed));

@@ -7,18 +7,26 @@ import type { MemoryRange } from '@pagelab/kernel/layout';
 import { parseList } from './proc-text.ts';
 import type { Recording } from './recording.ts';
 
-const ARCHITECTURES: Readonly<Record<string, 'x86-64' | 'x86-pae' | 'x86-32'>> = {
+/** Architectures of recorded machines. Of arm64 only the zones are compared: those of a machine that is x86 otherwise. */
+export type RecordedArchitecture = 'x86-64' | 'x86-pae' | 'x86-32' | 'arm64';
+
+const ARCHITECTURES: Readonly<Record<string, RecordedArchitecture>> = {
   x86_64: 'x86-64',
   'i386 (PAE)': 'x86-pae',
   i386: 'x86-32',
+  arm64: 'arm64',
 };
 
 /** Words of the command line that shape memory; the others do not change what is compared. */
 const WORDS = /^(mem|memmap|kernelcore|movablecore|numa|vmalloc|transparent_hugepage|hugepages|sl[au]b_(?:nomerge|debug|max_order|min_order|min_objects))(=|$)/;
+/** Beside those, what kernels have that are built with CMA. */
+const CMA_WORD = /^cma(=|$)/;
 const MOST_CPUS = 64;
+/** Where memory of QEMU's machine `virt` begins. */
+const VIRT_BASE = 2 ** 30;
 
 /** The architecture of a recording's machine; `undefined` where there is none like it here. */
-export function architectureOf(recording: Recording): 'x86-64' | 'x86-pae' | 'x86-32' | undefined {
+export function architectureOf(recording: Recording): RecordedArchitecture | undefined {
   return Object.hasOwn(ARCHITECTURES, recording.config.arch) ? ARCHITECTURES[recording.config.arch] : undefined;
 }
 
@@ -47,6 +55,16 @@ function e820Of(recording: Recording): MemoryRange[] {
   }));
 }
 
+/** The memory of an arm64 machine, as `/proc/iomem` has it, or from where QEMU puts it. */
+function armMemoryOf({ config, text }: Recording): MemoryRange[] {
+  const ranges = [...text('iomem.txt').matchAll(/^([0-9a-f]+)-([0-9a-f]+) : System RAM$/gm)].map(([, start, end]) => ({
+    start: parseInt(start!, 16),
+    end: parseInt(end!, 16) + 1,
+    type: 'usable' as const,
+  }));
+  return ranges.length > 0 ? ranges : [{ start: VIRT_BASE, end: VIRT_BASE + config.memory_mib * 2 ** 20, type: 'usable' }];
+}
+
 /** The configuration of the machine that a recording was made on. */
 export function machineOf(recording: Recording): MachineConfigInput {
   const { config } = recording;
@@ -58,12 +76,14 @@ export function machineOf(recording: Recording): MachineConfigInput {
     distances[a]![b] = distance;
     distances[b]![a] = distance;
   }
-  const e820 = e820Of(recording);
+  const arch = architectureOf(recording) ?? 'x86-64';
+  const isArm = arch === 'arm64';
+  const e820 = isArm ? armMemoryOf(recording) : e820Of(recording);
   const usable = (map: readonly MemoryRange[]): string => JSON.stringify(map.filter(({ type }) => type === 'usable'));
   // Disks, memory to be plugged in later and other firmware make another map than the board's own.
-  const own = config.qemu !== undefined && (e820.length === 0 || usable(e820) === usable(firmwareMemoryMap(board, memory)));
+  const own = !isArm && config.qemu !== undefined && (e820.length === 0 || usable(e820) === usable(firmwareMemoryMap(board, memory)));
   return {
-    arch: architectureOf(recording) ?? 'x86-64',
+    arch: isArm ? 'x86-64' : arch,
     kernel: kernelOf(recording),
     board,
     memory,
@@ -71,7 +91,7 @@ export function machineOf(recording: Recording): MachineConfigInput {
     possibleCpus: possibleCpusOf(recording),
     cmdline: config.cmdline
       .split(/\s+/)
-      .filter((word) => WORDS.test(word))
+      .filter((word) => WORDS.test(word) || (isArm && CMA_WORD.test(word)))
       .join(' '),
     ...(own ? {} : { memoryMap: e820.map(({ start, end, type }) => ({ start, end, type })) }),
     ...(nodes.length === 0

@@ -7,7 +7,7 @@ import type { MachineShape } from '@pagelab/kernel/layout';
 import type { CaseResult } from '../conformance/run-case.ts';
 import { Checks } from './check.ts';
 import { checkMeminfo } from './check-meminfo.ts';
-import { checkLines, checkManaged, checkNodes, checkPageblocks, checkZones, ownZones } from './check-shape.ts';
+import { checkCma, checkLines, checkManaged, checkNodes, checkPageblocks, checkZones, ownZones } from './check-shape.ts';
 import { checkSlabs } from './check-slab.ts';
 import { checkAsBooted, checkResponses, checkRunning } from './check-watermarks.ts';
 import { parseZoneinfo } from './proc-text.ts';
@@ -18,7 +18,7 @@ import { verifyLoad, whyNoLoad } from './verify-load.ts';
 /** Why a recording cannot be compared; `null` where it can. */
 export function whyNotComparable(recording: Recording): string | null {
   if (recording.config.kind === 'load') return whyNoLoad(recording);
-  if (architectureOf(recording) === undefined) return `a recording of a machine of ${recording.config.arch}, not of x86`;
+  if (architectureOf(recording) === undefined) return `a recording of a machine of ${recording.config.arch}, not of x86 or arm64`;
   return null;
 }
 
@@ -36,9 +36,10 @@ export function verifyBoot(recording: Recording): CaseResult[] {
     checks.add('zones', 'zoneinfo.txt', 'no zones in it');
     return checks.results;
   }
+  const isArm = architectureOf(recording) === 'arm64';
   let shape: MachineShape;
   try {
-    shape = bootShape(parseMachineConfig(machineOf(recording)));
+    shape = bootShape(parseMachineConfig(machineOf(recording)), isArm ? 'arm64' : 'own');
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     checks.add('boot', 'the machine', `recorded as booted, here: ${error.message}`);
@@ -46,9 +47,13 @@ export function verifyBoot(recording: Recording): CaseResult[] {
   }
   const booted = ownZones(shape);
   checkZones(checks, recorded, booted);
-  checkManaged(checks, recording, recorded, booted);
-  checkLines(checks, 'zoneinfo', zoneinfo, shape.machine.readFile('/proc/zoneinfo'));
-  const files = recording.config.kind === 'boot' ? ['vmstat', 'pagetypeinfo', 'buddyinfo'] : [];
+  if (!isArm) {
+    checkManaged(checks, recording, recorded, booted);
+    checkLines(checks, 'zoneinfo', zoneinfo, shape.machine.readFile('/proc/zoneinfo'));
+  }
+  checkCma(checks, recording, shape);
+  const x86Files = isArm ? [] : ['vmstat'];
+  const files = recording.config.kind === 'boot' ? [...x86Files, 'pagetypeinfo', 'buddyinfo'] : [];
   for (const file of files) checkLines(checks, file, recording.text(`${file}.txt`), shape.machine.readFile(`/proc/${file}`));
   checkPageblocks(checks, recording, shape);
   const minFreeFollows = checkAsBooted(checks, recording, shape, recorded);
@@ -56,7 +61,7 @@ export function verifyBoot(recording: Recording): CaseResult[] {
   checkMeminfo(checks, recording, shape, recorded);
   if (recording.config.kind === 'host') checkRunning(checks, recording, shape, recorded);
   checkResponses(checks, recording, shape, recorded, minFreeFollows);
-  checkSlabs(checks, recording, shape.machine);
+  if (!isArm) checkSlabs(checks, recording, shape.machine);
   shape.machine.dispose();
   return checks.results;
 }

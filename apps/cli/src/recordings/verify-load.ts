@@ -31,7 +31,8 @@ export function loadOf(recording: Recording): Load | undefined {
 
 /** Why a recording of a load cannot be compared; `null` where it can. */
 export function whyNoLoad(recording: Recording): string | null {
-  if (architectureOf(recording) === undefined) return `a recording of a machine of ${recording.config.arch}, not of x86`;
+  const architecture = architectureOf(recording);
+  if (architecture === undefined || architecture === 'arm64') return `a recording of a machine of ${recording.config.arch}, not of x86`;
   if (loadOf(recording) === undefined) return `a recording of the load "${recording.config.load ?? ''}", which is not done here yet`;
   return null;
 }
