@@ -63,6 +63,9 @@ export default function numaBalancing(os: Os): void {
   os.mem.store64(scratch, 1n);
   os.syscall(Syscall.mbind, large, 20_000 * PAGE_SIZE, 2, scratch, 64, 0);
   touch(os, large, 20_000);
-  os.print(`bound to node 0, which is full: ${where(os, large)}`);
-  os.print(`${Number(vmstat(os, 'pgdemote_kswapd')) + Number(vmstat(os, 'pgdemote_direct'))} pages were demoted, ${vmstat(os, 'pswpout')} swapped out`);
+  // How many exactly depends on every page that the kernel has there itself.
+  const demoted = Number(vmstat(os, 'pgdemote_kswapd')) + Number(vmstat(os, 'pgdemote_direct'));
+  const slow = Number(/N2=(\d+)/.exec(where(os, large))?.[1] ?? 0);
+  os.print(`bound to node 0, which is full: about ${Math.round(slow / 1000)},000 of 20,000 pages are on the slow node`);
+  os.print(`  ${demoted === slow ? 'each was demoted' : `${demoted} were demoted`}, ${vmstat(os, 'pswpout')} swapped out`);
 }

@@ -68,6 +68,8 @@ export class Smp {
   /** Number of the CPU that is running. @linux include/linux/smp.h:smp_processor_id */
   processorId = 0;
   readonly stats: SmpStats = { shootdowns: 0, ipis: 0, lazySpared: 0, batched: 0 };
+  /** Interrupts that each CPU got for shootdowns, by its number. */
+  readonly ipisReceived: Float64Array;
   /** The contexts of each CPU's TLB, by its number. */
   readonly #contexts: readonly CpuContexts[];
   /** The address spaces that {@link switchMm} loaded, by their page tables; and the one that was looked for last. */
@@ -89,6 +91,7 @@ export class Smp {
     this.cpus = Array.from({ length: nrCpus }, (_, id) => new Cpu(id, ram));
     this.#contexts = this.cpus.map(() => new CpuContexts());
     this.#batch = new Uint8Array(nrCpus);
+    this.ipisReceived = new Float64Array(nrCpus);
     this.#clock = options.clock ?? new VirtualClock();
     this.#costs = options.costs ?? DEFAULT_COSTS;
     for (const cpu of this.cpus) {
@@ -187,7 +190,7 @@ export class Smp {
       if (cpu.cr3 !== cr3) continue;
       if (i !== processorId) {
         if (this.#spares(i, (flags & TLB_FREED_TABLES) === 0)) continue;
-        this.stats.ipis += 1;
+        this.#interrupt(i);
         cost += ipi;
       }
       // The others flush while the sender waits for them.
@@ -226,7 +229,7 @@ export class Smp {
       this.#batch[i] = 0;
       if (i !== processorId) {
         if (this.#spares(i, true)) continue;
-        this.stats.ipis += 1;
+        this.#interrupt(i);
         this.#clock.advance(this.#costs.ipi);
       }
       const mm = this.#findMm(cpus[i].cr3);
@@ -247,7 +250,7 @@ export class Smp {
       return;
     }
     this.stats.shootdowns += 1;
-    this.stats.ipis += this.cpus.length - 1;
+    this.#interruptOthers();
     this.#clock.advance((this.cpus.length - 1) * this.#costs.ipi + ((end - firstPage) / PAGE_SIZE) * this.#costs.invlpg);
     for (const cpu of this.cpus) for (let page = firstPage; page < end; page += PAGE_SIZE) cpu.invlpg(page);
   }
@@ -255,9 +258,18 @@ export class Smp {
   /** Invalidates every translation on every CPU. @linux arch/x86/mm/tlb.c:flush_tlb_all */
   flushTlbAll(): void {
     this.stats.shootdowns += 1;
-    this.stats.ipis += this.cpus.length - 1;
+    this.#interruptOthers();
     this.#clock.advance((this.cpus.length - 1) * this.#costs.ipi + this.#costs.loadCr3);
     for (const cpu of this.cpus) cpu.flushTlb();
+  }
+
+  #interrupt(cpuId: number): void {
+    this.stats.ipis += 1;
+    this.ipisReceived[cpuId] += 1;
+  }
+
+  #interruptOthers(): void {
+    for (let i = 0; i < this.cpus.length; i++) if (i !== this.processorId) this.#interrupt(i);
   }
 
   /** Whether a CPU needs no interrupt as it is lazy: it will see by the generation that it missed something. */

@@ -1,7 +1,8 @@
 /**
  * Waiting, yielding and running out: what the scheduler does when programs hold each other up.
  */
-import { Syscall, WNOHANG } from '@pagelab/abi';
+import { Syscall, SyscallError, WNOHANG } from '@pagelab/abi';
+import type { Os } from '@pagelab/abi';
 import { KernelBug } from '@pagelab/lib';
 import { describe, expect, test } from 'vitest';
 import { boot, bootKernel } from './boot.ts';
@@ -152,4 +153,32 @@ describe('the host', () => {
     expect(Math.max(...seen)).toBeLessThan(8);
     machine.validate();
   });
+});
+
+test('/proc/interrupts tells which CPUs were interrupted for their TLBs: none that a task has left', () => {
+  const machine = boot({ memory: '64M', cpus: 4 });
+  const received = (): number[] => /^TLB: (.*) {3}TLB shootdowns$/m.exec(machine.readFile('/proc/interrupts'))![1]!.trim().split(/ +/).map(Number);
+  const process = machine.createProcess();
+  const thread = process.thread();
+  if (typeof thread === 'number') throw new SyscallError('clone', thread);
+  const pin = (os: Os, cpu: number): void => {
+    os.mem.store64(os.stackPointer() - 64, 1n << BigInt(cpu));
+    expect(os.syscall(Syscall.sched_setaffinity, 0, 8, os.stackPointer() - 64)).toBe(0);
+  };
+  const touchedPage = (os: Os): number => {
+    const page = os.mmap(0, 4096, 3, 0x22);
+    os.mem.store8(page, 1);
+    return page;
+  };
+  pin(process.os, 1);
+  pin(thread.os, 2);
+  thread.os.mem.load8(touchedPage(process.os));
+  const before = received();
+  // The thread has its CPU no more: it is idle, and looks for what it missed when it returns.
+  process.os.munmap(touchedPage(process.os), 4096);
+  expect(received()).toEqual(before);
+  pin(process.os, 3);
+  process.os.munmap(touchedPage(process.os), 4096);
+  expect(received()).toEqual(before);
+  expect(machine.readFile('/proc/interrupts')).toMatch(/^ {11}CPU0 {7}CPU1 {7}CPU2 {7}CPU3 {7}\nTLB: {10}0/);
 });

@@ -158,6 +158,8 @@ export function setAffinity(task: Task, cpus: readonly number[]): number {
     settleFaults(task);
     task.port.detach();
     kernel.current = null;
+    // As when another task's turn comes: the CPU that is left with nothing to run keeps the page tables.
+    if (kernel.scheduler.isIdle(task.cpu)) kernel.smp.enterLazyTlb(task.cpu);
   }
   task.cpu = kernel.scheduler.placeTask(usable);
   if (isReady) kernel.scheduler.enqueue(task);

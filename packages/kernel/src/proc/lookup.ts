@@ -8,6 +8,7 @@ import { lookUpSys, sysFiles } from '../sys/lookup.ts';
 import { buddyinfo, pagetypeinfo } from './buddyinfo.ts';
 import { kmsg } from './kmsg.ts';
 import { diskstats } from './diskstats.ts';
+import { interrupts } from './interrupts.ts';
 import { iomem } from './iomem.ts';
 import { meminfo } from './meminfo.ts';
 import { PID_FILES, pidFile } from './pid.ts';
@@ -32,6 +33,7 @@ const FILES: Readonly<Record<string, (kernel: Kernel) => ProcFile>> = {
   '/proc/vmstat': (kernel) => text(0o444, () => vmstat(kernel)),
   '/proc/iomem': (kernel) => text(0o444, (task) => iomem(kernel, task)),
   '/proc/stat': (kernel) => text(0o444, () => procStat(kernel)),
+  '/proc/interrupts': (kernel) => text(0o444, () => interrupts(kernel)),
   '/proc/swaps': (kernel) => text(0o444, () => procSwaps(kernel)),
   '/proc/diskstats': (kernel) => text(0o444, () => diskstats(kernel)),
   '/proc/cmdline': (kernel) => text(0o444, () => `${kernel.config.cmdline}\n`),
