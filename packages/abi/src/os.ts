@@ -256,6 +256,10 @@ export interface Os {
   readFileBytes(path: string, offset: number, length: number): Uint8Array;
   /** Writes such a file. Errors: ENOENT, EACCES, EINVAL. */
   writeFile(path: string, text: string): void;
+  /** Makes a directory; below `/sys/fs/cgroup` a control group. Errors: EEXIST, ENOENT, EACCES, EAGAIN, ENOMEM. */
+  mkdir(path: string, mode?: number): void;
+  /** Takes an empty directory, or a control group without processes, away. Errors: EBUSY, ENOENT, ENOTEMPTY, ENOTDIR. */
+  rmdir(path: string): void;
   /** Writes a line to the machine's console. */
   print(text: string): void;
 }

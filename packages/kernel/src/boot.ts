@@ -169,7 +169,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
     physAddr: (address) => vm.vmalloc.physAddr(address),
   });
   // Tasks, and the stacks they and interrupts run on in the kernel.
-  const stacks = new KernelStacks({ config: config.kernelStack, vmalloc: vm.vmalloc, pages, ram, smp, bootFrames });
+  const stacks = new KernelStacks({ config: config.kernelStack, vm, vmalloc: vm.vmalloc, pages, ram, smp, bootFrames });
   const kernel = new Kernel({
     config, clock, costs, trace, ram, smp, pages, slab, caches, pageTables, vm, dma, percpu, stacks, kmemleak,
     scheduler: new Scheduler(config.cpus, config.seed),
@@ -201,7 +201,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   bootNumaBalancing(kernel);
   bootZswap(kernel, options.compressors ?? []);
   if (options.hostDirectory !== undefined) kernel.attachHost(options.hostDirectory);
-  hooks.outOfMemory = (gfp, order) => outOfMemory(kernel, gfp, order);
+  hooks.outOfMemory = (gfp, order, nodemask) => outOfMemory(kernel, gfp, order, nodemask);
   // Huge pages that are set aside before anybody can take memory.
   vm.restoresHugeReserve = config.kernel !== '6.1';
   vm.deferredSplit.splitsUnderused = vm.deferredSplit.dropsZeros = config.kernel !== '6.1';

@@ -149,6 +149,7 @@ export function startProcess(kernel: Kernel, program: Program | null, options: S
     library: { curbrk: -1 },
     image: placesOf(mm, description),
     mm,
+    cgroup: kernel.cgroups.root,
     actions: new Map(),
     oomScoreAdj: 0,
     oomScoreAdjMin: 0,
@@ -188,6 +189,7 @@ export function execProgram(task: Task, program: Program | null, options: StartO
   const description = describeProgram(program?.image ?? options.image);
   const mm = mmAlloc(kernel.vm, mmLimits(process.limits, task.credentials));
   if (typeof mm === 'number') return mm;
+  mm.memcg = process.mm!.memcg;
   const error = layOut(kernel, mm, comm, description, task.personality, options);
   if (error < 0) {
     mmput(mm);
@@ -199,7 +201,7 @@ export function execProgram(task: Task, program: Program | null, options: StartO
   process.maxRss = maxResident(process);
   if (kernel.current === task) {
     task.port.detach();
-    kernel.current = null;
+    kernel.leaveCurrent();
   }
   const old = process.mm!;
   process.mm = mm;

@@ -6,6 +6,7 @@
 import { CLD_EXITED, CLD_KILLED, SA_NOCLDWAIT, SIGCHLD } from '@pagelab/abi';
 import { mmput, setTaskPolicy } from '@pagelab/vm';
 import type { MmStruct } from '@pagelab/vm';
+import { cgroupExit } from './cgroup/cgroup.ts';
 import type { Kernel } from './kernel.ts';
 import { processMemory } from './process-memory.ts';
 import { addAccounting } from './process.ts';
@@ -80,7 +81,7 @@ export function endTask(task: Task, word: number): void {
   task.pending.length = 0;
   if (kernel.current === task) {
     task.port.detach();
-    kernel.current = null;
+    kernel.leaveCurrent();
     // Where nobody waits for the CPU it keeps the page tables, and is not interrupted for them.
     if (kernel.scheduler.isIdle(task.cpu)) kernel.smp.enterLazyTlb(task.cpu);
   }
@@ -107,6 +108,7 @@ export function leaveAddressSpace(kernel: Kernel, mm: MmStruct): void {
 /** Gives back the address space, the files and what else only a living process has. */
 function endAddressSpace(kernel: Kernel, process: Process): void {
   const mm = process.mm!;
+  cgroupExit(process);
   process.maxRss = maxResident(process);
   process.finalMemory = processMemory(mm);
   process.mm = null;

@@ -56,6 +56,7 @@ export function forkProcess(
     library: shares ? parent.library : { ...parent.library },
     image: parent.image,
     mm,
+    cgroup: parent.cgroup,
     actions: new Map(parent.actions),
     oomScoreAdj: parent.oomScoreAdj,
     oomScoreAdjMin: parent.oomScoreAdjMin,
@@ -76,6 +77,7 @@ export function forkProcess(
   process.leader = child;
   process.threads.push(child);
   inherit(child, task, policy);
+  mm.memcg = task.mm.memcg;
   child.signalStack = task.signalStack;
   child.stackPointer = task.stackPointer;
   parent.children.add(process);
@@ -100,6 +102,8 @@ function copyPolicy({ kernel, memPolicy }: Task): MemPolicy | null | number {
 /** What every new task takes over: what it holds back, its execution domain, where it runs and where its memory lies. */
 function inherit(child: Task, from: Task, policy: MemPolicy | null): void {
   child.affinity = from.affinity;
+  child.memsAllowed = from.memsAllowed;
+  child.memcgTask.memcg = from.memcgTask.memcg;
   Object.assign(child.memPolicy, from.memPolicy, { policy });
   child.blocked = from.blocked;
   child.personality = from.personality;

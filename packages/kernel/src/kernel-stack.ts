@@ -23,7 +23,8 @@ import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import { GFP_KERNEL, NODE_STAT, __GFP_ACCOUNT, __GFP_ZERO } from '@pagelab/mm-core';
 import type { PageAlloc } from '@pagelab/mm-core';
-import type { VmStruct, Vmalloc } from '@pagelab/vm';
+import { chargeStackPages, unchargeStackPages } from '@pagelab/vm';
+import type { Vm, VmStruct, Vmalloc } from '@pagelab/vm';
 import type { BootFrames } from './boot-frames.ts';
 import type { KernelStackConfig } from './config.ts';
 
@@ -57,6 +58,7 @@ export interface KernelStackParts {
   readonly ram: { zeroFrame(pfn: Pfn): void; storeAddress(pa: number, value: number): void; loadAddress(pa: number): number };
   readonly smp: { readonly processorId: number; readonly cpus: { readonly length: number } };
   readonly bootFrames: BootFrames;
+  readonly vm: Vm;
 }
 
 export class KernelStacks {
@@ -97,6 +99,11 @@ export class KernelStacks {
   alloc(task: VirtAddr): KernelStack | number {
     const stack = this.config.vmap ? (this.#takeCached() ?? this.#vmapped()) : this.#fromPages();
     if (typeof stack === 'number') return stack;
+    const { vm } = this.#parts;
+    if (stack.area !== null && chargeStackPages(vm, stack.frames, GFP_KERNEL) !== 0) {
+      this.#parts.vmalloc.vfree(stack.begin);
+      return -Errno.ENOMEM;
+    }
     this.#mark(stack, task);
     this.#account(stack, 1);
     return stack;
@@ -156,6 +163,7 @@ export class KernelStacks {
   /** Gives a task's stack back: to the running CPU, where that has room for another of vmalloc. @linux kernel/fork.c:free_thread_stack */
   free(stack: KernelStack): void {
     this.#account(stack, -1);
+    if (stack.area !== null) unchargeStackPages(this.#parts.vm, stack.frames);
     if (stack.area === null) {
       this.#parts.pages.freePages(stack.frames[0]!, Math.log2(stack.frames.length));
       return;

@@ -12,6 +12,7 @@ import type { Dma, HostDirectory, SwapDevice, Vm } from '@pagelab/vm';
 import { CallTrace } from './call-trace.ts';
 import type { MachineConfig } from './config.ts';
 import type { Console } from './console.ts';
+import { Cgroups } from './cgroup/cgroups.ts';
 import { Daemons, kernelDaemons } from './daemons.ts';
 import { waitForUserfault } from './fs/userfaultfd-file.ts';
 import { Namespace } from './fs/namespace.ts';
@@ -89,6 +90,10 @@ export class Kernel implements KernelParts {
   readonly swapDisks = new Map<string, BlockDevice>();
   /** Swap devices that the host handed in, by path. */
   readonly swapDevices = new Map<string, SwapDevice>();
+  /** Control groups. */
+  readonly cgroups: Cgroups;
+  /** The cache that memory controllers of groups lie in; `null` until there is one. */
+  memcgCache: KmemCache | null = null;
   /** System V segments. */
   readonly shm: ShmNamespace;
   /** The files at `/host`; `null` where no directory of the host is attached. */
@@ -152,6 +157,7 @@ export class Kernel implements KernelParts {
       currentThread: () => this.current?.pid ?? 0,
     };
     this.tracepoints = defineTracepoints(parts.trace);
+    this.cgroups = new Cgroups(this);
     this.names = new Namespace(this);
     this.shm = new ShmNamespace(parts.vm);
   }
@@ -160,6 +166,26 @@ export class Kernel implements KernelParts {
   attachHost(directory: HostDirectory): void {
     this.hostFs = new HostFs(this.vm, directory);
     this.names.attachHost('host', this.hostFs);
+  }
+
+  /** No task runs any more: what is allocated from here on is nobody's. */
+  leaveCurrent(): void {
+    this.current = null;
+    if (this.vm.memcgs !== null) this.vm.memcgs.current = null;
+    if (this.pages.memsAllowed !== null) this.pages.setMemsAllowed(null);
+  }
+
+  /** Runs what allocates on nobody's account, though a task may be the one that ran last. */
+  asNobody<T>(body: () => T): T {
+    const { memcgs } = this.vm;
+    if (memcgs === null) return body();
+    const { current } = memcgs;
+    memcgs.current = null;
+    try {
+      return body();
+    } finally {
+      memcgs.current = current;
+    }
   }
 
   /** Runs what allocates on the kernel's own account, though a module's code is being run: those are no leaks of the module's. */

@@ -159,7 +159,7 @@ export function createMachine(kernel: Kernel): Machine {
 
   const start = (program: Program | null, options: StartOptions): Task =>
     inKernel((running) => {
-      const task = startProcess(running, program, options);
+      const task = running.asNobody(() => startProcess(running, program, options));
       if (typeof task === 'number') throw new SyscallError('execve', task);
       return task;
     });

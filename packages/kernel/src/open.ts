@@ -8,6 +8,7 @@ import { GFP_KERNEL } from '@pagelab/mm-core';
 import { decodeUtf8, encodeUtf8 } from '@pagelab/syscalls';
 import type { FileNames, FileStatus, OpenFile, TaskContext } from '@pagelab/syscalls';
 import type { VmFile } from '@pagelab/vm';
+import { CGROUP_MOUNT } from './cgroup/cgroups.ts';
 import { BaseFile } from './fs/base-file.ts';
 import { DirectoryFile } from './fs/namespace.ts';
 import { RegularFile } from './fs/regular-file.ts';
@@ -140,8 +141,8 @@ export function namesOf(kernel: Kernel, task: Task): FileNames {
   const refuse = (path: string | number): boolean => typeof path === 'string' && isMadeUp(normalize(path));
   return {
     unlink: (path) => (refuse(path) ? -Errno.EPERM : names.unlink(task, path)),
-    mkdir: (path, mode) => (refuse(path) ? -Errno.EPERM : names.mkdir(task, path, mode)),
-    rmdir: (path) => (refuse(path) ? -Errno.EPERM : names.rmdir(task, path)),
+    mkdir: (path, mode) => (refuse(path) ? makeGroup(kernel, task, path) : names.mkdir(task, path, mode)),
+    rmdir: (path) => (refuse(path) ? removeGroup(kernel, task, path) : names.rmdir(task, path)),
     link: (from, to) => (refuse(from) || refuse(to) ? -Errno.EXDEV : names.link(task, from, to)),
     rename: (from, to) => (refuse(from) || refuse(to) ? -Errno.EXDEV : names.rename(task, from, to)),
     truncate: (path, size) => (refuse(path) ? -Errno.EACCES : names.truncate(task, path, size)),
@@ -156,6 +157,25 @@ export function namesOf(kernel: Kernel, task: Task): FileNames {
       names.syncAll();
     },
   };
+}
+
+/** Of the file systems that are made up, groups are made and removed as directories. @returns 0 or -errno @linux fs/namei.c:do_mkdirat */
+function makeGroup(kernel: Kernel, task: Task, path: string): number {
+  const name = normalize(path);
+  if (!isCgroup(name)) return typeof lookUp(kernel, task, name) === 'number' ? -Errno.EPERM : -Errno.EEXIST;
+  return task.capable(CAP_DAC_OVERRIDE) ? kernel.cgroups.mkdir(name) : -Errno.EACCES;
+}
+
+/** @returns 0 or -errno @linux fs/namei.c:do_rmdir */
+function removeGroup(kernel: Kernel, task: Task, path: string): number {
+  const name = normalize(path);
+  if (!isCgroup(name)) return -Errno.EPERM;
+  if (name === CGROUP_MOUNT) return -Errno.EBUSY;
+  return task.capable(CAP_DAC_OVERRIDE) ? kernel.cgroups.rmdir(name) : -Errno.EACCES;
+}
+
+function isCgroup(name: string): boolean {
+  return name === CGROUP_MOUNT || name.startsWith(`${CGROUP_MOUNT}/`);
 }
 
 /** A path without empty parts, `.` and `..`. */

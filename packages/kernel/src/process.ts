@@ -6,6 +6,7 @@
 import type { SigInfo, SignalDisposition, VirtAddr } from '@pagelab/abi';
 import type { FileTable, LibraryState, ResourceLimits, SignalSet } from '@pagelab/syscalls';
 import type { MmStruct } from '@pagelab/vm';
+import type { Cgroup } from './cgroup/cgroup.ts';
 import type { ProgramImage } from './exec.ts';
 import type { ProcessMemory } from './process-memory.ts';
 import type { Task } from './task.ts';
@@ -75,6 +76,8 @@ export class Process {
   image: ProgramImage;
   /** `null` once it has ended. */
   mm: MmStruct | null;
+  /** The control group that it is in, or was. */
+  cgroup: Cgroup;
   /** What signals do, where it is not the default. */
   readonly actions: Map<number, SignalSetting>;
   /** Signals for any of its threads. */
@@ -115,6 +118,7 @@ export class Process {
     library: LibraryState;
     image: ProgramImage;
     mm: MmStruct;
+    cgroup: Cgroup;
     actions: Map<number, SignalSetting>;
     oomScoreAdj: number;
     oomScoreAdjMin: number;
@@ -131,6 +135,8 @@ export class Process {
     this.library = fields.library;
     this.image = fields.image;
     this.mm = fields.mm;
+    this.cgroup = fields.cgroup;
+    fields.cgroup.processes.add(this);
     this.actions = fields.actions;
     this.oomScoreAdj = fields.oomScoreAdj;
     this.oomScoreAdjMin = fields.oomScoreAdjMin;

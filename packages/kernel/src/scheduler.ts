@@ -134,6 +134,8 @@ export function switchTo(task: Task): void {
   kernel.current = task;
   switchTaskPolicy(kernel.vm, task.memPolicy);
   kernel.vm.numa.task = task.numa;
+  if (kernel.vm.memcgs !== null) kernel.vm.memcgs.current = task.memcgTask;
+  if (kernel.pages.memsAllowed !== task.memsAllowed) kernel.pages.setMemsAllowed(task.memsAllowed);
   task.minFltMark = mm.minFlt;
   task.majFltMark = mm.majFlt;
   task.port.attach(cpu);
@@ -157,7 +159,7 @@ export function setAffinity(task: Task, cpus: readonly number[]): number {
   if (isCurrent) {
     settleFaults(task);
     task.port.detach();
-    kernel.current = null;
+    kernel.leaveCurrent();
     // As when another task's turn comes: the CPU that is left with nothing to run keeps the page tables.
     if (kernel.scheduler.isIdle(task.cpu)) kernel.smp.enterLazyTlb(task.cpu);
   }

@@ -4,7 +4,7 @@
  * @linux mm/show_mem.c:show_free_areas, __show_mem
  */
 import { MIGRATE_TYPES, NODE_STAT, NR_PAGE_ORDERS, WMARK_HIGH, WMARK_LOW, WMARK_MIN, ZONE_HIGHMEM, ZONE_MOVABLE, ZONE_STAT } from '@pagelab/mm-core';
-import type { MemoryNode, Zone } from '@pagelab/mm-core';
+import type { MemoryNode, NodeMask, Zone } from '@pagelab/mm-core';
 import { MAX_RECLAIM_RETRIES } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 import { pagesToKb } from './proc/proc-file.ts';
@@ -12,11 +12,12 @@ import { pagesToKb } from './proc/proc-file.ts';
 /** A letter for each migrate type, by `MIGRATE_…`. @linux mm/show_mem.c:show_migration_types */
 const TYPE_LETTERS = 'UMEHCI';
 
-/** Prints it. */
-export function showMem(kernel: Kernel): void {
+/** Prints it. @param only nodes to tell of; `null` for all */
+export function showMem(kernel: Kernel, only: NodeMask | null): void {
   const { log, pages, vm } = kernel;
   const node = (item: number): number => pages.nodeState(item);
   const zones = pages.zones.filter((zone) => zone.present > 0);
+  const shown = only === null ? zones : zones.filter(({ nid }) => only.has(nid));
   const perCpu = zones.reduce((sum, zone) => sum + zone.nrPcpPages(), 0);
   log.print('Mem-Info:');
   log.print(`active_anon:${node(NODE_STAT.NR_ACTIVE_ANON)} inactive_anon:${node(NODE_STAT.NR_INACTIVE_ANON)} isolated_anon:${node(NODE_STAT.NR_ISOLATED_ANON)}`);
@@ -27,12 +28,12 @@ export function showMem(kernel: Kernel): void {
   log.print(` sec_pagetables:${node(NODE_STAT.NR_SECONDARY_PAGETABLE)} bounce:0`);
   log.print(` kernel_misc_reclaimable:${node(NODE_STAT.NR_KERNEL_MISC_RECLAIMABLE)}`);
   log.print(` free:${pages.nrFreePages()} free_pcp:${perCpu} free_cma:${pages.zoneState(ZONE_STAT.NR_FREE_CMA_PAGES)}`);
-  for (const each of pages.nodes) if (each.present > 0) log.print(nodeLine(kernel, each));
-  for (const zone of zones) {
+  for (const each of pages.nodes) if (each.present > 0 && only?.has(each.nid) !== false) log.print(nodeLine(kernel, each));
+  for (const zone of shown) {
     log.print(zoneLine(kernel, zone));
     log.print(`lowmem_reserve[]: ${[...zone.lowmemReserve].join(' ')}`);
   }
-  for (const zone of zones) log.print(blocksLine(zone));
+  for (const zone of shown) log.print(blocksLine(zone));
   log.print(`${node(NODE_STAT.NR_FILE_PAGES)} total pagecache pages`);
   log.print(`${node(NODE_STAT.NR_SWAPCACHE)} pages in swap cache`);
   log.print(`Free swap  = ${pagesToKb(vm.swap.nrFree)}kB`);

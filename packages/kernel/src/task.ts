@@ -20,6 +20,9 @@ import type {
 } from '@pagelab/syscalls';
 import { newNumaTask, noTaskPolicy } from '@pagelab/vm';
 import type { MmStruct, NumaTask, ShmNamespace, TaskPolicy, Vm, VmFile } from '@pagelab/vm';
+import type { NodeMask } from '@pagelab/mm-core';
+import { effectiveMemcg } from './cgroup/cgroup.ts';
+import { TaskMemcg } from './cgroup/memory-controller.ts';
 import { hasCapability } from './credentials.ts';
 import { exitGroup, exitThread } from './exit.ts';
 import type { TaskExit } from './exit.ts';
@@ -66,6 +69,10 @@ export class Task implements TaskContext {
   readonly memPolicy: TaskPolicy = noTaskPolicy();
   /** Where what it uses lies, as far as that is looked at. */
   readonly numa: NumaTask;
+  /** Nodes that its group lets it take pages from; `null` for all. @linux include/linux/sched.h:task_struct.mems_allowed */
+  memsAllowed: NodeMask | null = null;
+  /** What its memory is charged to. */
+  readonly memcgTask: TaskMemcg = new TaskMemcg(this);
   readonly credentials: Credentials;
   readonly objects: TaskObjects;
   readonly accounting: Accounting = newAccounting();
@@ -127,6 +134,8 @@ export class Task implements TaskContext {
     this.objects = fields.objects;
     this.program = fields.program;
     this.argv = fields.argv;
+    const { memcgs } = fields.kernel.vm;
+    if (memcgs !== null) this.memcgTask.memcg = effectiveMemcg(fields.process.cgroup) ?? memcgs.root;
   }
 
   get isDead(): boolean {

@@ -66,7 +66,7 @@ function control(zone: Zone, order: number, more: Partial<CompactControl> = {}):
 function context(pages: PageAlloc, order: number): AllocContext {
   const { zonelists } = pages.nodes[0];
   const highestIndex = zonelists.length - 1;
-  return { gfp: GFP_HIGHUSER_MOVABLE, order, highestIndex, migratetype: MIGRATE_MOVABLE, zonelist: zonelists[highestIndex], localNid: 0 };
+  return { gfp: GFP_HIGHUSER_MOVABLE, order, highestIndex, migratetype: MIGRATE_MOVABLE, zonelist: zonelists[highestIndex], allowed: null, localNid: 0 };
 }
 
 describe('the search for pages to move', () => {

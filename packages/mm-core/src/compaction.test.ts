@@ -31,7 +31,7 @@ function scattered(options: Parameters<typeof testMachine>[0] = {}): { pages: Pa
 function context(pages: PageAlloc, order: number, gfp = GFP_HIGHUSER_MOVABLE): AllocContext {
   const { zonelists } = pages.nodes[0];
   const highestIndex = zonelists.length - 1;
-  return { gfp, order, highestIndex, migratetype: MIGRATE_MOVABLE, zonelist: zonelists[highestIndex], localNid: 0 };
+  return { gfp, order, highestIndex, migratetype: MIGRATE_MOVABLE, zonelist: zonelists[highestIndex], allowed: null, localNid: 0 };
 }
 
 describe.each(Object.values(pageAllocators))('compaction with $name', (pageAllocator) => {

@@ -4,6 +4,7 @@
 import type { Pfn } from '@pagelab/hw';
 import { ALLOC_HIGHATOMIC, ALLOC_MIN_RESERVE, ALLOC_NO_WATERMARKS, ALLOC_NOFRAGMENT, ALLOC_WMARK_MASK, WMARK_HIGH, WMARK_MIN } from './alloc-flags.ts';
 import { reserveHighatomicPageblock } from './highatomic.ts';
+import type { NodeMask } from './nodemask.ts';
 import type { PageAlloc } from './page-alloc.ts';
 import type { Zone } from './zone.ts';
 
@@ -15,7 +16,9 @@ export interface AllocContext {
   readonly highestIndex: number;
   readonly migratetype: number;
   /** Zones to try, the preferred one first. */
-  readonly zonelist: readonly Zone[];
+  zonelist: readonly Zone[];
+  /** Nodes that the allocation's policy leaves; `null` for all. */
+  readonly allowed: NodeMask | null;
   /** Node of the CPU that asks. */
   readonly localNid: number;
 }

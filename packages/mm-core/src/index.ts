@@ -22,6 +22,7 @@ export {
   PG_LRU_WAITS,
   PG_MLOCKED,
   PG_OFFLINE,
+  PG_MEMCG,
   PG_OWNED,
   PG_PRIVATE,
   PG_RECLAIM,
@@ -55,6 +56,7 @@ export {
   folioNrPages,
 } from './lruvec.ts';
 export type { LruPlacement } from './lruvec.ts';
+export type { MemcgAccounting } from './memcg-accounting.ts';
 export {
   NR_OWNERS,
   OWNER_ANON,

@@ -42,6 +42,10 @@ export class LazyColumns {
     return new Int32Array(...this.#take(length, 4));
   }
 
+  uint16(length: number): Uint16Array {
+    return new Uint16Array(...this.#take(length, 2));
+  }
+
   uint32(length: number): Uint32Array {
     return new Uint32Array(...this.#take(length, 4));
   }

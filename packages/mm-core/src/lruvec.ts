@@ -17,8 +17,9 @@
 import { bugOn } from '@pagelab/lib';
 import type { ColumnList } from '@pagelab/lib';
 import type { Pfn } from '@pagelab/hw';
+import type { MemcgAccounting } from './memcg-accounting.ts';
 import type { MemoryNode } from './node.ts';
-import { PG_ACTIVE, PG_HEAD, PG_LRU, PG_LRU_WAITS, PG_REFERENCED, PG_SWAPBACKED, PG_UNEVICTABLE, blockOrder } from './page.ts';
+import { PG_ACTIVE, PG_HEAD, PG_LRU, PG_LRU_WAITS, PG_MEMCG, PG_REFERENCED, PG_SWAPBACKED, PG_UNEVICTABLE, blockOrder } from './page.ts';
 import type { PageFrames } from './page.ts';
 import { NODE_STAT, ZONE_STAT } from './vmstat.ts';
 import { MAX_NR_ZONES } from './zone-types.ts';
@@ -44,11 +45,13 @@ export function folioNrPages(frames: PageFrames, pfn: Pfn): number {
   return (frames.flags[pfn] & PG_HEAD) === 0 ? 1 : 1 << blockOrder(frames, pfn);
 }
 
-/** The lists of one node, what is on them, and what reclaim remembers of them. @linux include/linux/mmzone.h:lruvec */
+/** The lists of one node, or of a memory cgroup there, what is on them, and what reclaim remembers of them. @linux include/linux/mmzone.h:lruvec */
 export class Lruvec {
   readonly nid: number;
   /** Row of the head of the first list, for `PageFrames.lists`; the others follow. */
   readonly heads: number;
+  /** The lists of the group above the one whose these are; `null` for a node's own. @linux include/linux/memcontrol.h:parent_lruvec */
+  readonly parent: Lruvec | null;
   /** Pages by zone and list, at `zone.index * NR_LRU_LISTS + lru`, those in batches included. */
   readonly zonePages = new Float64Array(MAX_NR_ZONES * NR_LRU_LISTS);
   /** Pages reclaimed or activated so far. */
@@ -62,9 +65,10 @@ export class Lruvec {
   /** What the reclaim policy keeps for these pages. */
   policyState: unknown = null;
 
-  constructor(nid: number, heads: number) {
+  constructor(nid: number, heads: number, parent: Lruvec | null = null) {
     this.nid = nid;
     this.heads = heads;
+    this.parent = parent;
   }
 
   /** Pages on a list. */
@@ -121,6 +125,8 @@ export class LruLists {
   readonly lruvecs: readonly Lruvec[];
   /** Where evictable pages go; `null` for the active and inactive lists. Set it while there are no evictable pages on lists. */
   placement: LruPlacement | null = null;
+  /** Knows the lists of memory cgroups' pages; `null` while there are no groups. */
+  memcg: MemcgAccounting | null = null;
 
   constructor(frames: PageFrames, nodes: readonly MemoryNode[], zoneOf: (pfn: Pfn) => Zone) {
     this.#frames = frames;
@@ -132,7 +138,26 @@ export class LruLists {
 
   /** The lists that a page belongs to. @linux include/linux/memcontrol.h:folio_lruvec */
   lruvecOf(pfn: Pfn): Lruvec {
-    return this.lruvecs[this.#zoneOf(pfn).nid];
+    const { nid } = this.#zoneOf(pfn);
+    if (this.memcg !== null && (this.#frames.flags[pfn] & PG_MEMCG) !== 0) return this.memcg.lruvecOf(pfn, nid);
+    return this.lruvecs[nid];
+  }
+
+  /** The lists of the root of every node, and those of all memory cgroups. */
+  *all(): Generator<Lruvec> {
+    yield* this.lruvecs;
+    if (this.memcg !== null) yield* this.memcg.lruvecs();
+  }
+
+  /** Makes the lists of a group on a node, all empty. @param parent those of the group above */
+  create(nid: number, parent: Lruvec): Lruvec {
+    return new Lruvec(nid, this.#frames.allocListHeads(NR_LRU_LISTS), parent);
+  }
+
+  /** Gives the lists of a group back, which must be empty. */
+  destroy(lruvec: Lruvec): void {
+    for (let lru = 0; lru < NR_LRU_LISTS; lru++) bugOn(lruvec.size(lru) !== 0, 'lru: lists go that have pages');
+    this.#frames.freeListHeads(lruvec.heads, NR_LRU_LISTS);
   }
 
   /** Puts a page at the front of the list that its flags tell. It must have PG_LRU, and not be linked. @linux include/linux/mm_inline.h:lruvec_add_folio */
@@ -225,7 +250,7 @@ export class LruLists {
    */
   validate(found: (lruvec: Lruvec, pfn: Pfn) => void): void {
     const { flags } = this.#frames;
-    for (const lruvec of this.lruvecs) {
+    for (const lruvec of this.all()) {
       for (const head of this.rows(lruvec)) {
         this.#list.validate(head);
         for (const pfn of this.#list.iterate(head)) {

@@ -9,10 +9,11 @@ import type { BootedZones } from './boot.ts';
 import { countOwners, validateFrames } from './census.ts';
 import { CompactionState } from './compaction.ts';
 import { LruLists } from './lruvec.ts';
+import type { MemcgAccounting } from './memcg-accounting.ts';
 import type { MemoryNode } from './node.ts';
 import { frameOwner } from './owner.ts';
 import type { IsolatedBlocks } from './page-isolation.ts';
-import { BYTES_PER_FRAME, compoundHead } from './page.ts';
+import { BYTES_PER_FRAME, PG_MEMCG, compoundHead } from './page.ts';
 import type { PageFrames } from './page.ts';
 import { VM_EVENT_NAMES } from './vmstat.ts';
 import { zoneOfFrame } from './zone-map.ts';
@@ -46,6 +47,8 @@ export class MemoryState {
   readonly isolatedBlocks: IsolatedBlocks = new Map();
   /** The lists that reclaim takes from. */
   readonly lru: LruLists;
+  /** What pages of memory cgroups are told to; `null` while there are no groups. */
+  memcg: MemcgAccounting | null = null;
   /** Zones with memory, the largest first, and for each pageblock the position of its zone: see `zone-map.ts`. */
   protected readonly populated: readonly Zone[];
   protected readonly zoneOfBlock: Uint8Array;
@@ -115,6 +118,18 @@ export class MemoryState {
   modNodeState(pfn: Pfn, item: number, delta: number): void {
     const nid = this.nodes.length === 1 ? 0 : this.zoneInUse(pfn).nid;
     this.nodes[nid].vmStat[item] += delta;
+    if (this.memcg !== null) this.#modMemcgState(this.memcg, pfn, item, delta);
+  }
+
+  /** Adds to a counter of the frame's node, and not to that of the memory cgroup that has the page. @linux mm/vmstat.c:node_stat_mod_folio */
+  modOnlyNodeState(pfn: Pfn, item: number, delta: number): void {
+    const nid = this.nodes.length === 1 ? 0 : this.zoneInUse(pfn).nid;
+    this.nodes[nid].vmStat[item] += delta;
+  }
+
+  #modMemcgState(memcg: MemcgAccounting, pfn: Pfn, item: number, delta: number): void {
+    const head = compoundHead(this.frames, pfn);
+    if ((this.frames.flags[head] & PG_MEMCG) !== 0) memcg.modState(head, item, delta);
   }
 
   /** Adds to a counter (ZONE_STAT) of the frame's zone. @linux mm/vmstat.c:mod_zone_page_state */

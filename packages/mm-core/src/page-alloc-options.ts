@@ -6,6 +6,7 @@ import type { CostModel, Pfn, PhysicalMemory, Smp, VirtualClock } from '@pagelab
 import type { TraceRing } from '@pagelab/lib';
 import type { CmaRequest } from './cma-reserve.ts';
 import type { KernelVersion, NodeConfig } from './mm-init.ts';
+import type { NodeMask } from './nodemask.ts';
 import type { MigrationOps } from './migration-ops.ts';
 import type { PageAllocatorFactory, PageAllocatorRefusal } from './page-allocator.ts';
 import type { PageAllocSysctlConfig } from './sysctl.ts';
@@ -20,8 +21,8 @@ export interface PageAllocHooks {
   directReclaim?: (gfp: number, order: number, nrToReclaim: number) => number;
   /** How pages in use are moved: without it nothing is compacted, and no range is emptied. */
   migration?: MigrationOps;
-  /** Kills a task; returns whether it is worth trying again. @linux mm/oom_kill.c:out_of_memory */
-  outOfMemory?: (gfp: number, order: number) => boolean;
+  /** Kills a task of those that use the nodes that a policy leaves (`null`: all); returns whether it is worth trying again. @linux mm/oom_kill.c:out_of_memory */
+  outOfMemory?: (gfp: number, order: number, nodemask: NodeMask | null) => boolean;
   /** A node's kcompactd has work: {@link Kcompactd.run} is to be called soon. */
   kcompactdWoken?: () => void;
   /** Pages of a zone that reclaim could free. @linux mm/vmscan.c:zone_reclaimable_pages */

@@ -16,9 +16,11 @@ import type { FastSlot } from './fast-slot.ts';
 import { getPageFromFreelist } from './freelist.ts';
 import type { AllocContext } from './freelist.ts';
 import {
+  __GFP_ACCOUNT,
   __GFP_BITS_MASK,
   __GFP_COMP,
   __GFP_DIRECT_RECLAIM,
+  __GFP_HARDWALL,
   __GFP_HIGHMEM,
   __GFP_THISNODE,
   __GFP_ZERO,
@@ -30,12 +32,14 @@ import {
 } from './gfp.ts';
 import { MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES } from './migratetype.ts';
 import { Kcompactd } from './kcompactd.ts';
+import type { MemcgAccounting } from './memcg-accounting.ts';
 import { MemoryState } from './memory-state.ts';
 import { layOutMemory } from './mm-init.ts';
 import type { BootLayout } from './mm-init.ts';
-import type { AllocPolicy, NodeMask } from './nodemask.ts';
+import { NodeMask } from './nodemask.ts';
+import type { AllocPolicy } from './nodemask.ts';
 import type { PageAllocHooks, PageAllocOptions } from './page-alloc-options.ts';
-import { MAX_PAGE_ORDER, PG_ANON, PG_HEAD, PG_LRU, PG_LRU_WAITS, PG_OWNED, PG_TAIL, blockOrder, compoundHead } from './page.ts';
+import { MAX_PAGE_ORDER, PG_ANON, PG_HEAD, PG_LRU, PG_LRU_WAITS, PG_MEMCG, PG_OWNED, PG_TAIL, blockOrder, compoundHead } from './page.ts';
 import { PcpMoves } from './pcp-bulk.ts';
 import { pcpAllowedOrder, pcpIndex } from './pcp.ts';
 import { PageOwner } from './page-owner.ts';
@@ -74,6 +78,8 @@ export class PageAlloc extends MemoryState {
   currentFlags = 0;
   /** The current task's memory policy, which {@link setTaskPolicy} sets; `null` for memory near the CPU. */
   taskPolicy: AllocPolicy | null = null;
+  /** The nodes that the current task's cpuset leaves it, which {@link setMemsAllowed} sets; `null` for all. */
+  memsAllowed: NodeMask | null = null;
   /** Whether the current task is a victim of the OOM killer, and may use reserves to get out of the way. */
   currentIsOomVictim = false;
   /** Above 0 where nothing may sleep: in an interrupt, or with preemption off. */
@@ -105,6 +111,8 @@ export class PageAlloc extends MemoryState {
   readonly #mapcount: Int32Array;
   readonly #mapping: Int32Array;
   readonly #private: Int32Array;
+  /** GFP bits that the fast path does not know. */
+  #slowGfp = ~__GFP_BITS_MASK;
   readonly #traceAlloc: number;
   readonly #traceFree: number;
   readonly #traceFallback: number;
@@ -195,7 +203,7 @@ export class PageAlloc extends MemoryState {
       list.count === 0 ||
       slot.zone.plenty !== true ||
       this.#trace.enabled !== false ||
-      (this.currentFlags | this.atomicDepth | (gfp & ~__GFP_BITS_MASK)) !== 0
+      (this.currentFlags | this.atomicDepth | (gfp & this.#slowGfp)) !== 0
     ) {
       return this.#allocLocal(gfp, 0);
     }
@@ -231,12 +239,8 @@ export class PageAlloc extends MemoryState {
       order,
       highestIndex,
       migratetype: kind >> 3,
-      zonelist:
-        (flags & __GFP_THISNODE) !== 0
-          ? node.localZonelists[highestIndex]
-          : allowed === null
-            ? node.zonelists[highestIndex]
-            : node.zonelistWithin(highestIndex, allowed),
+      zonelist: this.#zonelist(nid, flags, highestIndex, allowed),
+      allowed,
       localNid: this.#cpuNode[this.#smp.processorId],
     };
     let allocFlags = WMARK_LOW | (flags & ALLOC_KSWAPD);
@@ -244,8 +248,17 @@ export class PageAlloc extends MemoryState {
     // Rather DMA32 than mixing Normal's pageblocks.
     if (context.zonelist.length > 0 && context.zonelist[0].kind === ZONE_NORMAL) allocFlags |= ALLOC_NOFRAGMENT;
     let pfn = getPageFromFreelist(this, context, allocFlags);
-    if (pfn < 0) pfn = allocPagesSlowpath(this, context);
+    if (pfn < 0) {
+      // Memory for the kernel itself, and for who is on the way out, may come from any node where the cpuset's have none.
+      const everywhere = this.memsAllowed !== null && ((flags & __GFP_HARDWALL) === 0 || this.currentIsOomVictim);
+      if (everywhere && allowed === null && (flags & __GFP_THISNODE) === 0) context.zonelist = node.zonelists[highestIndex];
+      pfn = allocPagesSlowpath(this, context);
+    }
     if (pfn < 0) return pfn;
+    if ((flags & __GFP_ACCOUNT) !== 0 && this.memcg !== null && this.memcg.chargeKmem(pfn, order, flags) !== 0) {
+      this.freePages(pfn, order);
+      return -Errno.ENOMEM;
+    }
     this.#clock.advance(this.#allocCost);
     if (this.#trace.enabled) this.#trace.emit(this.#traceAlloc, pfn, order, context.migratetype, flags);
     return pfn;
@@ -303,6 +316,7 @@ export class PageAlloc extends MemoryState {
   /** Makes single frames of a block that is not compound, each with the block's references. @linux mm/page_alloc.c:split_page */
   splitPage(pfn: Pfn, order: number): void {
     splitPage(this.frames, pfn, order);
+    if ((this.#flags[pfn] & PG_MEMCG) !== 0) this.memcg!.split(pfn, 1 << order);
     if (this.pageOwner === null) return;
     this.pageOwner.split(pfn, order, 0);
     for (let i = 0; i < 1 << order; i++) this.#flags[pfn + i] |= PG_OWNED;
@@ -400,13 +414,40 @@ export class PageAlloc extends MemoryState {
   /** Lets the current task's policy choose nodes from now on; `null` for none. */
   setTaskPolicy(policy: AllocPolicy | null): void {
     this.taskPolicy = policy;
-    // The flag leads past the fast path, which knows the CPU's own node only.
-    this.currentFlags = policy === null ? this.currentFlags & ~PF_MEMPOLICY : this.currentFlags | PF_MEMPOLICY;
+    this.#notePolicy();
+  }
+
+  /** Holds the current task's allocations to some nodes from now on; `null` for all. @linux include/linux/cpuset.h:set_mems_allowed */
+  setMemsAllowed(nodes: NodeMask | null): void {
+    this.memsAllowed = nodes;
+    this.#notePolicy();
+  }
+
+  /** The flag leads past the fast path, which knows the CPU's own node only. */
+  #notePolicy(): void {
+    const has = this.taskPolicy !== null || this.memsAllowed !== null;
+    this.currentFlags = has ? this.currentFlags | PF_MEMPOLICY : this.currentFlags & ~PF_MEMPOLICY;
   }
 
   /** The node of a CPU. @linux include/linux/topology.h:cpu_to_node */
   nodeOfCpu(cpu: number): number {
     return this.#cpuNode[cpu];
+  }
+
+  // ---- memory cgroups
+
+  /** There are groups from now on, which are told of their pages. */
+  enableMemcg(memcg: MemcgAccounting): void {
+    this.memcg = memcg;
+    this.lru.memcg = memcg;
+    this.#slowGfp |= __GFP_ACCOUNT;
+  }
+
+  /** A charged block is free. */
+  #unchargeMemcg(pfn: Pfn, nrPages: number): void {
+    this.memcg!.uncharge(pfn, nrPages);
+    this.frames.memcg[pfn] = 0;
+    this.#flags[pfn] &= ~PG_MEMCG;
   }
 
   // ---- what the attempts and the ladder of an allocation call
@@ -464,6 +505,18 @@ export class PageAlloc extends MemoryState {
 
   // ---- inside
 
+  /** The zones to try, the preferred one first. @linux mm/page_alloc.c:prepare_alloc_pages */
+  #zonelist(nid: number, gfp: number, highestIndex: number, allowed: NodeMask | null): readonly Zone[] {
+    const node = this.nodes[nid];
+    if ((gfp & __GFP_THISNODE) !== 0) return node.localZonelists[highestIndex];
+    const { memsAllowed } = this;
+    if (memsAllowed === null) return allowed === null ? node.zonelists[highestIndex] : node.zonelistWithin(highestIndex, allowed);
+    if (allowed === null) return node.zonelistWithin(highestIndex, memsAllowed);
+    // A policy whose nodes the cpuset does not have is held to the cpuset's.
+    const both = allowed.nodes.filter((each) => memsAllowed.has(each));
+    return node.zonelistWithin(highestIndex, both.length === 0 ? memsAllowed : new NodeMask(both));
+  }
+
   #allocLocal(gfp: number, order: number): Pfn {
     if (this.taskPolicy !== null && this.atomicDepth === 0 && (gfp & __GFP_THISNODE) === 0) return this.taskPolicy.allocate(gfp, order);
     return this.allocPagesNode(this.#cpuNode[this.#smp.processorId], gfp, order);
@@ -487,6 +540,7 @@ export class PageAlloc extends MemoryState {
       // Somebody else looks at the first frame: that one stays until they are done, and the rest goes now.
       const allocated = blockOrder(this.frames, pfn);
       if (allocated !== order) badPage(this.frames, pfn, `freed with order ${order}, but allocated with ${allocated}`);
+      if ((this.#flags[pfn] & PG_MEMCG) !== 0) this.memcg!.uncharge(pfn, (1 << order) - 1);
       splitTails(this.frames, pfn, order);
       this.pageOwner?.keepFirst(pfn);
       for (let o = order - 1; o >= 0; o--) this.#freeFrozen(pfn + (1 << o), o);
@@ -496,6 +550,7 @@ export class PageAlloc extends MemoryState {
   /** Checks and cleans a block that nobody refers to, and puts it where free pages go. @linux mm/page_alloc.c:__free_frozen_pages */
   #freeFrozen(pfn: Pfn, order: number): void {
     if ((this.#flags[pfn] & ON_LRU) !== 0) this.lru.release(pfn);
+    if ((this.#flags[pfn] & PG_MEMCG) !== 0) this.#unchargeMemcg(pfn, 1 << order);
     if (freePagesPrepare(this.frames, pfn, order)) {
       this.zoneInUse(pfn).vmStat[NR_MLOCK] -= 1 << order;
       this.events[UNEVICTABLE_PGCLEARED] += 1 << order;

@@ -92,6 +92,8 @@ export const PG_LRU_WAITS = 1 << 27;
 export const PG_HUGETLB = 1 << 28;
 /** Head of a block that `page_owner` has noted. @linux include/linux/page_ext.h:PAGE_EXT_OWNER_ALLOCATED */
 export const PG_OWNED = 1 << 29;
+/** Head of a block that is charged to a memory cgroup: see `PageFrames.memcg`. */
+export const PG_MEMCG = 1 << 30;
 
 /** Printable names of the flags, by bit. */
 export const PAGE_FLAG_NAMES: readonly string[] = [
@@ -125,6 +127,7 @@ export const PAGE_FLAG_NAMES: readonly string[] = [
   'lru_waits',
   'hugetlb',
   'owned',
+  'memcg',
 ];
 
 /** The names of the flags set in `flags`, as in `locked|dirty`. */
@@ -142,9 +145,11 @@ export const PAGE_FLAGS_CHECK_AT_FREE =
 
 /** Bytes the columns take for a frame, and the bit that says whether the page allocator has it. */
 export const BYTES_PER_FRAME = 36.125;
+/** What a frame takes in addition once there are memory cgroups. */
+export const MEMCG_BYTES_PER_FRAME = 2;
 const NR_COLUMNS = 9;
 /** Heads of lists, behind the frames in the columns of links. */
-const NR_LIST_HEADS = 4096;
+const NR_LIST_HEADS = 32_768;
 
 /** The state of every frame, as columns indexed by pfn. */
 export class PageFrames {
@@ -175,6 +180,8 @@ export class PageFrames {
   readonly taken: Int32Array;
   /** Frames that never were the page allocator's, ascending: their rows stay zero. Set at boot. */
   bootRanges: readonly OwnedRange[] = [];
+  /** With {@link PG_MEMCG}, what the page is charged to: see `MemcgAccounting`. Empty while there are no groups. */
+  memcg: Uint16Array = new Uint16Array(0);
   #nrListHeads = 0;
   /** Rows of heads that were given back, by how many there are in a row. */
   readonly #spareListHeads = new Map<number, number[]>();
@@ -194,6 +201,12 @@ export class PageFrames {
     this.index = columns.float64(nrFrames);
     this.private = columns.int32(nrFrames);
     this.taken = columns.int32((nrFrames + 31) >>> 5);
+  }
+
+  /** Makes the column of what pages are charged to. @linux mm/memcontrol.c:mem_cgroup_init */
+  enableMemcg(): void {
+    if (this.memcg.length > 0) return;
+    this.memcg = new LazyColumns(this.nrFrames * MEMCG_BYTES_PER_FRAME, 1).uint16(this.nrFrames);
   }
 
   /** Sets `count` heads of lists aside, all empty. @returns the row of the first */

@@ -3,11 +3,11 @@
  */
 import { KernelBug, bugOn } from '@pagelab/lib';
 import type { Pfn } from '@pagelab/hw';
-import { PG_ANON, PG_BLOCK, PG_HEAD, PG_MLOCKED, PG_OWNED, PG_TAIL, PAGE_FLAGS_CHECK_AT_FREE, blockOrder, pageFlagsText } from './page.ts';
+import { PG_ANON, PG_BLOCK, PG_HEAD, PG_MEMCG, PG_MLOCKED, PG_OWNED, PG_TAIL, PAGE_FLAGS_CHECK_AT_FREE, blockOrder, pageFlagsText } from './page.ts';
 import type { PageFrames } from './page.ts';
 
 /** Flags of a frame that takes more than a look to free. */
-export const FREE_NEEDS_CARE = PAGE_FLAGS_CHECK_AT_FREE | PG_HEAD | PG_BLOCK | PG_TAIL | PG_MLOCKED | PG_OWNED;
+export const FREE_NEEDS_CARE = PAGE_FLAGS_CHECK_AT_FREE | PG_HEAD | PG_BLOCK | PG_TAIL | PG_MLOCKED | PG_OWNED | PG_MEMCG;
 
 /**
  * Makes a free block an allocated one: a reference to its head, and tails that know their head.

@@ -258,7 +258,7 @@ function mayOom(pages: PageAlloc, context: AllocContext): { readonly pfn: Pfn; r
   if ((gfp & (__GFP_RETRY_MAYFAIL | __GFP_THISNODE)) !== 0) return nothing;
   // Killing does not help a device that reaches little memory.
   if (pages.nodes[0].zones[context.highestIndex].kind < ZONE_NORMAL) return nothing;
-  if (pages.hooks.outOfMemory?.(gfp, order) !== true) return nothing;
+  if (pages.hooks.outOfMemory?.(gfp, order, context.allowed) !== true) return nothing;
   return { pfn: -1, progress: true };
 }
 

@@ -214,6 +214,8 @@ export function createClient(hooks: ClientHooks): Os {
       const result = useFile(String(path), O_WRONLY, (task, file) => file.write(task, 0, bytes));
       if (typeof result === 'number' && result < 0) throw new SyscallError('write', result, ` '${path}'`);
     },
+    mkdir: (path, mode = 0o755) => void checked('mkdir', enter((task) => task.names.mkdir(String(path), mode))),
+    rmdir: (path) => void checked('rmdir', enter((task) => task.names.rmdir(String(path)))),
     print: (text) => hooks.print(String(text)),
   };
   for (const member of Object.values(os)) if (typeof member === 'function') Object.freeze(member);

@@ -3,14 +3,17 @@
  *
  * @linux mm/memory.c:do_anonymous_page
  */
+import { Errno } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_DIRTY, PTE_RW, pteHi, pteLo } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
-import { GFP_HIGHUSER_MOVABLE, __GFP_ZERO } from '@pagelab/mm-core';
+import { GFP_HIGHUSER_MOVABLE, GFP_KERNEL, __GFP_ZERO } from '@pagelab/mm-core';
 import { anonVmaPrepare } from './anon-vma.ts';
 import { FAULT_FLAG_WRITE, VM_FAULT_OOM } from './fault-flags.ts';
+import { chargeForMm } from './memcg-charge.ts';
 import { vmaAllocPages } from './mempolicy.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
+import type { MmStruct } from './mm-struct.ts';
 import { setEntry } from './pgtable-shape.ts';
 import { allocPteBelow } from './pgtable.ts';
 import { PTE_SPECIAL, pageProtHi, pageProtLo } from './pte.ts';
@@ -23,7 +26,15 @@ import type { VmArea } from './vma.ts';
 /** A page for a mapping: of any node that suits the CPU, unless somebody has a policy. @linux mm/mempolicy.c:vma_alloc_folio_noprof */
 export function allocUserPage(vma: VmArea, address: VirtAddr, gfp: number): Pfn {
   const { vm } = vma.mm;
-  return vm.nrPolicies === 0 ? vm.pages.allocPage(gfp) : vmaAllocPages(vma, address, gfp, 0);
+  const pfn = vm.nrPolicies === 0 ? vm.pages.allocPage(gfp) : vmaAllocPages(vma, address, gfp, 0);
+  return vm.memcgs === null || pfn < 0 ? pfn : chargeUserPage(vma.mm, pfn);
+}
+
+/** Charges a page to the address space's group. @returns it, or −ENOMEM, and it is free */
+function chargeUserPage(mm: MmStruct, pfn: Pfn): Pfn {
+  if (chargeForMm(mm, pfn, 1, GFP_KERNEL)) return pfn;
+  mm.vm.pages.freePage(pfn);
+  return -Errno.ENOMEM;
 }
 
 /** @linux mm/memory.c:do_anonymous_page */

@@ -10,6 +10,7 @@ import type { Pfn } from '@pagelab/hw';
 import { GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT, VM_EVENT, __GFP_ZERO } from '@pagelab/mm-core';
 import { copyUserPage } from './highmem.ts';
 import { mapNewHuge } from './huge-memory.ts';
+import { chargeForMm } from './memcg-charge.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import { clearEntry, entryHi } from './pgtable-shape.ts';
 import { findPmd, tableBelow } from './pgtable.ts';
@@ -87,6 +88,10 @@ export function collapseBlock(vma: VmArea, block: VirtAddr, check: BlockCheck | 
   const huge = vm.pages.allocPages(gfp | __GFP_ZERO, hugeOrder);
   if (huge < 0) {
     events[VM_EVENT.THP_COLLAPSE_ALLOC_FAILED]++;
+    return -Errno.ENOMEM;
+  }
+  if (!chargeForMm(mm, huge, ptrsPerPte, gfp)) {
+    vm.pages.putPage(huge);
     return -Errno.ENOMEM;
   }
   events[VM_EVENT.THP_COLLAPSE_ALLOC]++;

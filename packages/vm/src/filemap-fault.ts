@@ -30,6 +30,7 @@ export function filemapFault(host: ReadAheadHost, mapping: AddressSpace, pgoff: 
     if (vma !== undefined) asyncMmapReadahead(host, mapping, vma, pgoff);
   } else {
     vm.pages.events[VM_EVENT.PGMAJFAULT]++;
+    if (vm.memcgs?.current) vm.memcgs.current.memcg.vmEvents[VM_EVENT.PGMAJFAULT]++;
     vm.faultWaited = true;
     vm.faultMissed = true;
     if (vma !== undefined) syncMmapReadahead(host, mapping, vma, pgoff);

@@ -14,7 +14,7 @@
  *
  * @linux mm/huge_memory.c
  */
-import { PAGE_SIZE } from '@pagelab/abi';
+import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import {
   PTE_ACCESSED,
@@ -53,6 +53,7 @@ import {
 } from '@pagelab/mm-core';
 import { anonVmaPrepare } from './anon-vma.ts';
 import { isZeroPage } from './deferred-split.ts';
+import { chargeForMm } from './memcg-charge.ts';
 import { vmaAllocPages } from './mempolicy.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
@@ -240,7 +241,14 @@ function allocHuge(vma: VmArea, address: VirtAddr): Pfn {
     pages.nodes.length === 1
       ? pages.allocPages(gfp | __GFP_ZERO, tables.hugeOrder)
       : vmaAllocPages(vma, address, gfp | __GFP_ZERO, tables.hugeOrder);
-  if (pfn < 0) pages.events[VM_EVENT.THP_FAULT_FALLBACK]++;
+  if (pfn < 0) {
+    pages.events[VM_EVENT.THP_FAULT_FALLBACK]++;
+  } else if (!chargeForMm(vma.mm, pfn, 1 << tables.hugeOrder, gfp)) {
+    pages.putPage(pfn);
+    pages.events[VM_EVENT.THP_FAULT_FALLBACK]++;
+    pages.events[VM_EVENT.THP_FAULT_FALLBACK_CHARGE]++;
+    return -Errno.ENOMEM;
+  }
   return pfn;
 }
 

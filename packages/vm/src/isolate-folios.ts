@@ -7,6 +7,7 @@
 import type { Pfn } from '@pagelab/hw';
 import { NODE_STAT, PG_LRU, PG_UNEVICTABLE, VM_EVENT, folioNrPages } from '@pagelab/mm-core';
 import type { Lruvec } from '@pagelab/mm-core';
+import { countReclaimEvents } from './memcg-events.ts';
 import { endSwapWrites } from './page-io.ts';
 import type { ScanControl } from './scan-control.ts';
 import { shrinkFolioList } from './shrink-folio-list.ts';
@@ -96,7 +97,7 @@ export function takeFolios(vm: Vm, lruvec: Lruvec, sc: ScanControl, list: Pfn[],
   const reclaimed = shrinkFolioList(vm, list, sc, stat, pending, true);
   sc.nrWritten += stat.nrPageout;
   vmStat[NODE_STAT.NR_ISOLATED_ANON + file] -= taken;
-  events[VM_EVENT.PGSTEAL_KSWAPD + sc.reclaimer] += reclaimed;
+  countReclaimEvents(vm, sc, VM_EVENT.PGSTEAL_KSWAPD + sc.reclaimer, reclaimed);
   events[VM_EVENT.PGSTEAL_ANON + file] += reclaimed;
   return reclaimed;
 }
@@ -114,7 +115,7 @@ export function takeFolios(vm: Vm, lruvec: Lruvec, sc: ScanControl, list: Pfn[],
 export function evictFolios(vm: Vm, lruvec: Lruvec, sc: ScanControl, list: Pfn[], file: 0 | 1, scanned: number, stat: ReclaimStat): number {
   const { events } = vm.pages;
   const taken = list.length;
-  events[VM_EVENT.PGSCAN_KSWAPD + sc.reclaimer] += scanned;
+  countReclaimEvents(vm, sc, VM_EVENT.PGSCAN_KSWAPD + sc.reclaimer, scanned);
   events[VM_EVENT.PGSCAN_ANON + file] += scanned;
   sc.nrScanned += scanned;
   if (taken === 0) return 0;

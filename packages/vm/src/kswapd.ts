@@ -148,7 +148,7 @@ function balanceNode(vm: Vm, node: ReclaimNode, run: KswapdRun, waits: boolean):
     let raise = !(run.boost > 0 && sc.priority === DEF_PRIORITY - 2);
     sc.mayWritepage = run.boost === 0;
     sc.maySwap = run.boost === 0;
-    vm.reclaim.policy.age(vm.pages.lru.lruvecs[node.nid], sc);
+    ageNode(vm, node.nid, sc);
     if (sc.priority < DEF_PRIORITY - 2) sc.mayWritepage = true;
     sc.nrScanned = 0;
     const before = sc.nrReclaimed;
@@ -181,4 +181,11 @@ function finishRun(vm: Vm, node: ReclaimNode, { sc, order, highest, zones, boost
   // It goes to sleep: scattered memory is kcompactd's now, which looks everywhere anew if an allocation found nothing.
   resetIsolationSuitableNode(vm.pages, vm.pages.nodes[node.nid]);
   vm.pages.kcompactd[node.nid].wake(order, highest);
+}
+
+/** Lets the policy bring the lists of a node, those of all groups, into balance. @linux mm/vmscan.c:kswapd_age_node */
+function ageNode(vm: Vm, nid: number, sc: ScanControl): void {
+  const { lru } = vm.pages;
+  if (vm.memcgs === null) vm.reclaim.policy.age(lru.lruvecs[nid], sc);
+  else for (const lruvec of lru.all()) if (lruvec.nid === nid) vm.reclaim.policy.age(lruvec, sc);
 }

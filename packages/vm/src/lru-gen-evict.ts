@@ -28,6 +28,8 @@ import { LRU_GEN_ANON, LRU_GEN_FILE, MIN_NR_GENS, genOf, genOfLruvec } from './l
 import { evictableMinSeq, isEvictable, tryToIncMaxSeq, tryToIncMinSeq } from './lru-gen-aging.ts';
 import type { LruGenContext } from './lru-gen-aging.ts';
 import { MAX_NR_TIERS, MIN_LRU_BATCH, isLazilyPromoted, tierOf } from './lru-gen-tiers.ts';
+import { countReclaimEvents } from './memcg-events.ts';
+import { memcgSwapPages } from './memcg-swap.ts';
 import { endSwapWrites } from './page-io.ts';
 import { DEF_PRIORITY } from './scan-control.ts';
 import type { ScanControl } from './scan-control.ts';
@@ -54,7 +56,7 @@ export function newEvictRun(): EvictRun {
 
 /** How far anonymous memory is taken: not where there is next to nowhere to put it. @linux mm/vmscan.c:get_swappiness */
 export function swappinessFor(vm: Vm, lruvec: Lruvec, sc: ScanControl): number {
-  if (!sc.maySwap || (vm.swap.nrFree < MIN_LRU_BATCH && vm.tiers.nextDemotionNode(lruvec.nid) < 0)) return 0;
+  if (!sc.maySwap || ((sc.memcg === null ? vm.swap.nrFree : memcgSwapPages(vm, sc.memcg)) < MIN_LRU_BATCH && vm.tiers.nextDemotionNode(lruvec.nid) < 0)) return 0;
   return sc.swappiness >= 0 ? sc.swappiness : vm.sysctl.swappiness;
 }
 
@@ -208,8 +210,8 @@ function scan(context: LruGenContext, lruvec: Lruvec, sc: ScanControl, type: 0 |
     }
     for (const pfn of moved) lists.pushFront(head, pfn);
   }
-  events[VM_EVENT.PGREFILL] += sorted;
-  events[VM_EVENT.PGSCAN_KSWAPD + sc.reclaimer] += isolated;
+  countReclaimEvents(vm, sc, VM_EVENT.PGREFILL, sorted);
+  countReclaimEvents(vm, sc, VM_EVENT.PGSCAN_KSWAPD + sc.reclaimer, isolated);
   events[VM_EVENT.PGSCAN_ANON + type] += isolated;
   sc.nrScanned += isolated;
   if (type === LRU_GEN_FILE) run.fileTaken += isolated;

@@ -41,6 +41,7 @@ import type { GetNewPage, MigrationOps } from '@pagelab/mm-core';
 import { copyUserPage } from './highmem.ts';
 import { splitHugePage } from './huge-memory.ts';
 import { ksmMigrate } from './ksm.ts';
+import { migrateCharge } from './memcg-charge.ts';
 import { TAG_DIRTY, setPageDirty } from './page-cache.ts';
 import { CPUPID_UNSET, usesAccessTime } from './numa-balancing.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
@@ -189,6 +190,7 @@ function movePage(vm: Vm, from: Pfn, to: Pfn, order: number): void {
     copyUserPage(vm, to + i, from + i);
   }
   vm.clock.advance(vm.costs.copyPage * size);
+  if (vm.memcgs !== null) migrateCharge(vm, from, to);
   countIsolated(vm, from, -size);
   if (order > 0) moveHugeState(vm, from, to);
   for (let i = 0; i < size; i++) movePageState(vm, from + i, to + i);
@@ -266,7 +268,7 @@ function countPage(vm: Vm, pfn: Pfn, pageFlags: number, dirty: boolean, sign: nu
   if (vm.frames.mapcount[pfn] > 0) pages.modNodeState(pfn, isAnon ? NODE_STAT.NR_ANON_MAPPED : NODE_STAT.NR_FILE_MAPPED, sign);
   if ((pageFlags & PG_MLOCKED) !== 0) pages.modZoneState(pfn, ZONE_STAT.NR_MLOCK, sign);
   if ((pageFlags & PG_SWAPCACHE) !== 0) {
-    pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, sign);
+    pages.modOnlyNodeState(pfn, NODE_STAT.NR_FILE_PAGES, sign);
     pages.modNodeState(pfn, NODE_STAT.NR_SWAPCACHE, sign);
   }
   if (isAnon || vm.frames.mapping[pfn] === 0) return;

@@ -4,6 +4,7 @@
 import type { VirtAddr } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { RangeTree } from '@pagelab/lib';
+import type { MemCgroup } from './memcg.ts';
 import type { Vm } from './vm.ts';
 import type { MergeRange } from './vma-merge.ts';
 import type { VmArea } from './vma.ts';
@@ -59,6 +60,8 @@ export class MmStruct {
   pgtablesBytes = 0;
   /** Page tables set aside, one for each huge entry, for when it is split. */
   readonly depositedTables: Pfn[] = [];
+  /** The memory cgroup of the process that it belongs to; `null` for the root. @linux include/linux/mm_types.h:mm_struct.owner */
+  memcg: MemCgroup | null = null;
   /** Resident pages, by MM_…PAGES. */
   readonly rss = new Int32Array(4);
   /** Whether KSM knows of it; and how many of its pages are shared by that. */

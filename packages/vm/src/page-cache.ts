@@ -26,6 +26,7 @@ import {
 } from '@pagelab/mm-core';
 import type { AddressSpace, AddressSpaceOps, Inode } from './file.ts';
 import { CPUPID_UNSET } from './numa-balancing.ts';
+import { chargeForCurrent } from './memcg-charge.ts';
 import { accountDirtied } from './page-writeback.ts';
 import { folioAddLru, folioMarkAccessed } from './swap.ts';
 import type { Vm } from './vm.ts';
@@ -101,6 +102,7 @@ export function makeInode(vm: Vm, init: InodeInit): Inode {
  */
 export function addToPageCache(vm: Vm, mapping: AddressSpace, pgoff: number, pfn: Pfn): number {
   const { frames } = vm;
+  if (vm.memcgs !== null && !chargeForCurrent(vm.memcgs, pfn, GFP_KERNEL)) return -Errno.ENOMEM;
   if (!growNodes(vm, mapping, pgoff)) return -Errno.ENOMEM;
   mapping.pages.set(pgoff, pfn);
   frames.refcount[pfn]++;

@@ -132,6 +132,7 @@ export function handleMmFault(vma: VmArea, address: VirtAddr, flags: number): nu
   if (vm.faultWaited && isMajor(vm, flags)) fault |= VM_FAULT_MAJOR;
   // The event counts failed faults, too; the address space's own counts do not.
   vm.pages.events[VM_EVENT.PGFAULT]++;
+  if (mm.memcg !== null) mm.memcg.vmEvents[VM_EVENT.PGFAULT]++;
   vm.lastFaultMajor = (fault & VM_FAULT_MAJOR) !== 0;
   if ((fault & VM_FAULT_ERROR) === 0) {
     if ((fault & VM_FAULT_MAJOR) !== 0) mm.majFlt++;

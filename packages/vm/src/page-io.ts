@@ -9,6 +9,7 @@ import { Errno } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { NODE_STAT, PG_DIRTY, PG_RECLAIM, PG_UPTODATE, PG_WRITEBACK, VM_EVENT } from '@pagelab/mm-core';
 import { isZeroPage } from './deferred-split.ts';
+import { countFolioEvents } from './memcg-events.ts';
 import { folioRotateReclaimable } from './swap.ts';
 import { folioFreeSwap } from './swapfile.ts';
 import { swpOffset } from './swapops.ts';
@@ -32,7 +33,7 @@ export function swapWriteout(vm: Vm, pfn: Pfn, pending: PendingWrites): boolean 
   flags[pfn] &= ~PG_DIRTY;
   if (isZeroPage(vm, pfn)) {
     area.setZero(slot, true);
-    vm.pages.events[VM_EVENT.SWPOUT_ZERO]++;
+    countFolioEvents(vm, pfn, VM_EVENT.SWPOUT_ZERO, 1);
     return true;
   }
   area.setZero(slot, false);
@@ -48,7 +49,7 @@ export function swapWriteout(vm: Vm, pfn: Pfn, pending: PendingWrites): boolean 
  */
 export function writeToSlot(vm: Vm, pfn: Pfn, pending: PendingWrites): void {
   const { flags, private: priv } = vm.frames;
-  vm.pages.events[VM_EVENT.PSWPOUT]++;
+  countFolioEvents(vm, pfn, VM_EVENT.PSWPOUT, 1);
   vm.pages.events[VM_EVENT.PGPGOUT] += 4;
   flags[pfn] |= PG_WRITEBACK;
   vm.pages.modNodeState(pfn, NODE_STAT.NR_WRITEBACK, 1);
@@ -85,7 +86,7 @@ export function swapReadFolio(vm: Vm, pfn: Pfn): void {
   const slot = swpOffset(priv[pfn]);
   if (area.isZero(slot)) {
     vm.ram.zeroFrame(pfn);
-    vm.pages.events[VM_EVENT.SWPIN_ZERO]++;
+    countFolioEvents(vm, pfn, VM_EVENT.SWPIN_ZERO, 1);
   } else {
     if (vm.zswap.state === 'ready') {
       const loaded = vm.zswap.load(pfn, priv[pfn]);
@@ -96,7 +97,7 @@ export function swapReadFolio(vm: Vm, pfn: Pfn): void {
       }
       vm.zswap.noteDiskSwapin(pfn);
     }
-    vm.pages.events[VM_EVENT.PSWPIN]++;
+    countFolioEvents(vm, pfn, VM_EVENT.PSWPIN, 1);
     vm.pages.events[VM_EVENT.PGPGIN] += 4;
     if (area.device.read(slot, pfn) !== 0) {
       vm.swapErrors.reads++;

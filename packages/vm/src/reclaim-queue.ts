@@ -88,7 +88,7 @@ class QueueReclaim implements ReclaimPolicy {
     const vm = this.#vm;
     const { flags, lists } = vm.frames;
     const row = this.placement.rowOf(lruvec);
-    const takesAnon = sc.maySwap && canReclaimAnon(vm, lruvec.nid);
+    const takesAnon = sc.maySwap && canReclaimAnon(vm, lruvec.nid, sc.memcg);
     lruAddDrain(vm);
     let left = Math.floor((lruvec.size(LRU_INACTIVE_ANON) + lruvec.size(LRU_INACTIVE_FILE)) / 2 ** sc.priority);
     while (left > 0 && sc.nrReclaimed < sc.nrToReclaim) {

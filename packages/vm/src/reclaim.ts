@@ -148,7 +148,7 @@ export class Reclaim {
     const { lru } = vm.pages;
     lru.placement = this.policy.placement;
     this.activatesFaulted = this.policy.activatesFaulted;
-    for (const lruvec of lru.lruvecs) this.policy.initLruvec(lruvec);
+    for (const lruvec of lru.all()) this.policy.initLruvec(lruvec);
   }
 }
 
@@ -164,7 +164,7 @@ export function setReclaimPolicy(vm: Vm, factory: ReclaimPolicyFactory): void {
   lruAddDrainAll(vm);
   const moved: Pfn[] = [];
   const { policy } = vm.reclaim;
-  for (const lruvec of lru.lruvecs) {
+  for (const lruvec of lru.all()) {
     for (const row of lru.rows(lruvec)) {
       for (let pfn = lists.last(row); pfn !== 0 && (flags[pfn] & PG_UNEVICTABLE) === 0; pfn = lists.last(row)) {
         lru.del(pfn);

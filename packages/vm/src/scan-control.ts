@@ -4,6 +4,8 @@
  * @linux mm/vmscan.c:scan_control
  */
 
+import type { MemCgroup } from './memcg.ts';
+
 /** The priority that reclaim begins with: a 4,096th of each list is looked at. @linux include/linux/mmzone.h:DEF_PRIORITY */
 export const DEF_PRIORITY = 12;
 /** Pages that are looked at together. @linux include/linux/swap.h:SWAP_CLUSTER_MAX */
@@ -54,6 +56,14 @@ export class ScanControl {
   fileCost = 0;
   /** The node's swappiness, where whoever reclaims has one of its own. */
   swappiness = -1;
+  /** The group whose limit it is for; `null` for the machine's memory. And the one that is looked at; `null` where there are no groups. */
+  target: MemCgroup | null = null;
+  memcg: MemCgroup | null = null;
+  /** Groups within their `low` go, too; some were spared for that so far. */
+  memcgLowReclaim = false;
+  memcgLowSkipped = false;
+  /** All groups are looked at, though there may be enough before. */
+  memcgFullWalk = false;
   /** Pages looked at, and taken. */
   nrScanned = 0;
   nrReclaimed = 0;

@@ -49,6 +49,7 @@ export function shmemSwapin(vm: Vm, mapping: AddressSpace, pgoff: number): Pfn {
     swapUpdateReadahead(vm, pfn, null, 0);
   } else {
     vm.pages.events[VM_EVENT.PGMAJFAULT]++;
+    if (vm.memcgs?.current) vm.memcgs.current.memcg.vmEvents[VM_EVENT.PGMAJFAULT]++;
     vm.faultWaited = true;
     vm.faultMissed = true;
     pfn = swapinReadahead(vm, swp, null, 0);

@@ -26,6 +26,8 @@ import {
 import { demoteFolios, demotionTarget } from './demote.ts';
 import { dissolveFolio, folioStart } from './folio.ts';
 import { splitHugePage } from './huge-memory.ts';
+import { countFolioEvents } from './memcg-events.ts';
+import { folioSwapFull } from './memcg-swap.ts';
 import { folioOrder, removeFromPageCache } from './page-cache.ts';
 import { swapWriteout } from './page-io.ts';
 import type { PendingWrites } from './page-io.ts';
@@ -35,7 +37,7 @@ import { shmemUnacctBlock } from './shmem-super.ts';
 import { shmemWriteout } from './shmem-swap.ts';
 import { addToSwap, removeFromSwapCache } from './swap-state.ts';
 import { folioAddLru, folioEvictable } from './swap.ts';
-import { folioFreeSwap, vmSwapFull } from './swapfile.ts';
+import { folioFreeSwap } from './swapfile.ts';
 import type { Vm } from './vm.ts';
 
 /** What became of a list of pages. @linux include/linux/vmstat.h:reclaim_stat */
@@ -113,10 +115,10 @@ function shrinkFolios(
       continue;
     }
     if (verdict === ACTIVATE && (flags[pfn] & PG_MLOCKED) === 0) {
-      if ((flags[pfn] & PG_SWAPCACHE) !== 0 && vmSwapFull(vm)) folioFreeSwap(vm, pfn);
+      if ((flags[pfn] & PG_SWAPCACHE) !== 0 && folioSwapFull(vm, pfn)) folioFreeSwap(vm, pfn);
       flags[pfn] |= PG_ACTIVE;
       stat.nrActivate += nrPages;
-      vm.pages.countEvent(VM_EVENT.PGACTIVATE, nrPages);
+      countFolioEvents(vm, pfn, VM_EVENT.PGACTIVATE, nrPages);
     }
     list[kept++] = pfn;
   }
@@ -245,7 +247,7 @@ function removeMapping(vm: Vm, pfn: Pfn): boolean {
   if ((flags[pfn] & PG_DIRTY) !== 0 || vm.frames.mapcount[pfn] > 0) return false;
   if ((flags[pfn] & (PG_ANON | PG_SWAPBACKED)) === PG_ANON) {
     if (refcount[pfn] !== 1) return false;
-    vm.pages.countEvent(VM_EVENT.PGLAZYFREED);
+    countFolioEvents(vm, pfn, VM_EVENT.PGLAZYFREED, 1);
     return true;
   }
   if ((flags[pfn] & PG_SWAPCACHE) !== 0) {

@@ -27,6 +27,8 @@ import type { Lruvec } from '@pagelab/mm-core';
 import { evictFolios, isolateFolios, putbackFolios } from './isolate-folios.ts';
 import { FOLIOREF_ACTIVATE, FOLIOREF_KEEP, FOLIOREF_RECLAIM, FOLIOREF_RECLAIM_CLEAN } from './reclaim.ts';
 import type { ReclaimPolicy, ReclaimPolicyFactory } from './reclaim.ts';
+import { countReclaimEvents } from './memcg-events.ts';
+import { unprotectedSize } from './memcg-reclaim.ts';
 import { DEACTIVATE_ANON, DEACTIVATE_FILE, DEF_PRIORITY, MAX_SWAPPINESS, SWAP_CLUSTER_MAX } from './scan-control.ts';
 import type { ScanControl } from './scan-control.ts';
 import { newReclaimStat } from './shrink-folio-list.ts';
@@ -119,7 +121,7 @@ function folioCheckReferences(vm: Vm, pfn: Pfn): number {
 
 /** @linux mm/vmscan.c:kswapd_age_node */
 function ageActiveAnon(vm: Vm, lruvec: Lruvec, sc: ScanControl): void {
-  if (canReclaimAnon(vm, lruvec.nid) && inactiveIsLow(lruvec, LRU_INACTIVE_ANON)) shrinkActiveList(vm, lruvec, sc, LRU_ACTIVE_ANON, SWAP_CLUSTER_MAX);
+  if (canReclaimAnon(vm, lruvec.nid, sc.memcg) && inactiveIsLow(lruvec, LRU_INACTIVE_ANON)) shrinkActiveList(vm, lruvec, sc, LRU_ACTIVE_ANON, SWAP_CLUSTER_MAX);
 }
 
 /** @linux mm/vmscan.c:shrink_lruvec */
@@ -179,7 +181,7 @@ function prepareScanControl(vm: Vm, lruvec: Lruvec, sc: ScanControl): void {
   }
   const file = inactiveFile + lruvec.size(LRU_ACTIVE_FILE);
   const anon = lruvec.size(LRU_INACTIVE_ANON);
-  sc.fileIsTiny = file + free <= high && (sc.mayDeactivate & DEACTIVATE_ANON) === 0 && Math.floor(anon / 2 ** sc.priority) > 0;
+  sc.fileIsTiny = sc.target === null && file + free <= high && (sc.mayDeactivate & DEACTIVATE_ANON) === 0 && Math.floor(anon / 2 ** sc.priority) > 0;
 }
 
 /**
@@ -191,7 +193,9 @@ function getScanCount(vm: Vm, lruvec: Lruvec, sc: ScanControl): number[] {
   const swappiness = sc.swappiness >= 0 ? sc.swappiness : vm.sysctl.swappiness;
   let [anonShare, fileShare] = [1, 1];
   let equal = false;
-  if (!sc.maySwap || !canReclaimAnon(vm, lruvec.nid)) anonShare = 0;
+  if (!sc.maySwap || !canReclaimAnon(vm, lruvec.nid, sc.memcg)) anonShare = 0;
+  else if (swappiness > MAX_SWAPPINESS) fileShare = 0;
+  else if (sc.target !== null && swappiness === 0) anonShare = 0;
   else if (sc.priority === 0 && swappiness > 0) equal = true;
   else if (sc.fileIsTiny) fileShare = 0;
   else if (sc.cacheTrimMode) anonShare = 0;
@@ -204,7 +208,10 @@ function getScanCount(vm: Vm, lruvec: Lruvec, sc: ScanControl): number[] {
   }
   const denominator = anonShare === 0 || fileShare === 0 || equal ? 1 : anonShare + fileShare;
   return EVICTABLE.map((list) => {
-    const scan = Math.floor(lruvec.sizeUpTo(list, sc.reclaimIdx) / 2 ** sc.priority);
+    const size = unprotectedSize(sc, lruvec.sizeUpTo(list, sc.reclaimIdx));
+    let scan = Math.floor(size / 2 ** sc.priority);
+    // What a removed group has left goes first.
+    if (scan === 0 && sc.memcg?.online === false) scan = Math.min(size, SWAP_CLUSTER_MAX);
     if (equal) return scan;
     const share = list < LRU_INACTIVE_FILE ? anonShare : fileShare;
     if (share === 0) return 0;
@@ -250,7 +257,7 @@ function shrinkActiveList(vm: Vm, lruvec: Lruvec, sc: ScanControl, lru: number, 
   lruAddDrain(vm);
   const list: Pfn[] = [];
   const scanned = isolateFolios(vm, sc, lruvec.heads + lru, nrToScan, list);
-  events[VM_EVENT.PGREFILL] += scanned;
+  countReclaimEvents(vm, sc, VM_EVENT.PGREFILL, scanned);
   let rotated = 0;
   let deactivated = 0;
   for (const pfn of list) {
@@ -267,5 +274,6 @@ function shrinkActiveList(vm: Vm, lruvec: Lruvec, sc: ScanControl, lru: number, 
   vm.smp.flushBatch();
   putbackFolios(vm, list);
   events[VM_EVENT.PGDEACTIVATE] += deactivated;
+  if (sc.memcg !== null) sc.memcg.vmEvents[VM_EVENT.PGDEACTIVATE] += deactivated;
   if (rotated > 0) lruNoteCost(lruvec, lru === LRU_ACTIVE_FILE, 0, rotated);
 }

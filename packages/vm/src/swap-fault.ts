@@ -7,13 +7,14 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PTE_DIRTY, PTE_RW, PTE_UFFD_WP_LO, pteHi, pteLo } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { NODE_STAT, PG_ANON, PG_ANON_EXCLUSIVE, PG_KSM, PG_MLOCKED, PG_SWAPBACKED, PG_SWAPCACHE, VM_EVENT } from '@pagelab/mm-core';
+import { folioSwapFull } from './memcg-swap.ts';
 import { MM_ANONPAGES, MM_SWAPENTS } from './mm-struct.ts';
 import { FAULT_FLAG_WRITE, VM_FAULT_OOM, VM_FAULT_SIGBUS } from './fault-flags.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { pageProtHi, pageProtLo } from './pte.ts';
 import { linearPageIndex, locksPages, mlockPage } from './rmap.ts';
 import { swapCacheFrame, swapUpdateReadahead, swapUptodate, swapinReadahead } from './swap-state.ts';
-import { folioFreeSwap, swapFree, vmSwapFull } from './swapfile.ts';
+import { folioFreeSwap, swapFree } from './swapfile.ts';
 import { SWP_SOFT_DIRTY, SWP_UFFD_WP, swpExclusive } from './swapops.ts';
 import type { Vm } from './vm.ts';
 import { VM_LOCKED, VM_WRITE } from './vma.ts';
@@ -42,6 +43,7 @@ export function serveSwap(vma: VmArea, address: VirtAddr, flags: number, pte: nu
     if (i32[pte] !== lo || entryHi(i32, pte, step) !== hi) return 0;
     if (pfn < 0) return VM_FAULT_OOM;
     vm.pages.events[VM_EVENT.PGMAJFAULT]++;
+    if (vma.mm.memcg !== null) vma.mm.memcg.vmEvents[VM_EVENT.PGMAJFAULT]++;
     vm.faultWaited = true;
     vm.faultMissed = true;
   }
@@ -97,7 +99,7 @@ function shouldTryToFreeSwap(vma: VmArea, pfn: Pfn, write: boolean): boolean {
   const { vm } = vma.mm;
   const { flags, refcount } = vm.frames;
   if ((flags[pfn] & PG_SWAPCACHE) === 0) return false;
-  if (vmSwapFull(vm) || (vma.flags & VM_LOCKED) !== 0 || (flags[pfn] & PG_MLOCKED) !== 0) return true;
+  if (folioSwapFull(vm, pfn) || (vma.flags & VM_LOCKED) !== 0 || (flags[pfn] & PG_MLOCKED) !== 0) return true;
   return write && (flags[pfn] & PG_KSM) === 0 && refcount[pfn] === 2;
 }
 

@@ -24,11 +24,12 @@ import {
   __GFP_NORETRY,
   __GFP_NOWARN,
 } from '@pagelab/mm-core';
+import { chargeSwap, chargeSwapin, folioSwapFull } from './memcg-swap.ts';
 import { swapReadFolio } from './page-io.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { findPte } from './pgtable.ts';
 import { folioAddLru } from './swap.ts';
-import { allocSwapSlot, folioFreeSwap, putSwapSlot, swapcachePrepare, vmSwapFull } from './swapfile.ts';
+import { allocSwapSlot, folioFreeSwap, putSwapSlot, swapcachePrepare } from './swapfile.ts';
 import { pteToSwp, swpEntry, swpOffset, swpType } from './swapops.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
@@ -54,7 +55,7 @@ function addToSwapCache(vm: Vm, pfn: Pfn, entry: number): void {
   priv[pfn] = entry;
   refcount[pfn]++;
   vm.swap.area(entry).cache[swpOffset(entry)] = pfn + 1;
-  vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, 1);
+  vm.pages.modOnlyNodeState(pfn, NODE_STAT.NR_FILE_PAGES, 1);
   vm.pages.modNodeState(pfn, NODE_STAT.NR_SWAPCACHE, 1);
 }
 
@@ -66,6 +67,10 @@ function addToSwapCache(vm: Vm, pfn: Pfn, entry: number): void {
  */
 export function addToSwap(vm: Vm, pfn: Pfn): boolean {
   const entry = allocSwapSlot(vm);
+  if (vm.memcgs !== null && !chargeSwap(vm.memcgs, pfn, entry)) {
+    putSwapSlot(vm, entry);
+    return false;
+  }
   if (entry < 0) return false;
   addToSwapCache(vm, pfn, entry);
   vm.frames.flags[pfn] |= PG_DIRTY;
@@ -85,7 +90,7 @@ export function removeFromSwapCache(vm: Vm, pfn: Pfn, shadow: number): void {
   vm.swap.area(entry).cache[swpOffset(entry)] = -shadow;
   flags[pfn] &= ~PG_SWAPCACHE;
   priv[pfn] = 0;
-  vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, -1);
+  vm.pages.modOnlyNodeState(pfn, NODE_STAT.NR_FILE_PAGES, -1);
   vm.pages.modNodeState(pfn, NODE_STAT.NR_SWAPCACHE, -1);
   putSwapSlot(vm, entry);
 }
@@ -99,7 +104,7 @@ export function deleteFromSwapCache(vm: Vm, pfn: Pfn): void {
 
 /** A page whose slot nobody names: the cache lets go of it unless it is mapped, or slots are plenty. @linux mm/swapfile.c:__try_to_reclaim_swap */
 export function tryToReclaimSwap(vm: Vm, pfn: Pfn): void {
-  if (vm.frames.mapcount[pfn] === 0 || vmSwapFull(vm)) folioFreeSwap(vm, pfn);
+  if (vm.frames.mapcount[pfn] === 0 || folioSwapFull(vm, pfn)) folioFreeSwap(vm, pfn);
 }
 
 // ---- reading
@@ -120,6 +125,11 @@ export function readSwapCache(vm: Vm, entry: number, gfp: number): Pfn {
   // Getting the page may have come to reclaim: that brings nothing in, but may have taken the last entry away.
   const shadow = -vm.swap.area(entry).cache[swpOffset(entry)];
   if (!swapcachePrepare(vm, entry)) {
+    vm.pages.freePage(pfn);
+    return -1;
+  }
+  if (vm.memcgs !== null && !chargeSwapin(vm.memcgs, pfn, entry, gfp)) {
+    putSwapSlot(vm, entry);
     vm.pages.freePage(pfn);
     return -1;
   }

@@ -35,6 +35,7 @@ import {
   folioNrPages,
 } from '@pagelab/mm-core';
 import type { Lruvec } from '@pagelab/mm-core';
+import { countFolioEvents } from './memcg-events.ts';
 import type { Vm } from './vm.ts';
 
 /** Pages that a batch holds before it is drained. @linux include/linux/pagevec.h:PAGEVEC_SIZE */
@@ -161,13 +162,13 @@ function makeMove(vm: Vm, batch: number, pfn: Pfn): void {
     case LRU_ACTIVATE:
       if ((flags & (PG_ACTIVE | PG_UNEVICTABLE)) !== 0) break;
       relist(vm, pfn, 0, PG_ACTIVE);
-      events[VM_EVENT.PGACTIVATE] += nrPages;
+      countFolioEvents(vm, pfn, VM_EVENT.PGACTIVATE, nrPages);
       return;
     case LRU_DEACTIVATE:
       if ((flags & PG_UNEVICTABLE) !== 0) break;
       if ((flags & PG_ACTIVE) === 0) break;
       relist(vm, pfn, PG_ACTIVE | PG_REFERENCED, 0);
-      events[VM_EVENT.PGDEACTIVATE] += nrPages;
+      countFolioEvents(vm, pfn, VM_EVENT.PGDEACTIVATE, nrPages);
       return;
     case LRU_DEACTIVATE_FILE:
       if ((flags & PG_UNEVICTABLE) !== 0 || frames.mapcount[pfn] > 0) break;
@@ -179,12 +180,12 @@ function makeMove(vm: Vm, batch: number, pfn: Pfn): void {
         lru.addTail(pfn);
         events[VM_EVENT.PGROTATED] += nrPages;
       }
-      if ((flags & PG_ACTIVE) !== 0) events[VM_EVENT.PGDEACTIVATE] += nrPages;
+      if ((flags & PG_ACTIVE) !== 0) countFolioEvents(vm, pfn, VM_EVENT.PGDEACTIVATE, nrPages);
       return;
     case LRU_LAZYFREE:
       if ((flags & (PG_ANON | PG_SWAPBACKED | PG_SWAPCACHE | PG_UNEVICTABLE)) !== (PG_ANON | PG_SWAPBACKED)) break;
       relist(vm, pfn, PG_ACTIVE | PG_REFERENCED | PG_SWAPBACKED, 0);
-      events[VM_EVENT.PGLAZYFREE] += nrPages;
+      countFolioEvents(vm, pfn, VM_EVENT.PGLAZYFREE, nrPages);
       return;
     default:
       if ((flags & PG_UNEVICTABLE) !== 0) break;

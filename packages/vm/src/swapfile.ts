@@ -15,6 +15,7 @@ import { Errno } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { KernelBug, bugOn } from '@pagelab/lib';
 import { NODE_STAT, PG_SWAPCACHE, PG_WRITEBACK } from '@pagelab/mm-core';
+import { unchargeSwap } from './memcg-swap.ts';
 import type { Inode } from './file.ts';
 import type { SwapDevice } from './swap-device.ts';
 import { MAX_SWAPFILES, MAX_SWAP_PAGES, swpEntry, swpOffset, swpType } from './swapops.ts';
@@ -61,6 +62,8 @@ export class SwapArea {
   readonly map: Int32Array;
   /** The swap cache: frame + 1, or of a page that was reclaimed minus what tells its age; 0 for nothing. */
   readonly cache: Int32Array;
+  /** Ids of the groups that slots are charged to; `null` until there is one. */
+  memcg: Uint16Array | null = null;
   /** A bit for each slot: its page is all zeros, and was not written. */
   readonly #zeros: Int32Array;
   /** Free slots of each cluster. */
@@ -292,6 +295,7 @@ function freeSlot(vm: Vm, area: SwapArea, slot: number): void {
   const cluster = Math.floor(slot / SWAPFILE_CLUSTER);
   area.cache[slot] = 0;
   if (vm.zswap.storedPages > 0) vm.zswap.invalidate(swpEntry(area.type, slot));
+  if (area.memcg !== null && area.memcg[slot] !== 0) unchargeSwap(vm, area.memcg, slot);
   area.inusePages--;
   if (area.writable) vm.swap.nrFree++;
   const free = ++area.clusterFree[cluster];

@@ -7,9 +7,10 @@ import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_DIRTY, PTE_PS, PTE_RW, PTE_UFFD_WP_LO, pteHi, pteLo } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
-import { GFP_HIGHUSER_MOVABLE, PG_ANON, PG_ANON_EXCLUSIVE, PG_HEAD, PG_TAIL, PG_UPTODATE } from '@pagelab/mm-core';
+import { GFP_HIGHUSER_MOVABLE, GFP_KERNEL, PG_ANON, PG_ANON_EXCLUSIVE, PG_HEAD, PG_TAIL, PG_UPTODATE } from '@pagelab/mm-core';
 import { anonVmaPrepare } from './anon-vma.ts';
 import { hugeStart, splitHugePmd } from './huge-memory.ts';
+import { chargeForMm } from './memcg-charge.ts';
 import { MM_ANONPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
@@ -94,6 +95,10 @@ function fillPage(vma: VmArea, address: VirtAddr, fill: UffdFill, offset: number
   if (anonVmaPrepare(vma) !== 0) return -Errno.ENOMEM;
   const pfn = vm.pages.allocPage(GFP_HIGHUSER_MOVABLE);
   if (pfn < 0) return -Errno.ENOMEM;
+  if (!chargeForMm(mm, pfn, 1, GFP_KERNEL)) {
+    vm.pages.freePage(pfn);
+    return -Errno.ENOMEM;
+  }
   vm.ram.u8.set(bytes!, vm.ram.frameWord(pfn) * 4);
   addNewAnonRmap(vm, pfn, vma, address);
   folioAddLru(vm, pfn);

@@ -30,6 +30,7 @@ import type { KernelWarningSink } from './kernel-warning.ts';
 import { TaskAllocPolicy, noTaskPolicy } from './mempolicy.ts';
 import type { TaskPolicy } from './mempolicy.ts';
 import { MemoryTiers } from './memory-tiers.ts';
+import type { MemCgroups } from './memcg.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { NumaBalancing } from './numa-balancing.ts';
 import type { UserfaultHooks } from './userfaultfd.ts';
@@ -208,6 +209,8 @@ export class Vm {
   readonly swapErrors = { writes: 0, reads: 0 };
   /** Reclaim's own state. */
   readonly reclaim: Reclaim;
+  /** Memory cgroups; `null` while there is none but the root. */
+  memcgs: MemCgroups | null = null;
   nextIno = 1;
   /** VMAs that were freed, to be used again: making one costs more than the rest of a short `mmap`. */
   readonly spareVmAreas: VmArea[] = [];

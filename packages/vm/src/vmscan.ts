@@ -19,6 +19,9 @@ import {
 } from '@pagelab/mm-core';
 import type { PageAllocHooks, Zone } from '@pagelab/mm-core';
 import { runKswapds, wakeKswapd } from './kswapd.ts';
+import type { MemCgroup } from './memcg.ts';
+import { memcgSwapPages } from './memcg-swap.ts';
+import { relaxScan, shrinkNodeMemcgs } from './memcg-reclaim.ts';
 import { endSwapWrites } from './page-io.ts';
 import { DEF_PRIORITY, RECLAIMER_DIRECT, RECLAIMER_PROACTIVE, ScanControl } from './scan-control.ts';
 import { newReclaimStat, shrinkFolioList } from './shrink-folio-list.ts';
@@ -37,9 +40,10 @@ export function zoneReclaimablePages(vm: Vm, zone: Zone): number {
   return pages;
 }
 
-/** Whether anonymous pages have somewhere to go. @linux mm/vmscan.c:can_reclaim_anon_pages */
-export function canReclaimAnon(vm: Vm, nid: number): boolean {
-  return vm.swap.nrFree > 0 || vm.tiers.nextDemotionNode(nid) >= 0;
+/** Whether anonymous pages of a node, of a group or of all, have somewhere to go. @linux mm/vmscan.c:can_reclaim_anon_pages */
+export function canReclaimAnon(vm: Vm, nid: number, memcg: MemCgroup | null = null): boolean {
+  const slots = memcg === null ? vm.swap.nrFree : memcgSwapPages(vm, memcg);
+  return slots > 0 || vm.tiers.nextDemotionNode(nid) >= 0;
 }
 
 /** Runs reclaim, whose own allocations may use all reserves and do not reclaim. */
@@ -58,10 +62,17 @@ export function runReclaim<T>(vm: Vm, run: () => T): T {
 
 /** Takes pages of one node, and objects of its caches. @linux mm/vmscan.c:shrink_node */
 export function shrinkNode(vm: Vm, node: ReclaimNode, sc: ScanControl): void {
-  const lruvec = vm.pages.lru.lruvecs[node.nid];
+  const lruvec = (sc.target ?? vm.memcgs?.root)?.lruvecs[node.nid] ?? vm.pages.lru.lruvecs[node.nid];
   sc.anonCost = lruvec.anonCost;
   sc.fileCost = lruvec.fileCost;
-  vm.reclaim.policy.shrink(lruvec, sc);
+  if (vm.memcgs === null) vm.reclaim.policy.shrink(lruvec, sc);
+  else {
+    shrinkNodeMemcgs(vm, node.nid, sc, (each) => {
+      vm.reclaim.policy.shrink(each, sc);
+    });
+  }
+  // Caches are the machine's.
+  if (sc.target !== null) return;
   const before = vm.pages.events[VM_EVENT.PGFREE];
   vm.slab.shrinkers.shrinkSlab(sc.gfp, node.nid, sc.priority);
   // What caches gave back counts as reclaimed.
@@ -85,21 +96,20 @@ export function tryToFreePages(vm: Vm, gfp: number, order: number, nrToReclaim: 
 
 /** @linux mm/vmscan.c:do_try_to_free_pages */
 function doTryToFreePages(vm: Vm, sc: ScanControl): number {
-  for (;;) {
+  do {
     for (sc.priority = DEF_PRIORITY; sc.priority >= 0; sc.priority--) {
       sc.nrScanned = 0;
       for (const node of vm.reclaim.nodes) if (vm.pages.nodes[node.nid].present > 0) shrinkNode(vm, node, sc);
       if (sc.nrReclaimed >= sc.nrToReclaim) break;
     }
-    if (sc.nrReclaimed > 0) {
-      for (const node of vm.reclaim.nodes) node.kswapdFailures = 0;
-      return sc.nrReclaimed;
-    }
-    if (!sc.skippedDeactivate) return 0;
-    // The active lists were spared: not this time.
-    sc.forceDeactivate = true;
-    sc.skippedDeactivate = false;
-  }
+  } while (sc.nrReclaimed === 0 && relaxScan(sc, vm.memcgs !== null));
+  if (sc.nrReclaimed > 0 && sc.target === null) for (const node of vm.reclaim.nodes) node.kswapdFailures = 0;
+  return sc.nrReclaimed;
+}
+
+/** Reclaims of a group and those below it. @returns pages freed */
+export function reclaimGroup(vm: Vm, sc: ScanControl): number {
+  return runReclaim(vm, () => doTryToFreePages(vm, sc));
 }
 
 /**
@@ -140,7 +150,7 @@ export function installReclaim(vm: Vm, hooks: PageAllocHooks): void {
   };
   hooks.directReclaim = (gfp, order, nrToReclaim) => tryToFreePages(vm, gfp, order, nrToReclaim, vm.pages.gfpZoneIndex(gfp));
   vm.reclaim.outOfMemory = (gfp) => {
-    hooks.outOfMemory?.(gfp, 0);
+    hooks.outOfMemory?.(gfp, 0, null);
   };
   hooks.zoneReclaimablePages = (zone) => zoneReclaimablePages(vm, zone);
 }

@@ -40,7 +40,7 @@ export function workingsetBucketOrder(totalramPages: number): number {
 
 /** Notes that `nrPages` were reclaimed or activated. @linux mm/workingset.c:workingset_age_nonresident */
 function workingsetAgeNonresident(lruvec: Lruvec, nrPages: number): void {
-  lruvec.nonresidentAge += nrPages;
+  for (let each: Lruvec | null = lruvec; each !== null; each = each.parent) each.nonresidentAge += nrPages;
 }
 
 /** The bits of a shadow that are the policy's own. */
@@ -121,10 +121,12 @@ export function workingsetActivation(vm: Vm, pfn: Pfn): void {
 export function lruNoteCost(lruvec: Lruvec, file: boolean, nrIo: number, nrRotated: number): void {
   const cost = nrIo * SWAP_CLUSTER_MAX + nrRotated;
   if (cost === 0) return;
-  if (file) lruvec.fileCost += cost;
-  else lruvec.anonCost += cost;
-  const pages = lruvec.size(LRU_INACTIVE_ANON) + lruvec.size(LRU_ACTIVE_ANON) + lruvec.size(LRU_INACTIVE_FILE) + lruvec.size(LRU_ACTIVE_FILE);
-  if (lruvec.fileCost + lruvec.anonCost <= pages / 4) return;
-  lruvec.fileCost = Math.floor(lruvec.fileCost / 2);
-  lruvec.anonCost = Math.floor(lruvec.anonCost / 2);
+  for (let each: Lruvec | null = lruvec; each !== null; each = each.parent) {
+    if (file) each.fileCost += cost;
+    else each.anonCost += cost;
+    const pages = each.size(LRU_INACTIVE_ANON) + each.size(LRU_ACTIVE_ANON) + each.size(LRU_INACTIVE_FILE) + each.size(LRU_ACTIVE_FILE);
+    if (each.fileCost + each.anonCost <= pages / 4) continue;
+    each.fileCost = Math.floor(each.fileCost / 2);
+    each.anonCost = Math.floor(each.anonCost / 2);
+  }
 }

@@ -24,6 +24,7 @@ const text =
   (task, _kernel, isThread) => ({ mode, read: () => (isGone(task) ? -Errno.ESRCH : read(task, isThread)) });
 
 const FILES: Readonly<Record<string, PidFile>> = {
+  cgroup: text(0o444, ({ process: { cgroup } }) => `0::${cgroup.path}${cgroup.isDead ? ' (deleted)' : ''}\n`),
   cmdline: text(0o444, (task) => (task.process.mm === null ? '' : task.process.argv.map((word) => `${word}\0`).join(''))),
   clear_refs: (task) => ({ mode: 0o200, write: (written) => writeClearRefs(task.process.mm, written) }),
   comm: text(0o644, (task) => `${task.process.comm}\n`),

@@ -5,6 +5,8 @@ import type { CapabilitySet } from '@pagelab/syscalls';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS } from '@pagelab/vm';
 import type { MmStruct } from '@pagelab/vm';
 import type { Process } from '../process.ts';
+import { effectiveMems } from '../cgroup/cpuset.ts';
+import { listText } from '../sys/node.ts';
 import type { Task } from '../task.ts';
 import { signalsOf } from '../signal-set.ts';
 import { processAccounting, residentPages, settleFaults } from '../usage.ts';
@@ -71,9 +73,16 @@ export function status(task: Task): string {
     `CapEff:\t${capabilities(credentials.effective)}\nCapBnd:\t000001ffffffffff\nCapAmb:\t${hex64(0n)}\n` +
     `NoNewPrivs:\t0\nSeccomp:\t0\nSeccomp_filters:\t0\n` +
     `Cpus_allowed:\t${((1n << BigInt(nrCpus)) - 1n).toString(16)}\nCpus_allowed_list:\t${nrCpus === 1 ? '0' : `0-${nrCpus - 1}`}\n` +
-    `Mems_allowed:\t1\nMems_allowed_list:\t0\n` +
+    memsAllowed(task) +
     `voluntary_ctxt_switches:\t${task.accounting.nvcsw}\nnonvoluntary_ctxt_switches:\t${task.accounting.nivcsw}\n`
   );
+}
+
+/** The nodes that its cpuset leaves it. @linux kernel/cgroup/cpuset.c:cpuset_task_status_allowed */
+function memsAllowed({ kernel, process: { cgroup } }: Task): string {
+  const nodes = effectiveMems(kernel, cgroup);
+  const mask = nodes.reduce((bits, nid) => bits | (1n << BigInt(nid)), 0n);
+  return `Mems_allowed:\t${mask.toString(16)}\nMems_allowed_list:\t${listText(nodes)}\n`;
 }
 
 /** `/proc/PID/statm`, in pages. @linux fs/proc/array.c:proc_pid_statm */

@@ -2,6 +2,7 @@
  * From a path below `/sys` to the file the kernel makes up for it.
  */
 import { Errno } from '@pagelab/abi';
+import { CGROUP_MOUNT } from '../cgroup/cgroups.ts';
 import type { Kernel } from '../kernel.ts';
 import type { ProcFile } from '../proc/proc-file.ts';
 import { compactFiles } from './compact.ts';
@@ -47,6 +48,7 @@ export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
   for (const [path, file] of compactFiles(kernel)) files.set(path, file);
   for (const [path, file] of debugFiles(kernel)) files.set(path, file);
   for (const [path, file] of numaFiles(kernel)) files.set(path, file);
+  for (const [path, file] of kernel.cgroups.files()) files.set(path, file);
   for (const [path, file] of zswapFiles(kernel)) files.set(path, file);
   return files;
 }
@@ -55,6 +57,7 @@ export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
 export function lookUpSys(kernel: Kernel, path: string): ProcFile | 'directory' | number {
   const ofSlab = slabFile(kernel, path);
   if (ofSlab !== undefined) return ofSlab;
+  if (path === CGROUP_MOUNT || path.startsWith(`${CGROUP_MOUNT}/`)) return kernel.cgroups.lookUp(path);
   const files = sysFiles(kernel);
   const file = files.get(path);
   if (file !== undefined) return file;

@@ -1,0 +1,123 @@
+/**
+ * The first memory cgroup: from here on pages and objects are charged.
+ */
+import type { Pfn } from '@pagelab/hw';
+import { PG_MEMCG } from '@pagelab/mm-core';
+import type { Lruvec, MemcgAccounting } from '@pagelab/mm-core';
+import { SLAB_ACCOUNT, SLAB_RECLAIM_ACCOUNT } from '@pagelab/slab';
+import type { KmemCache } from '@pagelab/slab';
+import { MemCgroups, descendants, modMemcgState } from './memcg.ts';
+import type { MemcgHooks } from './memcg.ts';
+import { chargeKmemPage, chargeObject, unchargeObject, unchargePages } from './memcg-charge.ts';
+import type { Vm } from './vm.ts';
+
+/** Bytes of the pointer to its owner that an object takes. @linux mm/memcontrol.c:obj_full_size */
+const OWNER_BYTES = 8;
+
+/**
+ * Makes memory cgroups possible: the root is there, and nothing is charged yet. Called when the first group is made.
+ *
+ * @returns what there is already, the second time
+ */
+export function enableMemCgroups(vm: Vm, hooks: MemcgHooks): MemCgroups {
+  if (vm.memcgs !== null) return vm.memcgs;
+  const memcgs = new MemCgroups(vm, hooks);
+  vm.memcgs = memcgs;
+  vm.pages.enableMemcg(new FrameCharges(memcgs));
+  for (const cache of vm.slab.caches()) if ((cache.flags & SLAB_ACCOUNT) !== 0) accountObjects(cache, memcgs);
+  return memcgs;
+}
+
+class FrameCharges implements MemcgAccounting {
+  readonly #memcgs: MemCgroups;
+
+  constructor(memcgs: MemCgroups) {
+    this.#memcgs = memcgs;
+  }
+
+  chargeKmem(pfn: Pfn, order: number, gfp: number): number {
+    return chargeKmemPage(this.#memcgs, pfn, order, gfp);
+  }
+
+  uncharge(pfn: Pfn, nrPages: number): void {
+    unchargePages(this.#memcgs, pfn, nrPages);
+  }
+
+  split(pfn: Pfn, nrPages: number): void {
+    const { flags, memcg } = this.#memcgs.vm.frames;
+    for (let part = pfn + 1; part < pfn + nrPages; part++) {
+      flags[part] |= PG_MEMCG;
+      memcg[part] = memcg[pfn];
+    }
+  }
+
+  modState(head: Pfn, item: number, delta: number): void {
+    const memcgs = this.#memcgs;
+    modMemcgState(memcgs.groupOf(head), memcgs.vm.pages.nodeOf(head), item, delta);
+  }
+
+  lruvecOf(pfn: Pfn, nid: number): Lruvec {
+    return this.#memcgs.groupOf(pfn).lruvecs[nid];
+  }
+
+  *lruvecs(): Generator<Lruvec> {
+    const { root } = this.#memcgs;
+    for (const memcg of descendants(root)) if (memcg !== root) yield* memcg.lruvecs;
+  }
+}
+
+/**
+ * Has a cache charge its objects. Its methods call one another: only the outermost call does.
+ *
+ * @linux mm/slub.c:memcg_slab_post_alloc_hook, memcg_slab_free_hook
+ */
+function accountObjects(cache: KmemCache, memcgs: MemCgroups): void {
+  const bytes = cache.size + OWNER_BYTES;
+  const reclaimable = (cache.flags & SLAB_RECLAIM_ACCOUNT) !== 0;
+  let depth = 0;
+  const free = cache.free.bind(cache);
+  const charged = (make: () => number, gfp: number): number => {
+    depth++;
+    const object = make();
+    depth--;
+    if (depth > 0 || object === 0 || chargeObject(memcgs, object, bytes, gfp, reclaimable) === 0) return object;
+    free(object);
+    return 0;
+  };
+  const alloc = cache.alloc.bind(cache);
+  const allocNode = cache.allocNode.bind(cache);
+  const allocSized = cache.allocSized.bind(cache);
+  cache.alloc = (gfp) => charged(() => alloc(gfp), gfp);
+  cache.allocNode = (gfp, node) => charged(() => allocNode(gfp, node), gfp);
+  cache.allocSized = (gfp, size) => charged(() => allocSized(gfp, size), gfp);
+  cache.free = (object) => {
+    if (depth === 0 && object !== 0) unchargeObject(memcgs, object, bytes, reclaimable);
+    depth++;
+    free(object);
+    depth--;
+  };
+}
+
+/** Charges the pages of a kernel stack, which may have been another's, to the running task's group. @returns 0 or −ENOMEM @linux kernel/fork.c:memcg_charge_kernel_stack */
+export function chargeStackPages(vm: Vm, frames: readonly Pfn[], gfp: number): number {
+  const { memcgs } = vm;
+  if (memcgs === null) return 0;
+  for (const [i, pfn] of frames.entries()) {
+    const error = chargeKmemPage(memcgs, pfn, 0, gfp);
+    if (error === 0) continue;
+    unchargeStackPages(vm, frames.slice(0, i));
+    return error;
+  }
+  return 0;
+}
+
+/** @linux kernel/fork.c:exit_task_stack_account */
+export function unchargeStackPages(vm: Vm, frames: readonly Pfn[]): void {
+  const { flags, memcg } = vm.frames;
+  for (const pfn of frames) {
+    if ((flags[pfn] & PG_MEMCG) === 0) continue;
+    unchargePages(vm.memcgs!, pfn, 1);
+    flags[pfn] &= ~PG_MEMCG;
+    memcg[pfn] = 0;
+  }
+}
