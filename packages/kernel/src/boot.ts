@@ -9,7 +9,7 @@ import type { BufferSource, TlbModelFactory } from '@pagelab/hw';
 import { KernelBug, TraceRing } from '@pagelab/lib';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from '@pagelab/mm-core';
 import type { PageAllocHooks, PageAllocatorFactory, ZoneLayout } from '@pagelab/mm-core';
-import { DirectMap, Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
+import { DirectMap, Rcu, Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
 import type { KernelCaches, SlabAllocator, SlabReport } from '@pagelab/slab';
 import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, installReclaim, migrationOps, reclaimPolicies, setMaxHugePages } from '@pagelab/vm';
 import type { Compressor, HostDirectory, KernelWarning, ReclaimPolicyFactory, SwapDeviceFactory, VmCaches } from '@pagelab/vm';
@@ -44,6 +44,9 @@ import { lowEndPfn, vmallocLayout } from './vmalloc-layout.ts';
 
 /** Events the trace ring keeps. */
 const TRACE_RECORDS = 65_536;
+
+/** How long a grace period lasts before the CPUs are looked at: three jiffies of 4 ms. @linux kernel/rcu/tree.c:rcu_gp_fqs_loop */
+const RCU_FQS_NS = 12e6;
 
 /** Reports of the slab allocator that are kept as values. */
 const MAX_SLAB_REPORTS = 1000;
@@ -111,11 +114,13 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   const slabReports: SlabReport[] = [];
   const running: { kernel?: Kernel } = {};
   if (pages.pageOwner !== null) pages.pageOwner.context = () => allocationContext(running.kernel);
+  const rcu = new Rcu(config.cpus);
   const kmemleak = config.commandLine.kmemleak === true ? new Kmemleak(clock, ram, new DirectMap(ram, pageOffset, wordBytes)) : null;
   const slab = new Slab({
     pages, ram, smp, trace,
     slubOptions: { wordBytes, ...slubOptions(config) },
     allocator: options.slabAllocator ?? slabAllocators[config.slab]({ debug: config.debugSlab }),
+    rcu,
     latePercpu: true,
     seed: config.seed,
     report: (report) => logSlabReport(log, slabReports, report),
@@ -171,7 +176,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   // Tasks, and the stacks they and interrupts run on in the kernel.
   const stacks = new KernelStacks({ config: config.kernelStack, vm, vmalloc: vm.vmalloc, pages, ram, smp, bootFrames });
   const kernel = new Kernel({
-    config, clock, costs, trace, ram, smp, pages, slab, caches, pageTables, vm, dma, percpu, stacks, kmemleak,
+    config, clock, costs, trace, ram, smp, pages, slab, caches, pageTables, vm, dma, percpu, stacks, kmemleak, rcu,
     scheduler: new Scheduler(config.cpus, config.seed),
     tasks: new TaskTable(),
     console: new Console(),
@@ -179,6 +184,11 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
     slabReports,
   });
   running.kernel = kernel;
+  rcu.onStart = () => {
+    kernel.daemons.wake(kernel, 'rcu_gp', RCU_FQS_NS);
+  };
+  // Nobody reads while the machine boots.
+  rcu.barrier();
   hooks.migration = migrationOps(vm);
   vm.onLostPage = (addr) => {
     const task = kernel.current;
@@ -196,6 +206,12 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   kmemleak?.attach(kernel);
   // Getting memory back, and where to.
   installReclaim(vm, hooks);
+  const { directReclaim } = hooks;
+  hooks.directReclaim = (gfp, order, nrToReclaim) => {
+    // Who reclaims lets others run, and the memory that waits for readers come free.
+    rcu.forceQuiescentState();
+    return directReclaim?.(gfp, order, nrToReclaim) ?? 0;
+  };
   bootSwap(kernel, options.openHostFile);
   bootSwapDevices(kernel, options.swapDevices ?? []);
   bootNumaBalancing(kernel);

@@ -10,6 +10,9 @@ const NS_PER_MS = 1e6;
 /** Between two visits of SLAB's reaper. @linux mm/slab.c:REAPTIMEOUT_AC (up to 6.7) */
 const REAPTIMEOUT_AC_MS = 2000;
 
+/** Between two looks at the CPUs that a grace period waits for. @linux kernel/rcu/tree.c:RCU_JIFFIES_TILL_FORCE_QS */
+const RCU_FQS_MS = 12;
+
 /** When the flusher first runs. */
 const FIRST_FLUSH_MS = 5000;
 
@@ -60,8 +63,16 @@ export function kernelDaemons(): Daemon[] {
     { name: 'kswapd', dueNs: Infinity, run: runKswapd },
     { name: 'ksmd', dueNs: Infinity, run: runKsmd },
     { name: 'task-tick', dueNs: Infinity, run: runTaskTick },
+    { name: 'rcu_gp', dueNs: Infinity, run: runRcuGp },
     { name: 'zswap-shrink', dueNs: Infinity, run: runZswapShrink },
   ];
+}
+
+/** Looks at the CPUs that a grace period waits for: none runs kernel code while daemons do. @linux kernel/rcu/tree.c:rcu_gp_fqs_loop */
+function runRcuGp({ rcu }: Kernel): number {
+  rcu.forceQuiescentState();
+  // A grace period that follows sets its own time; one that a reader holds up is looked at again.
+  return rcu.nrPending > 0 ? RCU_FQS_MS * NS_PER_MS : Infinity;
 }
 
 /** Each CPU lets go of what caches of SLAB keep for it. @linux mm/slab.c:cache_reap (up to 6.7) */

@@ -6,7 +6,7 @@ import type { BlockDevice, CostModel, PhysicalMemory, Smp, VirtualClock } from '
 import { KernelBug } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
 import type { PageAlloc } from '@pagelab/mm-core';
-import type { KernelCaches, KmemCache, Mempool, Percpu, Slab, SlabReport } from '@pagelab/slab';
+import type { KernelCaches, KmemCache, Mempool, Percpu, Rcu, Slab, SlabReport } from '@pagelab/slab';
 import { HostFs, ShmNamespace } from '@pagelab/vm';
 import type { Dma, HostDirectory, SwapDevice, Vm } from '@pagelab/vm';
 import { CallTrace } from './call-trace.ts';
@@ -47,6 +47,8 @@ export interface KernelParts {
   readonly dma: Dma;
   readonly percpu: Percpu;
   readonly stacks: KernelStacks;
+  /** What waits until readers are done. */
+  readonly rcu: Rcu;
   /** What looks for leaks; `null` without `kmemleak=on`. */
   readonly kmemleak: Kmemleak | null;
   readonly scheduler: Scheduler;
@@ -72,6 +74,8 @@ export class Kernel implements KernelParts {
   readonly dma: Dma;
   readonly percpu: Percpu;
   readonly stacks: KernelStacks;
+  /** What waits until readers are done. */
+  readonly rcu: Rcu;
   /** What looks for leaks; `null` without `kmemleak=on`. */
   readonly kmemleak: Kmemleak | null;
   readonly scheduler: Scheduler;
@@ -141,6 +145,7 @@ export class Kernel implements KernelParts {
     this.dma = parts.dma;
     this.percpu = parts.percpu;
     this.stacks = parts.stacks;
+    this.rcu = parts.rcu;
     this.kmemleak = parts.kmemleak;
     this.scheduler = parts.scheduler;
     this.tasks = parts.tasks;

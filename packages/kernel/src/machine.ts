@@ -222,6 +222,7 @@ export function createMachine(kernel: Kernel): Machine {
         running.stacks.dropCached();
         running.vm.vmalloc.purge();
         for (const cache of running.slab.caches()) cache.shrink();
+        running.rcu.barrier();
         running.pages.drainAllPages();
       });
     },

@@ -75,6 +75,28 @@ export class KernelModule {
     this.#kernel.slab.kfree(address);
   }
 
+  /** `kfree` after a grace period. @linux include/linux/rcupdate.h:kfree_rcu */
+  kfreeRcu(address: VirtAddr): void {
+    this.#kernel.slab.kfreeRcu(address);
+  }
+
+  // ---- RCU
+
+  /** Begins a read-side critical section on the running CPU: what is freed by RCU from now on stays. @linux include/linux/rcupdate.h:rcu_read_lock */
+  rcuReadLock(): void {
+    this.#kernel.rcu.readLock(this.#kernel.smp.processorId);
+  }
+
+  /** Ends it. @linux include/linux/rcupdate.h:rcu_read_unlock */
+  rcuReadUnlock(): void {
+    this.#kernel.rcu.readUnlock(this.#kernel.smp.processorId);
+  }
+
+  /** Waits for a grace period, and for all that waits for one. @throws KernelBug within a read-side critical section @linux kernel/rcu/tree.c:rcu_barrier */
+  rcuBarrier(): void {
+    this.#kernel.rcu.barrier();
+  }
+
   /** @linux mm/slab_common.c:ksize */
   ksize(address: VirtAddr): number {
     return this.#kernel.slab.ksize(address);

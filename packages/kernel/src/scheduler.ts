@@ -100,6 +100,7 @@ export function schedule(kernel: Kernel, eligible?: (task: Task) => boolean): bo
   const task = kernel.scheduler.pick(eligible);
   if (task === undefined) return false;
   kernel.clock.advance(kernel.costs.contextSwitch);
+  kernel.rcu.quiescent(task.cpu);
   runTurn(task);
   return true;
 }

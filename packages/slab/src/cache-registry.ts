@@ -12,6 +12,7 @@ import {
   SLAB_MERGE_SAME,
   SLAB_NEVER_MERGE,
   SLAB_PANIC,
+  SLAB_TYPESAFE_BY_RCU,
 } from './flags.ts';
 import { calculateAlignment, calculateSizes } from './geometry.ts';
 import type { CacheSpec, SlabAllocator, SlabConstructor, SlabHost } from './host.ts';
@@ -156,6 +157,8 @@ export class CacheRegistry {
       this.host.report({ kind: 'objects-remaining', cache: cache.name, address: 0, text });
       return -Errno.EBUSY;
     }
+    // What of it waits for readers must be gone before its id is another's.
+    if ((cache.flags & SLAB_TYPESAFE_BY_RCU) !== 0) this.host.rcu?.rcu.barrier();
     this.unregister(cache);
     return 0;
   }

@@ -21,7 +21,7 @@ import type { ArrayCache } from './classic-array.ts';
 import type { ClassicGeometry } from './classic-geometry.ts';
 import { classicLiveObjects, validateClassic } from './classic-inspect.ts';
 import { ClassicNode } from './classic-state.ts';
-import { SLAB_CACHE_DMA, SLAB_CACHE_DMA32, SLAB_RECLAIM_ACCOUNT } from './flags.ts';
+import { SLAB_CACHE_DMA, SLAB_CACHE_DMA32, SLAB_RECLAIM_ACCOUNT, SLAB_TYPESAFE_BY_RCU } from './flags.ts';
 import type { CacheSpec, SlabHost } from './host.ts';
 import { KmemCache } from './kmem-cache.ts';
 import type { SlabInfo, SlabOwnershipCheck } from './kmem-cache.ts';
@@ -37,6 +37,8 @@ export abstract class ClassicSlabs extends KmemCache {
   readonly frames: PageFrames;
   readonly nodes: readonly ClassicNode[];
   readonly slabs = new Set<Pfn>();
+  /** First page of each slab that is none any more, and waits until nobody looks at its objects. */
+  readonly leaving = new Set<Pfn>();
   protected readonly bytes: Uint8Array;
   private readonly allocFlags: number;
 
@@ -224,8 +226,20 @@ export abstract class ClassicSlabs extends KmemCache {
     node.freeObjects -= this.objectsPerSlab;
     bugOn(!this.slabs.delete(pfn), 'slab: a slab given back that the cache does not own');
     const list = frames.index[pfn];
-    giveSlabPages(host, pfn, this.flags, this.order);
+    const { rcu } = host;
+    if ((this.flags & SLAB_TYPESAFE_BY_RCU) !== 0 && rcu !== null) {
+      this.leaving.add(pfn);
+      rcu.rcu.call(rcu.freeMemory, host.pages.pageAddress(pfn));
+    } else {
+      giveSlabPages(host, pfn, this.flags, this.order);
+    }
     if (geometry.freeList === 'off-slab') host.kfree(list);
+  }
+
+  override freeAfterGracePeriod(address: VirtAddr): void {
+    const pfn = this.host.pages.virtToPfn(address);
+    bugOn(!this.leaving.delete(pfn), 'slab: a slab given back that did not wait for it');
+    giveSlabPages(this.host, pfn, this.flags, this.order);
   }
 
   // ------------------------------------------------------------------------------------------------------- looking
@@ -245,7 +259,7 @@ export abstract class ClassicSlabs extends KmemCache {
   }
 
   override get nrPages(): number {
-    return this.slabs.size * 2 ** this.order;
+    return (this.slabs.size + this.leaving.size) * 2 ** this.order;
   }
 
   override get usableSize(): number {
@@ -276,6 +290,6 @@ export abstract class ClassicSlabs extends KmemCache {
 
   override validate(claim: SlabOwnershipCheck): void {
     validateClassic(this);
-    for (const pfn of this.slabs) claim(pfn, 2 ** this.order, this);
+    for (const pfn of [...this.slabs, ...this.leaving]) claim(pfn, 2 ** this.order, this);
   }
 }

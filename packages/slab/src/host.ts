@@ -13,6 +13,7 @@ import type { DirectMap } from './direct-map.ts';
 import type { SlabMachine } from './geometry.ts';
 import type { KmemCache } from './kmem-cache.ts';
 import type { PercpuSource } from './percpu-source.ts';
+import type { Rcu } from './rcu.ts';
 import type { SlabReporter } from './report.ts';
 import type { Taint } from './slub-reports.ts';
 import type { Tracking } from './track.ts';
@@ -48,6 +49,15 @@ export interface FreelistRules {
   readonly prng: Prng;
 }
 
+/** How caches whose objects may be looked at while they are freed give their memory back. */
+export interface SlabRcu {
+  readonly rcu: Rcu;
+  /** Number of the function that ends by {@link KmemCache.freeAfterGracePeriod}, with an address. */
+  readonly freeMemory: number;
+  /** Number of `kfree`. */
+  readonly kfree: number;
+}
+
 /** The machine and the services a cache works with. */
 export interface SlabHost {
   readonly pages: PageAlloc;
@@ -65,6 +75,8 @@ export interface SlabHost {
   readonly tracking: Tracking;
   readonly taint: Taint;
   readonly report: SlabReporter;
+  /** What waits until nobody can look at a slab any more; `null` where nobody ever does. */
+  readonly rcu: SlabRcu | null;
   /** Per-CPU memory; `null` until there is some. */
   readonly late: { percpu: PercpuSource | null };
   /** Memory for an allocator's own use, and the cache that serves so many bytes, which may not be made yet. */

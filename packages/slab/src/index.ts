@@ -47,6 +47,7 @@ export type {
   SlabConstructor,
   SlabCpus,
   SlabHost,
+  SlabRcu,
   SlabTracepoints,
 } from './host.ts';
 export { DirectMap } from './direct-map.ts';
@@ -85,6 +86,7 @@ export type { MempoolHost, MempoolSource } from './mempool.ts';
 export { PCPU_MIN_UNIT_SIZE, Percpu } from './percpu.ts';
 export type { PercpuSource } from './percpu-source.ts';
 export type { PercpuHost, PercpuLayout, PercpuPtr, PercpuStats } from './percpu.ts';
+export { Rcu } from './rcu.ts';
 export { Slab } from './slab.ts';
 export type { SlabParts, SlubOptions } from './slab.ts';
 export { parseSlubDebug } from './slub-debug.ts';

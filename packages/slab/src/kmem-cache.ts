@@ -168,6 +168,9 @@ export abstract class KmemCache {
     return 0;
   }
 
+  /** Gives memory back that had to wait for readers: of a slab, or of an object. @linux mm/slub.c:rcu_free_slab */
+  freeAfterGracePeriod(_address: VirtAddr): void {}
+
   /** What the running CPU does from time to time with what it keeps and does not need. @linux mm/slab.c:cache_reap */
   reap(): void {}
 

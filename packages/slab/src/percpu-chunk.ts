@@ -71,6 +71,11 @@ export class PercpuChunk {
     this.freeBytes = unitSize - from;
   }
 
+  /** Whether nothing is allocated in a page of the units. */
+  isPageEmpty(page: number): boolean {
+    return this.#most[page] === BLOCK_BITS;
+  }
+
   /** Whether nothing is allocated. */
   get isEmpty(): boolean {
     return this.nrAlloc === 0;

@@ -239,13 +239,15 @@ export class Percpu {
   shrink(): number {
     const empty = this.chunks.filter((chunk) => !chunk.isFirst && chunk.isEmpty);
     for (const chunk of empty) this.#destroyChunk(chunk);
+    for (const chunk of this.chunks) if (!chunk.isFirst) this.#depopulate(chunk, 0);
     return empty.length;
   }
 
+  /** Takes pages away in which nothing is, but for the first `keep`. @linux mm/percpu.c:pcpu_reclaim_populated */
   #depopulate(chunk: PercpuChunk, keep: number): void {
     let kept = 0;
     for (let page = 0; page < chunk.populated.length; page++) {
-      if (chunk.populated[page] === 0 || kept++ < keep) continue;
+      if (chunk.populated[page] === 0 || !chunk.isPageEmpty(page) || kept++ < keep) continue;
       this.#host.depopulate(this.#addresses(chunk, page));
       chunk.populated[page] = 0;
       this.nrPopulated -= 1;

@@ -13,7 +13,7 @@ import type { KmemCacheOptions } from './cache-registry.ts';
 import { DirectMap } from './direct-map.ts';
 import { getOrder } from './geometry.ts';
 import type { SlabKernelVersion, SlabMachine } from './geometry.ts';
-import type { FreelistHardening, KmallocHeap, SlabAllocator, SlabCpus, SlabHost } from './host.ts';
+import type { FreelistHardening, KmallocHeap, SlabAllocator, SlabCpus, SlabHost, SlabRcu } from './host.ts';
 import type { KmemCache, SlabInfo } from './kmem-cache.ts';
 import {
   KMALLOC_MAX_CACHE_SIZE,
@@ -27,6 +27,7 @@ import {
 } from './kmalloc.ts';
 import { percpuOfPages } from './percpu-source.ts';
 import type { PercpuSource } from './percpu-source.ts';
+import type { Rcu } from './rcu.ts';
 import { throwReport } from './report.ts';
 import type { SlabReporter } from './report.ts';
 import { cacheOfPage } from './slab-pages.ts';
@@ -77,6 +78,8 @@ export interface SlabParts {
   readonly smp: SlabCpus;
   readonly trace?: TraceRing;
   readonly slubOptions?: SlubOptions;
+  /** Lets slabs of SLAB_TYPESAFE_BY_RCU wait until nobody looks at their objects; without, nobody ever does. */
+  readonly rcu?: Rcu;
   /** Per-CPU memory comes with {@link Slab.initLate}. Without, an allocator that needs some has pages of its own for it. */
   readonly latePercpu?: boolean;
   /** SLUB by default. */
@@ -191,6 +194,7 @@ export class Slab {
         prng: new Prng(parts.seed ?? 1),
       },
       kmalloc: (size, gfp) => this.kmalloc(size, gfp),
+      rcu: parts.rcu === undefined ? null : this.rcuOf(parts.rcu),
       late: { percpu: null },
       kmallocNode: (size, gfp, node) => this.kmallocNode(size, gfp, node),
       kfree: (address) => this.kfree(address),
@@ -487,6 +491,22 @@ export class Slab {
     pages.frames.private[pfn] = 0;
     pages.frames.flags[pfn] &= ~PG_KERNEL_DATA;
     pages.freePages(pfn, order);
+  }
+
+  /** `kfree` once nobody can look at the memory any more. @linux mm/slab_common.c:kvfree_call_rcu */
+  kfreeRcu(address: VirtAddr): void {
+    const { rcu } = this.host;
+    if (rcu === null) this.kfree(address);
+    else if (address !== 0 && address !== ZERO_SIZE_PTR) rcu.rcu.call(rcu.kfree, address);
+  }
+
+  /** The functions that RCU calls of the slab layer. */
+  private rcuOf(rcu: Rcu): SlabRcu {
+    return {
+      rcu,
+      freeMemory: rcu.define((address) => this.cacheOf(address)?.freeAfterGracePeriod(address)),
+      kfree: rcu.define((address) => this.kfree(address)),
+    };
   }
 
   /** First page of the large block that begins at `address`, or −1. */

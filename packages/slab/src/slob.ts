@@ -32,6 +32,8 @@ class SlobCache extends KmemCache {
   private readonly host: SlabHost;
   private readonly shared: SlobShared;
   private readonly blocks = new Set<Pfn>();
+  /** Objects that were freed, and wait until nobody looks at them. */
+  private readonly leaving = new Set<VirtAddr>();
   private live = 0;
 
   constructor(host: SlabHost, spec: CacheSpec, size: number, shared: SlobShared) {
@@ -72,28 +74,47 @@ class SlobCache extends KmemCache {
   override free(object: VirtAddr): void {
     if (object === 0) return;
     const { host, shared } = this;
-    const pfn = this.host.pages.virtToPfn(object);
-    const page = cacheOfPage(host, pfn);
-    if (page === this) {
-      if (object !== this.host.pages.pageAddress(pfn)) {
-        shared.report(this.name, 'invalid-free', object, 'Invalid object pointer');
-        return;
-      }
-      if (host.trace.enabled) host.trace.emit(host.tracepoints.kmemCacheFree, object);
-      this.live--;
-      this.blocks.delete(pfn);
-      this.nrPages -= 2 ** this.order;
-      giveSlabPages(host, pfn, this.flags, this.order);
+    const page = cacheOfPage(host, host.pages.virtToPfn(object));
+    if (page === this && object !== host.pages.pageAddress(host.pages.virtToPfn(object))) {
+      shared.report(this.name, 'invalid-free', object, 'Invalid object pointer');
       return;
     }
-    if (page === shared && shared.heap.starts.get(object) === this.id) {
-      if (host.trace.enabled) host.trace.emit(host.tracepoints.kmemCacheFree, object);
-      this.live--;
+    if (page !== this && !(page === shared && shared.heap.starts.get(object) === this.id)) {
+      this.freeForeign(object, page);
+      return;
+    }
+    if (this.leaving.has(object)) {
+      if (host.freelist.hardening !== 'none') shared.report(this.name, 'double-free', object, 'Object already free');
+      return;
+    }
+    if (host.trace.enabled) host.trace.emit(host.tracepoints.kmemCacheFree, object);
+    this.live--;
+    const { rcu } = host;
+    if ((this.flags & SLAB_TYPESAFE_BY_RCU) === 0 || rcu === null) {
+      this.give(object);
+      return;
+    }
+    // Each object waits by itself, with what stands behind it to say so.
+    this.leaving.add(object);
+    rcu.rcu.call(rcu.freeMemory, object);
+  }
+
+  override freeAfterGracePeriod(object: VirtAddr): void {
+    this.leaving.delete(object);
+    this.give(object);
+  }
+
+  private give(object: VirtAddr): void {
+    const { host, shared } = this;
+    if (this.size < PAGE_SIZE) {
       shared.heap.starts.set(object, 0);
       shared.heap.free(object, this.size);
       return;
     }
-    this.freeForeign(object, page);
+    const pfn = host.pages.virtToPfn(object);
+    this.blocks.delete(pfn);
+    this.nrPages -= 2 ** this.order;
+    giveSlabPages(host, pfn, this.flags, this.order);
   }
 
   /** What no object of this cache begins at: Linux would cut it up. */
@@ -144,7 +165,8 @@ class SlobCache extends KmemCache {
   }
 
   override liveObjects(): VirtAddr[] {
-    return this.size < PAGE_SIZE ? [...this.shared.heap.starts.of(this.id)] : [...this.blocks].map((pfn) => this.host.pages.pageAddress(pfn));
+    const objects = this.size < PAGE_SIZE ? [...this.shared.heap.starts.of(this.id)] : [...this.blocks].map((pfn) => this.host.pages.pageAddress(pfn));
+    return this.leaving.size === 0 ? objects : objects.filter((object) => !this.leaving.has(object));
   }
 
   override validate(claim: SlabOwnershipCheck): void {

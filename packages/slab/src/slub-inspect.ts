@@ -131,6 +131,7 @@ export function validateSlub(state: SlubState): void {
     objects += nr;
     pages += 2 ** order;
   }
+  for (const pfn of state.leaving) pages += 2 ** blockOrder(frames, pfn);
   if (objects !== state.nrObjects || pages !== state.nrPages) fail('its objects or pages do not add up');
 }
 

@@ -69,6 +69,8 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
   readonly nodes: PartialList[];
   /** First page of every slab. Linux keeps no such list; checks and views need one. */
   readonly slabs = new Set<Pfn>();
+  /** First page of each slab that is none any more, and waits until nobody looks at its objects. */
+  readonly leaving = new Set<Pfn>();
   readonly offset: number;
   /** Where the kernel has frame 0. */
   protected readonly pageOffset: VirtAddr;
@@ -205,10 +207,26 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
   /** @linux mm/slub.c:discard_slab */
   protected discard(pfn: Pfn): void {
     bugOn(!this.slabs.delete(pfn), 'slab: a slab given back that the cache does not own');
-    const order = blockOrder(this.frames, pfn);
     this.nrObjects -= slabObjects(this.frames, pfn);
+    const { rcu, pages } = this.host;
+    if ((this.flags & SLAB_TYPESAFE_BY_RCU) === 0 || rcu === null) {
+      this.give(pfn);
+      return;
+    }
+    this.leaving.add(pfn);
+    rcu.rcu.call(rcu.freeMemory, pages.pageAddress(pfn));
+  }
+
+  private give(pfn: Pfn): void {
+    const order = blockOrder(this.frames, pfn);
     this.nrPages -= 2 ** order;
     giveSlabPages(this.host, pfn, this.flags, order);
+  }
+
+  override freeAfterGracePeriod(address: VirtAddr): void {
+    const pfn = this.host.pages.virtToPfn(address);
+    bugOn(!this.leaving.delete(pfn), 'slab: a slab given back that did not wait for it');
+    this.give(pfn);
   }
 
   // -------------------------------------------------------------------------------------------------------- lists
@@ -400,7 +418,7 @@ export abstract class SlubSlabs extends KmemCache implements SlubState {
 
   override validate(claim: SlabOwnershipCheck): void {
     validateSlub(this);
-    for (const pfn of this.slabs) claim(pfn, 2 ** blockOrder(this.frames, pfn), this);
+    for (const pfn of [...this.slabs, ...this.leaving]) claim(pfn, 2 ** blockOrder(this.frames, pfn), this);
   }
 }
 

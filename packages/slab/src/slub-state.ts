@@ -51,6 +51,7 @@ export interface SlubState {
   readonly nodes: readonly PartialList[];
   /** First page of every slab. */
   readonly slabs: ReadonlySet<Pfn>;
+  readonly leaving: ReadonlySet<Pfn>;
   readonly nrObjects: number;
   readonly nrPages: number;
   /** The free object after a free one; 0 at the end of a list. @linux mm/slub.c:get_freepointer */

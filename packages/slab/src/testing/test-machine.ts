@@ -4,7 +4,7 @@ import { Slab } from '../slab.ts';
 import type { SlabParts } from '../slab.ts';
 import { FakePages } from './fake-pages.ts';
 
-export interface TestMachineOptions extends Partial<Pick<SlabParts, 'slubOptions' | 'allocator' | 'report' | 'trace' | 'context' | 'log' | 'seed'>> {
+export interface TestMachineOptions extends Partial<Pick<SlabParts, 'slubOptions' | 'allocator' | 'report' | 'trace' | 'context' | 'log' | 'seed' | 'rcu'>> {
   readonly memoryBytes?: number;
   readonly nrCpus?: number;
   readonly nrNodes?: number;
