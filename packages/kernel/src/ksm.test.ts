@@ -120,6 +120,48 @@ describe('KSM', () => {
     machine.validate();
   });
 
+  it('lets merged pages go to swap, and whoever brings one back has a page of their own again', () => {
+    const machine = boot({ memory: '64M', cmdline: 'transparent_hugepage=never', swap: [{ size: '64M' }] });
+    for (const [name, value] of [['pages_to_scan', 2000], ['smart_scan', 0]] as const) machine.writeFile(`${KSM}${name}`, String(value));
+    const one = machine.createProcess();
+    one.os.mem.store8(one.image.bssStart, 1);
+    const two = machine.createProcess();
+    const [a, b] = [one, two].map(({ os }) => {
+      const p = os.mmap(0, 32 * PAGE, 3, 0x22);
+      for (let page = 0; page < 32; page++) os.mem.fill(p + page * PAGE, PAGE, page % 4 + 1);
+      os.madvise(p, 32 * PAGE, MADV_MERGEABLE);
+      return p;
+    }) as [number, number];
+    machine.writeFile(`${KSM}run`, '1');
+    passes(machine, one, 4);
+    expect(counts(machine)).toBe('4 60 0 0 0 0');
+    machine.writeFile(`${KSM}run`, '0');
+    // So many used them that they would stay for long.
+    for (const { pid } of [one, two]) machine.writeFile(`/proc/${pid}/clear_refs`, '1');
+    const event = (name: string): number => Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(machine.readFile('/proc/vmstat'))![1]);
+    const swapped = (pid: number): string => /VmSwap:\s+(\d+)/.exec(machine.readFile(`/proc/${pid}/status`))![1]!;
+    const hungry = machine.createProcess();
+    const bytes = 56 * 2 ** 20;
+    const more = hungry.os.mmap(0, bytes, 3, 0x22);
+    for (let at = 0; at < bytes; at += PAGE) hungry.os.mem.store32(more + at, at + 1);
+    machine.validate();
+    expect(Math.min(Number(swapped(one.pid)), Number(swapped(two.pid)))).toBeGreaterThanOrEqual(128);
+    hungry.exit(0);
+    for (const [process, p] of [[one, a], [two, b]] as const) {
+      for (let page = 0; page < 32; page++) expect(process.os.mem.load8(p + page * PAGE + 9)).toBe(page % 4 + 1);
+      machine.validate();
+    }
+    expect(event('ksm_swpin_copy')).toBeGreaterThan(0);
+    one.os.mem.store8(a, 99);
+    expect([one.os.mem.load8(a), one.os.mem.load8(a + 4 * PAGE), two.os.mem.load8(b)]).toEqual([99, 1, 1]);
+    machine.writeFile(`${KSM}run`, '1');
+    passes(machine, one, 4);
+    expect(counts(machine)).toBe('4 59 1 0 0 0');
+    two.exit(0);
+    one.exit(0);
+    machine.validate();
+  });
+
   it('never changes what a program sees', () => {
     const step = fc.record({ kind: fc.constantFrom('store', 'fork', 'end', 'unmap', 'sleep', 'advise'), page: fc.nat(31), value: fc.nat(2), who: fc.nat(2) });
     fc.assert(

@@ -18,10 +18,11 @@ import type { VirtAddr } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { IdTable, RbTree } from '@pagelab/lib';
 import type { RbNode } from '@pagelab/lib';
-import { GFP_KERNEL, PG_KSM } from '@pagelab/mm-core';
+import { GFP_KERNEL, PG_ANON, PG_KSM } from '@pagelab/mm-core';
 import type { AnonVma } from './anon-vma.ts';
 import { breakKsm, makeKsmPage, mergePage, mergeablePage } from './ksm-page.ts';
 import type { MmStruct } from './mm-struct.ts';
+import { linearPageIndex } from './rmap.ts';
 import type { Vm } from './vm.ts';
 import { VM_MERGEABLE } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -305,9 +306,14 @@ function comparePlace(vm: Vm, pfn: Pfn, pages: readonly KsmPage[]): number {
   return live === undefined ? 0 : comparePages(vm, pfn, live.pfn);
 }
 
-/** Whether a shared page is still what it was: it goes by itself when nobody maps it any more. @linux mm/ksm.c:ksm_get_folio */
+/**
+ * Whether a shared page is still what it was: it goes by itself when nobody maps it any more, and the swap cache has let go
+ * of it.
+ *
+ * @linux mm/ksm.c:ksm_get_folio
+ */
 function isLive({ frames }: Vm, page: KsmPage): boolean {
-  return (frames.flags[page.pfn] & PG_KSM) !== 0 && frames.mapping[page.pfn] === page.id && frames.mapcount[page.pfn] > 0;
+  return (frames.flags[page.pfn] & PG_KSM) !== 0 && frames.mapping[page.pfn] === page.id && frames.refcount[page.pfn] > 0;
 }
 
 /** Takes a shared page out of the tree; who had it is told. @linux mm/ksm.c:remove_node_from_stable_tree */
@@ -475,6 +481,19 @@ export function ksmWalk(vm: Vm, pfn: Pfn, check: (vma: VmArea, address: VirtAddr
       check(vma, address);
     });
   }
+}
+
+/**
+ * Whether a page of the swap cache cannot be shown at an address, since it was a shared page when it went to swap, and is
+ * somebody else's now.
+ *
+ * @linux mm/ksm.c:ksm_might_need_to_copy
+ */
+export function ksmNeedsCopy(vm: Vm, pfn: Pfn, vma: VmArea, address: VirtAddr): boolean {
+  const { flags, index, mapping } = vm.frames;
+  if ((flags[pfn] & PG_KSM) !== 0) return vm.ksm.run === 2 || vm.ksm.pages.get(mapping[pfn])?.pfn !== pfn;
+  if ((flags[pfn] & PG_ANON) === 0) return false;
+  return index[pfn] !== linearPageIndex(vma, address) || vm.anonVmas.get(mapping[pfn])?.root !== vma.anonVma!.root;
 }
 
 /** A shared page moves to another frame. @linux mm/ksm.c:folio_migrate_ksm */

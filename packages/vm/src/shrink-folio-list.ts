@@ -11,7 +11,6 @@ import {
   PG_ANON,
   PG_DIRTY,
   PG_HEAD,
-  PG_KSM,
   PG_MLOCKED,
   PG_RECLAIM,
   PG_REFERENCED,
@@ -148,8 +147,7 @@ function shrinkFolio(
   demotes: boolean,
 ): number {
   const { flags, mapcount } = vm.frames;
-  // Merged pages stay: Linux swaps them, too.
-  if (!folioEvictable(flags[pfn]) || (flags[pfn] & PG_KSM) !== 0) return ACTIVATE;
+  if (!folioEvictable(flags[pfn])) return ACTIVATE;
   const huge = (flags[pfn] & PG_HEAD) !== 0;
   const mapped = huge || mapcount[pfn] > 0;
   if (!sc.mayUnmap && mapped) return KEEP;

@@ -6,14 +6,18 @@
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_DIRTY, PTE_RW, PTE_UFFD_WP_LO, pteHi, pteLo } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
-import { NODE_STAT, PG_ANON, PG_ANON_EXCLUSIVE, PG_KSM, PG_MLOCKED, PG_SWAPBACKED, PG_SWAPCACHE, VM_EVENT } from '@pagelab/mm-core';
+import { GFP_HIGHUSER_MOVABLE, NODE_STAT, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_KSM, PG_MLOCKED, PG_SWAPBACKED, PG_SWAPCACHE, VM_EVENT } from '@pagelab/mm-core';
+import { allocUserPage } from './anon-fault.ts';
+import { copyUserPage } from './highmem.ts';
+import { ksmNeedsCopy } from './ksm.ts';
 import { folioSwapFull } from './memcg-swap.ts';
 import { MM_ANONPAGES, MM_SWAPENTS } from './mm-struct.ts';
 import { FAULT_FLAG_WRITE, VM_FAULT_OOM, VM_FAULT_SIGBUS } from './fault-flags.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { pageProtHi, pageProtLo } from './pte.ts';
-import { linearPageIndex, locksPages, mlockPage } from './rmap.ts';
+import { addNewAnonRmap, linearPageIndex, locksPages, mlockPage } from './rmap.ts';
 import { swapCacheFrame, swapUpdateReadahead, swapUptodate, swapinReadahead } from './swap-state.ts';
+import { folioAddLru } from './swap.ts';
 import { folioFreeSwap, swapFree } from './swapfile.ts';
 import { SWP_SOFT_DIRTY, SWP_UFFD_WP, swpExclusive } from './swapops.ts';
 import type { Vm } from './vm.ts';
@@ -49,8 +53,60 @@ export function serveSwap(vma: VmArea, address: VirtAddr, flags: number, pte: nu
   }
   if (!swapUptodate(vm, pfn)) return VM_FAULT_SIGBUS;
   const write = (flags & FAULT_FLAG_WRITE) !== 0;
+  if (ksmNeedsCopy(vm, pfn, vma, address)) {
+    pfn = copySwapped(vma, address, pfn);
+    if (pfn < 0) return VM_FAULT_OOM;
+    if (i32[pte] !== lo || entryHi(i32, pte, step) !== hi) {
+      vm.pages.freePage(pfn);
+      return 0;
+    }
+    mapCopiedPage(vma, address, pte, lo, pfn, swp, write);
+    return 0;
+  }
   const exclusive = mapSwappedPage(vma, address, pte, lo, pfn, swp, write);
   return write && !exclusive ? SWAP_WRITE_PROTECTED : 0;
+}
+
+/** A page of one's own that holds what one of the swap cache does. @returns −1 without memory */
+export function copySwapped(vma: VmArea, address: VirtAddr, from: Pfn): Pfn {
+  const { vm } = vma.mm;
+  vm.frames.refcount[from]++;
+  const pfn = allocUserPage(vma, address, GFP_HIGHUSER_MOVABLE);
+  if (pfn >= 0) {
+    copyUserPage(vm, pfn, from);
+    vm.clock.advance(vm.costs.copyPage);
+    vm.pages.events[VM_EVENT.KSM_SWPIN_COPY]++;
+  }
+  vm.pages.putPage(from);
+  return pfn;
+}
+
+/** Puts it in the place of an entry that names the slot. */
+export function mapCopiedPage(
+  vma: VmArea,
+  address: VirtAddr,
+  pte: number,
+  swpLo: number,
+  pfn: Pfn,
+  swp: number,
+  write: boolean,
+): void {
+  const { mm } = vma;
+  const { vm } = mm;
+  const step = vm.tables.entryWords;
+  swapFree(vm, swp);
+  mm.rss[MM_ANONPAGES]++;
+  mm.rss[MM_SWAPENTS]--;
+  vm.frames.flags[pfn] |= PG_DIRTY;
+  addNewAnonRmap(vm, pfn, vma, address);
+  folioAddLru(vm, pfn);
+  let lo = pageProtLo(vma.flags);
+  let hi = pageProtHi(vma.flags);
+  if (step === 2 && (swpLo & SWP_SOFT_DIRTY) !== 0) hi |= vm.tables.softDirtyHi;
+  if (step === 2 && (swpLo & SWP_UFFD_WP) !== 0) lo |= PTE_UFFD_WP_LO;
+  else if ((vma.flags & VM_WRITE) !== 0) lo |= PTE_RW | (write ? PTE_DIRTY : 0);
+  if (write) hi |= vm.tables.softDirtyHi;
+  setEntry(vm.ram.i32, pte, step, pteLo(pfn, lo), pteHi(pfn, hi));
 }
 
 /**

@@ -4,12 +4,13 @@
  * @linux mm/swapfile.c:try_to_unuse
  */
 import { Errno } from '@pagelab/abi';
+import { ksmNeedsCopy } from './ksm.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { PteTableWalk } from './pgtable.ts';
 import { shmemUnuse } from './shmem-swap.ts';
-import { mapSwappedPage } from './swap-fault.ts';
+import { copySwapped, mapCopiedPage, mapSwappedPage } from './swap-fault.ts';
 import { swapCacheFrame, swapUptodate, swapinReadahead } from './swap-state.ts';
 import { folioFreeSwap, forgetSwapArea, restartSwapArea, stopSwapArea } from './swapfile.ts';
 import type { SwapArea } from './swapfile.ts';
@@ -69,6 +70,12 @@ function unuseMm(mm: MmStruct, area: SwapArea): number {
         if (i32[entry] !== lo || entryHi(i32, entry, walk.step) !== hi) continue;
         if (pfn < 0) return -Errno.ENOMEM;
         if (!swapUptodate(vm, pfn)) return -Errno.EIO;
+        if (ksmNeedsCopy(vm, pfn, vma, address)) {
+          const copy = copySwapped(vma, address, pfn);
+          if (copy < 0) return -Errno.ENOMEM;
+          mapCopiedPage(vma, address, entry, lo, copy, swp, false);
+          continue;
+        }
         mapSwappedPage(vma, address, entry, lo, pfn, swp, false);
         folioFreeSwap(vm, pfn);
       }

@@ -9,8 +9,9 @@
 import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY, PTE_PS, PTE_SOFT_DIRTY_HI, PTE_UFFD_WP_LO } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
-import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_SWAPBACKED, PG_SWAPCACHE } from '@pagelab/mm-core';
+import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_KSM, PG_SWAPBACKED, PG_SWAPCACHE } from '@pagelab/mm-core';
 import type { AnonVmaChain } from './anon-vma.ts';
+import { ksmWalk } from './ksm.ts';
 import { MM_ANONPAGES, MM_SWAPENTS } from './mm-struct.ts';
 import { setPageDirty } from './page-cache.ts';
 import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
@@ -39,7 +40,9 @@ export class RmapWalk {
     this.#visit(link.vma);
   };
   readonly #visit = (vma: VmArea): void => {
-    const address = vma.start + (this.#index - vma.pgoff) * PAGE_SIZE;
+    this.#visitAt(vma, vma.start + (this.#index - vma.pgoff) * PAGE_SIZE);
+  };
+  readonly #visitAt = (vma: VmArea, address: VirtAddr): void => {
     if (this.#unmapping) this.#unmapFrom(vma, address);
     else this.#lookAt(vma, address);
   };
@@ -81,7 +84,8 @@ export class RmapWalk {
     this.#pfn = pfn;
     const index = frames.index[pfn];
     this.#index = index;
-    if ((frames.flags[pfn] & PG_ANON) !== 0) anonVmas.get(id)?.chains.forEachOverlap(index, index, this.#visitLink);
+    if ((frames.flags[pfn] & PG_KSM) !== 0) ksmWalk(this.#vm, pfn, this.#visitAt);
+    else if ((frames.flags[pfn] & PG_ANON) !== 0) anonVmas.get(id)?.chains.forEachOverlap(index, index, this.#visitLink);
     else mappings.get(id)?.mmap.forEachOverlap(index, index, this.#visit);
   }
 
