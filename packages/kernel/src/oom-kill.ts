@@ -27,6 +27,7 @@ export type OomConstraint = (typeof OOM_CONSTRAINTS)[number];
 export interface Candidate {
   readonly mm: MmStruct;
   readonly oomScoreAdj: number;
+  readonly isOrigin: boolean;
   readonly process: Process;
 }
 
@@ -102,7 +103,7 @@ function candidatesOf(kernel: Kernel, control: OomControl): Candidate[] {
   for (const task of kernel.tasks.values()) {
     const { process } = task;
     if (task !== process.leader || process.mm === null || !isEligible(kernel, control, process)) continue;
-    candidates.push({ mm: process.mm, oomScoreAdj: process.oomScoreAdj, process });
+    candidates.push({ mm: process.mm, oomScoreAdj: process.oomScoreAdj, isOrigin: process.isOomOrigin, process });
   }
   return candidates;
 }
@@ -114,7 +115,7 @@ function processesOf(kernel: Kernel, memcg: MemCgroup): Candidate[] {
   for (const top of cgroupDescendants(root)) {
     if (top.memcg !== memcg) continue;
     for (const { processes } of cgroupDescendants(top)) {
-      for (const process of processes) if (process.mm !== null) found.push({ mm: process.mm, oomScoreAdj: process.oomScoreAdj, process });
+      for (const process of processes) if (process.mm !== null) found.push({ mm: process.mm, oomScoreAdj: process.oomScoreAdj, isOrigin: process.isOomOrigin, process });
     }
   }
   return found;

@@ -82,6 +82,8 @@ export class Process {
   readonly actions: Map<number, SignalSetting>;
   /** Signals for any of its threads. */
   readonly pending: SigInfo[] = [];
+  /** It is killed first where memory runs out: it does what takes much of it. @linux include/linux/sched/signal.h:signal_struct.oom_flag_origin */
+  isOomOrigin = false;
   oomScoreAdj: number;
   /** The lowest that an unprivileged task may set. */
   oomScoreAdjMin: number;

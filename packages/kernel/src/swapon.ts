@@ -167,7 +167,7 @@ function fileDevice(kernel: Kernel, inode: Inode): SwapDevice {
 /**
  * Stops using an area; every page comes back.
  *
- * @returns 0; −EPERM; −EINVAL where the path is no area in use; −ENOMEM, −EIO
+ * @returns 0; −EPERM; −EINVAL where the path is no area in use; −ENOMEM, and then it may be killed; −EIO
  * @linux mm/swapfile.c:swapoff
  */
 export function swapoff(kernel: Kernel, task: Task, path: string): number {
@@ -183,7 +183,10 @@ export function swapoff(kernel: Kernel, task: Task, path: string): number {
     inodePut(inode);
   }
   if (area === null || area === undefined) return -Errno.EINVAL;
+  // Who takes away what others have in swap goes first if there is no room for it.
+  task.process.isOomOrigin = true;
   const error = swapoffArea(vm, area, task.mm);
+  task.process.isOomOrigin = false;
   if (error !== 0) return error;
   if (area.inode !== null) {
     area.inode.isSwapfile = false;

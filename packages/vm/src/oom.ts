@@ -44,6 +44,8 @@ export function oomScore(mm: MmStruct, oomScoreAdj: number, totalPages: number):
 export interface OomCandidate {
   readonly mm: MmStruct;
   readonly oomScoreAdj: number;
+  /** It asks for so much memory that it goes first if that runs out, whatever its adjustment. @linux include/linux/oom.h:oom_task_origin */
+  readonly isOrigin?: boolean;
 }
 
 /**
@@ -55,6 +57,7 @@ export function oomSelect<T extends OomCandidate>(candidates: Iterable<T>, total
   let chosen: T | undefined;
   let worst = OOM_NEVER;
   for (const candidate of candidates) {
+    if (candidate.isOrigin === true) return candidate;
     const points = oomBadness(candidate.mm, candidate.oomScoreAdj, totalPages);
     if (points === OOM_NEVER || points < worst) continue;
     chosen = candidate;

@@ -1,0 +1,315 @@
+/**
+ * Many programs that together want four times the memory there is: they map, store, read back, fork, map files, lock, share,
+ * give advice, and are killed. What each stored it has to read back, whatever was swapped, dropped and read again meanwhile.
+ */
+import {
+  MADV_COLD,
+  MADV_DONTNEED,
+  MADV_PAGEOUT,
+  MADV_WILLNEED,
+  MAP_ANONYMOUS,
+  MAP_PRIVATE,
+  MAP_SHARED,
+  MS_SYNC,
+  O_CREAT,
+  O_RDWR,
+  PROT_READ,
+  PROT_WRITE,
+  SIGBUS,
+  SIGKILL,
+  Syscall,
+} from '@pagelab/abi';
+import type { Os } from '@pagelab/abi';
+import { REQ_OP_READ, REQ_OP_WRITE } from '@pagelab/hw';
+import { Prng } from '@pagelab/lib';
+import { VM_EVENT } from '@pagelab/mm-core';
+import { expect } from 'vitest';
+import { bootKernel } from '../boot.ts';
+import { parseMachineConfig } from '../config.ts';
+import { createMachine } from '../machine.ts';
+import { inUse } from './run.ts';
+
+const PAGE = 4096;
+const RW = PROT_READ | PROT_WRITE;
+/** Words that are stored to a page, or read from it, at a visit. */
+const WORDS = 16;
+const WORD_STEP = PAGE / WORDS;
+const MOST_AT_A_TIME = 100;
+const FILE_PAGES = 200;
+const SHARED_PAGES = 16;
+/** Status of a program that finds something other than what it stored. */
+const WRONG = 1;
+/** A slot for the killer: one step in so many kills somebody. */
+const KILL_ODDS = 3000;
+
+export interface SoakOptions {
+  readonly seed: number;
+  /** Loads and stores of all programs together. */
+  readonly accesses: number;
+  readonly programs: number;
+  /** Chance of a request of the swap disk to fail. */
+  readonly errorChance?: number;
+  /** Of the machine, beside what is usual: 64 MiB, two CPUs, six times that to swap. */
+  readonly machine?: object;
+}
+
+export interface SoakOutcome {
+  readonly accesses: number;
+  /** Programs that ended by themselves, that were killed, and that lost a page. */
+  readonly done: number;
+  readonly killed: number;
+  readonly lost: number;
+  readonly swapoffs: readonly number[];
+  readonly events: Float64Array;
+}
+
+/** What the programs have in common. */
+interface Common {
+  left: number;
+  /** Who runs, for who kills; and who was killed. */
+  readonly running: number[];
+  readonly victims: Set<number>;
+  readonly pagesEach: number;
+}
+
+interface Region {
+  readonly addr: number;
+  /** What was stored to each page: a number that its words follow from; 0 for nothing yet. */
+  readonly versions: Int32Array;
+  /** Children of a fork see the same memory. */
+  readonly shared: boolean;
+  readonly file: boolean;
+}
+
+function wordOf(version: number, at: number): number {
+  return version === 0 ? 0 : Math.imul(version + at, 0x9e37_79b1) >>> 0;
+}
+
+class SoakProgram {
+  readonly #os: Os;
+  readonly #rng: Prng;
+  readonly #common: Common;
+  readonly #regions: Region[] = [];
+  #pages = 0;
+  #version = 0;
+
+  constructor(os: Os, seed: number, common: Common, first: readonly Region[]) {
+    this.#os = os;
+    this.#rng = new Prng(seed);
+    this.#common = common;
+    this.#regions.push(...first);
+  }
+
+  /** @returns whether all was as it should be */
+  step(): boolean {
+    const rng = this.#rng;
+    const os = this.#os;
+    const dice = rng.below(1000);
+    if (this.#pages < this.#common.pagesEach && (dice < 60 || this.#regions.length < 4)) {
+      this.#map(rng.below(4) === 0);
+      return true;
+    }
+    const region = this.#regions[rng.below(this.#regions.length)]!;
+    const { addr, versions } = region;
+    // Mostly the first part of a region.
+    const reach = rng.below(3) === 0 ? versions.length : Math.max(1, versions.length >>> 2);
+    const first = rng.below(reach);
+    const end = Math.min(first + 1 + rng.below(MOST_AT_A_TIME), versions.length);
+    const [at, bytes] = [addr + first * PAGE, (end - first) * PAGE];
+    if (dice < 500) {
+      for (let page = first; page < end; page++) this.#store(region, page);
+      return true;
+    }
+    if (dice < 930) return this.#check(region, first, end);
+    if (dice < 940) os.syscall(Syscall.madvise, at, bytes, MADV_PAGEOUT);
+    else if (dice < 950) os.syscall(Syscall.madvise, at, bytes, MADV_COLD);
+    else if (dice < 960) os.syscall(Syscall.madvise, at, bytes, MADV_WILLNEED);
+    else if (dice < 965) {
+      if (region.shared) return true;
+      os.syscall(Syscall.madvise, at, bytes, MADV_DONTNEED);
+      versions.fill(0, first, end);
+    } else if (dice < 980) {
+      const locked = Math.min(bytes, 16 * PAGE);
+      os.syscall(Syscall.mlock, at, locked);
+      const good = this.#check(region, first, Math.min(end, first + 16));
+      os.syscall(Syscall.munlock, at, locked);
+      return good;
+    } else if (dice < 985) {
+      if (region.file) os.syscall(Syscall.msync, at, bytes, MS_SYNC);
+    } else if (dice < 990) {
+      if (region.file || this.#regions.length < 6) return true;
+      const good = this.#check(region, 0, versions.length);
+      os.munmap(addr, versions.length * PAGE);
+      this.#regions.splice(this.#regions.indexOf(region), 1);
+      this.#pages -= versions.length;
+      return good;
+    } else return this.#fork(region, first, Math.min(end, first + 30));
+    return true;
+  }
+
+  finish(): boolean {
+    return this.#regions.every((region) => this.#check(region, 0, region.versions.length));
+  }
+
+  #map(shared: boolean): void {
+    const nrPages = 1 + this.#rng.below(Math.ceil(this.#common.pagesEach / 4));
+    const addr = this.#os.mmap(0, nrPages * PAGE, RW, (shared ? MAP_SHARED : MAP_PRIVATE) | MAP_ANONYMOUS);
+    this.#regions.push({ addr, versions: new Int32Array(nrPages), shared, file: false });
+    this.#pages += nrPages;
+  }
+
+  #store({ addr, versions }: Region, page: number): void {
+    const { mem } = this.#os;
+    const version = (this.#version += WORDS);
+    const start = addr + page * PAGE;
+    for (let at = 0; at < WORDS; at++) mem.store32(start + at * WORD_STEP, wordOf(version, at));
+    versions[page] = version;
+    this.#common.left -= WORDS;
+  }
+
+  #check({ addr, versions }: Region, first: number, end: number): boolean {
+    const { mem } = this.#os;
+    for (let page = first; page < end; page++) {
+      const start = addr + page * PAGE;
+      const version = versions[page]!;
+      for (let at = 0; at < WORDS; at++) if (mem.load32(start + at * WORD_STEP) !== wordOf(version, at)) return false;
+    }
+    this.#common.left -= WORDS * (end - first);
+    return true;
+  }
+
+  /** A child sees what there was, and stores to its own copy. */
+  #fork(region: Region, first: number, end: number): boolean {
+    if (region.shared) return true;
+    const child = this.#os.fork((each) => {
+      for (let page = first; page < end; page++) {
+        const start = region.addr + page * PAGE;
+        if (each.mem.load32(start) !== wordOf(region.versions[page]!, 0)) return WRONG;
+        each.mem.store32(start, 7);
+      }
+      return 0;
+    });
+    const ended = this.#os.waitpid(child)!;
+    return ended.status !== WRONG && this.#check(region, first, end);
+  }
+}
+
+function pathOf(os: Os, name: string): number {
+  const at = os.mmap(0, PAGE, RW, MAP_PRIVATE | MAP_ANONYMOUS);
+  os.mem.storeCString(at, name);
+  return at;
+}
+
+/** A program's life: a file of its own, a part of memory that all share, and what it maps. */
+function* live(os: Os, seed: number, common: Common, shared: number): Generator<undefined, number> {
+  os.writeFile('/proc/self/oom_score_adj', '0');
+  const fd = os.syscall(Syscall.open, pathOf(os, `/soak${seed}`), O_RDWR | O_CREAT, 0o600);
+  os.syscall(Syscall.ftruncate, fd, 0);
+  os.syscall(Syscall.ftruncate, fd, FILE_PAGES * PAGE);
+  const file = os.mmap(0, FILE_PAGES * PAGE, RW, MAP_SHARED, fd);
+  const regions: Region[] = [{ addr: file, versions: new Int32Array(FILE_PAGES), shared: true, file: true }];
+  if (shared !== 0) {
+    os.mem.fill(shared, SHARED_PAGES * PAGE, 0);
+    regions.push({ addr: shared, versions: new Int32Array(SHARED_PAGES), shared: true, file: true });
+  }
+  const program = new SoakProgram(os, seed, common, regions);
+  const rng = new Prng(seed + 1);
+  const self = os.getpid();
+  while (common.left > 0) {
+    if (!program.step()) return WRONG;
+    if (rng.below(KILL_ODDS) === 0) {
+      const victim = common.running[rng.below(common.running.length)]!;
+      if (victim !== self && !common.victims.has(victim)) {
+        common.victims.add(victim);
+        os.kill(victim, SIGKILL);
+      }
+    }
+    if (rng.below(3) === 0) yield;
+  }
+  return program.finish() ? 0 : WRONG;
+}
+
+/**
+ * Runs the programs until they have made so many accesses; who is killed has a successor. Now and then, and at the end, the
+ * machine's invariants are checked and its swap area is taken out of use.
+ *
+ * Expects that nothing is wrong, that only those end early who were killed or lost a page to the disk, and that at the end
+ * all memory is free.
+ */
+export function soak({ seed, accesses, programs, errorChance = 0, machine: own = {} }: SoakOptions): SoakOutcome {
+  const config = parseMachineConfig({ memory: '64M', cpus: 2, seed, swap: [{ size: '384M' }], ...own });
+  const kernel = bootKernel(config);
+  const machine = createMachine(kernel);
+  const seeds = Array.from({ length: programs }, (_, i) => seed * 1000 + i);
+  const common: Common = { left: accesses, running: [], victims: new Set(), pagesEach: Math.floor((4 * config.memory) / PAGE / programs) };
+  const tidy = (os: Os): number => {
+    for (const each of seeds) os.syscall(Syscall.unlink, pathOf(os, `/soak${each}`));
+    os.writeFile('/proc/sys/vm/drop_caches', '3');
+    return 0;
+  };
+  machine.run(tidy);
+  const before = inUse(machine);
+  if (errorChance > 0) {
+    const disk = kernel.swapDisks.get('/dev/vdb')!;
+    disk.inject({ op: REQ_OP_READ, chance: errorChance });
+    disk.inject({ op: REQ_OP_WRITE, chance: errorChance });
+  }
+  const swapoffs: number[] = [];
+  let [done, killed, lost, oomKills] = [0, 0, 0, 0];
+  const result = machine.run((os) => {
+    os.writeFile('/proc/self/oom_score_adj', '-1000');
+    // A page of it that is lost kills whoever gets it next, too.
+    const shared = errorChance > 0 ? -1 : os.mmap(0, programs * SHARED_PAGES * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS);
+    const slots = new Map<number, number>();
+    const start = (slot: number): void => {
+      const pid = os.fork((child) => live(child, seeds[slot]!, common, shared < 0 ? 0 : shared + slot * SHARED_PAGES * PAGE));
+      slots.set(pid, slot);
+      common.running.push(pid);
+    };
+    for (let slot = 0; slot < programs; slot++) start(slot);
+    const name = pathOf(os, '/dev/vdb');
+    for (let ends = 1; slots.size > 0; ends++) {
+      const { pid, status, signal } = os.waitpid(-1)!;
+      const slot = slots.get(pid)!;
+      slots.delete(pid);
+      common.running.splice(common.running.indexOf(pid), 1);
+      if (signal === null) {
+        expect(status, `program ${pid} read what it had not stored`).toBe(0);
+        done++;
+      } else if (common.victims.has(pid)) {
+        expect(signal).toBe(SIGKILL);
+        killed++;
+      } else {
+        expect([errorChance > 0, signal]).toEqual([true, SIGBUS]);
+        lost++;
+      }
+      if (signal !== null && common.left > 0) start(slot);
+      if (ends % 8 !== 0 && slots.size > 0) continue;
+      machine.validate();
+      // Where there is no room for it all, who asked for it is killed.
+      const asker = os.fork((child) => {
+        const off = child.syscall(Syscall.swapoff, name);
+        if (off === 0) child.syscall(Syscall.swapon, name, 0);
+        return off === 0 ? 0 : 1;
+      });
+      const asked = os.waitpid(asker)!;
+      if (asked.signal !== null) {
+        expect(asked.signal).toBe(SIGKILL);
+        oomKills++;
+      }
+      swapoffs.push(asked.status ?? -1);
+    }
+    return tidy(os);
+  });
+  if (result.error !== undefined) throw result.error as Error;
+  expect(result.status).toBe(0);
+  const { vm } = kernel;
+  expect(lost).toBeLessThanOrEqual(vm.swapErrors.reads);
+  expect(vm.pages.events[VM_EVENT.OOM_KILL]).toBe(oomKills);
+  machine.validate();
+  expect(inUse(machine)).toEqual(before);
+  expect(vm.swap.nrFree).toBe(vm.totalSwapPages);
+  const outcome = { accesses: accesses - common.left, done, killed, lost, swapoffs, events: vm.pages.events.slice() };
+  machine.dispose();
+  return outcome;
+}
