@@ -27,7 +27,7 @@ test('generations are what a kernel of 6.12 has, and others on request', () => {
 test('they are switched on and off while programs run', () => {
   const machine = boot({ memory: '64M', swap: [{ size: '128M' }] });
   const result = machine.run((os) => {
-    const nrPages = 20_000;
+    const nrPages = 14_000;
     const addr = os.mmap(0, nrPages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
     const fill = (salt: number): void => {
       for (let i = 0; i < nrPages; i++) os.mem.store32(addr + i * PAGE, i + salt);
@@ -47,6 +47,31 @@ test('they are switched on and off while programs run', () => {
     expect(os.readFile(ENABLED)).toBe('0x0000\n');
     return isWrong(2) ? 1 : 0;
   });
+  expect(result.status).toBe(0);
+  machine.validate();
+});
+
+test.each(['classic', 'mglru', 'fifo', 'second-chance'] as const)('a group is held to its limit by %s', (reclaim) => {
+  const machine = boot({ memory: '128M', reclaim, swap: [{ size: '128M' }] });
+  const group = '/sys/fs/cgroup/small';
+  const nrPages = 4000;
+  const result = machine.run((os) => {
+    os.mkdir(group);
+    os.writeFile('/sys/fs/cgroup/cgroup.subtree_control', '+memory');
+    os.writeFile(`${group}/memory.max`, '8M');
+    const child = os.fork((each) => {
+      each.writeFile(`${group}/cgroup.procs`, '0');
+      const addr = each.mmap(0, nrPages * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+      for (let i = 0; i < nrPages; i++) each.mem.store32(addr + i * PAGE, i + 1);
+      for (let i = 0; i < nrPages; i++) if (each.mem.load32(addr + i * PAGE) !== i + 1) return 1;
+      expect(Number(each.readFile(`${group}/memory.current`))).toBeLessThanOrEqual(2 ** 23);
+      expect(Number(each.readFile(`${group}/memory.swap.current`))).toBeGreaterThan(2 ** 22);
+      machine.validate();
+      return 0;
+    });
+    return os.waitpid(child)!.status ?? 2;
+  });
+  expect(result.error).toBeUndefined();
   expect(result.status).toBe(0);
   machine.validate();
 });

@@ -18,14 +18,18 @@ import { ANON_AND_FILE, MAX_NR_GENS, MIN_NR_GENS, genOf, genOfLruvec } from './l
 import { evictableMinSeq, tryToIncMaxSeq } from './lru-gen-aging.ts';
 import { evict, newEvictRun, swappinessFor } from './lru-gen-evict.ts';
 import { LruGenReclaim } from './lru-gen-policy.ts';
+import { descendants } from './memcg.ts';
 import { MAX_SWAPPINESS, RECLAIMER_PROACTIVE, SWAPPINESS_ANON_ONLY, ScanControl } from './scan-control.ts';
 import { lruAddDrain } from './swap.ts';
 import type { Vm } from './vm.ts';
 import { runReclaim } from './vmscan.ts';
 
 const NS_PER_MS = 1e6;
-/** The number of the only memory cgroup where there are none. */
-const NO_MEMCG = 0;
+/** Memory cgroups by number and path; without any, all memory is number 0's. */
+function groups(vm: Vm): { readonly id: number; readonly path: string; readonly lruvecs: readonly Lruvec[] }[] {
+  if (vm.memcgs === null) return [{ id: 0, path: '', lruvecs: vm.pages.lru.lruvecs }];
+  return [...descendants(vm.memcgs.root)];
+}
 
 /**
  * The file's text: from the oldest generation that has pages to take; `full`: all of the last four.
@@ -34,19 +38,25 @@ const NO_MEMCG = 0;
  */
 export function lruGenText(vm: Vm, full: boolean): string {
   if (!(vm.reclaim.policy instanceof LruGenReclaim)) return '';
-  let text = `memcg ${String(NO_MEMCG).padStart(5)} \n`;
-  for (const lruvec of vm.pages.lru.lruvecs) {
-    text += ` node ${String(lruvec.nid).padStart(5)}\n`;
-    const lrugen = genOfLruvec(lruvec);
-    const first = full ? Math.max(lrugen.maxSeq - MAX_NR_GENS + 1, 0) : evictableMinSeq(lrugen, MAX_SWAPPINESS / 2);
-    for (let seq = first; seq <= lrugen.maxSeq; seq++) {
-      const age = Math.floor((vm.clock.now - lrugen.birth[genOf(seq)]) / NS_PER_MS);
-      text += ` ${String(seq).padStart(10)} ${String(age).padStart(10)}`;
-      for (let type = 0; type < ANON_AND_FILE; type++) {
-        text += ` ${String(lrugen.size(seq, type)).padStart(10)}${full && seq < lrugen.minSeq[type] ? 'x' : ' '}`;
-      }
-      text += '\n';
+  let text = '';
+  for (const { id, path, lruvecs } of groups(vm)) {
+    text += `memcg ${String(id).padStart(5)} ${path}\n`;
+    for (const lruvec of lruvecs) text += lruvecText(vm, lruvec, full);
+  }
+  return text;
+}
+
+function lruvecText(vm: Vm, lruvec: Lruvec, full: boolean): string {
+  let text = ` node ${String(lruvec.nid).padStart(5)}\n`;
+  const lrugen = genOfLruvec(lruvec);
+  const first = full ? Math.max(lrugen.maxSeq - MAX_NR_GENS + 1, 0) : evictableMinSeq(lrugen, MAX_SWAPPINESS / 2);
+  for (let seq = first; seq <= lrugen.maxSeq; seq++) {
+    const age = Math.floor((vm.clock.now - lrugen.birth[genOf(seq)]) / NS_PER_MS);
+    text += ` ${String(seq).padStart(10)} ${String(age).padStart(10)}`;
+    for (let type = 0; type < ANON_AND_FILE; type++) {
+      text += ` ${String(lrugen.size(seq, type)).padStart(10)}${full && seq < lrugen.minSeq[type] ? 'x' : ' '}`;
     }
+    text += '\n';
   }
   return text;
 }
@@ -67,7 +77,7 @@ export function lruGenCommand(vm: Vm, text: string): number {
     const match = /^([+-])\s*(\d+)\s+(\d+)\s+(\d+)(?:\s+(\w+))?(?:\s+(\d+))?$/.exec(words);
     if (match === null) return -Errno.EINVAL;
     const [, command, memcg, nid, seq, wish, option] = match;
-    const lruvec = Number(memcg) === NO_MEMCG ? vm.pages.lru.lruvecs[Number(nid)] : undefined;
+    const lruvec = groups(vm).find(({ id }) => id === Number(memcg))?.lruvecs[Number(nid)];
     if (lruvec === undefined) return -Errno.EINVAL;
     const sc = new ScanControl(0, GFP_KERNEL, 0, vm.pages.nodes[lruvec.nid].zones.length - 1, RECLAIMER_PROACTIVE);
     const swappiness = wish === undefined ? swappinessFor(vm, lruvec, sc) : wish === 'max' ? SWAPPINESS_ANON_ONLY : Number(wish);

@@ -190,7 +190,7 @@ function scan(context: LruGenContext, lruvec: Lruvec, sc: ScanControl, type: 0 |
   let remaining = Math.min(nrToScan, MAX_LRU_BATCH);
   let [scanned, sorted, isolated] = [0, 0, 0];
   for (let i = lrugen.nrZones; i > 0 && remaining > 0 && isolated < MIN_LRU_BATCH; i--) {
-    const zone = (sc.reclaimIdx + i) % lrugen.nrZones;
+    const zone = (Math.min(sc.reclaimIdx, lrugen.nrZones - 1) + i) % lrugen.nrZones;
     const head = lrugen.heads + lrugen.at(gen, type, zone);
     const moved: Pfn[] = [];
     let skipped = 0;

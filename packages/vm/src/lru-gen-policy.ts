@@ -6,7 +6,7 @@
  */
 import type { VirtAddr } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
-import { NODE_STAT, PG_SWAPBACKED, PG_UNEVICTABLE, PG_WORKINGSET, folioNrPages } from '@pagelab/mm-core';
+import { NODE_STAT, PG_MEMCG, PG_SWAPBACKED, PG_UNEVICTABLE, PG_WORKINGSET, folioNrPages } from '@pagelab/mm-core';
 import type { Lruvec } from '@pagelab/mm-core';
 import { ANON_AND_FILE, LRU_GEN_FILE, LruGen, LruGenLists, MAX_NR_GENS, genOf, genOfLruvec, validateLruGen } from './lru-gen.ts';
 import { evictableMinSeq } from './lru-gen-aging.ts';
@@ -21,10 +21,21 @@ import type { ScanControl } from './scan-control.ts';
 import type { Vm } from './vm.ts';
 import { VM_LOCKED } from './vma.ts';
 import type { VmArea } from './vma.ts';
-import { SHADOW_TOKEN_MASK, packShadow, shadowLruvec, shadowToken, shadowWorkingset } from './workingset.ts';
+import { packShadow, shadowLruvec, shadowToken, shadowWorkingset } from './workingset.ts';
 
-const SEQ_MASK = SHADOW_TOKEN_MASK >>> LRU_REFS_WIDTH;
+/**
+ * The policy's part of a shadow:
+ *
+ * ```
+ *  22            7 6      2 1    0
+ * +---------------+--------+------+
+ * | memory cgroup |  seq   | refs |
+ * +---------------+--------+------+
+ * ```
+ */
+const SEQ_MASK = 31;
 const REFS_MASK = (1 << LRU_REFS_WIDTH) - 1;
+const MEMCG_SHIFT = 7;
 
 /** See the head of this file. */
 export class LruGenReclaim implements ReclaimPolicy, LruGenContext {
@@ -94,7 +105,8 @@ export class LruGenReclaim implements ReclaimPolicy, LruGenContext {
     const workingset = (frames.flags[pfn] & PG_WORKINGSET) !== 0;
     tiers.evicted[type * MAX_NR_TIERS + tierOf(refs, workingset)] += folioNrPages(frames, pfn);
     this.lists.setRefs(pfn, 0);
-    return packShadow(lruvec, (minSeq[type] << LRU_REFS_WIDTH) | Math.max(refs - 1, 0), workingset);
+    const seq = (minSeq[type] & SEQ_MASK) << LRU_REFS_WIDTH;
+    return packShadow(lruvec, (this.#memcgId(pfn) << MEMCG_SHIFT) | seq | Math.max(refs - 1, 0), workingset);
   }
 
   /** @linux mm/workingset.c:lru_gen_refault */
@@ -102,11 +114,11 @@ export class LruGenReclaim implements ReclaimPolicy, LruGenContext {
     const { frames, pages, reclaim } = this.vm;
     const lruvec = pages.lru.lruvecOf(pfn);
     const type = (frames.flags[pfn] & PG_SWAPBACKED) === 0 ? 1 : 0;
-    if (shadowLruvec(this.vm, shadow) !== lruvec) return;
+    const token = shadowToken(shadow);
+    if (shadowLruvec(this.vm, shadow).nid !== lruvec.nid || token >>> MEMCG_SHIFT !== this.#memcgId(pfn)) return;
     pages.modNodeState(pfn, NODE_STAT.WORKINGSET_REFAULT_ANON + type, 1);
     const { maxSeq, minSeq, tiers } = genOfLruvec(lruvec);
-    const token = shadowToken(shadow);
-    if (Math.abs((maxSeq & SEQ_MASK) - (token >>> LRU_REFS_WIDTH)) >= MAX_NR_GENS) return;
+    if (((maxSeq - (token >>> LRU_REFS_WIDTH)) & SEQ_MASK) >= MAX_NR_GENS) return;
     const refs = (token & REFS_MASK) + 1;
     const workingset = shadowWorkingset(shadow);
     tiers.refaulted[type * MAX_NR_TIERS + tierOf(refs, workingset)]++;
@@ -119,6 +131,12 @@ export class LruGenReclaim implements ReclaimPolicy, LruGenContext {
 
   validate(lruvec: Lruvec): void {
     validateLruGen(this.vm, lruvec);
+  }
+
+  /** The group that a page is charged to; 0 for none. */
+  #memcgId(pfn: Pfn): number {
+    const { memcgs, frames } = this.vm;
+    return memcgs === null || (frames.flags[pfn] & PG_MEMCG) === 0 ? 0 : memcgs.groupOf(pfn).id;
   }
 
   /** Whether there is something old enough to take. @linux mm/vmscan.c:lruvec_is_reclaimable */

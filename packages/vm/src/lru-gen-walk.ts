@@ -59,6 +59,8 @@ export function walkAddressSpaces(context: LruGenContext, lruvec: Lruvec, swappi
 
 /** @linux mm/vmscan.c:should_skip_mm */
 function shouldSkipMm(mm: MmStruct, lruvec: Lruvec, force: boolean): boolean {
+  const { memcgs } = mm.vm;
+  if (memcgs !== null && (mm.memcg ?? memcgs.root).lruvecs[lruvec.nid] !== lruvec) return true;
   const node = 1 << lruvec.nid % 32;
   const root = mm.pgd * PAGE_SIZE;
   const ran = (mm.ranSinceWalk & node) !== 0 || mm.vm.smp.cpus.some((cpu) => cpu.cr3 === root);

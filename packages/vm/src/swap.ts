@@ -312,12 +312,12 @@ export function lruAddSplit(vm: Vm, head: Pfn, nrPages: number, wasLru: number):
 export function validateLru(vm: Vm): void {
   const { lru, nodes } = vm.pages;
   const { flags, lists } = vm.frames;
-  const found = new Map(lru.lruvecs.map((lruvec) => [lruvec, new Array<number>(NR_LRU_LISTS).fill(0)]));
+  const found = new Map([...lru.all()].map((lruvec) => [lruvec, new Array<number>(NR_LRU_LISTS).fill(0)]));
   const count = (lruvec: Lruvec, pfn: Pfn): void => {
     found.get(lruvec)![lru.countedOn(pfn)] += folioNrPages(vm.frames, pfn);
   };
   lru.validate(count);
-  for (const lruvec of lru.lruvecs) vm.reclaim.policy.validate?.(lruvec);
+  for (const lruvec of found.keys()) vm.reclaim.policy.validate?.(lruvec);
   for (const [cpu, first] of vm.lruBatches.heads.entries()) {
     for (let batch = 0; batch < NR_BATCHES; batch++) {
       const length = lists.validate(first + batch);

@@ -43,10 +43,7 @@ function workingsetAgeNonresident(lruvec: Lruvec, nrPages: number): void {
   for (let each: Lruvec | null = lruvec; each !== null; each = each.parent) each.nonresidentAge += nrPages;
 }
 
-/** The bits of a shadow that are the policy's own. */
-export const SHADOW_TOKEN_MASK = AGE_MASK;
-
-/** What stays in the place of a page. @param token `SHADOW_TOKEN_MASK` of it is kept @linux mm/workingset.c:pack_shadow */
+/** What stays in the place of a page. @param token 23 bits that are the policy's own @linux mm/workingset.c:pack_shadow */
 export function packShadow(lruvec: Lruvec, token: number, workingset: boolean): number {
   return ((token & AGE_MASK) << 8) | (lruvec.nid << 2) | (workingset ? 2 : 0) | 1;
 }
