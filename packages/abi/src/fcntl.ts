@@ -63,3 +63,8 @@ export const FALLOC_FL_COLLAPSE_RANGE = 0x8;
 export const FALLOC_FL_INSERT_RANGE = 0x20;
 export const FALLOC_FL_UNSHARE_RANGE = 0x40;
 export const FALLOC_FL_WRITE_ZEROES = 0x80;
+
+/** `sync_file_range`: waits for what is on its way before, begins to write, waits for that. @linux include/uapi/linux/fs.h */
+export const SYNC_FILE_RANGE_WAIT_BEFORE = 1;
+export const SYNC_FILE_RANGE_WRITE = 2;
+export const SYNC_FILE_RANGE_WAIT_AFTER = 4;

@@ -200,6 +200,9 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   vm.reclaim.kswapdWaits = (ns) => {
     kernel.daemons.wake(kernel, 'kswapd', ns);
   };
+  vm.writeback.submitted = () => {
+    kernel.daemons.wake(kernel, 'kblockd', Math.max(0, vm.blockFs.store.nextCompletion - clock.now));
+  };
   hooks.kcompactdWoken = () => {
     kernel.daemons.wake(kernel, 'kcompactd', 0);
   };

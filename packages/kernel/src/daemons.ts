@@ -3,7 +3,8 @@
  * and somebody lets time pass: between two turns of programs, when a program sleeps, and when one makes a call.
  */
 import { FRAG_CHECK_INTERVAL_NS } from '@pagelab/mm-core';
-import { TICK_NS, flushDirtyPages, khugepagedHasWork, khugepagedScan, ksmScan, runKswapds, taskTickNuma } from '@pagelab/vm';
+import { TICK_NS, endWritebacks, flushDirtyPages, khugepagedHasWork, khugepagedScan, ksmScan, runKswapds, taskTickNuma } from '@pagelab/vm';
+import type { Vm } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 
 const NS_PER_MS = 1e6;
@@ -59,6 +60,7 @@ export function kernelDaemons(): Daemon[] {
     { name: 'khugepaged', dueNs: 10_000 * NS_PER_MS, run: runKhugepaged },
     { name: 'cache_reap', dueNs: REAPTIMEOUT_AC_MS * NS_PER_MS, run: runCacheReap },
     { name: 'flusher', dueNs: FIRST_FLUSH_MS * NS_PER_MS, run: runFlusher },
+    { name: 'kblockd', dueNs: Infinity, run: runKblockd },
     { name: 'kcompactd', dueNs: FRAG_CHECK_INTERVAL_NS, run: runKcompactd },
     { name: 'kswapd', dueNs: Infinity, run: runKswapd },
     { name: 'ksmd', dueNs: Infinity, run: runKsmd },
@@ -90,6 +92,7 @@ function runCacheReap({ slab, smp }: Kernel): number {
 /** Writes what has been dirty for long, or is too much. @linux fs/fs-writeback.c:wb_workfn */
 function runFlusher({ vm }: Kernel): number {
   flushDirtyPages(vm);
+  if (vm.writeback.blocked) return untilCompletion(vm);
   const { dirtyWritebackCentisecs } = vm.sysctl;
   return dirtyWritebackCentisecs === 0 ? Infinity : dirtyWritebackCentisecs * 10 * NS_PER_MS;
 }
@@ -98,6 +101,17 @@ function runFlusher({ vm }: Kernel): number {
 function runKswapd({ vm }: Kernel): number {
   runKswapds(vm, false);
   return Infinity;
+}
+
+/** Ends what the device is done with. @linux block/blk-mq.c:blk_mq_complete_request */
+function runKblockd({ vm }: Kernel): number {
+  endWritebacks(vm);
+  return vm.writeback.bios.size === 0 ? Infinity : untilCompletion(vm);
+}
+
+/** How long the device takes until something is over. */
+function untilCompletion({ blockFs, clock }: Vm): number {
+  return Math.max(0, blockFs.store.nextCompletion - clock.now);
 }
 
 /** @linux mm/compaction.c:kcompactd */

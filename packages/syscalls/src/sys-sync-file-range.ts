@@ -1,12 +1,18 @@
-import { Errno, O_PATH, PAGE_SIZE, S_IFDIR, S_IFMT, S_IFREG } from '@pagelab/abi';
-import { fadviseDontNeed, fadviseWillNeed, fileSync } from '@pagelab/vm';
+import {
+  Errno,
+  O_PATH,
+  PAGE_SIZE,
+  SYNC_FILE_RANGE_WAIT_AFTER,
+  SYNC_FILE_RANGE_WAIT_BEFORE,
+  SYNC_FILE_RANGE_WRITE,
+  S_IFDIR,
+  S_IFMT,
+  S_IFREG,
+} from '@pagelab/abi';
+import { fadviseDontNeed, fadviseWillNeed, syncFileRange } from '@pagelab/vm';
 import { flagMask, flagTable, flagValues } from './flag-table.ts';
 import { int32, unsigned } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
-
-const SYNC_FILE_RANGE_WAIT_BEFORE = 1;
-const SYNC_FILE_RANGE_WRITE = 2;
-const SYNC_FILE_RANGE_WAIT_AFTER = 4;
 
 export const SYNC_FILE_RANGE_FLAGS = flagTable('sync_file_range', 'flags', 'bits', {
   SYNC_FILE_RANGE_WAIT_BEFORE,
@@ -46,9 +52,9 @@ export function sysSyncFileRange(task: TaskContext, fd: number, offset: number, 
   if (bits & ~SYNC_FILE_RANGE_MASK || offset < 0 || end < offset || end >= 2 ** 63) return -Errno.EINVAL;
   const kind = file.status().mode & S_IFMT;
   if (kind !== S_IFREG && kind !== S_IFDIR) return -Errno.ESPIPE;
-  if (file.vmFile === null || (bits & SYNC_FILE_RANGE_WRITE) === 0) return 0;
+  if (file.vmFile === null) return 0;
   const last = length === 0 ? Infinity : Math.floor((end - 1) / PAGE_SIZE);
-  return fileSync(file.vmFile, Math.floor(offset / PAGE_SIZE), last);
+  return syncFileRange(task.vm, file.vmFile, Math.floor(offset / PAGE_SIZE), last, bits);
 }
 
 /** Brings the files of the file system that a descriptor lies on to their devices. @returns 0 or -EBADF @linux fs/sync.c:syncfs */

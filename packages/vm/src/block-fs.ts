@@ -24,10 +24,12 @@ import {
 import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { KernelBug, XA_MARK_0, XArrayInt } from '@pagelab/lib';
-import { GFP_KERNEL, NODE_STAT, PG_UPTODATE } from '@pagelab/mm-core';
+import { GFP_KERNEL, PG_UPTODATE } from '@pagelab/mm-core';
 import type { BlockStore } from './block-store.ts';
 import type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
 import { addFolio, addFolioUpTo, dissolveFolio, folioStart, maxFolioOrder } from './folio.ts';
+import { TAG_WRITEBACK, WritebackPlug, folioWaitWriteback } from './folio-writeback.ts';
+import type { WritebackBio } from './folio-writeback.ts';
 import { filemapFault, filemapGetPage } from './filemap-fault.ts';
 import { clearHighpage } from './highmem.ts';
 import {
@@ -234,21 +236,58 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     }
   }
 
-  /** Writes dirty folios that reach into the range. @linux mm/page-writeback.c:write_cache_pages */
+  /** @linux fs/ext4/inode.c:ext4_writepages */
+  writeBack(inode: Inode, firstPgoff: number, lastPgoff: number, waits: boolean): number {
+    return this.#writeCachePages(inode, firstPgoff, lastPgoff, false, waits);
+  }
+
+  /** @linux mm/filemap.c:filemap_write_and_wait_range */
   sync(inode: Inode, firstPgoff: number, lastPgoff: number): number {
+    const { writeErrors } = inode;
+    this.#writeCachePages(inode, firstPgoff, lastPgoff, true, true);
+    folioWaitWriteback(this.vm, inode.mapping, firstPgoff, lastPgoff);
+    return inode.writeErrors === writeErrors ? 0 : -Errno.EIO;
+  }
+
+  /**
+   * Begins to write dirty folios that reach into the range.
+   *
+   * @param all also folios that are on their way as they were before: time passes until they have arrived
+   * @param waits time may pass until the device has room
+   * @returns pages whose writing began
+   * @linux mm/page-writeback.c:writeback_iter
+   */
+  #writeCachePages(inode: Inode, firstPgoff: number, lastPgoff: number, all: boolean, waits: boolean): number {
+    const { vm } = this;
     const { mapping } = inode;
     const { pages } = mapping;
-    let error = 0;
+    const plug = new WritebackPlug(vm, this.store, this.#endWrite);
+    let begun = 0;
     for (
       let pgoff = pages.findMarked(firstPgoff, TAG_DIRTY);
       pgoff >= 0 && pgoff <= lastPgoff;
       pgoff = pages.findMarked(pgoff, TAG_DIRTY)
     ) {
-      const order = folioOrder(this.vm, pages.get(pgoff));
+      if (!waits && this.store.full) {
+        vm.writeback.blocked = true;
+        break;
+      }
+      const order = folioOrder(vm, pages.get(pgoff));
       const head = folioStart(pgoff, order);
-      for (let at = head; at < head + (1 << order); at++) error = this.#writePage(mapping, at) || error;
+      const behind = head + (1 << order);
+      const onItsWay = pages.findMarked(head, TAG_WRITEBACK);
+      if (onItsWay >= 0 && onItsWay < behind) {
+        if (!all) {
+          pgoff = behind;
+          continue;
+        }
+        plug.submit();
+        folioWaitWriteback(vm, mapping, head, behind - 1);
+      }
+      for (let at = head; at < behind; at++) if (this.#writePage(mapping, at, plug)) begun++;
     }
-    return error;
+    plug.submit();
+    return begun;
   }
 
   willNeed(mapping: AddressSpace, firstPgoff: number, lastPgoff: number): void {
@@ -286,7 +325,9 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
 
   /** Makes a cached page up to date. What was stored to it counts, whether or not the rest had been read. @returns 0 or −EIO */
   fillPage(mapping: AddressSpace, pgoff: number, pfn: Pfn): number {
-    const error = mapping.pages.getMark(pgoff, TAG_BUFFER_DIRTY) ? 0 : this.#read(mapping, pgoff, pfn);
+    const { pages } = mapping;
+    const isHeld = pages.getMark(pgoff, TAG_BUFFER_DIRTY) || pages.getMark(pgoff, TAG_WRITEBACK);
+    const error = isHeld ? 0 : this.#read(mapping, pgoff, pfn);
     if (error === 0) this.vm.frames.flags[pfn] |= PG_UPTODATE;
     return error;
   }
@@ -317,7 +358,8 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
   /** Whether a page has nothing behind it: no block, or one that was never written and is not about to be. */
   #isHole({ blockMap, mapping }: Inode, pgoff: number): boolean {
     if (!blockMap!.has(pgoff)) return true;
-    return blockMap!.getMark(pgoff, UNWRITTEN) && !mapping.pages.getMark(pgoff, TAG_BUFFER_DIRTY);
+    if (!blockMap!.getMark(pgoff, UNWRITTEN)) return false;
+    return !mapping.pages.getMark(pgoff, TAG_BUFFER_DIRTY) && !mapping.pages.getMark(pgoff, TAG_WRITEBACK);
   }
 
   /** Reads a cached page from its block. @returns 0 or −EIO */
@@ -341,27 +383,30 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     return (this.vm.frames.flags[pfn] & PG_UPTODATE) !== 0 ? 0 : this.fillPage(mapping, pgoff, pfn);
   }
 
-  /** Writes a dirty page to its block. What it holds beyond the end of the file is cleared. @returns 0 or −EIO @linux fs/ext4/page-io.c:ext4_bio_write_folio */
-  #writePage(mapping: AddressSpace, pgoff: number): number {
+  /** Begins to write a dirty page to its block. What it holds beyond the end of the file is cleared. @returns whether it did @linux fs/ext4/page-io.c:ext4_bio_write_folio */
+  #writePage(mapping: AddressSpace, pgoff: number, plug: WritebackPlug): boolean {
     const { vm } = this;
     const { inode } = mapping;
-    const { blockMap } = inode;
     const pfn = mapping.pages.get(pgoff);
     pageMkclean(vm, mapping, pgoff, pfn);
     clearPageDirty(vm, mapping, pgoff, pfn);
     const left = inode.size - pgoff * PAGE_SIZE;
-    const block = blockMap!.get(pgoff);
-    if (left <= 0 || block < 0) return 0;
-    vm.pages.modNodeState(pfn, NODE_STAT.NR_WRITTEN, 1);
+    const block = inode.blockMap!.get(pgoff);
+    if (left <= 0 || block < 0) return false;
     const host = vm.ram.frameWord(pfn) * 4;
     if (left < PAGE_SIZE) vm.ram.u8.fill(0, host + left, host + PAGE_SIZE);
-    if (this.store.write(block, vm.ram, pfn) !== 0) {
-      inode.writeErrors++;
-      return -Errno.EIO;
-    }
-    blockMap!.clearMark(pgoff, UNWRITTEN);
-    return 0;
+    plug.add(mapping, pgoff, block, pfn);
+    return true;
   }
+
+  /** The device is done: blocks hold data now, or whoever asks is told that they do not. @linux fs/ext4/page-io.c:ext4_end_io_end */
+  readonly #endWrite = ({ mapping: { inode }, firstPgoff, pfns }: WritebackBio, error: number): void => {
+    if (error !== 0) {
+      inode.writeErrors++;
+      return;
+    }
+    for (let pgoff = firstPgoff; pgoff < firstPgoff + pfns.length; pgoff++) inode.blockMap!.clearMark(pgoff, UNWRITTEN);
+  };
 
   /** Makes sure that a page has a block. @returns 0 or −ENOSPC @linux fs/ext4/inode.c:ext4_da_map_blocks */
   #reserve(inode: Inode, pgoff: number): number {

@@ -4,9 +4,10 @@
  * @linux mm/fadvise.c
  */
 import { PAGE_SIZE } from '@pagelab/abi';
+import { PG_DIRTY, PG_WRITEBACK } from '@pagelab/mm-core';
 import type { VmFile } from './file.ts';
 import { folioStart } from './folio.ts';
-import { TAG_DIRTY, folioOrder, removeFromPageCache } from './page-cache.ts';
+import { folioOrder, removeFromPageCache } from './page-cache.ts';
 import type { Vm } from './vm.ts';
 
 /** POSIX_FADV_WILLNEED: reads what is not cached of bytes [start, end). @linux mm/fadvise.c:generic_fadvise */
@@ -18,15 +19,15 @@ export function fadviseWillNeed({ inode }: VmFile, start: number, end: number): 
 }
 
 /**
- * POSIX_FADV_DONTNEED: writes dirty pages of bytes [start, end) back, and drops those that lie in it whole and are used by
- * nobody. Shared memory has nowhere to be written to and keeps its pages.
+ * POSIX_FADV_DONTNEED: begins to write dirty pages of bytes [start, end), and drops those that lie in it whole and are used by
+ * nobody; what is only now on its way stays. Shared memory has nowhere to be written to and keeps its pages.
  *
  * @linux mm/fadvise.c:generic_fadvise
  */
 export function fadviseDontNeed(vm: Vm, { inode }: VmFile, start: number, end: number): void {
   const { mapping } = inode;
   if (mapping.ops.swapBacked) return;
-  mapping.ops.sync(inode, Math.floor(start / PAGE_SIZE), Math.ceil(end / PAGE_SIZE) - 1);
+  mapping.ops.writeBack(inode, Math.floor(start / PAGE_SIZE), Math.ceil(end / PAGE_SIZE) - 1, true);
   const behind = end >= inode.size ? Infinity : Math.floor(end / PAGE_SIZE);
   invalidateMappingPages(vm, inode, Math.ceil(start / PAGE_SIZE), behind);
 }
@@ -49,7 +50,8 @@ function invalidateMappingPages(vm: Vm, { mapping }: VmFile['inode'], first: num
 function isUnused({ frames }: Vm, { pages }: VmFile['inode']['mapping'], head: number, next: number): boolean {
   for (let at = head; at < next; at++) {
     const pfn = pages.get(at);
-    if (pfn < 0 || frames.mapcount[pfn] > 0 || frames.refcount[pfn] > 1 || pages.getMark(at, TAG_DIRTY)) return false;
+    if (pfn < 0 || frames.mapcount[pfn] > 0 || frames.refcount[pfn] > 1) return false;
+    if ((frames.flags[pfn] & (PG_DIRTY | PG_WRITEBACK)) !== 0) return false;
   }
   return true;
 }

@@ -88,7 +88,15 @@ export interface AddressSpaceOps {
   truncate(inode: Inode, newSize: number): number;
   /** `fallocate`, with arguments that make sense for some file system. @returns 0, or −errno: −EOPNOTSUPP, −EPERM, −ENOSPC, … */
   fallocate(inode: Inode, mode: number, offset: number, length: number): number;
-  /** Brings the pages from `firstPgoff` to `lastPgoff` to the device. @returns 0 or −EIO @linux fs/sync.c:vfs_fsync_range */
+  /**
+   * Begins to write dirty pages from `firstPgoff` to `lastPgoff`, but for those on their way already.
+   *
+   * @param waits time may pass where the device's queue is full; else `vm.writeback.blocked` is set, and the rest stays dirty
+   * @returns pages whose writing began
+   * @linux mm/page-writeback.c:do_writepages with WB_SYNC_NONE
+   */
+  writeBack(inode: Inode, firstPgoff: number, lastPgoff: number, waits: boolean): number;
+  /** Brings the pages from `firstPgoff` to `lastPgoff` to the device, and waits for that. @returns 0 or −EIO @linux mm/filemap.c:filemap_write_and_wait_range */
   sync(inode: Inode, firstPgoff: number, lastPgoff: number): number;
   /** Reads pages that are not cached, as advice has it. @linux mm/readahead.c:force_page_cache_ra */
   willNeed(mapping: AddressSpace, firstPgoff: number, lastPgoff: number): void;

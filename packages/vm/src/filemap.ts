@@ -3,12 +3,13 @@
  *
  * @linux mm/filemap.c
  */
-import { Errno, PAGE_SIZE } from '@pagelab/abi';
+import { Errno, PAGE_SIZE, SYNC_FILE_RANGE_WAIT_AFTER, SYNC_FILE_RANGE_WAIT_BEFORE, SYNC_FILE_RANGE_WRITE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_ACCESSED, PTE_PRESENT } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { FILE_HOLE } from './file.ts';
 import type { AddressSpace, Inode, VmFile } from './file.ts';
+import { folioWaitWriteback } from './folio-writeback.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { folioOrder, markPageAccessed } from './page-cache.ts';
 import { offsetInPage, pageAlignDown } from './page-align.ts';
@@ -265,4 +266,30 @@ export function fileSync(file: VmFile, firstPgoff: number, lastPgoff: number): n
   if (file.seenErrors === inode.writeErrors) return error;
   file.seenErrors = inode.writeErrors;
   return -Errno.EIO;
+}
+
+/**
+ * Brings a part of a file on its way, and waits for what is on its way, as `flags` (SYNC_FILE_RANGE_) ask; metadata aside.
+ *
+ * @param lastPgoff last page, included
+ * @returns 0, or −EIO where something that was waited for could not be written
+ * @linux fs/sync.c:sync_file_range
+ */
+export function syncFileRange(vm: Vm, { inode }: VmFile, firstPgoff: number, lastPgoff: number, flags: number): number {
+  const { mapping, writeErrors } = inode;
+  if ((flags & SYNC_FILE_RANGE_WAIT_BEFORE) !== 0) folioWaitWriteback(vm, mapping, firstPgoff, lastPgoff);
+  if (inode.writeErrors !== writeErrors) return -Errno.EIO;
+  if ((flags & SYNC_FILE_RANGE_WRITE) !== 0) mapping.ops.writeBack(inode, firstPgoff, lastPgoff, true);
+  if ((flags & SYNC_FILE_RANGE_WAIT_AFTER) !== 0) folioWaitWriteback(vm, mapping, firstPgoff, lastPgoff);
+  return inode.writeErrors === writeErrors ? 0 : -Errno.EIO;
+}
+
+/** Brings all files to their devices: first all get on their way, then all are waited for. @linux fs/sync.c:ksys_sync */
+export function syncFilesystems(vm: Vm): void {
+  vm.mappings.forEach(({ inode, ops }) => {
+    ops.writeBack(inode, 0, Infinity, true);
+  });
+  vm.mappings.forEach(({ inode, ops }) => {
+    ops.sync(inode, 0, Infinity);
+  });
 }

@@ -114,6 +114,10 @@ export class HostFs implements AddressSpaceOps, ReadAheadHost {
     return -Errno.EROFS;
   }
 
+  writeBack(): number {
+    return 0;
+  }
+
   sync(): number {
     return 0;
   }

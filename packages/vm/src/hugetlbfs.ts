@@ -74,6 +74,10 @@ export class HugetlbfsOps implements AddressSpaceOps {
     return 0;
   }
 
+  writeBack(): number {
+    return 0;
+  }
+
   sync(): number {
     return 0;
   }

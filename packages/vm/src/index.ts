@@ -50,11 +50,13 @@ export { HostFs } from './host-fs.ts';
 export type { HostDirectory, HostEntry } from './host-fs.ts';
 export { DiskBlockStore, MemoryBlockStore } from './block-store.ts';
 export { seekHoleData } from './seek.ts';
-export { dirtyLimits, flushDirtyPages } from './page-writeback.ts';
+export { endWritebacks, folioWaitWriteback } from './folio-writeback.ts';
+export { flushDirtyPages } from './fs-writeback.ts';
+export { dirtyLimits } from './page-writeback.ts';
 export type { DirtyLimits, WritebackState } from './page-writeback.ts';
 export { fadviseDontNeed, fadviseWillNeed } from './fadvise.ts';
 export type { BlockStore } from './block-store.ts';
-export { KernelBuffer, UserBuffer, fileRead, fileSync, fileWrite } from './filemap.ts';
+export { KernelBuffer, UserBuffer, fileRead, fileSync, fileWrite, syncFileRange, syncFilesystems } from './filemap.ts';
 export type { ByteSink, ByteSource } from './filemap.ts';
 export type { AnonVma, AnonVmaChain } from './anon-vma.ts';
 

@@ -49,6 +49,7 @@ import { findLeaf } from './pgtable.ts';
 import { pageMappings } from './rmap.ts';
 import { folioAddLru, isolateLru, lruAddDrainAll, putbackLru } from './swap.ts';
 import { swpOffset } from './swapops.ts';
+import { waitOnWriteback } from './folio-writeback.ts';
 import type { Vm } from './vm.ts';
 
 const { PGMIGRATE_SUCCESS, PGMIGRATE_FAIL, THP_MIGRATION_SUCCESS, THP_MIGRATION_FAIL, THP_MIGRATION_SPLIT } = VM_EVENT;
@@ -165,7 +166,10 @@ export function migratePages(vm: Vm, list: Pfn[], getNewPage: GetNewPage, mode: 
 function mayMove(vm: Vm, pfn: Pfn, order: number, mode: number): boolean {
   const { flags, mapcount, mapping, private: priv, refcount } = vm.frames;
   if ((flags[pfn] & PG_LOCKED) !== 0) return false;
-  if ((flags[pfn] & PG_WRITEBACK) !== 0 && mode !== MIGRATE_SYNC) return false;
+  if ((flags[pfn] & PG_WRITEBACK) !== 0) {
+    if (mode !== MIGRATE_SYNC) return false;
+    waitOnWriteback(vm, pfn);
+  }
   if (order === 0) {
     const cached = (flags[pfn] & PG_ANON) === 0 && mapping[pfn] !== 0 ? 1 : 0;
     const swapCached = (flags[pfn] & PG_SWAPCACHE) !== 0 ? 1 : 0;

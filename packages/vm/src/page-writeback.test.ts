@@ -6,7 +6,9 @@ import type { MemoryBlockStore } from './block-store.ts';
 import type { Inode } from './file.ts';
 import { KernelBuffer, fileRead, fileSync, fileWrite } from './filemap.ts';
 import { allocFile, filePut, inodePut } from './open-file.ts';
-import { dirtyLimits, flushDirtyPages } from './page-writeback.ts';
+import { endWritebacks } from './folio-writeback.ts';
+import { flushDirtyPages } from './fs-writeback.ts';
+import { dirtyLimits } from './page-writeback.ts';
 import { testVm } from './testing/test-machine.ts';
 import { validateVm } from './validate.ts';
 import type { Vm } from './vm.ts';
@@ -51,6 +53,7 @@ describe('the flusher', () => {
     expect(flushDirtyPages(vm)).toBe(2);
     vm.clock.advance(10 * SECOND);
     expect(flushDirtyPages(vm)).toBe(1);
+    endWritebacks(vm);
     expect([dirty(), vm.pages.nodeState(NODE_STAT.NR_WRITTEN), vm.pages.nodeState(NODE_STAT.NR_DIRTIED)]).toEqual([0, 6, 6]);
     inodePut(old);
     inodePut(young);

@@ -1,39 +1,62 @@
 /**
- * How much may be dirty, and what happens when it is more: writers wait, and the flusher writes.
+ * How much may be dirty, and what happens when it is more: the flusher writes, and who makes pages dirty is held up.
  *
  *     background  ≤ dirty pages: the flusher writes until there are fewer
- *     (background + limit) / 2  ≤ dirty pages: who makes pages dirty waits until there are fewer
+ *     (background + limit) / 2 = freerun  ≤ dirty and on their way: who makes pages dirty sleeps now and then, so that they come
+ *     no faster than the device takes them; the longer, the closer they are to the limit
  *
  * @linux mm/page-writeback.c
  */
 import { PAGE_SIZE } from '@pagelab/abi';
 import { NODE_STAT, totalreservePages } from '@pagelab/mm-core';
+import { newDirtyThrottle, noteBandwidth, positionRatio } from './dirty-throttle.ts';
+import type { DirtyThrottle } from './dirty-throttle.ts';
 import type { AddressSpace } from './file.ts';
-import { TAG_DIRTY } from './page-cache.ts';
+import { endWritebacks, waitForSomeWriteback } from './folio-writeback.ts';
+import type { WritebackBio } from './folio-writeback.ts';
+import { flushDirtyPages } from './fs-writeback.ts';
 import type { Vm } from './vm.ts';
 
-const NS_PER_CENTISECOND = 1e7;
-/** Pages that may be made dirty between two looks at the limits. @linux mm/page-writeback.c:ratelimit_pages */
+/** Pages that may be made dirty between two looks at the limits, at first. @linux mm/page-writeback.c:ratelimit_pages */
 const RATELIMIT_PAGES = 32;
+/** The longest sleep, and the shortest that is worth it. @linux mm/page-writeback.c:MAX_PAUSE, wb_min_pause */
+const MAX_PAUSE_NS = 2e8;
+const MIN_PAUSE_NS = 1e7;
+const NS_PER_SECOND = 1e9;
 
-/** What is dirty of files on devices, and since when. */
+/** What is dirty of files on devices, and since when; what is on its way there. */
 export interface WritebackState {
   /** By page cache's id: when its first dirty page was made so, in ns of the virtual clock. In that order. */
   readonly dirtied: Map<number, number>;
-  /** Pages made dirty since the limits were last looked at. */
+  /** Pages made dirty since the limits were last looked at, and after how many that is done again. */
   nrDirtied: number;
+  ratelimitPages: number;
+  /** What is under way, by the device's tag. */
+  readonly bios: Map<number, WritebackBio>;
+  /** The flusher had to leave off: the device's queue was full. */
+  blocked: boolean;
+  /** How fast the device has proved to be, and pages may be made dirty. Who makes them counts as one, however many they are. */
+  readonly throttle: DirtyThrottle;
   /** Lets the flusher run soon; set by whoever has a flusher. */
   wakeFlusher: () => void;
+  /** Something is under way: it will have to be ended; set by whoever sees time pass. */
+  submitted: () => void;
 }
 
 /** @linux include/linux/backing-dev.h:bdi_init */
 export function newWritebackState(): WritebackState {
+  const nobody = (): void => {
+    // Without a kernel around there is nobody to tell.
+  };
   return {
     dirtied: new Map(),
     nrDirtied: 0,
-    wakeFlusher: () => {
-      // Without a flusher there is nobody to wake.
-    },
+    ratelimitPages: RATELIMIT_PAGES,
+    bios: new Map(),
+    blocked: false,
+    throttle: newDirtyThrottle(),
+    wakeFlusher: nobody,
+    submitted: nobody,
   };
 }
 
@@ -69,62 +92,74 @@ export function accountDirtied(vm: Vm, mapping: AddressSpace, pfn: number): void
 }
 
 /**
- * Called by who has made pages of a file on a device dirty: lets the flusher write where there are many, and waits where there
- * are too many. Cheap until some 32 pages were made dirty.
+ * Called by who has made pages of a file on a device dirty. Cheap until some dozens of pages were made dirty.
  *
  * @linux mm/page-writeback.c:balance_dirty_pages_ratelimited
  */
 export function balanceDirtyPages(vm: Vm): void {
   const state = vm.writeback;
-  if (state.nrDirtied < RATELIMIT_PAGES) return;
+  if (state.nrDirtied >= state.ratelimitPages) holdUp(vm);
+}
+
+/** @linux mm/page-writeback.c:balance_dirty_pages */
+function holdUp(vm: Vm): void {
+  const state = vm.writeback;
+  const { throttle } = state;
+  const dirtied = state.nrDirtied;
   state.nrDirtied = 0;
-  const { background, limit } = dirtyLimits(vm);
-  const dirty = vm.pages.nodeState(NODE_STAT.NR_FILE_DIRTY);
-  if (dirty > background) state.wakeFlusher();
-  const freerun = Math.floor((background + limit) / 2);
-  // The flusher works while the writer sleeps: its time passes here.
-  if (dirty > freerun) writebackUntil(vm, freerun);
-}
-
-/**
- * What the flusher does when its time has come: writes files that have been dirty for long, and others while more than the
- * background limit is dirty.
- *
- * @returns pages written
- * @linux fs/fs-writeback.c:wb_check_old_data_flush, wb_check_background_flush
- */
-export function flushDirtyPages(vm: Vm): number {
-  const { dirtied } = vm.writeback;
-  const before = vm.clock.now - vm.sysctl.dirtyExpireCentisecs * NS_PER_CENTISECOND;
-  let written = 0;
-  for (const [id, since] of [...dirtied]) {
-    if (since > before) break;
-    written += writebackMapping(vm, id);
+  for (;;) {
+    endWritebacks(vm);
+    const { background, limit } = dirtyLimits(vm);
+    if (vm.pages.nodeState(NODE_STAT.NR_FILE_DIRTY) > background) state.wakeFlusher();
+    const freerun = Math.floor((background + limit) / 2);
+    if (nrDirtyOrOnTheWay(vm) > freerun) {
+      // The flusher works on another CPU, or while the writer sleeps.
+      flushDirtyPages(vm);
+      endWritebacks(vm);
+    }
+    const now = nrDirtyOrOnTheWay(vm);
+    if (now <= freerun) {
+      state.ratelimitPages = pollInterval(now, limit);
+      throttle.pausedAt = vm.clock.now;
+      return;
+    }
+    const position = positionRatio(now, freerun, limit);
+    noteBandwidth(vm, position, now < (freerun + limit) / 2);
+    const rate = throttle.dirtyRatelimit * position;
+    state.ratelimitPages = Math.max(RATELIMIT_PAGES, Math.ceil((rate * MIN_PAUSE_NS) / NS_PER_SECOND));
+    const period = rate > 0 ? (dirtied * NS_PER_SECOND) / rate : MAX_PAUSE_NS;
+    // Time that it did something else counts, too.
+    const owed = period - (vm.clock.now - throttle.pausedAt);
+    if (rate > 0 && owed < MIN_PAUSE_NS) {
+      throttle.pausedAt = owed < -NS_PER_SECOND ? vm.clock.now : throttle.pausedAt + period;
+      return;
+    }
+    const pause = Math.min(owed, MAX_PAUSE_NS);
+    sleep(vm, vm.clock.now + pause);
+    throttle.pausedAt = vm.clock.now;
+    throttle.pausedNs += pause;
+    throttle.pauses++;
+    if (rate > 0) return;
   }
-  return written + writebackUntil(vm, dirtyLimits(vm).background);
 }
 
-/** Writes the files that have been dirty longest until no more than `nrPages` pages are. @linux fs/fs-writeback.c:wb_writeback */
-function writebackUntil(vm: Vm, nrPages: number): number {
-  let written = 0;
-  for (const [id] of [...vm.writeback.dirtied]) {
-    if (vm.pages.nodeState(NODE_STAT.NR_FILE_DIRTY) <= nrPages) break;
-    written += writebackMapping(vm, id);
+/** Pages that the device has not got yet. @linux mm/page-writeback.c:domain_dirty_avail */
+function nrDirtyOrOnTheWay({ pages }: Vm): number {
+  return pages.nodeState(NODE_STAT.NR_FILE_DIRTY) + pages.nodeState(NODE_STAT.NR_WRITEBACK);
+}
+
+/** After how many pages the limits are to be looked at again: the square root of what is left. @linux mm/page-writeback.c:dirty_poll_interval */
+function pollInterval(dirty: number, limit: number): number {
+  return limit > dirty ? 1 << (Math.floor(Math.log2(limit - dirty)) >> 1) : 1;
+}
+
+/** Lets time pass; the device and the flusher go on meanwhile. */
+function sleep(vm: Vm, until: number): void {
+  while (vm.clock.now < until) {
+    if (!waitForSomeWriteback(vm, until - vm.clock.now)) {
+      vm.clock.now = Math.max(vm.clock.now, until);
+      return;
+    }
+    if (vm.writeback.blocked) flushDirtyPages(vm);
   }
-  return written;
-}
-
-/**
- * Writes one file. What cannot be written counts as clean: whoever syncs the file is told.
- *
- * @returns pages written
- * @linux fs/fs-writeback.c:writeback_single_inode
- */
-function writebackMapping(vm: Vm, id: number): number {
-  const mapping = vm.mappings.get(id);
-  vm.writeback.dirtied.delete(id);
-  if (mapping === undefined || mapping.pages.findMarked(0, TAG_DIRTY) < 0) return 0;
-  const before = vm.pages.nodeState(NODE_STAT.NR_WRITTEN);
-  mapping.ops.sync(mapping.inode, 0, Infinity);
-  return vm.pages.nodeState(NODE_STAT.NR_WRITTEN) - before;
 }

@@ -114,6 +114,10 @@ export class ShmemOps implements AddressSpaceOps {
     return shmemFallocate(this.#vm, inode, mode, offset, length);
   }
 
+  writeBack(): number {
+    return 0;
+  }
+
   sync(): number {
     return 0;
   }

@@ -8,6 +8,7 @@
  */
 import { PAGE_SIZE } from '@pagelab/hw';
 import type { AddressSpace } from './file.ts';
+import { folioWaitWriteback } from './folio-writeback.ts';
 import { folioStart, splitFolio } from './folio.ts';
 import { kmapLocalPage, kunmapLocal } from './highmem.ts';
 import { TAG_BUFFER_DIRTY, clearPageDirty, folioOrder, removeFromPageCache } from './page-cache.ts';
@@ -113,6 +114,7 @@ function truncatePartial(
     removeFolio(vm, mapping, head, order);
     return true;
   }
+  folioWaitWriteback(vm, mapping, head, head + (1 << order) - 1);
   clearFolioBytes(vm, mapping, head, from, to);
   const { pages } = mapping;
   for (let at = Math.ceil(from / PAGE_SIZE); at < Math.floor(to / PAGE_SIZE); at++) pages.clearMark(head + at, TAG_BUFFER_DIRTY);
@@ -154,6 +156,7 @@ function clearFolioBytes(vm: Vm, mapping: AddressSpace, head: number, from: numb
 /** Takes a folio out of the cache, unmapping what still shows it. @linux mm/truncate.c:truncate_inode_folio */
 function removeFolio(vm: Vm, mapping: AddressSpace, head: number, order: number): void {
   const { pages } = mapping;
+  folioWaitWriteback(vm, mapping, head, head + (1 << order) - 1);
   for (let pgoff = head; pgoff < head + (1 << order); pgoff++) {
     const pfn = pages.get(pgoff);
     if (pfn < 0) continue;

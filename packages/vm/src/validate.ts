@@ -23,6 +23,7 @@ import {
   ZONE_STAT,
 } from '@pagelab/mm-core';
 import type { AnonVma } from './anon-vma.ts';
+import { validateWriteback } from './folio-writeback.ts';
 import type { AddressSpace, VmFile } from './file.ts';
 import { isDataMapping, isExecMapping, isStackMapping } from './limits.ts';
 import { validateHugetlb } from './hugetlb-validate.ts';
@@ -89,6 +90,7 @@ export function validateVm(vm: Vm): void {
   });
   validateFrames(vm, census);
   validateFiles(vm, census);
+  validateWriteback(vm);
   validateAnonVmas(vm, census);
   checkState(vm.committedAs, census.accountedPages, 'pages committed');
   validateTlbs(vm);

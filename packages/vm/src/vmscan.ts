@@ -26,6 +26,8 @@ import { endSwapWrites } from './page-io.ts';
 import { DEF_PRIORITY, RECLAIMER_DIRECT, RECLAIMER_PROACTIVE, ScanControl } from './scan-control.ts';
 import { newReclaimStat, shrinkFolioList } from './shrink-folio-list.ts';
 import { isolateLru, putbackLru } from './swap.ts';
+import { waitForSomeWriteback } from './folio-writeback.ts';
+import { WRITEBACK_THROTTLE_NS } from './wake-flushers.ts';
 import type { Vm } from './vm.ts';
 import type { ReclaimNode } from './reclaim.ts';
 
@@ -102,7 +104,8 @@ function doTryToFreePages(vm: Vm, sc: ScanControl): number {
       for (const node of vm.reclaim.nodes) if (vm.pages.nodes[node.nid].present > 0) shrinkNode(vm, node, sc);
       if (sc.nrReclaimed >= sc.nrToReclaim) break;
     }
-  } while (sc.nrReclaimed === 0 && relaxScan(sc, vm.memcgs !== null));
+    // What is on its way to the device can go when it has arrived. @linux mm/vmscan.c:reclaim_throttle
+  } while (sc.nrReclaimed === 0 && (waitForSomeWriteback(vm, WRITEBACK_THROTTLE_NS) || relaxScan(sc, vm.memcgs !== null)));
   if (sc.nrReclaimed > 0 && sc.target === null) for (const node of vm.reclaim.nodes) node.kswapdFailures = 0;
   return sc.nrReclaimed;
 }

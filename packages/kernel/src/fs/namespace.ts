@@ -23,7 +23,7 @@ import {
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import { encodeUtf8 } from '@pagelab/syscalls';
 import type { FileStatus, OpenFile, TaskContext } from '@pagelab/syscalls';
-import { allocFile, inodePut, inodeUnlink, shmemMknod } from '@pagelab/vm';
+import { allocFile, inodePut, inodeUnlink, shmemMknod, syncFilesystems } from '@pagelab/vm';
 import type { HostFs, Inode } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import { BaseFile } from './base-file.ts';
@@ -321,9 +321,7 @@ export class Namespace {
 
   /** Brings all files to their devices. */
   syncAll(): void {
-    this.#kernel.vm.mappings.forEach(({ inode, ops }) => {
-      ops.sync(inode, 0, Infinity);
-    });
+    syncFilesystems(this.#kernel.vm);
   }
 
   /** Every regular file that has a name, and how many it has. */
