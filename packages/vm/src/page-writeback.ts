@@ -119,14 +119,15 @@ function holdUp(vm: Vm): void {
     }
     const now = nrDirtyOrOnTheWay(vm);
     if (now <= freerun) {
-      state.ratelimitPages = pollInterval(now, limit);
+      state.ratelimitPages = Math.min(pollInterval(now, limit), cpuRatelimit(vm, limit));
       throttle.pausedAt = vm.clock.now;
       return;
     }
     const position = positionRatio(now, freerun, limit);
     noteBandwidth(vm, position, now < (freerun + limit) / 2);
     const rate = throttle.dirtyRatelimit * position;
-    state.ratelimitPages = Math.max(RATELIMIT_PAGES, Math.ceil((rate * MIN_PAUSE_NS) / NS_PER_SECOND));
+    const worthwhile = Math.max(RATELIMIT_PAGES, Math.ceil((rate * MIN_PAUSE_NS) / NS_PER_SECOND));
+    state.ratelimitPages = Math.min(worthwhile, cpuRatelimit(vm, limit));
     const period = rate > 0 ? (dirtied * NS_PER_SECOND) / rate : MAX_PAUSE_NS;
     // Time that it did something else counts, too.
     const owed = period - (vm.clock.now - throttle.pausedAt);
@@ -151,6 +152,11 @@ function nrDirtyOrOnTheWay({ pages }: Vm): number {
 /** After how many pages the limits are to be looked at again: the square root of what is left. @linux mm/page-writeback.c:dirty_poll_interval */
 function pollInterval(dirty: number, limit: number): number {
   return limit > dirty ? 1 << (Math.floor(Math.log2(limit - dirty)) >> 1) : 1;
+}
+
+/** After how many pages a CPU looks in any case: all of them together do not go far beyond the limit. @linux mm/page-writeback.c:writeback_set_ratelimit */
+function cpuRatelimit({ smp }: Vm, limit: number): number {
+  return Math.max(16, Math.floor(limit / (smp.cpus.length * 32)));
 }
 
 /** Lets time pass; the device and the flusher go on meanwhile. */
