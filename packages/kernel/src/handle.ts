@@ -4,6 +4,7 @@
 import type { Program, RegisterArg } from '@pagelab/abi';
 import { createUserMemory } from '@pagelab/hw';
 import { createClient, dispatch } from '@pagelab/syscalls';
+import { payOverHigh } from './cgroup/memory-controller.ts';
 import { runDaemons } from './daemons.ts';
 import { execProgram } from './exec.ts';
 import { replacedError, throwIfEnded } from './exit.ts';
@@ -79,6 +80,7 @@ function enterFromUser(task: Task, programNumber: number): void {
 
 /** @linux include/linux/entry-common.h:syscall_exit_to_user_mode */
 function exitToUser(task: Task): void {
+  if (task.kernel.vm.memcgs !== null) payOverHigh(task);
   if (task.pending.length > 0 || task.process.pending.length > 0) deliverSignals(task);
 }
 

@@ -7,6 +7,7 @@ import { BUS_ADRERR, BUS_MCEERR_AR, SEGV_ACCERR, SEGV_MAPERR, SIGBUS, SIGKILL, S
 import type { VirtAddr } from '@pagelab/abi';
 import { PF_INSTR, PF_RSVD, PF_WRITE, VECTOR_PAGE_FAULT } from '@pagelab/hw';
 import { FAULT_ACCERR, FAULT_HWPOISON, FAULT_MAPERR, FAULT_OK, FAULT_OOM, FAULT_SIGBUS, handlePageFault } from '@pagelab/vm';
+import { payOverHigh } from './cgroup/memory-controller.ts';
 import { endProcess, exitError } from './exit.ts';
 import { badPageTable } from './oops.ts';
 import { deliverSignals, endBySignal, forceSignal, wouldEnd } from './signals.ts';
@@ -35,6 +36,7 @@ export function userFault(task: Task, address: VirtAddr, errorCode: number, vect
   }
   for (let tries = 0; ; tries++) {
     const outcome = serve(task, address, errorCode);
+    if (kernel.vm.memcgs !== null) payOverHigh(task);
     if (task.pending.length > 0 || task.process.pending.length > 0) deliverSignals(task);
     switch (outcome) {
       case FAULT_OK:

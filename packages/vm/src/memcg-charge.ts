@@ -16,7 +16,7 @@ import {
   __GFP_NORETRY,
   __GFP_RETRY_MAYFAIL,
 } from '@pagelab/mm-core';
-import { MEMCG_EVENT, MEMCG_STAT, memcgEvent } from './memcg.ts';
+import { MEMCG_EVENT, MEMCG_STAT, OBJECT_BYTES, memcgEvent } from './memcg.ts';
 import type { MemCgroup, MemCgroups, ObjCgroup, StockSlot } from './memcg.ts';
 import { memcgHandleOverHigh } from './memcg-high.ts';
 import type { MmStruct } from './mm-struct.ts';
@@ -154,7 +154,8 @@ function noteOverHigh(memcgs: MemCgroups, memcg: MemCgroup, gfp: number, batch: 
     break;
   }
   if (current.nrPagesOverHigh > MEMCG_CHARGE_BATCH && (vm.pages.currentFlags & PF_MEMALLOC) === 0 && (gfp & __GFP_DIRECT_RECLAIM) !== 0) {
-    memcgHandleOverHigh(memcgs, gfp);
+    // In the middle of things nobody else can run meanwhile.
+    vm.clock.advance(memcgHandleOverHigh(memcgs, gfp));
   }
 }
 
@@ -296,15 +297,17 @@ export function chargeObject(memcgs: MemCgroups, object: VirtAddr, bytes: number
     const rest = nrPages * PAGE_BYTES - bytes;
     if (rest > 0) refillObjStock(memcgs, objcg, rest, false);
   }
-  memcgs.objects.set(object, objcg);
+  memcgs.objects.set(object, objcg.id * OBJECT_BYTES + bytes);
   countObject(memcgs, objcg, object, bytes, reclaimable);
   return 0;
 }
 
 /** Takes the charge of an object back; nothing for one that has none. @linux mm/memcontrol.c:__memcg_slab_free_hook */
-export function unchargeObject(memcgs: MemCgroups, object: VirtAddr, bytes: number, reclaimable: boolean): void {
-  const objcg = memcgs.objects.get(object);
-  if (objcg === undefined) return;
+export function unchargeObject(memcgs: MemCgroups, object: VirtAddr, reclaimable: boolean): void {
+  const charge = memcgs.objects.get(object);
+  if (charge === undefined) return;
+  const objcg = memcgs.owners[Math.floor(charge / OBJECT_BYTES)] as ObjCgroup;
+  const bytes = charge % OBJECT_BYTES;
   memcgs.objects.delete(object);
   countObject(memcgs, objcg, object, -bytes, reclaimable);
   refillObjStock(memcgs, objcg, bytes, true);

@@ -48,10 +48,11 @@ function reclaimHigh(memcgs: MemCgroups, memcg: MemCgroup, nrPages: number, gfp:
  * Has the running task pay for the pages it has charged beyond `memory.high`.
  *
  * @param gfp what reclaim may do
+ * @returns for how long it is to be held up, in nanoseconds of virtual time
  */
-export function memcgHandleOverHigh(memcgs: MemCgroups, gfp = GFP_KERNEL): void {
+export function memcgHandleOverHigh(memcgs: MemCgroups, gfp = GFP_KERNEL): number {
   const { current } = memcgs;
-  if (current === null || current.nrPagesOverHigh === 0) return;
+  if (current === null || current.nrPagesOverHigh === 0) return 0;
   const nrPages = current.nrPagesOverHigh;
   current.nrPagesOverHigh = 0;
   const { memcg } = current;
@@ -67,10 +68,8 @@ export function memcgHandleOverHigh(memcgs: MemCgroups, gfp = GFP_KERNEL): void 
       swap = Math.max(swap, over);
     }
     const ticks = Math.min(highDelay(nrPages, memory) + highDelay(nrPages, swap), MAX_HIGH_DELAY);
-    if (ticks <= HZ / 100) return;
-    if (reclaimed === 0 && retries-- <= 0) {
-      memcgs.hooks.delay(ticks * NS_PER_TICK);
-      return;
-    }
+    if (ticks <= HZ / 100) return 0;
+    if (reclaimed === 0 && retries-- <= 0) return ticks * NS_PER_TICK;
   }
+  return 0;
 }

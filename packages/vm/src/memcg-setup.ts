@@ -91,7 +91,7 @@ function accountObjects(cache: KmemCache, memcgs: MemCgroups): void {
   cache.allocNode = (gfp, node) => charged(() => allocNode(gfp, node), gfp);
   cache.allocSized = (gfp, size) => charged(() => allocSized(gfp, size), gfp);
   cache.free = (object) => {
-    if (depth === 0 && object !== 0) unchargeObject(memcgs, object, bytes, reclaimable);
+    if (depth === 0 && object !== 0) unchargeObject(memcgs, object, reclaimable);
     depth++;
     free(object);
     depth--;

@@ -26,6 +26,8 @@ import type { Vm } from './vm.ts';
 /** Ids: they fit 16 bits. @linux include/linux/memcontrol.h:MEM_CGROUP_ID_MAX */
 const MEM_CGROUP_ID_MAX = 65_535;
 const NR_NODE_STATS = NODE_STAT_NAMES.length;
+/** More bytes than any object of a slab has. */
+export const OBJECT_BYTES = 2 ** 20;
 
 /** What `memory.events` and `memory.swap.events` count. @linux include/linux/memcontrol.h:memcg_memory_event */
 export const MEMCG_EVENT = { LOW: 0, HIGH: 1, MAX: 2, OOM: 3, OOM_KILL: 4, OOM_GROUP_KILL: 5, SWAP_HIGH: 6, SWAP_MAX: 7, SWAP_FAIL: 8 } as const;
@@ -133,8 +135,6 @@ export interface MemcgHooks {
   outOfMemory(memcg: MemCgroup, gfp: number, order: number): boolean;
   /** A group is gone for good: what stood for it can be given back. */
   released(memcg: MemCgroup): void;
-  /** Holds the running task up, in nanoseconds of virtual time. */
-  delay(ns: number): void;
 }
 
 /** All groups but the root, and what is charged in advance. There is one from the first group on. */
@@ -151,8 +151,13 @@ export class MemCgroups {
   readonly stock: readonly StockSlot[][];
   /** Whose bytes of a page each CPU has in stock, and how many. @linux mm/memcontrol.c:obj_stock_pcp */
   readonly objStock: { objcg: ObjCgroup | null; nrBytes: number }[];
-  /** Whose slab objects these are, by address; those of the root are none of them. @linux include/linux/slab.h:slabobj_ext */
-  readonly objects = new Map<VirtAddr, ObjCgroup>();
+  /**
+   * Whose slab objects these are, by address: the owner's id times OBJECT_BYTES, and the bytes that are charged. Those of the
+   * root are none of them.
+   *
+   * @linux include/linux/slab.h:slabobj_ext
+   */
+  readonly objects = new Map<VirtAddr, number>();
   /** Groups but the root that exist, removed ones that own memory included. */
   nrGroups = 0;
   #nextId = 1;

@@ -28,6 +28,7 @@ import type { AddressSpace, VmFile } from './file.ts';
 import { isDataMapping, isExecMapping, isStackMapping } from './limits.ts';
 import { validateHugetlb } from './hugetlb-validate.ts';
 import { validateKsm } from './ksm-validate.ts';
+import { validateMemCgroups } from './memcg-validate.ts';
 import { MM_SWAPENTS } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { entryHi } from './pgtable-shape.ts';
@@ -98,6 +99,7 @@ export function validateVm(vm: Vm): void {
   validateHugetlb(vm, census.hugetlbEntries);
   validateSwap(vm, census.swapped);
   vm.zswap.validate();
+  validateMemCgroups(vm);
   validateKsm(vm);
   validateBroken(vm);
   vm.vmalloc.validate();

@@ -7,7 +7,7 @@ import { Errno } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import { SLAB_HWCACHE_ALIGN, SLAB_PANIC } from '@pagelab/slab';
 import type { KmemCache } from '@pagelab/slab';
-import { enableMemCgroups } from '@pagelab/vm';
+import { enableMemCgroups, memcgHandleOverHigh } from '@pagelab/vm';
 import type { MemCgroup, MemCgroups, MemcgTask } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import { memcgOutOfMemory } from '../oom-kill.ts';
@@ -33,9 +33,6 @@ export function memcgsOf(kernel: Kernel): MemCgroups {
   if (kernel.vm.memcgs !== null) return kernel.vm.memcgs;
   const memcgs = enableMemCgroups(kernel.vm, {
     outOfMemory: (memcg, gfp, order) => memcgOutOfMemory(kernel, memcg, gfp, order),
-    delay: (ns) => {
-      holdUp(kernel, ns);
-    },
     released: (memcg) => {
       memcgCache(kernel).free(memcg.object);
       memcg.object = 0;
@@ -70,10 +67,12 @@ export function removeMemcg(kernel: Kernel, memcg: MemCgroup): void {
   kernel.vm.memcgs!.offline(memcg);
 }
 
-/** Lets time pass for the task that runs. */
-function holdUp(kernel: Kernel, ns: number): void {
-  if (kernel.current !== null) sleepTask(kernel.current, ns);
-  else kernel.clock.advance(ns);
+/** On its way back to user mode a task pays for what its group uses too much. @linux include/linux/resume_user_mode.h:resume_user_mode_work */
+export function payOverHigh(task: Task): void {
+  const { memcgs } = task.kernel.vm;
+  if (memcgs === null || task.memcgTask.nrPagesOverHigh === 0 || memcgs.current !== task.memcgTask) return;
+  const ns = memcgHandleOverHigh(memcgs);
+  if (ns > 0) sleepTask(task, ns);
 }
 
 /** What of a task its group sees. */
