@@ -174,12 +174,16 @@ export function reclaimPages(vm: Vm, pfns: readonly Pfn[]): number {
   const stat = newReclaimStat();
   const pending: Pfn[] = [];
   let freed = runReclaim(vm, () => shrinkFolioList(vm, list, sc, stat, pending, false));
-  const written = [...pending];
+  // What was written can go now: the device was not waited for before. It is in the order of the list.
+  const clean: Pfn[] = [];
+  const rest: Pfn[] = [];
+  let nrWritten = 0;
+  for (const pfn of list) {
+    const isWritten = pending[nrWritten] === pfn;
+    if (isWritten) nrWritten++;
+    (isWritten && (vm.frames.flags[pfn] & PG_DIRTY) === 0 ? clean : rest).push(pfn);
+  }
   endSwapWrites(vm, pending);
-  // What was written can go now: the device was not waited for before.
-  const goes = new Set(written.filter((pfn) => (vm.frames.flags[pfn] & PG_DIRTY) === 0));
-  const clean = list.filter((pfn) => goes.has(pfn));
-  const rest = list.filter((pfn) => !goes.has(pfn));
   freed += runReclaim(vm, () => shrinkFolioList(vm, clean, sc, stat, pending, false));
   for (const pfn of [...rest, ...clean]) putbackLru(vm, pfn);
   endSwapWrites(vm, pending);
