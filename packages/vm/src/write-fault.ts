@@ -18,6 +18,7 @@ import {
   PG_TAIL,
   VM_EVENT,
   __GFP_ZERO,
+  compoundHead,
 } from '@pagelab/mm-core';
 import { allocUserPage, setAnonEntry } from './anon-fault.ts';
 import { anonVmaPrepare } from './anon-vma.ts';
@@ -123,7 +124,9 @@ function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn, unsha
   const lo = i32[entry];
   if (pfn >= 0 && (vm.frames.flags[pfn] & PG_KSM) !== 0) vm.pages.events[VM_EVENT.COW_KSM]++;
   // Getting memory may come to take this very page: it is held meanwhile, and the fault is made anew if it left.
-  if (pfn >= 0) vm.pages.getPage(pfn);
+  const { refcount } = vm.frames;
+  const head = pfn < 0 ? -1 : compoundHead(vm.frames, pfn);
+  if (head >= 0) refcount[head]++;
   const copy =
     vma.anonVma === null && anonVmaPrepare(vma) !== 0
       ? -1
@@ -134,7 +137,8 @@ function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn, unsha
     vm.pages.freePage(copy);
     return 0;
   }
-  if (pfn >= 0) vm.pages.putPage(pfn);
+  // The entry still holds it.
+  if (head >= 0) refcount[head]--;
   if (pfn < 0) {
     mm.rss[MM_ANONPAGES]++;
   } else {
