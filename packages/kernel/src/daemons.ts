@@ -14,6 +14,9 @@ const REAPTIMEOUT_AC_MS = 2000;
 /** Between two looks at the CPUs that a grace period waits for. @linux kernel/rcu/tree.c:RCU_JIFFIES_TILL_FORCE_QS */
 const RCU_FQS_MS = 12;
 
+/** Nothing is looked at more often than a timer ticks. */
+const LEAST_INTERVAL_MS = 4;
+
 /** When the flusher first runs. */
 const FIRST_FLUSH_MS = 5000;
 
@@ -62,6 +65,7 @@ export function kernelDaemons(): Daemon[] {
     { name: 'flusher', dueNs: FIRST_FLUSH_MS * NS_PER_MS, run: runFlusher },
     { name: 'kblockd', dueNs: Infinity, run: runKblockd },
     { name: 'kcompactd', dueNs: FRAG_CHECK_INTERVAL_NS, run: runKcompactd },
+    { name: 'vmstat', dueNs: 1000 * NS_PER_MS, run: runVmstat },
     { name: 'kswapd', dueNs: Infinity, run: runKswapd },
     { name: 'ksmd', dueNs: Infinity, run: runKsmd },
     { name: 'task-tick', dueNs: Infinity, run: runTaskTick },
@@ -118,6 +122,12 @@ function untilCompletion({ blockFs, clock }: Vm): number {
 function runKcompactd({ clock, pages }: Kernel): number {
   for (const kcompactd of pages.kcompactd) kcompactd.run(clock.now);
   return FRAG_CHECK_INTERVAL_NS;
+}
+
+/** @linux mm/vmstat.c:vmstat_shepherd */
+function runVmstat({ pages }: Kernel): number {
+  pages.refreshVmStats();
+  return Math.max(pages.sysctl.statInterval * 1000, LEAST_INTERVAL_MS) * NS_PER_MS;
 }
 
 /** @linux mm/khugepaged.c:khugepaged */

@@ -120,12 +120,20 @@ test('per-CPU lists keep what was freed, as much of it as sysctl has them', () =
   const fields = (name: string): number[] => [...machine.readFile('/proc/zoneinfo').matchAll(new RegExp(`^ +${name}: +(\\d+)$`, 'gm'))].map((row) => Number(row[1]));
   machine.module((k) => {
     k.onCpu(1, () => {
-      const pages = Array.from({ length: 200 }, () => k.allocPages());
+      const pages = Array.from({ length: 3000 }, () => k.allocPages());
       for (const pfn of pages) k.freePages(pfn);
     });
   });
   // DMA's of both CPUs, and then DMA32's.
   expect(fields('count')[3]).toBeGreaterThan(50);
+  // Every second a list that has grown shrinks again.
+  const grown = fields('high')[3]!;
+  machine.module((k) => k.msleep(60_000));
+  expect(fields('high')[3]).toBeLessThan(grown);
+  expect(fields('count')[3]).toBeLessThanOrEqual(fields('high')[3]!);
+  machine.writeFile('/proc/sys/vm/stat_interval', '3600');
+  expect(machine.readFile('/proc/sys/vm/stat_interval')).toBe('3600\n');
+  expect(() => machine.writeFile('/proc/sys/vm/stat_interval', '8589935')).toThrow('EINVAL');
   const before = fields('high_max');
   machine.writeFile('/proc/sys/vm/percpu_pagelist_high_fraction', '16');
   expect(fields('high_max')[3]).toBeLessThan(before[3]!);

@@ -2,8 +2,7 @@
  * Getting and freeing pages.
  */
 import { Errno } from '@pagelab/abi';
-import type { VirtAddr } from '@pagelab/abi';
-import { DEFAULT_COSTS, PAGE_OFFSET, PAGE_SIZE } from '@pagelab/hw';
+import { DEFAULT_COSTS, PAGE_OFFSET } from '@pagelab/hw';
 import type { CostModel, Pfn, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
@@ -33,7 +32,7 @@ import {
 import { MIGRATE_ISOLATE, MIGRATE_MOVABLE, MIGRATE_PCPTYPES } from './migratetype.ts';
 import { Kcompactd } from './kcompactd.ts';
 import type { MemcgAccounting } from './memcg-accounting.ts';
-import { MemoryState } from './memory-state.ts';
+import { PageCalls } from './page-calls.ts';
 import { layOutMemory } from './mm-init.ts';
 import type { BootLayout } from './mm-init.ts';
 import { NodeMask } from './nodemask.ts';
@@ -65,7 +64,7 @@ const ON_LRU = PG_LRU | PG_LRU_WAITS;
  *
  * @linux mm/page_alloc.c
  */
-export class PageAlloc extends MemoryState {
+export class PageAlloc extends PageCalls {
   readonly sysctl: PageAllocSysctl;
   readonly hooks: PageAllocHooks;
   /** What boot made of the firmware's map. */
@@ -103,6 +102,7 @@ export class PageAlloc extends MemoryState {
   readonly #gfpTable: Int8Array;
   readonly #cpuNode: Int32Array;
   readonly #pcp: PcpMoves;
+  readonly #pcpDecays: boolean;
   /** Where the common allocation of a page goes, by CPU and low five GFP bits. */
   readonly #fast: readonly FastSlot[];
   // Columns of the hot paths: twice as fast as through `frames`.
@@ -153,6 +153,7 @@ export class PageAlloc extends MemoryState {
     this.#traceAlloc = trace.define('mm_page_alloc', ['pfn', 'order', 'migratetype', 'gfp_flags']);
     this.#traceFree = trace.define('mm_page_free', ['pfn', 'order']);
     this.#pcp = new PcpMoves(smp, this, trace);
+    this.#pcpDecays = recent;
     this.#traceFallback = trace.define('mm_page_alloc_extfrag', ['zone', 'alloc_flags']);
     this.hooks = hooks;
     this.layout = layout;
@@ -264,55 +265,6 @@ export class PageAlloc extends MemoryState {
     return pfn;
   }
 
-  /**
-   * Allocates up to `count` single frames into `out`.
-   *
-   * @returns how many
-   * @linux mm/page_alloc.c:alloc_pages_bulk_noprof
-   */
-  allocPagesBulk(gfp: number, count: number, out: Int32Array): number {
-    for (let i = 0; i < count; i++) {
-      const pfn = this.allocPage(gfp);
-      if (pfn < 0) return i;
-      out[i] = pfn;
-    }
-    return count;
-  }
-
-  /** Allocates a block the kernel can address. @returns its address, or 0 @linux mm/page_alloc.c:get_free_pages_noprof */
-  getFreePages(gfp: number, order: number): VirtAddr {
-    const pfn = this.allocPages(gfp & ~__GFP_HIGHMEM, order);
-    return pfn < 0 ? 0 : this.pageAddress(pfn);
-  }
-
-  /** Allocates a zeroed page the kernel can address. @returns its address, or 0 @linux mm/page_alloc.c:get_zeroed_page_noprof */
-  getZeroedPage(gfp: number): VirtAddr {
-    return this.getFreePages(gfp | __GFP_ZERO, 0);
-  }
-
-  /**
-   * Allocates as many contiguous pages as `bytes` need; what a block of that order has more is freed at once.
-   *
-   * @returns their address, or 0
-   * @linux mm/page_alloc.c:alloc_pages_exact_noprof
-   */
-  allocPagesExact(bytes: number, gfp: number): VirtAddr {
-    if (!(bytes > 0)) return 0;
-    const nrPages = Math.ceil(bytes / PAGE_SIZE);
-    const order = Math.ceil(Math.log2(nrPages));
-    const pfn = this.allocPages(gfp & ~(__GFP_COMP | __GFP_HIGHMEM), order);
-    if (pfn < 0) return 0;
-    this.splitPage(pfn, order);
-    for (let i = nrPages; i < 1 << order; i++) this.freePage(pfn + i);
-    return this.pageAddress(pfn);
-  }
-
-  /** Frees what {@link allocPagesExact} gave. @linux mm/page_alloc.c:free_pages_exact */
-  freePagesExact(address: VirtAddr, bytes: number): void {
-    const pfn = this.virtToPfn(address);
-    for (let i = 0; i < Math.ceil(bytes / PAGE_SIZE); i++) this.freePage(pfn + i);
-  }
-
   /** Makes single frames of a block that is not compound, each with the block's references. @linux mm/page_alloc.c:split_page */
   splitPage(pfn: Pfn, order: number): void {
     splitPage(this.frames, pfn, order);
@@ -371,11 +323,6 @@ export class PageAlloc extends MemoryState {
     else this.#dropReference(pfn, order);
   }
 
-  /** Frees a block by its address in the direct map; 0 is ignored. @linux mm/page_alloc.c:free_pages */
-  freePagesAt(address: VirtAddr, order: number): void {
-    if (address !== 0) this.freePages(this.virtToPfn(address), order);
-  }
-
   /** Takes a reference to the page, or compound page, of a frame that is in use. @linux include/linux/mm.h:get_page */
   getPage(pfn: Pfn): void {
     const head = compoundHead(this.frames, pfn);
@@ -407,6 +354,11 @@ export class PageAlloc extends MemoryState {
       if (only !== undefined && zone !== only) continue;
       for (let cpu = 0; cpu < zone.pcp.length; cpu++) this.#pcp.drain(zone, cpu);
     }
+  }
+
+  /** Looks after the lists of all CPUs, as each does for its own from time to time. @linux mm/vmstat.c:vmstat_update */
+  refreshVmStats(): void {
+    this.#pcp.refresh(this.populated, this.#pcpDecays, (zone, cpu) => zone.nid !== this.#cpuNode[cpu]);
   }
 
   // ---- policies

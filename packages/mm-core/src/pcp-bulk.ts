@@ -63,6 +63,23 @@ export class PcpMoves {
     zone.pcp[cpu].startSmall();
   }
 
+  /**
+   * What each CPU does to its lists every second or so: since 6.7 they shrink again, and those of far memory that have been idle
+   * give a batch back.
+   *
+   * @param isFar whether a zone is on another node than a CPU
+   * @linux mm/vmstat.c:refresh_cpu_vm_stats
+   */
+  refresh(zones: readonly Zone[], decays: boolean, isFar: (zone: Zone, cpu: number) => boolean): void {
+    for (const zone of zones) {
+      for (let cpu = 0; cpu < zone.pcp.length; cpu++) {
+        const pcp = zone.pcp[cpu];
+        if (decays) this.#give(zone, pcp, pcp.decayHigh(), 0);
+        if (pcp.count > 0 && isFar(zone, cpu) && pcp.isIdle()) this.#give(zone, pcp, Math.min(pcp.count, pcp.batch), 0);
+      }
+    }
+  }
+
   /** The oldest pages of each list, list by list from `first`. @linux mm/page_alloc.c:free_pcppages_bulk */
   #give(zone: Zone, pcp: PerCpuPages, pages: number, first: number): void {
     const trace = this.#trace;

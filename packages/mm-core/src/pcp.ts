@@ -13,6 +13,9 @@ export const NR_PCP_LISTS = NR_LOW_ORDER_LISTS + 2;
 /** A batch may grow to this power of two times its size. @linux mm/Kconfig:PCP_BATCH_SCALE_MAX */
 export const PCP_BATCH_SCALE_MAX = 5;
 
+/** Lists of far memory that were not used for so many looks are idle. @linux mm/vmstat.c:refresh_cpu_vm_stats */
+const LOOKS_UNTIL_IDLE = 3;
+
 /** The last page freed was larger than a frame. @linux include/linux/mmzone.h:PCPF_PREV_FREE_HIGH_ORDER */
 const PREV_FREE_HIGH_ORDER = 1;
 
@@ -113,6 +116,10 @@ export class PerCpuPages {
   /** Doubles the refill for each one that follows without a page freed between. */
   private allocFactor = 0;
   private flags = 0;
+  /** What {@link isIdle} saw last, and how often it is still to see the same. */
+  private seenCount = 0;
+  private seenHits = 0;
+  private looksLeft = 0;
 
   /** Sets the bounds of {@link high}. */
   setBounds(batch: number, highMin: number, highMax: number): void {
@@ -134,6 +141,34 @@ export class PerCpuPages {
     this.flags = 0;
     if (this.freeCount < this.batch << PCP_BATCH_SCALE_MAX) this.freeCount++;
     return true;
+  }
+
+  /**
+   * Lets what grew shrink by an eighth, and by no more than can be given back at once.
+   *
+   * @returns pages to give back
+   * @linux mm/page_alloc.c:decay_pcp_high
+   */
+  decayHigh(): number {
+    if (this.high > this.highMin) {
+      this.high = Math.max(this.count - (this.batch << PCP_BATCH_SCALE_MAX), this.high - (this.high >> 3), this.highMin);
+    }
+    return Math.max(0, this.count - this.high);
+  }
+
+  /**
+   * Whether nothing has come or gone for three looks in a row.
+   *
+   * @linux include/linux/mmzone.h:per_cpu_zonestat
+   */
+  isIdle(): boolean {
+    const { count, hits } = this;
+    if (count !== this.seenCount || hits !== this.seenHits) this.looksLeft = LOOKS_UNTIL_IDLE;
+    this.seenCount = count;
+    this.seenHits = hits;
+    if (this.looksLeft === 0) return true;
+    this.looksLeft--;
+    return false;
   }
 
   /** Memory is short: refills begin small again, lest what was just given back comes back at once. */

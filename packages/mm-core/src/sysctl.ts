@@ -32,6 +32,8 @@ export interface PageAllocSysctlConfig {
 }
 
 export class PageAllocSysctl {
+  /** Seconds between two looks of a CPU at its lists. @linux mm/vmstat.c:sysctl_stat_interval */
+  statInterval = 1;
   readonly #nodes: readonly MemoryNode[];
   readonly #zones: readonly Zone[];
   readonly #nrCpus: number;

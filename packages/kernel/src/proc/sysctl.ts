@@ -83,6 +83,16 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
     get: (kernel) => String(kernel.pages.sysctl.percpuPagelistHighFraction),
     set: (kernel, [value]) => kernel.pages.sysctl.setPercpuPagelistHighFraction(value!),
   },
+  'vm/stat_interval': {
+    get: (kernel) => String(kernel.pages.sysctl.statInterval),
+    set: (kernel, [value]) => {
+      // Kept in ticks of 4 ms.
+      if (Math.abs(value!) > INT_MAX / 250) return -Errno.EINVAL;
+      kernel.pages.sysctl.statInterval = value!;
+      kernel.daemons.wake(kernel, 'vmstat', Math.max(value!, 0) * 1e9);
+      return 0;
+    },
+  },
   'vm/compact_memory': {
     mode: 0o200,
     set: (kernel, [value]) => {
