@@ -39,6 +39,8 @@ export const BUS_ADRALN = 1;
 export const BUS_ADRERR = 2;
 /** SIGBUS: a memory error was consumed. */
 export const BUS_MCEERR_AR = 4;
+/** A page of the process is broken, which it has not touched. @linux include/uapi/asm-generic/siginfo.h:BUS_MCEERR_AO */
+export const BUS_MCEERR_AO = 5;
 /** Sent by `kill`. */
 export const SI_USER = 0;
 /** Sent by the kernel: a general-protection fault, for one. */
@@ -101,6 +103,7 @@ export function signalCodeName(signal: number, code: number): string {
     if (code === BUS_ADRALN) return 'BUS_ADRALN';
     if (code === BUS_ADRERR) return 'BUS_ADRERR';
     if (code === BUS_MCEERR_AR) return 'BUS_MCEERR_AR';
+    if (code === BUS_MCEERR_AO) return 'BUS_MCEERR_AO';
   }
   return String(code);
 }

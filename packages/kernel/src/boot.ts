@@ -27,6 +27,7 @@ import { Kernel } from './kernel.ts';
 import { Kmemleak } from './kmemleak.ts';
 import { createMachine } from './machine.ts';
 import type { Machine } from './machine.ts';
+import { tellBrokenPage } from './memory-failure-kill.ts';
 import { movablePages, nodeTable, setupMemoryMap, zoneLayout } from './memory-shape.ts';
 import { bootNumaBalancing } from './numa-setup.ts';
 import { outOfMemory } from './oom-kill.ts';
@@ -190,9 +191,17 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   // Nobody reads while the machine boots.
   rcu.barrier();
   hooks.migration = migrationOps(vm);
-  vm.onLostPage = (addr) => {
+  vm.log = (line) => {
+    log.print(line);
+  };
+  vm.onBrokenPage = (mm, address, pfn) => {
+    tellBrokenPage(kernel, mm, address, pfn);
+  };
+  vm.onLostPage = (addr, pfn) => {
     const task = kernel.current;
-    if (task !== null) sendSignal(task.process, task, { signo: SIGBUS, code: BUS_MCEERR_AR, addr, pid: 0 });
+    if (task === null) return;
+    log.print(`Memory failure: 0x${pfn.toString(16)}: Sending SIGBUS to ${task.process.comm}:${task.tgid} due to hardware memory corruption`);
+    sendSignal(task.process, task, { signo: SIGBUS, code: BUS_MCEERR_AR, addr, pid: 0 });
   };
   vm.writeback.wakeFlusher = () => {
     kernel.daemons.wake(kernel, 'flusher', 0);

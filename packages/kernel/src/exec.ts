@@ -7,7 +7,7 @@
 import { ADDR_COMPAT_LAYOUT, ADDR_LIMIT_3GB, ADDR_NO_RANDOMIZE, Errno } from '@pagelab/abi';
 import type { Program, ProgramDescription, VirtAddr } from '@pagelab/abi';
 import { FileTable } from '@pagelab/syscalls';
-import { execLayout, mmAlloc, mmput } from '@pagelab/vm';
+import { execLayout, inheritMemoryFlags, ksmEnter, mmAlloc, mmput } from '@pagelab/vm';
 import type { LayoutOptions, MmStruct } from '@pagelab/vm';
 import { credentialsForExec, rootCredentials } from './credentials.ts';
 import { endTask, leaveAddressSpace } from './exit.ts';
@@ -190,6 +190,11 @@ export function execProgram(task: Task, program: Program | null, options: StartO
   const mm = mmAlloc(kernel.vm, mmLimits(process.limits, task.credentials));
   if (typeof mm === 'number') return mm;
   mm.memcg = process.mm!.memcg;
+  inheritMemoryFlags(mm, process.mm!);
+  if (mm.mergeAny && !ksmEnter(mm)) {
+    mmput(mm);
+    return -Errno.ENOMEM;
+  }
   const error = layOut(kernel, mm, comm, description, task.personality, options);
   if (error < 0) {
     mmput(mm);

@@ -63,6 +63,7 @@ export function forkProcess(
     objects: processObjects,
     startTime: kernel.clock.now,
   });
+  process.mceKill = parent.mceKill;
   const child = new Task({
     kernel,
     process,

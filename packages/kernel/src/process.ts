@@ -3,6 +3,7 @@
  *
  * Linux spreads this over `signal_struct`, `sighand_struct` and `files_struct`; each has its object here, too.
  */
+import { PR_MCE_KILL_DEFAULT } from '@pagelab/abi';
 import type { SigInfo, SignalDisposition, VirtAddr } from '@pagelab/abi';
 import type { FileTable, LibraryState, ResourceLimits, SignalSet } from '@pagelab/syscalls';
 import type { MmStruct } from '@pagelab/vm';
@@ -106,6 +107,8 @@ export class Process {
   waitedMaxRss = 0;
   /** What its address space came to at the end; `null` while it lives. */
   finalMemory: ProcessMemory | null = null;
+  /** When it is told of broken pages: PR_MCE_KILL_… */
+  mceKill: number = PR_MCE_KILL_DEFAULT;
   /** The error of its program, where one ended it. */
   error: unknown = undefined;
 

@@ -171,6 +171,22 @@ export class Task implements TaskContext {
     return this.kernel.tasks.size;
   }
 
+  get comm(): string {
+    return this.process.comm;
+  }
+
+  set comm(name: string) {
+    this.process.comm = name;
+  }
+
+  get mceKill(): number {
+    return this.process.mceKill;
+  }
+
+  set mceKill(when: number) {
+    this.process.mceKill = when;
+  }
+
   rlimit(resource: number): number {
     return this.process.limits.cur[resource]!;
   }

@@ -16,9 +16,6 @@ export function bootZswap(kernel: Kernel, compressors: readonly Compressor[]): v
   zswap.wakeShrinker = () => {
     kernel.daemons.wake(kernel, 'zswap-shrink', 0);
   };
-  zswap.log = (line) => {
-    kernel.log.print(line);
-  };
   zswap.addCompressors(compressors);
   const files = zswapFiles(kernel);
   // The last word counts; it is switched on with what the others say.

@@ -167,8 +167,14 @@ it('changes compressors under the pages that are stored', () => {
 it('lets pages go to their slots early where the shrinker may, and all of them come back by swapoff', () => {
   const machine = zswapMachine({ cmdline: 'zswap.shrinker_enabled=1 zswap.max_pool_percent=50' });
   const { os } = machine.createProcess();
-  const pages = 15_000;
-  const start = fill(os, pages, (page, at) => (at < 2048 ? noise(page, at) : page));
+  const pages = 14_000;
+  const start = os.mmap(0, pages * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+  const bytes = new Uint8Array(1024);
+  const words = new Uint32Array(bytes.buffer);
+  for (let page = 0; page < pages; page++) {
+    for (let i = 0; i < words.length; i++) words[i] = noise(page, i * 4);
+    os.mem.write(start + page * PAGE_SIZE, bytes);
+  }
   expect(vmstat(machine, 'zswpout')).toBeGreaterThan(2000);
   machine.validate();
   // Reclaim at its hardest: each time 128 more have had their second round.

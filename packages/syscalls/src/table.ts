@@ -53,6 +53,7 @@ import { sysMseal } from './sys-mseal.ts';
 import { MSYNC_FLAGS, sysMsync } from './sys-msync.ts';
 import { sysMunmap } from './sys-munmap.ts';
 import { sysAccess, sysCreat, sysLink, sysMkdir, sysOpenat, sysRename, sysRmdir, sysUnlink, sysUnlinkat } from './sys-names.ts';
+import { PRCTL_OPTIONS, sysPrctl } from './sys-prctl.ts';
 import { PERSONALITY_FLAGS, sysPersonality } from './sys-personality.ts';
 import { PIPE2_FLAGS, sysPipe, sysPipe2 } from './sys-pipe.ts';
 import { sysPkeyAlloc, sysPkeyFree, sysPkeyMprotect } from './sys-pkey.ts';
@@ -158,6 +159,7 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   capset: sysCapset,
   sigaltstack: sysSigaltstack,
   personality: sysPersonality,
+  prctl: sysPrctl,
   mlock: sysMlock,
   munlock: sysMunlock,
   mlockall: sysMlockall,
@@ -241,6 +243,7 @@ export const syscallFlags: readonly FlagTable[] = [
   SIGPROCMASK_HOW,
   SIGALTSTACK_FLAGS,
   PERSONALITY_FLAGS,
+  PRCTL_OPTIONS,
   REMAP_FILE_PAGES_FLAGS,
   PIDFD_OPEN_FLAGS,
   PIDFD_SEND_SIGNAL_FLAGS,

@@ -175,6 +175,10 @@ export interface TaskContext extends MmLimits {
   setSignalStack(stack: SignalStack): number;
   /** The execution domain: ADDR_ and other bits. */
   personality: number;
+  /** Its name: 15 bytes at most. */
+  comm: string;
+  /** When its process is told of broken pages: PR_MCE_KILL_… */
+  mceKill: number;
   /** The process group of process `pid`, 0 being the caller's; or -ESRCH. */
   processGroup(pid: number): number;
   /** @returns 0, or -errno: EINVAL, ESRCH, EPERM */

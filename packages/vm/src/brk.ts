@@ -5,6 +5,7 @@ import { Errno, MAP_FIXED, PAGE_SIZE, RLIMIT_DATA } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { populateRange } from './gup.ts';
 import { mayExpandVm, mlockFutureOk, vmStatAccount } from './limits.ts';
+import { ksmVmaFlags } from './ksm.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { unmapFrom } from './munmap.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
@@ -78,7 +79,7 @@ export function doBrkFlags(
   extraFlags: number,
 ): number {
   const { vm } = mm;
-  const flags = extraFlags | VM_DATA_DEFAULT_FLAGS | VM_ACCOUNT | mm.defFlags;
+  const flags = ksmVmaFlags(mm, extraFlags | VM_DATA_DEFAULT_FLAGS | VM_ACCOUNT | mm.defFlags, false);
   const nrPages = length / PAGE_SIZE;
   if (!mayExpandVm(mm, flags, nrPages) || mm.mapCount > vm.sysctl.maxMapCount) return -Errno.ENOMEM;
   if (vmEnoughMemory(vm, mm, nrPages) !== 0) return -Errno.ENOMEM;

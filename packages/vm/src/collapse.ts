@@ -30,7 +30,8 @@ import type { VmArea } from './vma.ts';
 export function collapse(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
   const { pmdSize } = vma.mm.vm.tables;
   const holdsBlock = Math.ceil(vma.start / pmdSize) < Math.floor(vma.end / pmdSize);
-  if (!holdsBlock || (vma.flags & (VM_SPECIAL | VM_NOHUGEPAGE)) !== 0) return -Errno.EINVAL;
+  // Who asks has asked for huge pages.
+  if (!holdsBlock || vma.mm.thpDisable === 1 || (vma.flags & (VM_SPECIAL | VM_NOHUGEPAGE)) !== 0) return -Errno.EINVAL;
   const first = Math.ceil(start / pmdSize) * pmdSize;
   const last = Math.floor(end / pmdSize) * pmdSize;
   if (first >= last) return 0;

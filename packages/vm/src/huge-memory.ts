@@ -86,6 +86,8 @@ export function hugeStart(tables: PageTableShape, addr: VirtAddr): VirtAddr {
 export function thpEnabled(vma: VmArea): boolean {
   const { flags } = vma;
   if (vma.file !== null || (flags & (VM_NOHUGEPAGE | VM_SPECIAL | VM_HUGETLB)) !== 0) return false;
+  const { thpDisable } = vma.mm;
+  if (thpDisable !== 0 && (thpDisable === 1 || (flags & VM_HUGEPAGE) === 0)) return false;
   const mode = vma.mm.vm.thpMode;
   return mode === 'always' || (mode === 'madvise' && (flags & VM_HUGEPAGE) !== 0);
 }

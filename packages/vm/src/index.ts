@@ -275,3 +275,5 @@ export { MEMCG_CHARGE_BATCH } from './memcg-charge.ts';
 export { memcgHandleOverHigh } from './memcg-high.ts';
 export { memcgSwapPages } from './memcg-swap.ts';
 export { tryToFreeMemCgroupPages } from './memcg-reclaim.ts';
+export { ksmDisableMergeAny, ksmEnableMergeAny, ksmEnter } from './ksm.ts';
+export { inheritMemoryFlags } from './mm-lifetime.ts';

@@ -13,7 +13,7 @@
  *
  * @linux mm/ksm.c
  */
-import { PAGE_SIZE } from '@pagelab/abi';
+import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { IdTable, RbTree } from '@pagelab/lib';
@@ -24,7 +24,7 @@ import { breakKsm, makeKsmPage, mergePage, mergeablePage } from './ksm-page.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { linearPageIndex } from './rmap.ts';
 import type { Vm } from './vm.ts';
-import { VM_MERGEABLE } from './vma.ts';
+import { VM_HUGETLB, VM_MAYSHARE, VM_MERGEABLE, VM_SHARED, VM_SPECIAL } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /** A page of an address space as KSM keeps track of it. @linux mm/ksm.c:ksm_rmap_item */
@@ -127,6 +127,41 @@ export function ksmEnter(mm: MmStruct): boolean {
   mm.mergeable = true;
   ksm.slots.push({ mm, items: [], object });
   return true;
+}
+
+/** Whether pages of a mapping may be merged at all. @linux mm/ksm.c:ksm_compatible */
+function isCompatible({ flags, droppable }: { readonly flags: number; readonly droppable: boolean }): boolean {
+  return (flags & (VM_SHARED | VM_MAYSHARE | VM_SPECIAL | VM_HUGETLB)) === 0 && !droppable;
+}
+
+/** The flags of a new mapping in an address space all of whose memory may be merged. @linux mm/ksm.c:ksm_vma_flags */
+export function ksmVmaFlags(mm: MmStruct, flags: number, droppable: boolean): number {
+  return mm.mergeAny && isCompatible({ flags, droppable }) ? flags | VM_MERGEABLE : flags;
+}
+
+/** All memory of an address space may be merged from now on. @returns 0, or −ENOMEM @linux mm/ksm.c:ksm_enable_merge_any */
+export function ksmEnableMergeAny(mm: MmStruct): number {
+  if (mm.mergeAny) return 0;
+  if (!ksmEnter(mm)) return -Errno.ENOMEM;
+  mm.mergeAny = true;
+  for (const vma of mm.vmas) if (isCompatible(vma)) vma.flags |= VM_MERGEABLE;
+  return 0;
+}
+
+/** None of it may, and what was merged is not any more. @returns 0, or −ENOMEM @linux mm/ksm.c:ksm_disable_merge_any */
+export function ksmDisableMergeAny(mm: MmStruct): number {
+  if (!mm.mergeAny) return 0;
+  for (const vma of mm.vmas) {
+    if ((vma.flags & VM_MERGEABLE) === 0) continue;
+    const error = ksmUnmerge(mm, vma.start, vma.end);
+    if (error !== 0) {
+      for (const other of mm.vmas) if (isCompatible(other)) other.flags |= VM_MERGEABLE;
+      return error;
+    }
+    vma.flags &= ~VM_MERGEABLE;
+  }
+  mm.mergeAny = false;
+  return 0;
 }
 
 /** Forgets an address space that goes. @linux mm/ksm.c:__ksm_exit */

@@ -15,6 +15,7 @@ import {
   PG_DIRTY,
   PG_HEAD,
   PG_HUGETLB,
+  PG_MLOCKED,
   PG_OFFLINE,
   PG_RESERVED,
   PG_SWAPBACKED,
@@ -48,6 +49,8 @@ export function injectMemoryFailure(mm: MmStruct, start: VirtAddr, end: VirtAddr
   for (let address = start; address < end; address += PAGE_SIZE) {
     const pfn = getUserPageFlags(mm, address, 0);
     if (pfn < 0) return pfn;
+    const what = advice === MADV_SOFT_OFFLINE ? 'Soft offlining' : 'Injecting memory failure for';
+    mm.vm.log(`${what} pfn 0x${pfn.toString(16)} at process virtual address 0x${address.toString(16)}`);
     const error = advice === MADV_SOFT_OFFLINE ? softOfflinePage(mm.vm, pfn) : memoryFailure(mm, address, pfn);
     if (error !== 0) return error;
   }
@@ -101,7 +104,9 @@ function memoryFailure(mm: MmStruct, address: VirtAddr, pfn: Pfn): number {
   vm.pages.getPage(pfn);
   const { i32 } = vm.ram;
   const isWritten = mappings.some((place) => (i32[findLeaf(place.mm, place.address)] & PTE_DIRTY) !== 0);
-  const isLost = file === undefined || isWritten || (flags[pfn] & PG_DIRTY) !== 0;
+  const isDirty = isWritten || (flags[pfn] & PG_DIRTY) !== 0;
+  const wasLocked = (flags[pfn] & PG_MLOCKED) !== 0;
+  const isLost = file === undefined || isDirty;
   const step = vm.tables.entryWords;
   for (const place of mappings) {
     const entry = findLeaf(place.mm, place.address);
@@ -116,8 +121,13 @@ function memoryFailure(mm: MmStruct, address: VirtAddr, pfn: Pfn): number {
   vm.smp.flushBatch();
   if (file !== undefined) removeFromPageCache(vm, file, index[pfn]);
   vm.pages.putPage(pfn);
+  if (isLost) {
+    for (const place of mappings) if (place.mm !== mm) vm.onBrokenPage(place.mm, place.address, pfn);
+    vm.onLostPage(address, pfn);
+  }
   const error = takeAway(vm, pfn);
-  if (isLost) vm.onLostPage(address);
+  const kind = `${isDirty ? 'dirty' : 'clean'} ${wasLocked ? 'mlocked ' : ''}LRU page`;
+  vm.log(`Memory failure: 0x${pfn.toString(16)}: recovery action for ${kind}: ${error === 0 ? 'Recovered' : 'Failed'}`);
   return error;
 }
 

@@ -80,6 +80,7 @@ export function dupMm(oldMm: MmStruct, limits: MmLimits): MmStruct | number {
   mm.startBrk = oldMm.startBrk;
   mm.brk = oldMm.brk;
   mm.startStack = oldMm.startStack;
+  inheritMemoryFlags(mm, oldMm);
   mm.defFlags = oldMm.defFlags & VM_INIT_DEF_MASK;
   const err = oldMm.mergeable && !ksmEnter(mm) ? -Errno.ENOMEM : dupMmap(mm, oldMm);
   // The parent's private pages lost their write right: one flush for all mappings.
@@ -91,6 +92,12 @@ export function dupMm(oldMm: MmStruct, limits: MmLimits): MmStruct | number {
   mm.hiwaterRss = mmRss(mm);
   mm.hiwaterVm = mm.totalVm;
   return mm;
+}
+
+/** What passes to a child, and to the next program. @linux include/linux/mm_types.h:MMF_INIT_LEGACY_MASK */
+export function inheritMemoryFlags(mm: MmStruct, oldMm: MmStruct): void {
+  mm.mergeAny = oldMm.mergeAny;
+  mm.thpDisable = oldMm.thpDisable;
 }
 
 /** @linux mm/mmap.c:dup_mmap */

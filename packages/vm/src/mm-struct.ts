@@ -66,6 +66,10 @@ export class MmStruct {
   readonly rss = new Int32Array(4);
   /** Whether KSM knows of it; and how many of its pages are shared by that. */
   mergeable = false;
+  /** Whether all of its memory may be merged, asked for or not. @linux include/linux/mm_types.h:MMF_VM_MERGE_ANY */
+  mergeAny = false;
+  /** What PR_SET_THP_DISABLE set: 0; 1 no huge pages, 3 none but where they are asked for. @linux include/linux/mm_types.h:MMF_DISABLE_THP_COMPLETELY */
+  thpDisable = 0;
   ksmMerging = 0;
   /** Huge pages of the pool that its entries show. @linux include/linux/mm_types.h:mm_struct.hugetlb_usage */
   hugetlbPages = 0;

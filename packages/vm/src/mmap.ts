@@ -37,6 +37,7 @@ import { populateRange } from './gup.ts';
 import { canDoMlock, mayExpandVm, mlockFutureOk, vmStatAccount } from './limits.ts';
 import { hugetlbFileSetup, isHugetlbFile } from './hugetlbfs.ts';
 import { dropReservation, hugetlbReservePages } from './hugetlb-reserve.ts';
+import { ksmVmaFlags } from './ksm.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { gatherVmas, gatheredAccounted, gatheredPages, unmapGathered } from './munmap.ts';
 import { OVERCOMMIT_NEVER, accountableMapping, vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
@@ -334,6 +335,7 @@ export function mmapRegion(
     return -Errno.EOPNOTSUPP;
   }
 
+  if (mm.mergeAny && file === null) flags = ksmVmaFlags(mm, flags, droppable);
   const range = mm.mergeRange;
   range.flags = flags;
   range.droppable = droppable;

@@ -87,6 +87,8 @@ export interface VmSysctl {
   oomKillAllocatingTask: number;
   /** 1: the killer's report lists all programs. */
   oomDumpTasks: number;
+  /** 1: who has a page that breaks is told at once. */
+  memoryFailureEarlyKill: number;
 }
 
 /** Linux's values, but for a layout that repeats. */
@@ -113,6 +115,7 @@ export const DEFAULT_VM_SYSCTL: Readonly<VmSysctl> = {
   panicOnOom: 0,
   oomKillAllocatingTask: 0,
   oomDumpTasks: 1,
+  memoryFailureEarlyKill: 0,
 };
 
 /** 16 GiB. */
@@ -248,7 +251,11 @@ export class Vm {
   /** Frames that nobody gets any more, for they are broken. */
   readonly brokenFrames = new Set<Pfn>();
   /** Who touched a page whose contents are lost is told. */
-  onLostPage: (address: VirtAddr) => void = () => undefined;
+  onLostPage: (address: VirtAddr, pfn: Pfn) => void = () => undefined;
+  /** A page that another address space has is broken: it may want to know at once. */
+  onBrokenPage: (mm: MmStruct, address: VirtAddr, pfn: Pfn) => void = () => undefined;
+  /** Is told what the kernel logs. */
+  log: (line: string) => void = () => undefined;
   /** Pages of the same contents that are one. */
   readonly ksm: Ksm;
   /** Huge pages that are set aside, and what their files do. */

@@ -116,8 +116,6 @@ export class Zswap {
   };
   /** Has {@link shrink} called soon. */
   wakeShrinker: () => void = () => undefined;
-  /** Is told what the kernel logs. */
-  log: (line: string) => void = () => undefined;
 
   constructor(vm: Vm) {
     this.#vm = vm;
@@ -155,7 +153,7 @@ export class Zswap {
   setEnabled(enabled: boolean): number {
     if (enabled && this.state === 'uninit') this.#setUp();
     if (enabled && this.state === 'failed') {
-      this.log('zswap: can\'t enable, initialization failed');
+      this.#vm.log('zswap: can\'t enable, initialization failed');
       return -Errno.ENODEV;
     }
     this.enabled = enabled;
@@ -180,7 +178,7 @@ export class Zswap {
     });
     const error = this.#makePool(this.compressor);
     this.state = error === 0 ? 'ready' : 'failed';
-    this.log(error === 0 ? `zswap: loaded using pool ${this.compressor}` : 'zswap: pool creation failed');
+    this.#vm.log(error === 0 ? `zswap: loaded using pool ${this.compressor}` : 'zswap: pool creation failed');
   }
 
   /**
@@ -209,7 +207,7 @@ export class Zswap {
     }
     const compressor = this.#compressors.get(name);
     if (compressor === undefined) {
-      this.log(`zswap: compressor ${name} not available`);
+      this.#vm.log(`zswap: compressor ${name} not available`);
       return -Errno.ENOENT;
     }
     const zspool = ZsPool.create(this.#vm, `zswap${++this.#poolCount}`);
@@ -322,7 +320,7 @@ export class Zswap {
       }
       if (page.length !== PAGE_SIZE) {
         this.stats.decompressFail++;
-        this.log(`zswap: Decompression error from zswap (${pool.compressor.name}): ${length} bytes of object ${handle.index}`);
+        this.#vm.log(`zswap: Decompression error from zswap (${pool.compressor.name}): ${length} bytes of object ${handle.index}`);
         return false;
       }
     }

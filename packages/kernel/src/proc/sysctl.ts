@@ -148,6 +148,7 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'vm/panic_on_oom': vmNumber('panicOnOom', 0, 2),
   'vm/oom_kill_allocating_task': vmNumber('oomKillAllocatingTask', -INT_MAX - 1, INT_MAX),
   'vm/oom_dump_tasks': vmNumber('oomDumpTasks', -INT_MAX - 1, INT_MAX),
+  'vm/memory_failure_early_kill': vmNumber('memoryFailureEarlyKill', 0, 1),
   'vm/swappiness': vmNumber('swappiness', 0, 200),
   'vm/page-cluster': vmNumber('pageCluster', 0, 31),
   'vm/drop_caches': {
