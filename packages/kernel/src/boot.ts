@@ -219,10 +219,10 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   // Getting memory back, and where to.
   installReclaim(vm, hooks);
   const { directReclaim } = hooks;
-  hooks.directReclaim = (gfp, order, nrToReclaim) => {
+  hooks.directReclaim = (gfp, order, nrToReclaim, nodes) => {
     // Who reclaims lets others run, and the memory that waits for readers come free.
     rcu.forceQuiescentState();
-    return directReclaim?.(gfp, order, nrToReclaim) ?? 0;
+    return directReclaim?.(gfp, order, nrToReclaim, nodes) ?? 0;
   };
   bootSwap(kernel, options.openHostFile);
   bootSwapDevices(kernel, options.swapDevices ?? []);

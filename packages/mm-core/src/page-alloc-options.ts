@@ -17,8 +17,8 @@ import type { Zone } from './zone.ts';
 export interface PageAllocHooks {
   /** Wakes the node's kswapd to balance `zone` for blocks of `order`. @linux mm/vmscan.c:wakeup_kswapd */
   wakeKswapd?: (zone: Zone, order: number, gfp: number) => void;
-  /** Reclaims for an allocation; returns the pages freed. @linux mm/vmscan.c:try_to_free_pages */
-  directReclaim?: (gfp: number, order: number, nrToReclaim: number) => number;
+  /** Reclaims for an allocation, of the nodes that it may use (`null`: all); returns the pages freed. @linux mm/vmscan.c:try_to_free_pages */
+  directReclaim?: (gfp: number, order: number, nrToReclaim: number, nodes: NodeMask | null) => number;
   /** How pages in use are moved: without it nothing is compacted, and no range is emptied. */
   migration?: MigrationOps;
   /** Kills a task of those that use the nodes that a policy leaves (`null`: all); returns whether it is worth trying again. @linux mm/oom_kill.c:out_of_memory */

@@ -212,7 +212,7 @@ function directReclaim(pages: PageAlloc, context: AllocContext): number {
   const saved = pages.currentFlags;
   pages.currentFlags |= PF_MEMALLOC;
   try {
-    return reclaim(context.gfp, context.order, Math.max(SWAP_CLUSTER_MAX, 1 << context.order));
+    return reclaim(context.gfp, context.order, Math.max(SWAP_CLUSTER_MAX, 1 << context.order), context.allowed ?? pages.memsAllowed);
   } finally {
     pages.currentFlags = saved;
   }

@@ -198,6 +198,7 @@ function movePage(vm: Vm, from: Pfn, to: Pfn, order: number): void {
   countIsolated(vm, from, -size);
   if (order > 0) moveHugeState(vm, from, to);
   for (let i = 0; i < size; i++) movePageState(vm, from + i, to + i);
+  if (vm.memcgs !== null) vm.frames.memcg[from] = 0;
   // The references of entries and file go over; that of the allocation goes, and so does the isolation's.
   refcount[to] = refcount[from] - 1;
   refcount[from] = 1;

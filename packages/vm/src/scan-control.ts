@@ -4,6 +4,7 @@
  * @linux mm/vmscan.c:scan_control
  */
 
+import type { NodeMask } from '@pagelab/mm-core';
 import type { MemCgroup } from './memcg.ts';
 
 /** The priority that reclaim begins with: a 4,096th of each list is looked at. @linux include/linux/mmzone.h:DEF_PRIORITY */
@@ -56,6 +57,8 @@ export class ScanControl {
   fileCost = 0;
   /** The node's swappiness, where whoever reclaims has one of its own. */
   swappiness = -1;
+  /** The nodes whose pages help; `null` for all. */
+  nodes: NodeMask | null = null;
   /** The group whose limit it is for; `null` for the machine's memory. And the one that is looked at; `null` where there are no groups. */
   target: MemCgroup | null = null;
   memcg: MemCgroup | null = null;

@@ -17,7 +17,7 @@ import {
   ZONE_STAT,
   __GFP_FS,
 } from '@pagelab/mm-core';
-import type { PageAllocHooks, Zone } from '@pagelab/mm-core';
+import type { NodeMask, PageAllocHooks, Zone } from '@pagelab/mm-core';
 import { runKswapds, wakeKswapd } from './kswapd.ts';
 import type { MemCgroup } from './memcg.ts';
 import { memcgSwapPages } from './memcg-swap.ts';
@@ -87,12 +87,14 @@ export function shrinkNode(vm: Vm, node: ReclaimNode, sc: ScanControl): void {
  * Reclaims for an allocation that found no page.
  *
  * @param highest index of the highest zone that the allocation can use
+ * @param nodes that it can use; `null` for all
  * @returns pages freed
  * @linux mm/vmscan.c:try_to_free_pages
  */
-export function tryToFreePages(vm: Vm, gfp: number, order: number, nrToReclaim: number, highest: number): number {
-  if (throttle(vm, gfp, highest)) return 1;
+export function tryToFreePages(vm: Vm, gfp: number, order: number, nrToReclaim: number, highest: number, nodes: NodeMask | null = null): number {
+  if (throttle(vm, gfp, highest, nodes?.nodes[0] ?? 0)) return 1;
   const sc = new ScanControl(nrToReclaim, gfp, order, highest, RECLAIMER_DIRECT);
+  sc.nodes = nodes;
   return runReclaim(vm, () => doTryToFreePages(vm, sc));
 }
 
@@ -101,7 +103,9 @@ function doTryToFreePages(vm: Vm, sc: ScanControl): number {
   do {
     for (sc.priority = DEF_PRIORITY; sc.priority >= 0; sc.priority--) {
       sc.nrScanned = 0;
-      for (const node of vm.reclaim.nodes) if (vm.pages.nodes[node.nid].present > 0) shrinkNode(vm, node, sc);
+      for (const node of vm.reclaim.nodes) {
+        if (vm.pages.nodes[node.nid].present > 0 && sc.nodes?.has(node.nid) !== false) shrinkNode(vm, node, sc);
+      }
       if (sc.nrReclaimed >= sc.nrToReclaim) break;
     }
     // What is on its way to the device can go when it has arrived. @linux mm/vmscan.c:reclaim_throttle
@@ -121,9 +125,9 @@ export function reclaimGroup(vm: Vm, sc: ScanControl): number {
  * @returns whether that has helped: the allocation may be tried again
  * @linux mm/vmscan.c:throttle_direct_reclaim
  */
-function throttle(vm: Vm, gfp: number, highest: number): boolean {
-  if (allowDirectReclaim(vm, highest)) return false;
-  const node = vm.reclaim.nodes[0];
+function throttle(vm: Vm, gfp: number, highest: number, nid: number): boolean {
+  if (allowDirectReclaim(vm, highest, nid)) return false;
+  const node = vm.reclaim.nodes[nid];
   if (node.kswapdFailures >= MAX_RECLAIM_RETRIES || (gfp & __GFP_FS) === 0) return false;
   vm.pages.events[VM_EVENT.PGSCAN_DIRECT_THROTTLE]++;
   node.kswapdPending = true;
@@ -135,10 +139,10 @@ function throttle(vm: Vm, gfp: number, highest: number): boolean {
 }
 
 /** Whether at least half of the reserves is there. @linux mm/vmscan.c:allow_direct_reclaim */
-function allowDirectReclaim(vm: Vm, highest: number): boolean {
+function allowDirectReclaim(vm: Vm, highest: number, nid: number): boolean {
   let reserve = 0;
   let free = 0;
-  for (const zone of vm.pages.nodes[0].zones) {
+  for (const zone of vm.pages.nodes[nid].zones) {
     if (zone.managed === 0 || zone.index > highest || zoneReclaimablePages(vm, zone) === 0) continue;
     reserve += zone.wmarkPages(WMARK_MIN);
     free += zone.state(ZONE_STAT.NR_FREE_PAGES);
@@ -151,7 +155,7 @@ export function installReclaim(vm: Vm, hooks: PageAllocHooks): void {
   hooks.wakeKswapd = (zone, order, gfp) => {
     wakeKswapd(vm, zone, order, gfp);
   };
-  hooks.directReclaim = (gfp, order, nrToReclaim) => tryToFreePages(vm, gfp, order, nrToReclaim, vm.pages.gfpZoneIndex(gfp));
+  hooks.directReclaim = (gfp, order, nrToReclaim, nodes) => tryToFreePages(vm, gfp, order, nrToReclaim, vm.pages.gfpZoneIndex(gfp), nodes);
   vm.reclaim.outOfMemory = (gfp) => {
     hooks.outOfMemory?.(gfp, 0, null);
   };
