@@ -27,14 +27,12 @@ import {
 import type { AddressSpace, AddressSpaceOps, Inode } from './file.ts';
 import { CPUPID_UNSET } from './numa-balancing.ts';
 import { chargeForCurrent } from './memcg-charge.ts';
+import { deleteShadow, growNodes, shrinkNodes, updateShadowNode } from './page-cache-nodes.ts';
 import { accountDirtied } from './page-writeback.ts';
 import { folioAddLru, folioMarkAccessed } from './swap.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
-import { workingsetRefault } from './workingset.ts';
 
-/** Entries of one node of Linux's page-cache tree. @linux include/linux/xarray.h:XA_CHUNK_SIZE */
-const NODE_ENTRIES = 64;
 
 /** The mark of dirty pages in `AddressSpace.pages`. @linux include/linux/fs.h:PAGECACHE_TAG_DIRTY */
 export const TAG_DIRTY = XA_MARK_0;
@@ -119,8 +117,11 @@ export function addToPageCache(vm: Vm, mapping: AddressSpace, pgoff: number, pfn
 /** A page comes that may have been reclaimed before: its shadow goes. */
 function takeShadow(vm: Vm, mapping: AddressSpace, pgoff: number, pfn: Pfn): void {
   const shadow = mapping.shadows.get(pgoff);
-  if (shadow < 0) return;
-  mapping.shadows.delete(pgoff);
+  if (shadow < 0) {
+    updateShadowNode(vm, mapping, pgoff);
+    return;
+  }
+  deleteShadow(vm, mapping, pgoff);
   vm.reclaim.policy.refault(pfn, shadow);
 }
 
@@ -139,6 +140,7 @@ export function forgetCachedPage(vm: Vm, mapping: AddressSpace, pgoff: number): 
   const pfn = mapping.pages.get(pgoff);
   mapping.pages.delete(pgoff);
   shrinkNodes(vm, mapping, pgoff);
+  if (mapping.shadows.size > 0) updateShadowNode(vm, mapping, pgoff);
   frames.mapping[pfn] = 0;
   frames.private[pfn] = 0;
   vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, -1);
@@ -216,56 +218,4 @@ export function clearPageDirty(vm: Vm, mapping: AddressSpace, pgoff: number, pfn
   mapping.pages.clearMark(pgoff, TAG_BUFFER_DIRTY);
   vm.frames.flags[pfn] &= ~PG_DIRTY;
   vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_DIRTY, -1);
-}
-
-/** Allocates the tree nodes that an entry at `index` needs and that no other entry has; false without memory. */
-function growNodes(vm: Vm, mapping: AddressSpace, index: number): boolean {
-  const { pages, nodes } = mapping;
-  const hasEntries = pages.size > 0;
-  const oldLevels = mapping.nodeLevels;
-  let levels = oldLevels;
-  while (index >= NODE_ENTRIES ** levels) levels++;
-  let missing = 0;
-  for (let level = 1; level <= levels; level++) {
-    const span = NODE_ENTRIES ** level;
-    const group = Math.floor(index / span);
-    if (level <= oldLevels) {
-      if (isGroupEmpty(mapping, group, span)) missing++;
-    } else {
-      // A new level: one node above what there is, and one for the entry unless that is the same.
-      if (hasEntries) missing++;
-      if (group !== 0 || !hasEntries) missing++;
-    }
-  }
-  for (let i = 0; i < missing; i++) {
-    const object = vm.caches.radixTreeNode.alloc(GFP_KERNEL);
-    if (object === 0) {
-      for (; i > 0; i--) vm.caches.radixTreeNode.free(nodes.pop()!);
-      return false;
-    }
-    nodes.push(object);
-  }
-  mapping.nodeLevels = levels;
-  return true;
-}
-
-/** Frees the tree nodes that only the entry at `index`, now gone, needed. */
-function shrinkNodes(vm: Vm, mapping: AddressSpace, index: number): void {
-  const { pages, nodes } = mapping;
-  let spare = 0;
-  if (pages.size === 0) {
-    spare = nodes.length;
-    mapping.nodeLevels = 0;
-  } else {
-    for (let level = 1; level <= mapping.nodeLevels; level++) {
-      const span = NODE_ENTRIES ** level;
-      if (isGroupEmpty(mapping, Math.floor(index / span), span)) spare++;
-    }
-  }
-  for (let i = 0; i < spare; i++) vm.caches.radixTreeNode.free(nodes.pop()!);
-}
-
-function isGroupEmpty(mapping: AddressSpace, group: number, span: number): boolean {
-  const found = mapping.pages.nextIndex(group * span);
-  return found < 0 || found >= (group + 1) * span;
 }

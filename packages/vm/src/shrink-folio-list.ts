@@ -28,6 +28,7 @@ import { splitHugePage } from './huge-memory.ts';
 import { countFolioEvents } from './memcg-events.ts';
 import { folioSwapFull } from './memcg-swap.ts';
 import { folioOrder, removeFromPageCache } from './page-cache.ts';
+import { storeShadow } from './page-cache-nodes.ts';
 import { swapWriteout } from './page-io.ts';
 import type { PendingWrites } from './page-io.ts';
 import { FOLIOREF_ACTIVATE, FOLIOREF_KEEP, FOLIOREF_RECLAIM, FOLIOREF_RECLAIM_CLEAN } from './reclaim.ts';
@@ -268,7 +269,7 @@ function removeMapping(vm: Vm, pfn: Pfn): boolean {
   const order = folioOrder(vm, pfn);
   if (order > 0) dissolveFolio(vm, file, folioStart(pgoff, order), order);
   const shadow = vm.reclaim.policy.eviction(pfn);
+  if (shadow > 0) storeShadow(file, pgoff, shadow);
   removeFromPageCache(vm, file, pgoff);
-  if (shadow > 0) file.shadows.set(pgoff, shadow);
   return true;
 }

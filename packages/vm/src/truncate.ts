@@ -12,6 +12,7 @@ import { folioWaitWriteback } from './folio-writeback.ts';
 import { folioStart, splitFolio } from './folio.ts';
 import { kmapLocalPage, kunmapLocal } from './highmem.ts';
 import { TAG_BUFFER_DIRTY, clearPageDirty, folioOrder, removeFromPageCache } from './page-cache.ts';
+import { deleteShadow } from './page-cache-nodes.ts';
 import type { Vm } from './vm.ts';
 import { unmapMappingPages } from './zap.ts';
 
@@ -55,7 +56,7 @@ function truncateRange(vm: Vm, mapping: AddressSpace, start: number, end: number
   const { shadows } = mapping;
   if (shadows.size > 0) {
     const shadowEnd = end === Infinity ? Infinity : Math.floor(end / PAGE_SIZE);
-    for (let at = shadows.nextIndex(Math.ceil(start / PAGE_SIZE)); at >= 0 && at < shadowEnd; at = shadows.nextIndex(at + 1)) shadows.delete(at);
+    for (let at = shadows.nextIndex(Math.ceil(start / PAGE_SIZE)); at >= 0 && at < shadowEnd; at = shadows.nextIndex(at + 1)) deleteShadow(vm, mapping, at);
   }
   if (pages.size === 0) return;
   let first = Math.ceil(start / PAGE_SIZE);

@@ -36,6 +36,7 @@ import { NumaBalancing } from './numa-balancing.ts';
 import type { UserfaultHooks } from './userfaultfd.ts';
 import { SHAPE_X86_64 } from './pgtable-shape.ts';
 import type { PageTableShape } from './pgtable-shape.ts';
+import type { ShadowNodes } from './page-cache-nodes.ts';
 import { LruBatches } from './swap.ts';
 import { Reclaim } from './reclaim.ts';
 import type { ReclaimPolicyFactory } from './reclaim.ts';
@@ -201,6 +202,8 @@ export class Vm {
   committedAs = 0;
   /** Pages of swap space in all; 0 while there is none. */
   totalSwapPages = 0;
+  /** See `page-cache-nodes.ts`. */
+  readonly shadowNodes: ShadowNodes = new Map();
   /** Swap areas, and slots of them. */
   readonly swap = new Swap();
   /** Which nodes are slower; and who uses which pages, as far as that is looked at. */

@@ -10,7 +10,7 @@ import type { Load, LoadRun } from './load-run.ts';
 export const filelru: Load = { name: 'filelru', run };
 
 const FILES = { a: 400 * MIB, b: 48 * MIB, c: 32 * MIB } as const;
-const COUNTERS = ['pgscan_file', 'pgsteal_file', 'pgactivate', 'workingset_refault_file', 'nr_file_pages'];
+const COUNTERS = ['pgscan_file', 'pgsteal_file', 'pgactivate', 'workingset_refault_file', 'nr_file_pages', 'workingset_nodes'];
 
 function run(load: LoadRun): void {
   const init = load.start();
