@@ -1,6 +1,7 @@
-// An allocator of one's own: first fit over the blocks in address order, free neighbours joined on the way. Everything it
-// knows is in the program's memory: 16 bytes before each block hold its size, odd while it is in use. Run it on a trace:
-//     pagelab replay TRACE --malloc examples/plugins/first-fit-malloc.ts
+/**
+ * An allocator of one's own: first fit over the blocks in address order, free neighbours joined on the way. All that it
+ * knows is in the program's memory: 16 bytes before each block hold its size, odd while it is in use.
+ */
 import type { VirtAddr } from '@pagelab/abi';
 import type { Mallinfo2, Malloc, MallocOs } from '@pagelab/libc-malloc';
 import { MallocAbort, mallinfoOf, trySbrk } from '@pagelab/libc-malloc';
