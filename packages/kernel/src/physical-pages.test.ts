@@ -161,3 +161,23 @@ test('both indices of fragmentation are told by zone and order, as thousandths w
   expect(unusable[9]).toBeGreaterThan(0.9);
   expect(numbers('extfrag_index')[10]).toBeGreaterThan(0.9);
 });
+
+test('defrag_mode is a setting of the newest kernel', () => {
+  const machine = boot({ memory: '256M' });
+  const file = '/proc/sys/vm/defrag_mode';
+  expect(machine.readFile(file)).toBe('0\n');
+  machine.writeFile(file, '1');
+  expect(machine.readFile(file)).toBe('1\n');
+  expect(() => machine.writeFile(file, '2')).toThrow('EINVAL');
+  const { os } = machine.createProcess();
+  os.mem.fill(os.mmap(0, 150 * MIB, PROT_RW, PRIVATE_ANONYMOUS), 150 * MIB, 1);
+  machine.module((k) => {
+    const pages = Array.from({ length: 1000 }, () => k.allocPages());
+    expect(pages.every((pfn) => pfn > 0)).toBe(true);
+    for (const pfn of pages) k.freePages(pfn);
+  });
+  machine.validate();
+  const older = boot({ memory: '64M', kernel: '6.12' });
+  expect(() => older.readFile(file)).toThrow('ENOENT');
+  expect(older.listFiles()).not.toContain(file);
+});

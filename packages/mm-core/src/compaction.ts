@@ -5,7 +5,7 @@
  */
 import { Errno } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
-import { ALLOC_CMA, ALLOC_WMARK_MASK, WMARK_LOW, WMARK_MIN } from './alloc-flags.ts';
+import { ALLOC_CMA, ALLOC_WMARK_MASK, WMARK_HIGH, WMARK_LOW, WMARK_MIN } from './alloc-flags.ts';
 import { COMPACT_ALL, compactScannersMet, noFreePages, placeScanners, resetIsolationSuitable } from './compaction-control.ts';
 import type { CompactControl } from './compaction-control.ts';
 import { compactionAlloc, releaseFreeList } from './compaction-free.ts';
@@ -20,7 +20,7 @@ import type { MigrationOps } from './migration-ops.ts';
 import type { MemoryNode } from './node.ts';
 import { NR_PAGE_ORDERS, PAGE_ALLOC_COSTLY_ORDER } from './page.ts';
 import type { PageAlloc } from './page-alloc.ts';
-import { VM_EVENT } from './vmstat.ts';
+import { VM_EVENT, ZONE_STAT } from './vmstat.ts';
 import type { PageCapture, Zone } from './zone.ts';
 
 const { COMPACTMIGRATE_SCANNED, COMPACTFREE_SCANNED, KCOMPACTD_MIGRATE_SCANNED, KCOMPACTD_FREE_SCANNED } = VM_EVENT;
@@ -105,7 +105,7 @@ export function compactionSuitable(pages: PageAlloc, zone: Zone, order: number, 
   return !(index >= 0 && index <= pages.compaction.extfragThreshold);
 }
 
-/** @linux mm/compaction.c:compaction_suit_allocation_order */
+/** Whether a zone has a block, could get one, or neither. @param free free pages to reckon with @linux mm/compaction.c:compaction_suit_allocation_order */
 export function compactionSuitAllocationOrder(
   pages: PageAlloc,
   zone: Zone,
@@ -113,9 +113,10 @@ export function compactionSuitAllocationOrder(
   highestIndex: number,
   allocFlags: number,
   isAsync: boolean,
+  free: number = zone.nrFree,
 ): number {
   const watermark = zone.wmarkPages(allocFlags & ALLOC_WMARK_MASK);
-  if (zone.watermarkOk(order, watermark, highestIndex, allocFlags, zone.nrFree)) return COMPACT_SUCCESS;
+  if (zone.watermarkOk(order, watermark, highestIndex, allocFlags, free)) return COMPACT_SUCCESS;
   // What may not lie in CMA regions gains nothing by blocks that come free there.
   if (order > PAGE_ALLOC_COSTLY_ORDER && isAsync && (allocFlags & ALLOC_CMA) === 0) {
     if (!zone.watermarkOk(0, watermark + compactGap(order), highestIndex, 0, zone.nrFree)) return COMPACT_SKIPPED;
@@ -152,6 +153,8 @@ interface CompactRequest {
   readonly wholeZone?: boolean;
   readonly ignoreSkipHint?: boolean;
   readonly ignoreBlockSuitable?: boolean;
+  /** On kcompactd's own account. */
+  readonly byKcompactd?: boolean;
   /** Filled where a block of the order comes free while pages move: then that is what was wanted. */
   readonly capture?: PageCapture | undefined;
 }
@@ -167,7 +170,7 @@ export function compactZone(pages: PageAlloc, request: CompactRequest): number {
   const { zone } = request;
   const { compact } = zone;
   if (migration === undefined) return COMPACT_SKIPPED;
-  const { capture, ...asked } = request;
+  const { capture, byKcompactd = false, ...asked } = request;
   const cc: CompactControl = {
     gfp: GFP_KERNEL,
     migratetype: 0,
@@ -193,7 +196,8 @@ export function compactZone(pages: PageAlloc, request: CompactRequest): number {
     fastStartPfn: 0,
   };
   if (cc.order !== COMPACT_ALL) {
-    const suits = compactionSuitAllocationOrder(pages, zone, cc.order, cc.highestIndex, cc.allocFlags, cc.mode === MIGRATE_ASYNC);
+    const free = byKcompactd && pages.sysctl.defragMode ? zone.state(ZONE_STAT.NR_FREE_PAGES_BLOCKS) : zone.nrFree;
+    const suits = compactionSuitAllocationOrder(pages, zone, cc.order, cc.highestIndex, cc.allocFlags, cc.mode === MIGRATE_ASYNC, free);
     if (suits !== COMPACT_CONTINUE) return suits;
     if (compact.restarting(cc.order)) resetIsolationSuitable(pages, zone);
   }
@@ -280,6 +284,11 @@ function compactFinished(pages: PageAlloc, cc: CompactControl): number {
     return extfragForOrder(zone, zone.pageblockOrder) > fragmentationScoreWmark(pages, true) ? COMPACT_CONTINUE : COMPACT_SUCCESS;
   }
   if (cc.order === COMPACT_ALL || cc.migratePfn % cc.zone.pageblockPages !== 0) return COMPACT_CONTINUE;
+  if (pages.sysctl.defragMode && !cc.direct) {
+    // kcompactd makes whole pageblocks: those can be had for any type without mixing.
+    const enough = zone.watermarkOk(cc.order, zone.wmarkPages(WMARK_HIGH), cc.highestIndex, cc.allocFlags, zone.state(ZONE_STAT.NR_FREE_PAGES_BLOCKS));
+    return enough ? COMPACT_SUCCESS : COMPACT_CONTINUE;
+  }
   for (let order = cc.order; order < NR_PAGE_ORDERS; order++) {
     if (zone.allocator.nrFreeBlocks(order, cc.migratetype) > 0) return COMPACT_SUCCESS;
     if (cc.migratetype === MIGRATE_MOVABLE && zone.allocator.nrFreeBlocks(order, MIGRATE_CMA) > 0) return COMPACT_SUCCESS;

@@ -32,9 +32,10 @@ export interface AllocContext {
  */
 export function getPageFromFreelist(pages: PageAlloc, context: AllocContext, allocFlags: number): Pfn {
   const { order, highestIndex, zonelist } = context;
+  const { defragMode } = pages.sysctl;
   let flags = allocFlags;
   for (;;) {
-    const noFallback = (flags & ALLOC_NOFRAGMENT) !== 0;
+    const noFallback = (flags & ALLOC_NOFRAGMENT) !== 0 && !defragMode;
     let again = false;
     for (let i = 0; i < zonelist.length; i++) {
       const zone = zonelist[i];

@@ -3,7 +3,7 @@
  *
  * @linux mm/compaction.c:kcompactd
  */
-import { WMARK_HIGH } from './alloc-flags.ts';
+import { WMARK_HIGH, WMARK_MIN } from './alloc-flags.ts';
 import {
   COMPACT_COMPLETE,
   COMPACT_CONTINUE,
@@ -20,7 +20,7 @@ import { extfragForOrder } from './fragmentation.ts';
 import { MIGRATE_SYNC_LIGHT } from './migration-ops.ts';
 import type { MemoryNode } from './node.ts';
 import type { PageAlloc } from './page-alloc.ts';
-import { VM_EVENT } from './vmstat.ts';
+import { VM_EVENT, ZONE_STAT } from './vmstat.ts';
 import type { Zone } from './zone.ts';
 
 /** Between two looks at how scattered a node is, in nanoseconds. @linux mm/compaction.c:HPAGE_FRAG_CHECK_INTERVAL_MSEC */
@@ -80,7 +80,9 @@ export class Kcompactd {
   }
 
   #suits(zone: Zone, highestIndex: number): number {
-    return compactionSuitAllocationOrder(this.#pages, zone, this.#maxOrder, highestIndex, WMARK_HIGH, false);
+    const { defragMode } = this.#pages.sysctl;
+    const free = defragMode ? zone.state(ZONE_STAT.NR_FREE_PAGES_BLOCKS) : zone.nrFree;
+    return compactionSuitAllocationOrder(this.#pages, zone, this.#maxOrder, highestIndex, defragMode ? WMARK_HIGH : WMARK_MIN, false, free);
   }
 
   /** @linux mm/compaction.c:kcompactd_do_work */
@@ -92,7 +94,7 @@ export class Kcompactd {
     for (const zone of this.#zones()) {
       const { compact } = zone;
       if (compact.deferred(order) || this.#suits(zone, zone.index) !== COMPACT_CONTINUE) continue;
-      const status = compactZone(pages, { zone, order, mode: MIGRATE_SYNC_LIGHT, allocFlags: WMARK_HIGH, highestIndex });
+      const status = compactZone(pages, { zone, order, mode: MIGRATE_SYNC_LIGHT, allocFlags: pages.sysctl.defragMode ? WMARK_HIGH : WMARK_MIN, highestIndex, byKcompactd: true });
       if (status === COMPACT_SUCCESS) compact.deferReset(order, false);
       else if (status === COMPACT_PARTIAL_SKIPPED || status === COMPACT_COMPLETE) {
         // Perhaps blocks are only not merged because parts of them wait on per-CPU lists.

@@ -247,7 +247,7 @@ export class PageAlloc extends PageCalls {
     let allocFlags = WMARK_LOW | (flags & ALLOC_KSWAPD);
     if (context.migratetype === MIGRATE_MOVABLE) allocFlags |= ALLOC_CMA;
     // Rather DMA32 than mixing Normal's pageblocks.
-    if (context.zonelist.length > 0 && context.zonelist[0].kind === ZONE_NORMAL) allocFlags |= ALLOC_NOFRAGMENT;
+    if (this.sysctl.defragMode || (context.zonelist.length > 0 && context.zonelist[0].kind === ZONE_NORMAL)) allocFlags |= ALLOC_NOFRAGMENT;
     let pfn = getPageFromFreelist(this, context, allocFlags);
     if (pfn < 0) {
       // Memory for the kernel itself, and for who is on the way out, may come from any node where the cpuset's have none.

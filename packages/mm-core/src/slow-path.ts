@@ -10,6 +10,7 @@ import {
   ALLOC_HIGHATOMIC,
   ALLOC_KSWAPD,
   ALLOC_MIN_RESERVE,
+  ALLOC_NOFRAGMENT,
   ALLOC_NON_BLOCK,
   ALLOC_NO_WATERMARKS,
   ALLOC_OOM,
@@ -72,6 +73,7 @@ export function allocPagesSlowpath(pages: PageAlloc, context: AllocContext): Pfn
   const costly = order > PAGE_ALLOC_COSTLY_ORDER;
   const retry: CompactRetry = { priority: DEF_COMPACT_PRIORITY, retries: 0 };
   let allocFlags = gfpToAllocFlags(gfp, order, migratetype);
+  if (pages.sysctl.defragMode) allocFlags |= ALLOC_NOFRAGMENT;
 
   // kswapd first: it may be all that is needed, and the min watermark leaves room while it works.
   wakeAllKswapds(pages, context, allocFlags);
@@ -110,6 +112,11 @@ export function allocPagesSlowpath(pages: PageAlloc, context: AllocContext): Pfn
     if (shouldReclaimRetry(pages, context, allocFlags, noProgress)) continue;
     if (reclaimed > 0 && canCompact && shouldCompactRetry(pages, context, compacted.result, retry)) continue;
 
+    if ((allocFlags & ALLOC_NOFRAGMENT) !== 0) {
+      // Before anybody is killed, blocks of other types are broken into after all.
+      allocFlags &= ~ALLOC_NOFRAGMENT;
+      continue;
+    }
     const outcome = mayOom(pages, context);
     if (outcome.pfn >= 0) return outcome.pfn;
     if (pages.currentIsOomVictim && ((allocFlags & ALLOC_OOM) !== 0 || (gfp & __GFP_NOMEMALLOC) !== 0)) break;
@@ -150,9 +157,10 @@ function reserveFlags(pages: PageAlloc, gfp: number): number {
 /** @linux mm/page_alloc.c:wake_all_kswapds */
 function wakeAllKswapds(pages: PageAlloc, context: AllocContext, allocFlags: number): void {
   if ((allocFlags & ALLOC_KSWAPD) === 0) return;
+  const order = pages.sysctl.defragMode ? Math.max(context.order, pages.pageblockOrder) : context.order;
   let last = -1;
   for (const zone of context.zonelist) {
-    if (zone.nid !== last) pages.wakeKswapd(zone, context.order, context.gfp);
+    if (zone.nid !== last) pages.wakeKswapd(zone, order, context.gfp);
     last = zone.nid;
   }
 }

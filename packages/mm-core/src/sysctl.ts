@@ -32,6 +32,13 @@ export interface PageAllocSysctlConfig {
 }
 
 export class PageAllocSysctl {
+  /**
+   * Whether pageblocks are kept apart at any price short of failing: reclaim and compaction come before blocks of another type
+   * are broken into.
+   *
+   * @linux mm/page_alloc.c:defrag_mode (since 6.15)
+   */
+  defragMode = false;
   /** Seconds between two looks of a CPU at its lists. @linux mm/vmstat.c:sysctl_stat_interval */
   statInterval = 1;
   readonly #nodes: readonly MemoryNode[];

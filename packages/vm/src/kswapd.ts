@@ -8,7 +8,7 @@
  *
  * @linux mm/vmscan.c:kswapd
  */
-import { GFP_KERNEL, PF_MEMALLOC, VM_EVENT, WMARK_HIGH, WMARK_PROMO, __GFP_DIRECT_RECLAIM, resetIsolationSuitableNode } from '@pagelab/mm-core';
+import { GFP_KERNEL, PF_MEMALLOC, VM_EVENT, WMARK_HIGH, WMARK_PROMO, ZONE_STAT, __GFP_DIRECT_RECLAIM, resetIsolationSuitableNode } from '@pagelab/mm-core';
 import type { Zone } from '@pagelab/mm-core';
 import { NUMA_BALANCING_MEMORY_TIERING } from './numa-balancing.ts';
 import type { ReclaimNode } from './reclaim.ts';
@@ -118,7 +118,9 @@ function isBalanced(vm: Vm, node: ReclaimNode, order: number, highest: number): 
   for (const zone of vm.pages.nodes[node.nid].zones) {
     if (zone.index > highest || zone.managed === 0) continue;
     some = true;
-    if (zone.watermarkOk(order, zone.watermark[mark], highest, 0, zone.nrFree)) return true;
+    // With defrag_mode only whole pageblocks count, until kcompactd takes over.
+    const free = order > 0 && vm.pages.sysctl.defragMode ? zone.state(ZONE_STAT.NR_FREE_PAGES_BLOCKS) : zone.nrFree;
+    if (zone.watermarkOk(order, zone.watermark[mark], highest, 0, free)) return true;
   }
   return !some;
 }

@@ -72,7 +72,7 @@ export function lookUp(kernel: Kernel, task: Task | null, path: string): ProcFil
 /** Paths of every file there is now, sorted. */
 export function listFiles(kernel: Kernel): string[] {
   const paths = Object.keys(FILES).filter((path) => !path.startsWith('/dev'));
-  for (const name of SYSCTL_NAMES) paths.push(SYSCTL + name);
+  for (const name of SYSCTL_NAMES) if (sysctlFile(kernel, name) !== undefined) paths.push(SYSCTL + name);
   paths.push(...sysFiles(kernel).keys());
   for (const task of kernel.tasks.values()) {
     if (task !== task.process.leader) continue;

@@ -18,6 +18,8 @@ interface Setting {
   readonly get?: (kernel: Kernel) => string;
   /** Permissions; 0644 where it does not say. */
   readonly mode?: number;
+  /** The first kernel that has it, which is the newest; all have what does not say. */
+  readonly since?: '6.18';
   /** Numbers it takes at most; 1 where it does not say. */
   readonly count?: (kernel: Kernel) => number;
   /** Sets it: 0 or -errno. Without, it cannot be written. */
@@ -82,6 +84,15 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'vm/percpu_pagelist_high_fraction': {
     get: (kernel) => String(kernel.pages.sysctl.percpuPagelistHighFraction),
     set: (kernel, [value]) => kernel.pages.sysctl.setPercpuPagelistHighFraction(value!),
+  },
+  'vm/defrag_mode': {
+    get: (kernel) => (kernel.pages.sysctl.defragMode ? '1' : '0'),
+    set: (kernel, [value]) => {
+      if (value! < 0 || value! > 1) return -Errno.EINVAL;
+      kernel.pages.sysctl.defragMode = value === 1;
+      return 0;
+    },
+    since: '6.18',
   },
   'vm/stat_interval': {
     get: (kernel) => String(kernel.pages.sysctl.statInterval),
@@ -226,6 +237,7 @@ export const SYSCTL_NAMES: readonly string[] = Object.keys(SETTINGS);
 export function sysctlFile(kernel: Kernel, name: string): ProcFile | undefined {
   if (!Object.hasOwn(SETTINGS, name)) return undefined;
   const setting = SETTINGS[name]!;
+  if (setting.since !== undefined && setting.since !== kernel.config.kernel) return undefined;
   const { get, set } = setting;
   const shown = get === undefined ? {} : { read: () => `${get(kernel)}\n` };
   if (set === undefined) return { mode: 0o444, ...shown };
