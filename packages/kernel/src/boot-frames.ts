@@ -1,5 +1,5 @@
 import type { Pfn, PhysicalMemory } from '@pagelab/hw';
-import { GFP_KERNEL, OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, __GFP_ZERO } from '@pagelab/mm-core';
+import { GFP_KERNEL, OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, __GFP_ZERO, allocContigPages, freeContigRange } from '@pagelab/mm-core';
 import type { OwnedRange, PageAlloc } from '@pagelab/mm-core';
 import { bugOn } from '@pagelab/lib';
 
@@ -43,6 +43,43 @@ export class BootFrames {
     const reserved = this.takeReserved(nrPages, this.lowEnd);
     // RAM that nobody wrote to is zero.
     return reserved >= 0 ? reserved : this.pages.virtToPfn(this.pages.allocPagesExact(nrPages * 4096, GFP_KERNEL | __GFP_ZERO));
+  }
+
+  /**
+   * Zeroed frames of early memory for units that lie apart: of each the first `usedPages`. What is between them stays for others.
+   *
+   * @param offsets bytes from the first unit to each
+   * @param unitPages pages from one unit to the next
+   * @param nrUnits units there is address space for
+   * @returns the first frame
+   */
+  takeSpaced(offsets: readonly number[], unitPages: number, usedPages: number, nrUnits: number): Pfn {
+    const starts = offsets.map((offset) => offset / 4096).sort((a, b) => a - b);
+    const span = (nrUnits - 1) * unitPages + usedPages;
+    const piece = this.early.find(({ start, end }) => end - start >= span && start + span <= this.lowEnd);
+    if (piece === undefined) return this.takeSpacedElsewhere(starts, span, usedPages);
+    const first = piece.start;
+    starts.forEach((start, i) => {
+      const end = first + start + usedPages;
+      const next = starts[i + 1];
+      if (next === undefined) piece.start = end;
+      else if (first + next > end) this.early.push({ start: end, end: first + next });
+    });
+    this.early.sort((a, b) => b.end - b.start - (a.end - a.start));
+    return first;
+  }
+
+  /** The same, of the page allocator. */
+  private takeSpacedElsewhere(starts: readonly Pfn[], span: number, usedPages: number): Pfn {
+    const { pages, ram } = this;
+    const first = allocContigPages(pages, span, GFP_KERNEL, 0);
+    bugOn(first < 0, 'boot: no memory for what each CPU has');
+    starts.forEach((start, i) => {
+      for (let page = start; page < start + usedPages; page++) ram.zeroFrame(first + page);
+      const end = start + usedPages;
+      freeContigRange(pages, first + end, (starts[i + 1] ?? span) - end);
+    });
+    return first;
   }
 
   /** Frames side by side of early memory below a limit, as they are; the first, or −1 where no piece has as many left. */

@@ -35,7 +35,7 @@ function makeDma(config: MachineConfig, vm: Vm, bootFrames: BootFrames, log: Ker
   const swiotlb = new Swiotlb(vm.ram, pfn * PAGE_SIZE, bytes, config.possibleCpus);
   const hex = (address: number): string => `0x${address.toString(16).padStart(16, '0')}`;
   log.print('PCI-DMA: Using software bounce buffering for IO (SWIOTLB)');
-  log.print(`software IO TLB: mapped [mem ${hex(swiotlb.start)}-${hex(swiotlb.end - 1)}] (${bytes / 2 ** 20}MB)`);
+  log.print(`software IO TLB: mapped [mem ${hex(swiotlb.start)}-${hex(swiotlb.end)}] (${bytes / 2 ** 20}MB)`);
   return new Dma(vm, swiotlb, word === 'force');
 }
 

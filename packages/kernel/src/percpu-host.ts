@@ -15,7 +15,7 @@ import type { MachineConfig } from './config.ts';
 import type { KernelLog } from './kernel-log.ts';
 
 /** What stock kernels set aside for each CPU, by release and architecture, as they log it. */
-const LAYOUTS: Readonly<Record<'6.1' | '6.12' | 'x86-pae' | 'x86-32', PercpuLayout>> = {
+const SIZES: Readonly<Record<'6.1' | '6.12' | 'x86-pae' | 'x86-32', Pick<PercpuLayout, 'staticSize' | 'reservedSize' | 'dynSize'>>> = {
   '6.1': { staticSize: 217_088, reservedSize: 8192, dynSize: 28_672 },
   '6.12': { staticSize: 233_472, reservedSize: 8192, dynSize: 28_672 },
   'x86-pae': { staticSize: 104_276, reservedSize: 0, dynSize: 30_892 },
@@ -42,9 +42,10 @@ export function setupPercpu({ config, vm, pages, slab, bootFrames, log }: Percpu
   };
   const percpu = new Percpu(
     {
-      nrUnits: config.possibleCpus,
+      wordBytes: slab.memory.wordBytes,
       smp: vm.smp,
-      firstChunk: (bytes) => pages.pageAddress(bootFrames.takeRun(bytes / PAGE_SIZE)),
+      firstChunk: ({ nrUnits, unitSize, usedSize, unitOffsets }) =>
+        pages.pageAddress(bootFrames.takeSpaced(unitOffsets, unitSize / PAGE_SIZE, usedSize / PAGE_SIZE, nrUnits)),
       getArea: (bytes) => vmalloc.getHighArea(bytes, 'pcpu_get_vm_areas'),
       putArea: (base) => vmalloc.vunmap(base),
       populate(addresses, gfp) {
@@ -76,11 +77,29 @@ export function setupPercpu({ config, vm, pages, slab, bootFrames, log }: Percpu
       },
       warn: (text) => log.print(text),
     },
-    LAYOUTS[config.arch !== 'x86-64' ? config.arch : config.kernel === '6.1' ? '6.1' : '6.12'],
+    {
+      ...SIZES[config.arch !== 'x86-64' ? config.arch : config.kernel === '6.1' ? '6.1' : '6.12'],
+      // What a large page of the direct map holds.
+      atomSize: config.arch === 'x86-64' ? 2 ** 21 : PAGE_SIZE,
+      groups: groupsOf(config, pages),
+    },
   );
-  const { staticSize, reservedSize, dynSize } = percpu.layout;
-  const { unitSize } = percpu;
-  log.print(`percpu: Embedded ${unitSize / PAGE_SIZE} pages/cpu s${staticSize} r${reservedSize} d${dynSize} u${unitSize}`);
+  const { staticSize, reservedSize, dynSize, unitSize, usedSize } = percpu.info;
+  log.print(`percpu: Embedded ${usedSize / PAGE_SIZE} pages/cpu s${staticSize} r${reservedSize} d${dynSize} u${unitSize}`);
   return percpu;
 }
 
+/**
+ * The CPUs there could be, those of a node together; those that are on none with those of the first. Where nodes are fake,
+ * each CPU is on all of them: boot then takes them for one after the other's.
+ *
+ * @linux arch/x86/kernel/setup_percpu.c:pcpu_cpu_distance, arch/x86/mm/numa.c:numa_init_array
+ */
+function groupsOf({ possibleCpus }: MachineConfig, { nodes }: PageAlloc): number[][] {
+  const groups: number[][] = nodes.map(() => []);
+  for (let cpu = 0; cpu < possibleCpus; cpu++) {
+    const homes = nodes.filter(({ cpus }) => cpus.includes(cpu));
+    groups[homes.length > 1 ? cpu % nodes.length : (homes[0]?.nid ?? 0)]!.push(cpu);
+  }
+  return groups.filter((cpus) => cpus.length > 0);
+}

@@ -10,9 +10,9 @@ const percpuKib = (machine: { readFile(path: string): string }): number => Numbe
 
 test('the first chunk is what stock kernels log, for every CPU there could be', () => {
   for (const [config, text, kib] of [
-    [{ kernel: '6.1', cpus: 1 }, 'Embedded 62 pages/cpu s217088 r8192 d28672', 248],
-    [{ kernel: '6.12', cpus: 4 }, 'Embedded 66 pages/cpu s233472 r8192 d28672', 1056],
-    [{ kernel: '6.1', cpus: 1, possibleCpus: 8 }, 'Embedded 62 pages/cpu', 1984],
+    [{ kernel: '6.1', cpus: 1 }, 'Embedded 62 pages/cpu s217088 r8192 d28672 u2097152', 248],
+    [{ kernel: '6.12', cpus: 4 }, 'Embedded 66 pages/cpu s233472 r8192 d28672 u524288', 1056],
+    [{ kernel: '6.1', cpus: 1, possibleCpus: 8 }, 'Embedded 62 pages/cpu s217088 r8192 d28672 u262144', 1984],
     [{ kernel: '6.1', cpus: 2, arch: 'x86-pae' }, 'Embedded 33 pages/cpu s104276 r0 d30892 u135168', 264],
     [{ kernel: '6.1', cpus: 1, arch: 'x86-32' }, 'Embedded 33 pages/cpu s103316 r0 d31852 u135168', 132],
     [{ cpus: 64 }, 'Embedded 66 pages/cpu', 64 * 264],
@@ -22,6 +22,11 @@ test('the first chunk is what stock kernels log, for every CPU there could be', 
     expect(percpuKib(machine)).toBe(kib);
     machine.validate();
   }
+});
+
+test('CPUs of different nodes have units in different pieces', () => {
+  const numa = [{ memory: '1G', cpus: [0, 1] }, { memory: '1G', cpus: [2, 3] }];
+  expect(boot({ kernel: '6.1', cpus: 4, memory: '2G', numa }).dmesg()).toContain('percpu: Embedded 62 pages/cpu s217088 r8192 d28672 u1048576');
 });
 
 test('each CPU has a copy of its own, zeroed', () => {
@@ -54,7 +59,7 @@ test('where the first chunk is full, another is made in vmalloc\'s address space
     const first = k.allocPercpu(28 * 1024);
     const second = k.allocPercpu(6000);
     expect(percpuKib(machine) - kib).toBe(2 * 2 * 4);
-    expect(machine.readFile('/proc/vmallocinfo')).toMatch(/^0xffffe8[0-9a-f]{10}-0xffffe8ffffff[ef]000 +540672 pcpu_get_vm_areas vmalloc$/m);
+    expect(machine.readFile('/proc/vmallocinfo')).toMatch(/^0xffffe8[0-9a-f]{10}-0xffffe8ffffff[ef]000 +2097152 pcpu_get_vm_areas vmalloc$/m);
     k.mem.fill(k.perCpuPtr(second, 1), 6000, 7);
     expect(k.mem.load8(k.perCpuPtr(second, 0) + 5999)).toBe(0);
     expect(machine.readFile('/sys/kernel/debug/percpu_stats')).toMatch(/nr_cur_alloc +: +2\n.*\n {2}nr_chunks +: +2\n/);
@@ -94,7 +99,7 @@ test('sizes and alignments that no area has are refused, and pointers that are n
 
 test('a failure at each allocation inside leaves nothing behind', () => {
   const run = (point: number): number => {
-    const kernel = bootKernel(parseMachineConfig({ memory: '64M', cpus: 2 }));
+    const kernel = bootKernel(parseMachineConfig({ memory: '64M', cpus: 2, arch: 'x86-pae' }));
     const machine = createMachine(kernel);
     const before = inUse(machine);
     const first = kernel.percpu.alloc(28 * 1024);

@@ -38,9 +38,9 @@ export function percpuOfPages(parts: { readonly pages: PageAlloc; readonly ram: 
   };
   const percpu = new Percpu(
     {
-      nrUnits: nrCpus,
       smp: { processorId: 0 },
-      firstChunk: block,
+      wordBytes: slab.memory.wordBytes,
+      firstChunk: ({ unitSize, nrUnits }) => block(unitSize * nrUnits),
       getArea: block,
       putArea: (base) => pages.freePages(pages.virtToPfn(base), orders.get(base) ?? 0),
       populate: () => 0,
@@ -56,7 +56,13 @@ export function percpuOfPages(parts: { readonly pages: PageAlloc; readonly ram: 
       },
       warn: () => {},
     },
-    { staticSize: 64, reservedSize: 0, dynSize: Math.min(UNIT_BYTES, Math.max(32 * 1024, Math.floor((ram.maxPfn * PAGE_SIZE) / 256 / nrCpus))) },
+    {
+      staticSize: 64,
+      reservedSize: 0,
+      dynSize: Math.min(UNIT_BYTES, Math.max(32 * 1024, Math.floor((ram.maxPfn * PAGE_SIZE) / 256 / nrCpus))) - 64,
+      atomSize: PAGE_SIZE,
+      groups: [Array.from({ length: nrCpus }, (_, cpu) => cpu)],
+    },
   );
   return {
     alloc: (bytes, align, gfp) => percpu.alloc(bytes, align, gfp),

@@ -8,7 +8,7 @@
  * ```
  *
  * A per-CPU *pointer* is the distance of an area from the first unit; adding a CPU's offset gives the address of its copy.
- * Units lie next to one another, as those of 32-bit kernels: on 64 bits Linux spaces them so that 2 MiB is a multiple.
+ * How far apart units are says `percpu-layout.ts`: of the first chunk's, what lies between them is for others.
  *
  * @linux mm/percpu.c
  */
@@ -17,32 +17,25 @@ import { PAGE_SIZE } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import { GFP_KERNEL, __GFP_DIRECT_RECLAIM, __GFP_NOWARN } from '@pagelab/mm-core';
 import { PCPU_MIN_ALLOC_SIZE, PercpuChunk } from './percpu-chunk.ts';
+import { PCPU_MIN_UNIT_SIZE, percpuAllocInfo } from './percpu-layout.ts';
+import type { PercpuAllocInfo, PercpuLayout } from './percpu-layout.ts';
 
-/** The most bytes of an area. @linux mm/percpu.c:PCPU_MIN_UNIT_SIZE */
-export const PCPU_MIN_UNIT_SIZE = 32 * 1024;
 /** Pages that are kept there and unused, so that an allocation that may not sleep finds some. @linux mm/percpu.c:PCPU_EMPTY_POP_PAGES_HIGH */
 const PCPU_EMPTY_POP_PAGES_HIGH = 4;
 /** Bytes of a `struct pcpu_chunk` without the map of its pages, and of a block's hints. */
 const CHUNK_BYTES = 208;
-const BLOCK_MD_BYTES = 40;
+const BLOCK_MD_BYTES = 32;
 
 /** A per-CPU pointer: no address, but what an offset of a CPU makes one. */
 export type PercpuPtr = number & { readonly __unit?: '__percpu' };
 
-/** What a kernel sets aside of each unit of the first chunk, in bytes. @linux mm/percpu.c:pcpu_build_alloc_info */
-export interface PercpuLayout {
-  readonly staticSize: number;
-  readonly reservedSize: number;
-  readonly dynSize: number;
-}
-
 /** What per-CPU memory stands on. */
 export interface PercpuHost {
-  /** CPUs there could be: units of a chunk. */
-  readonly nrUnits: number;
   readonly smp: { readonly processorId: number };
-  /** Frames of boot's, side by side, for the first chunk: its address. */
-  firstChunk(bytes: number): VirtAddr;
+  /** Bytes of a pointer. */
+  readonly wordBytes: 4 | 8;
+  /** Frames of boot's for the first chunk, of each unit the bytes that are used: the address of the first. */
+  firstChunk(info: PercpuAllocInfo): VirtAddr;
   /** Address space for a chunk, nothing in it; 0 where there is none. @linux mm/vmalloc.c:pcpu_get_vm_areas */
   getArea(bytes: number): VirtAddr;
   putArea(base: VirtAddr): void;
@@ -71,7 +64,7 @@ export interface PercpuStats {
 }
 
 export class Percpu {
-  readonly layout: PercpuLayout;
+  readonly info: PercpuAllocInfo;
   /** Bytes from one unit to the next. */
   readonly unitSize: number;
   /** Where CPU 0's unit of the first chunk begins. @linux mm/percpu.c:pcpu_base_addr */
@@ -85,23 +78,26 @@ export class Percpu {
   observer: { alloc(pointer: PercpuPtr, size: number): void; free(pointer: PercpuPtr): void } | null = null;
 
   readonly #host: PercpuHost;
+  readonly #unitOffsets: readonly number[];
 
   /** Sets the first chunk up. @linux mm/percpu.c:pcpu_embed_first_chunk */
   constructor(host: PercpuHost, layout: PercpuLayout) {
     this.#host = host;
-    const { staticSize, reservedSize, dynSize } = layout;
-    this.unitSize = Math.ceil((staticSize + reservedSize + dynSize) / PAGE_SIZE) * PAGE_SIZE;
-    this.layout = { staticSize, reservedSize, dynSize: this.unitSize - staticSize - reservedSize };
-    this.base = host.firstChunk(this.unitSize * host.nrUnits);
+    const { staticSize, reservedSize } = layout;
+    this.info = percpuAllocInfo(layout);
+    const { unitSize, usedSize, unitOffsets } = this.info;
+    this.unitSize = unitSize;
+    this.#unitOffsets = unitOffsets;
+    this.base = host.firstChunk(this.info);
     const from = Math.ceil((staticSize + reservedSize) / PCPU_MIN_ALLOC_SIZE) * PCPU_MIN_ALLOC_SIZE;
-    this.chunks.push(new PercpuChunk({ base: this.base, isFirst: true, backing: [], unitSize: this.unitSize, from, populated: true }));
-    this.nrPopulated = this.unitSize / PAGE_SIZE;
-    this.stats = { nrAlloc: 0, nrDealloc: 0, nrCurAlloc: 0, nrMaxAlloc: 0, nrChunks: 1, nrMaxChunks: 1, minAllocSize: this.unitSize, maxAllocSize: 0 };
+    this.chunks.push(new PercpuChunk({ base: this.base, isFirst: true, backing: [], unitSize: usedSize, from, populated: true }));
+    this.nrPopulated = usedSize / PAGE_SIZE;
+    this.stats = { nrAlloc: 0, nrDealloc: 0, nrCurAlloc: 0, nrMaxAlloc: 0, nrChunks: 1, nrMaxChunks: 1, minAllocSize: unitSize, maxAllocSize: 0 };
   }
 
   /** Pages of all units: `Percpu` of meminfo. @linux mm/percpu.c:pcpu_nr_pages */
   get nrPages(): number {
-    return this.nrPopulated * this.#host.nrUnits;
+    return this.nrPopulated * this.nrUnits;
   }
 
   /**
@@ -134,7 +130,7 @@ export class Percpu {
       this.#trim();
       return this.#fail(size, align, gfp, 'failed to populate');
     }
-    for (let unit = 0; unit < this.#host.nrUnits; unit++) this.#host.zero(chunk.base + unit * this.unitSize + offset, bytes);
+    for (const unit of this.#unitOffsets) this.#host.zero(chunk.base + unit + offset, bytes);
     this.#count(bytes);
     const pointer = chunk.base + offset - this.base;
     this.observer?.alloc(pointer, bytes);
@@ -162,13 +158,16 @@ export class Percpu {
       for (const address of backing) host.memFree(address);
       return undefined;
     };
+    const { wordBytes } = host;
     const mapBytes = Math.ceil(bits / 64) * 8;
-    for (const bytes of [CHUNK_BYTES + Math.ceil(pages / 64) * 8, mapBytes, mapBytes + 8, pages * BLOCK_MD_BYTES]) {
+    // The last one: to which memory cgroup each area is charged.
+    const parts = [CHUNK_BYTES + Math.ceil(pages / 64) * 8, mapBytes, mapBytes + wordBytes, pages * BLOCK_MD_BYTES, bits * wordBytes];
+    for (const bytes of parts) {
       const address = host.memZalloc(bytes, gfp);
       if (address === 0) return undo();
       backing.push(address);
     }
-    const base = host.getArea(this.unitSize * host.nrUnits);
+    const base = host.getArea(this.unitSize * this.info.nrUnits);
     if (base === 0) return undo();
     const chunk = new PercpuChunk({ base, isFirst: false, backing, unitSize: this.unitSize, from: 0, populated: false });
     this.chunks.push(chunk);
@@ -189,7 +188,7 @@ export class Percpu {
   }
 
   #addresses(chunk: PercpuChunk, page: number): VirtAddr[] {
-    return Array.from({ length: this.#host.nrUnits }, (_, unit) => chunk.base + unit * this.unitSize + page * PAGE_SIZE);
+    return this.#unitOffsets.map((unit) => chunk.base + unit + page * PAGE_SIZE);
   }
 
   #fail(size: number, align: number, gfp: number, why: string): 0 {
@@ -265,8 +264,8 @@ export class Percpu {
 
   /** The address of a CPU's copy. @throws RangeError where there is no such CPU @linux include/linux/percpu-defs.h:per_cpu_ptr */
   ptr(pointer: PercpuPtr, cpu: number): VirtAddr {
-    if (!(cpu >= 0 && cpu < this.#host.nrUnits)) throw new RangeError(`per_cpu_ptr: CPUs are 0 to ${this.#host.nrUnits - 1}, not ${cpu}`);
-    return this.base + pointer + cpu * this.unitSize;
+    if (!(cpu >= 0 && cpu < this.nrUnits)) throw new RangeError(`per_cpu_ptr: CPUs are 0 to ${this.nrUnits - 1}, not ${cpu}`);
+    return this.base + pointer + this.#unitOffsets[cpu];
   }
 
   /** The address of the running CPU's copy. @linux include/linux/percpu-defs.h:this_cpu_ptr */
@@ -274,9 +273,9 @@ export class Percpu {
     return this.ptr(pointer, this.#host.smp.processorId);
   }
 
-  /** CPUs that have a copy. */
+  /** CPUs that have a copy: all there could be. */
   get nrUnits(): number {
-    return this.#host.nrUnits;
+    return this.#unitOffsets.length;
   }
 
   /** Recomputes what is free and what is there. @throws KernelBug for the first that does not hold */

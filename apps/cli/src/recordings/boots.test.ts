@@ -73,6 +73,7 @@ describe('a falsified number', () => {
     ['a kmalloc cache', highmem, 'slab-sysfs.tsv', /(\nkmalloc-8k\t\S+\t8192\t8192\t4\t)3/, '$12', /^slab .*: kmalloc-8k\.order: recorded 2, computed 3$/],
     ['a line of slabinfo', small, 'slabinfo.txt', /(\ndentry +\d+ +\d+ +)128/, '$1136', /^slab .*: slabinfo dentry\.objsize: recorded 136, computed 128$/],
     ['the size of another cache', plain, 'slab-sysfs.tsv', /(\nTCP\t-\t\d+\t)(\d+)/, '$18', /^slab layouts .*: TCP\.slab_size: recorded 8, computed \d+$/],
+    ['how far units of per-CPU memory are apart', plain, 'dmesg.txt', /(percpu: Embedded .* u)524288/, '$1262144', /^per-CPU memory .*percpu: Embedded: recorded '66 pages.* u262144', computed '66 pages.* u524288'$/],
     ['CommitLimit', plain, 'meminfo.txt', /(CommitLimit: +)(\d+)/, '$11', /^meminfo .*CommitLimit: recorded 1, computed \d+$/],
     ['MemAvailable', plain, 'meminfo.txt', /(MemAvailable: +)(\d+)/, '$11', /^meminfo .*MemAvailable: recorded 1, computed \d+$/],
   ] as const)('%s is found', (_, recording, file, pattern, replacement, failure) => {

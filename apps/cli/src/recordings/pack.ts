@@ -9,9 +9,9 @@ import { isRecording, readRecording } from './recording.ts';
 import { architectureOf } from './recorded-machine.ts';
 
 /** Files that are compared, or say what the machine was. */
-const FILES = /^((\d\d-[\w-]+\.)?(vmstat|meminfo|zoneinfo|numastat)\.txt|events\.txt|samples\.tsv|config\.json|(buddyinfo|dmesg|iomem|meminfo|nodes|pagetypeinfo|slabinfo|sysctl-.*|thp|vmstat|zoneinfo)\.txt|slab-sysfs\.tsv)$/;
+const FILES = /^((\d\d-[\w-]+\.)?(vmstat|meminfo|zoneinfo|numastat)\.txt|events\.txt|samples\.tsv|config\.json|(buddyinfo|dmesg|iomem|meminfo|nodes|pagetypeinfo|slabinfo|sysctl-.*|thp|vmallocinfo|vmstat|zoneinfo)\.txt|slab-sysfs\.tsv)$/;
 /** Lines of the log that are read. */
-const LOG_LINES = /BIOS-e820|nr_cpu_ids|Fallback order|Node \d+: 0x|RAMDISK|Freeing .* memory|cma: Reserved/;
+const LOG_LINES = /BIOS-e820|nr_cpu_ids|Fallback order|Node \d+: 0x|RAMDISK|Freeing .* memory|cma: Reserved|percpu: Embedded|software IO TLB/;
 /** Columns of slab-sysfs.tsv that change from boot to boot. */
 const FLEETING: readonly string[] = ['slabs', 'objects', 'partial', 'total_objects', 'slabs_cpu_partial'];
 

@@ -6,6 +6,7 @@ import { bootShape } from '@pagelab/kernel/layout';
 import type { MachineShape } from '@pagelab/kernel/layout';
 import type { CaseResult } from '../conformance/run-case.ts';
 import { Checks } from './check.ts';
+import { checkKernelMemory } from './check-kernel-memory.ts';
 import { checkMeminfo } from './check-meminfo.ts';
 import { checkCma, checkLines, checkManaged, checkNodes, checkPageblocks, checkZones, ownZones } from './check-shape.ts';
 import { checkSlabs } from './check-slab.ts';
@@ -61,7 +62,10 @@ export function verifyBoot(recording: Recording): CaseResult[] {
   checkMeminfo(checks, recording, shape, recorded);
   if (recording.config.kind === 'host') checkRunning(checks, recording, shape, recorded);
   checkResponses(checks, recording, shape, recorded, minFreeFollows);
-  if (!isArm) checkSlabs(checks, recording, shape.machine);
+  if (!isArm) {
+    checkSlabs(checks, recording, shape.machine);
+    checkKernelMemory(checks, recording, shape.machine);
+  }
   shape.machine.dispose();
   return checks.results;
 }

@@ -2,19 +2,19 @@ import type { Kernel } from '../kernel.ts';
 
 /** `/sys/kernel/debug/percpu_stats`: how per-CPU memory is laid out, and counts since boot. @linux mm/percpu-stats.c:percpu_stats_show */
 export function percpuStats({ percpu }: Kernel): string {
-  const { layout, unitSize, stats, chunks, nrUnits } = percpu;
+  const { info, stats, chunks } = percpu;
   const rule = '-'.repeat(40);
   let text = 'Percpu Memory Statistics\nAllocation Info:\n';
   const line = (name: string, value: number): void => {
     text += `  ${name.padEnd(20)}: ${String(value).padStart(12)}\n`;
   };
   text += `${rule}\n`;
-  line('unit_size', unitSize);
-  line('static_size', layout.staticSize);
-  line('reserved_size', layout.reservedSize);
-  line('dyn_size', layout.dynSize);
-  line('atom_size', 4096);
-  line('alloc_size', unitSize * nrUnits);
+  line('unit_size', info.unitSize);
+  line('static_size', info.staticSize);
+  line('reserved_size', info.reservedSize);
+  line('dyn_size', info.dynSize);
+  line('atom_size', info.atomSize);
+  line('alloc_size', info.allocSize);
   text += `\nGlobal Stats:\n${rule}\n`;
   line('nr_alloc', stats.nrAlloc);
   line('nr_dealloc', stats.nrDealloc);
