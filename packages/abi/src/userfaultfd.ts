@@ -50,6 +50,11 @@ export const UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES = 2;
 
 // What UFFDIO_API offers and can be asked for.
 export const UFFD_FEATURE_PAGEFAULT_FLAG_WP = 1 << 0;
+/** Events beside faults: a fork, a move, pages given up, an unmapping. Who makes them waits until they were read. */
+export const UFFD_FEATURE_EVENT_FORK = 1 << 1;
+export const UFFD_FEATURE_EVENT_REMAP = 1 << 2;
+export const UFFD_FEATURE_EVENT_REMOVE = 1 << 3;
+export const UFFD_FEATURE_EVENT_UNMAP = 1 << 6;
 export const UFFD_FEATURE_MISSING_SHMEM = 1 << 5;
 /** No messages: what would be one is SIGBUS. */
 export const UFFD_FEATURE_SIGBUS = 1 << 7;
@@ -64,6 +69,13 @@ export const UFFD_FEATURE_MOVE = 1 << 16;
 /** Bytes of a message: { u8 event; … u64 flags @8, address @16; u32 thread @24 } */
 export const UFFD_MSG_BYTES = 32;
 export const UFFD_EVENT_PAGEFAULT = 0x12;
+/** { u8 event; u32 ufd @8 } */
+export const UFFD_EVENT_FORK = 0x13;
+/** { u8 event; u64 from @8, to @16, len @24 } */
+export const UFFD_EVENT_REMAP = 0x14;
+/** { u8 event; u64 start @8, end @16 } */
+export const UFFD_EVENT_REMOVE = 0x15;
+export const UFFD_EVENT_UNMAP = 0x16;
 export const UFFD_PAGEFAULT_FLAG_WRITE = 1;
 export const UFFD_PAGEFAULT_FLAG_WP = 2;
 export const UFFD_PAGEFAULT_FLAG_MINOR = 4;

@@ -5,7 +5,7 @@
  */
 import { Errno } from '@pagelab/abi';
 import type { Program } from '@pagelab/abi';
-import { dupMm, mmput, mpolDup, mpolFree } from '@pagelab/vm';
+import { dupMm, mmput, mpolDup, mpolFree, waitForUffdEvents } from '@pagelab/vm';
 import type { MemPolicy, MmLimits, MmStruct } from '@pagelab/vm';
 import { copyCredentials } from './credentials.ts';
 import { attachHandle } from './handle.ts';
@@ -85,6 +85,8 @@ export function forkProcess(
   attachHandle(child);
   kernel.tasks.add(child);
   if (kernel.trace.enabled) kernel.trace.emit(kernel.tracepoints.processFork, task.pid, pid);
+  // Who serves its faults is to know of the child before it runs.
+  if (kernel.vm.uffdWaits.length > 0) waitForUffdEvents(kernel.vm);
   return child;
 }
 

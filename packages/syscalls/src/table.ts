@@ -1,6 +1,7 @@
 /**
  * System calls by number, and the way from registers to a call.
  */
+import { waitForUffdEvents } from '@pagelab/vm';
 import { Errno, Syscall } from '@pagelab/abi';
 import type { RegisterArg } from '@pagelab/abi';
 import type { TraceRing } from '@pagelab/lib';
@@ -277,9 +278,13 @@ export function dispatch(
   const number = int32(reg(nr));
   const handler = number >= 0 && number < syscallTable.length ? syscallTable[number] : undefined;
   if (handler === undefined) return -Errno.ENOSYS;
-  if (task.mm.is32Bit) return dispatch32(task, number, handler, [a0, a1, a2, a3, a4, a5]);
-  if (task.vm.trace.enabled) return traced(task, number, handler, [a0, a1, a2, a3, a4, a5]);
-  return handler(task, reg(a0), reg(a1), reg(a2), reg(a3), reg(a4), reg(a5));
+  const { vm } = task;
+  let result: number;
+  if (task.mm.is32Bit) result = dispatch32(task, number, handler, [a0, a1, a2, a3, a4, a5]);
+  else if (vm.trace.enabled) result = traced(task, number, handler, [a0, a1, a2, a3, a4, a5]);
+  else result = handler(task, reg(a0), reg(a1), reg(a2), reg(a3), reg(a4), reg(a5));
+  if (vm.uffdWaits.length > 0) waitForUffdEvents(vm);
+  return result;
 }
 
 /**

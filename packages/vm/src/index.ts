@@ -277,3 +277,5 @@ export { memcgSwapPages } from './memcg-swap.ts';
 export { tryToFreeMemCgroupPages } from './memcg-reclaim.ts';
 export { ksmDisableMergeAny, ksmEnableMergeAny, ksmEnter } from './ksm.ts';
 export { inheritMemoryFlags } from './mm-lifetime.ts';
+export { waitForUffdEvents } from './userfault-events.ts';
+export type { UffdEvent } from './userfaultfd.ts';

@@ -67,6 +67,7 @@ import {
   VM_SPECIAL,
   VM_WIPEONFORK,
 } from './vma.ts';
+import { uffdRemove } from './userfault-events.ts';
 import type { VmArea } from './vma.ts';
 import { zapPageRange } from './zap.ts';
 
@@ -176,12 +177,15 @@ function adviseVma(vma: VmArea, start: VirtAddr, end: VirtAddr, advice: number):
       if ((flags & VM_PFNMAP) !== 0) return -Errno.EINVAL;
       if ((flags & VM_HUGETLB) !== 0) return dontNeedHuge(vma, start, end, advice);
       if ((flags & VM_LOCKED) !== 0 && advice !== MADV_DONTNEED_LOCKED) return -Errno.EINVAL;
+      if (vma.uffd !== null) return giveUpWatched(vma, start, end, advice);
       if (advice !== MADV_FREE) zapPageRange(vma, start, end);
       else if (vma.file !== null) return -Errno.EINVAL;
       else markLazyFree(vma, start, end);
       return 0;
-    case MADV_REMOVE:
-      return punchHole(vma, start, end);
+    case MADV_REMOVE: {
+      const watched = vma.uffd === null ? vma : uffdRemove(vma, start, end);
+      return typeof watched === 'number' ? watched : punchHole(watched, start, end);
+    }
     case MADV_WILLNEED:
       willNeed(vma, start, end);
       return 0;
@@ -203,6 +207,18 @@ function adviseVma(vma: VmArea, start: VirtAddr, end: VirtAddr, advice: number):
     default:
       return adviseFlags(vma, start, end, advice);
   }
+}
+
+/** MADV_DONTNEED, MADV_FREE where a program may want to know first. @linux mm/madvise.c:madvise_dontneed_free */
+function giveUpWatched(watched: VmArea, start: VirtAddr, end: VirtAddr, advice: number): number {
+  const vma = uffdRemove(watched, start, end);
+  if (typeof vma === 'number') return vma;
+  if (vma !== watched && (vma.flags & (VM_PFNMAP | VM_HUGETLB)) !== 0) return -Errno.EINVAL;
+  const last = Math.min(end, vma.end);
+  if (advice !== MADV_FREE) zapPageRange(vma, start, last);
+  else if (vma.file !== null) return -Errno.EINVAL;
+  else markLazyFree(vma, start, last);
+  return 0;
 }
 
 /** Of huge pages whole ones go, those that the range covers. @linux mm/madvise.c:madvise_dontneed_free_valid_vma */

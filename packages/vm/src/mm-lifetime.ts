@@ -12,6 +12,8 @@ import type { MmLimits } from './mm-struct.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
 import { pgdAlloc, pgdFree } from './pgtable.ts';
 import { fileGet } from './open-file.ts';
+import { uffdFork, uffdForked } from './userfault-events.ts';
+import type { UffdContext } from './userfaultfd.ts';
 import type { Vm } from './vm.ts';
 import {
   freeMapleNodes,
@@ -103,18 +105,20 @@ export function inheritMemoryFlags(mm: MmStruct, oldMm: MmStruct): void {
 /** @linux mm/mmap.c:dup_mmap */
 function dupMmap(mm: MmStruct, oldMm: MmStruct): number {
   if (vmaReserve(mm, oldMm.mapCount) !== 0) return -Errno.ENOMEM;
+  const forked = new Map<UffdContext, UffdContext>();
   const { vmas } = oldMm;
   for (let position = vmas.locate(-Infinity); position >= 0; position = vmas.after(position)) {
     const vma = vmas.valueAt(position)!;
     if ((vma.flags & VM_DONTCOPY) !== 0) continue;
-    const err = dupVma(mm, vma);
+    const err = dupVma(mm, vma, forked);
     if (err !== 0) return err;
   }
+  uffdForked(mm.vm, forked);
   return 0;
 }
 
 /** Gives `mm` a copy of a parent's mapping and of its pages. Whatever it made before it failed is in the tree. */
-function dupVma(mm: MmStruct, vma: VmArea): number {
+function dupVma(mm: MmStruct, vma: VmArea, forked: Map<UffdContext, UffdContext>): number {
   const { vm } = mm;
   const nrPages = vmaPages(vma);
   const charged = (vma.flags & VM_ACCOUNT) !== 0;
@@ -127,9 +131,11 @@ function dupVma(mm: MmStruct, vma: VmArea): number {
   copy.flags &= ~VM_LOCKED_MASK;
   // What was promised was promised to the parent.
   copy.resv = null;
-  copy.uffd = null;
-  copy.uffdMinor = false;
-  copy.flags &= ~(VM_UFFD_MISSING | VM_UFFD_WP);
+  copy.uffd = vma.uffd === null ? null : uffdFork(vma.uffd, mm, forked);
+  if (copy.uffd === null) {
+    copy.uffdMinor = false;
+    copy.flags &= ~(VM_UFFD_MISSING | VM_UFFD_WP);
+  }
   if (vma.file !== null) linkFileVma(copy, fileGet(vma.file));
   const wiped = (copy.flags & VM_WIPEONFORK) !== 0;
   if (!wiped && anonVmaFork(copy, vma) !== 0) {

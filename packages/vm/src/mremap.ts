@@ -47,6 +47,7 @@ import {
   VM_UFFD_MISSING,
   VM_UFFD_WP,
 } from './vma.ts';
+import { uffdMovesAlong, uffdRemapped } from './userfault-events.ts';
 import type { VmArea } from './vma.ts';
 
 /** What a call is about, as it goes along. @linux mm/mremap.c:vma_remap_struct */
@@ -308,6 +309,7 @@ function moveVma(remap: Remap): number {
   if (mm.mapCount >= mm.vm.sysctl.maxMapCount - SPARE_MAPS) return -Errno.ENOMEM;
   if (charge(remap) < 0) return -Errno.ENOMEM;
   const oldFlags = remap.vma.flags;
+  const ctx = uffdMovesAlong(remap.vma) ? remap.vma.uffd : null;
   const target = copyVma(remap);
   if (target === null) {
     uncharge(remap);
@@ -325,6 +327,7 @@ function moveVma(remap: Remap): number {
     uncharge(remap);
     return -Errno.ENOMEM;
   }
+  if (ctx !== null) uffdRemapped(mm.vm, ctx, addr, newAddr, oldLength);
   // Promises moved with the pages.
   source.resv = null;
   if ((flags & MREMAP_DONTUNMAP) !== 0) leaveEmpty(source, target, addr, addr + oldLength);
@@ -349,15 +352,16 @@ function copyVma(remap: Remap): VmArea | null {
       ? newAddr / PAGE_SIZE
       : vma.pgoff + (addr - vma.start) / PAGE_SIZE;
   const range = mm.mergeRange;
-  range.flags = vma.flags & ~(VM_UFFD_MISSING | VM_UFFD_WP);
+  const movesAlong = uffdMovesAlong(vma);
+  range.flags = movesAlong ? vma.flags : vma.flags & ~(VM_UFFD_MISSING | VM_UFFD_WP);
   range.droppable = vma.droppable;
   range.pgoff = pgoff;
   range.file = vma.file;
   range.zeroFile = vma.zeroFile;
   range.anonVma = vma.anonVma;
   range.policy = vma.policy;
-  // Nobody serves the faults of what has moved.
-  range.uffd = null;
+  // Who does not hear of it does not serve the faults of what has moved.
+  range.uffd = movesAlong ? vma.uffd : null;
   range.source = vma;
   const merged = mergeNewRange(mm, newAddr, newAddr + newLength, range);
   if (merged !== null) {
@@ -369,9 +373,11 @@ function copyVma(remap: Remap): VmArea | null {
   copy.start = newAddr;
   copy.end = newAddr + newLength;
   copy.pgoff = pgoff;
-  copy.flags &= ~(VM_UFFD_MISSING | VM_UFFD_WP);
-  copy.uffd = null;
-  copy.uffdMinor = false;
+  if (!movesAlong) {
+    copy.flags &= ~(VM_UFFD_MISSING | VM_UFFD_WP);
+    copy.uffd = null;
+    copy.uffdMinor = false;
+  }
   if (vma.file !== null) linkFileVma(copy, fileGet(vma.file));
   if (vma.anonVmaChain.length !== 0) {
     copy.anonVma = vma.anonVma;

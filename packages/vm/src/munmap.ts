@@ -4,6 +4,7 @@
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { updateHiwaterVm, vmStatAccount } from './limits.ts';
+import { uffdUnmap } from './userfault-events.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { vmUnacctMemory } from './overcommit.ts';
 import { offsetInPage, pageAlign } from './page-align.ts';
@@ -41,8 +42,8 @@ export function vmMunmap(mm: MmStruct, addr: VirtAddr, length: number): number {
  * @linux mm/vma.c:do_vmi_align_munmap
  */
 export function unmapFrom(mm: MmStruct, first: VmArea, start: VirtAddr, end: VirtAddr): number {
-  if ((first.flags & (VM_DONTEXPAND | VM_SEALED)) !== 0) {
-    // Huge pages, what the kernel mapped, and what is sealed: a part of it has to be looked at before it can be cut off, if it can.
+  if ((first.flags & (VM_DONTEXPAND | VM_SEALED)) !== 0 || first.uffd !== null) {
+    // Huge pages, what the kernel mapped, what is sealed, and whose faults a program serves: a part of it has to be looked at before it can be cut off, if it can.
   } else if (first.start < start) {
     if (first.end <= end) {
       const next = vmaNext(first);
@@ -95,6 +96,7 @@ export function gatherVmas(mm: MmStruct, first: VmArea, start: VirtAddr, end: Vi
       }
       position = vmas.locate(vma.start);
     }
+    if (vma.uffd !== null) uffdUnmap(vma, start, end);
     detached.push(vma);
     position = vmas.after(position);
   }

@@ -40,6 +40,17 @@ export interface UffdWait {
   woken: boolean;
 }
 
+/** Something that happened to the memory, for the program to read of. */
+export interface UffdEvent {
+  /** UFFD_EVENT_… */
+  readonly event: number;
+  /** What its message has from byte 8 on, 64 bits each. */
+  readonly args: readonly number[];
+  /** Of a fork: who serves the child's faults. */
+  readonly child: UffdContext | null;
+  woken: boolean;
+}
+
 /** What one file of `userfaultfd` stands for. @linux include/linux/userfaultfd_k.h:userfaultfd_ctx */
 export class UffdContext {
   readonly vm: Vm;
@@ -53,6 +64,9 @@ export class UffdContext {
   /** Faults that nobody has read of, and those that wait on: oldest first. */
   readonly pending: UffdWait[] = [];
   readonly waiting: UffdWait[] = [];
+  /** Events that nobody has read of, oldest first; and how many changes go on: meanwhile nothing is put in place. */
+  readonly events: UffdEvent[] = [];
+  changing = 0;
 
   constructor(mm: MmStruct, flags: number) {
     this.vm = mm.vm;
@@ -65,6 +79,13 @@ export class UffdContext {
     const wait = this.pending.shift();
     if (wait !== undefined) this.waiting.push(wait);
     return wait;
+  }
+
+  /** Takes the oldest event: who made it goes on. @linux fs/userfaultfd.c:userfaultfd_event_complete */
+  takeEvent(): UffdEvent | undefined {
+    const event = this.events.shift();
+    if (event !== undefined) event.woken = true;
+    return event;
   }
 
   /** Wakes who waits for a page of [start, end). @linux fs/userfaultfd.c:wake_userfault */
@@ -116,7 +137,7 @@ export function handleUserfault(vma: VmArea, address: VirtAddr, faultFlags: numb
 /** What the process layer provides: it knows who runs, and who can. */
 export interface UserfaultHooks {
   /** Lets others run until `woken`. */
-  wait(wait: UffdWait): void;
+  wait(wait: { readonly woken: boolean }): void;
   /** Number of the task that runs. */
   currentThread(): number;
 }
@@ -207,6 +228,7 @@ export function uffdRelease(ctx: UffdContext): void {
     }
   }
   ctx.wake(0, Infinity);
+  while (ctx.takeEvent() !== undefined);
 }
 
 /** A range of an `ioctl`: its end, or −EINVAL. @linux fs/userfaultfd.c:validate_range */

@@ -33,7 +33,7 @@ import { MemoryTiers } from './memory-tiers.ts';
 import type { MemCgroups } from './memcg.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { NumaBalancing } from './numa-balancing.ts';
-import type { UserfaultHooks } from './userfaultfd.ts';
+import type { UffdContext, UffdEvent, UserfaultHooks } from './userfaultfd.ts';
 import { SHAPE_X86_64 } from './pgtable-shape.ts';
 import type { PageTableShape } from './pgtable-shape.ts';
 import type { ShadowNodes } from './page-cache-nodes.ts';
@@ -273,6 +273,8 @@ export class Vm {
     },
     currentThread: () => 0,
   };
+  /** Events that the system call under way has made, and waits for at its end. */
+  readonly uffdWaits: { readonly ctx: UffdContext; readonly event: UffdEvent }[] = [];
   /** Address of the page fault under way, to the byte. */
   faultAddress: VirtAddr = 0;
   /** What shared memory does for its pages. */

@@ -4,8 +4,10 @@
  * @linux fs/userfaultfd.c
  */
 import {
+  CAP_SYS_PTRACE,
   Errno,
   O_NONBLOCK,
+  RLIMIT_NOFILE,
   UFFDIO_API,
   UFFDIO_CONTINUE,
   UFFDIO_COPY,
@@ -26,7 +28,12 @@ import {
   UFFDIO_WRITEPROTECT_MODE_WP,
   UFFDIO_ZEROPAGE,
   UFFD_API,
+  UFFD_EVENT_FORK,
   UFFD_EVENT_PAGEFAULT,
+  UFFD_FEATURE_EVENT_FORK,
+  UFFD_FEATURE_EVENT_REMAP,
+  UFFD_FEATURE_EVENT_REMOVE,
+  UFFD_FEATURE_EVENT_UNMAP,
   UFFD_FEATURE_EXACT_ADDRESS,
   UFFD_FEATURE_MINOR_SHMEM,
   UFFD_FEATURE_MISSING_SHMEM,
@@ -42,14 +49,18 @@ import type { VirtAddr } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import type { FileStatus, TaskContext } from '@pagelab/syscalls';
 import { UffdContext, copyFromUser, copyToUser, uffdFill, uffdMove, uffdRangeEnd, uffdRegister, uffdRelease, uffdUnregister, uffdWriteProtect } from '@pagelab/vm';
-import type { UffdFill, UffdWait } from '@pagelab/vm';
+import type { UffdEvent, UffdFill, UffdWait } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import { DeadlockError, runOthers } from '../scheduler.ts';
 import type { Task } from '../task.ts';
 import { BaseFile } from './base-file.ts';
 
-/** What can be agreed on: of Linux's, all but events, huge pages of the pool and the asynchronous mode. */
+/** What can be agreed on: of Linux's, all but huge pages of the pool and the asynchronous mode. */
 const FEATURES =
+  UFFD_FEATURE_EVENT_FORK |
+  UFFD_FEATURE_EVENT_REMAP |
+  UFFD_FEATURE_EVENT_REMOVE |
+  UFFD_FEATURE_EVENT_UNMAP |
   UFFD_FEATURE_PAGEFAULT_FLAG_WP |
   UFFD_FEATURE_MISSING_SHMEM |
   UFFD_FEATURE_SIGBUS |
@@ -75,26 +86,48 @@ class UserfaultFile extends BaseFile {
   /** The `userfaultfd_ctx`. */
   private readonly contextObject: VirtAddr;
 
-  constructor(kernel: Kernel, task: Task, openFlags: number, flags: number, objects: { readonly file: VirtAddr; readonly context: VirtAddr }) {
+  constructor(kernel: Kernel, context: UffdContext, openFlags: number, objects: { readonly file: VirtAddr; readonly context: VirtAddr }) {
     super(kernel, 'anon_inode:[userfaultfd]', openFlags, objects.file);
     this.contextObject = objects.context;
-    this.context = new UffdContext(task.mm, flags);
+    this.context = context;
   }
 
   /** As many messages as there is room for; waits for the first. @linux fs/userfaultfd.c:userfaultfd_read */
   override read(task: TaskContext | null, _position: number, length: number): Uint8Array | number {
     const { context } = this;
     if (context.features < 0 || length < UFFD_MSG_BYTES) return -Errno.EINVAL;
-    for (let turns = 0; context.pending.length === 0; turns++) {
+    for (let turns = 0; context.pending.length === 0 && context.events.length === 0; turns++) {
       if ((this.flags & O_NONBLOCK) !== 0 || task === null) return -Errno.EAGAIN;
       if (!runOthers(task as Task, turns)) {
         throw new DeadlockError(`task ${task.pid} waits for a page fault of a task that is suspended below this wait: it reads with O_NONBLOCK and yields instead`);
       }
     }
-    const count = Math.min(Math.floor(length / UFFD_MSG_BYTES), context.pending.length);
+    const count = Math.min(Math.floor(length / UFFD_MSG_BYTES), context.pending.length + context.events.length);
     const bytes = new Uint8Array(count * UFFD_MSG_BYTES);
-    for (let i = 0; i < count; i++) putMessage(bytes, i * UFFD_MSG_BYTES, context.take()!, (context.features & UFFD_FEATURE_THREAD_ID) !== 0);
+    for (let i = 0; i < count; i++) {
+      const at = i * UFFD_MSG_BYTES;
+      const fault = context.take();
+      if (fault !== undefined) {
+        putMessage(bytes, at, fault, (context.features & UFFD_FEATURE_THREAD_ID) !== 0);
+        continue;
+      }
+      const [event] = context.events;
+      const fd = event!.child === null ? 0 : this.openChild(task, event!.child);
+      // What was read before a failure is told.
+      if (fd < 0) return i > 0 ? bytes.subarray(0, at) : fd;
+      putEvent(bytes, at, context.takeEvent()!, fd);
+    }
     return bytes;
+  }
+
+  /** A file by which the reader serves a child's faults: its descriptor, or -errno. @linux fs/userfaultfd.c:resolve_userfault_fork */
+  private openChild(task: TaskContext | null, child: UffdContext): number {
+    if (task === null) return -Errno.EINVAL;
+    const file = newUserfaultFile(this.kernel, child, this.flags & O_NONBLOCK);
+    if (typeof file === 'number') return file;
+    const fd = task.files.install(file, task.rlimit(RLIMIT_NOFILE));
+    if (fd < 0) file.put();
+    return fd;
   }
 
   override write(): number {
@@ -150,6 +183,9 @@ class UserfaultFile extends BaseFile {
     const [api, features] = words as [bigint, bigint, bigint];
     const offered = BigInt(this.has32Bits ? FEATURES & ~FEATURES_64 : FEATURES);
     const unknown = (features & ~offered) !== 0n;
+    if (Number(api) === UFFD_API && !unknown && (features & BigInt(UFFD_FEATURE_EVENT_FORK)) !== 0n && !this.context.mm.limits.capable(CAP_SYS_PTRACE)) {
+      return structure.write([0n, 0n, 0n]) ? -Errno.EPERM : -Errno.EFAULT;
+    }
     if (Number(api) !== UFFD_API || unknown) return structure.write([0n, 0n, 0n]) ? -Errno.EINVAL : -Errno.EFAULT;
     if (!structure.write([BigInt(UFFD_API), offered, API_IOCTLS])) return -Errno.EFAULT;
     if (this.context.features >= 0) return -Errno.EINVAL;
@@ -200,6 +236,7 @@ class UserfaultFile extends BaseFile {
     const known = moves ? UFFDIO_MOVE_MODE_DONTWAKE | UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES : UFFDIO_COPY_MODE_DONTWAKE | UFFDIO_COPY_MODE_WP;
     if ((mode & ~known) !== 0) return -Errno.EINVAL;
     if (!context.isAlive) return -Errno.ESRCH;
+    if (context.changing > 0) return structure.write([BigInt(-Errno.EAGAIN)], 4) ? -Errno.EAGAIN : -Errno.EFAULT;
     const done = moves
       ? uffdMove(context, to, from, length, (mode & UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES) !== 0)
       : uffdFill(context, to, length, { kind: 'copy', source: { mm: task.mm, address: from }, protect: (mode & UFFDIO_COPY_MODE_WP) !== 0 });
@@ -215,6 +252,7 @@ class UserfaultFile extends BaseFile {
     if (uffdRangeEnd(context.mm, start, length) < 0) return -Errno.EINVAL;
     if ((mode & ~(request === UFFDIO_CONTINUE ? 3 : 1)) !== 0) return -Errno.EINVAL;
     if (!context.isAlive) return -Errno.ESRCH;
+    if (context.changing > 0) return structure.write([BigInt(-Errno.EAGAIN)], 3) ? -Errno.EAGAIN : -Errno.EFAULT;
     const kind: UffdFill['kind'] = request === UFFDIO_ZEROPAGE ? 'zero' : request === UFFDIO_CONTINUE ? 'continue' : 'poison';
     const done = uffdFill(context, start, length, { kind, protect: (mode & 2) !== 0 });
     return this.finish(structure, { start, length, done, word: 3, wakes: (mode & 1) === 0 });
@@ -240,6 +278,7 @@ class UserfaultFile extends BaseFile {
     const quiet = (mode & UFFDIO_WRITEPROTECT_MODE_DONTWAKE) !== 0;
     if ((mode & ~3) !== 0 || (protects && quiet)) return -Errno.EINVAL;
     if (!context.isAlive) return -Errno.ESRCH;
+    if (context.changing > 0) return -Errno.EAGAIN;
     const error = uffdWriteProtect(context, start, length, protects, (context.features & UFFD_FEATURE_WP_UNPOPULATED) !== 0);
     if (error === 0 && !protects && !quiet) context.wake(start, start + length);
     return error;
@@ -278,19 +317,32 @@ function putMessage(bytes: Uint8Array, offset: number, wait: UffdWait, tellsThre
   if (tellsThread) view.setUint32(24, wait.thread, true);
 }
 
+function putEvent(bytes: Uint8Array, offset: number, { event, args }: UffdEvent, fd: number): void {
+  const view = new DataView(bytes.buffer, offset);
+  view.setUint8(0, event);
+  args.forEach((arg, i) => {
+    view.setBigUint64(8 + i * 8, BigInt(arg), true);
+  });
+  if (event === UFFD_EVENT_FORK) view.setUint32(8, fd, true);
+}
+
 /** @returns the file with a reference, -ENOMEM or -ENFILE @linux fs/userfaultfd.c:new_userfaultfd */
 export function openUserfault(kernel: Kernel, task: Task, openFlags: number, flags: number): BaseFile | number {
+  return newUserfaultFile(kernel, new UffdContext(task.mm, flags), openFlags);
+}
+
+function newUserfaultFile(kernel: Kernel, served: UffdContext, openFlags: number): UserfaultFile | number {
   const { filp, userfaultfd_ctx_cache: contexts } = kernel.caches;
   const context = contexts.alloc(GFP_KERNEL);
   if (context === 0) return -Errno.ENOMEM;
   const file = filp.alloc(GFP_KERNEL);
-  if (file !== 0) return new UserfaultFile(kernel, task, openFlags, flags, { file, context });
+  if (file !== 0) return new UserfaultFile(kernel, served, openFlags, { file, context });
   contexts.free(context);
   return -Errno.ENFILE;
 }
 
 /** Lets others run until a fault was served. @throws DeadlockError where nobody can serve it */
-export function waitForUserfault(kernel: Kernel, wait: UffdWait): void {
+export function waitForUserfault(kernel: Kernel, wait: { readonly woken: boolean }): void {
   const task = kernel.current;
   if (task === null) throw new DeadlockError('the kernel itself waits for a page that a program serves');
   for (let turns = 0; !wait.woken; turns++) {
