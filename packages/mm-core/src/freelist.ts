@@ -49,7 +49,10 @@ export function getPageFromFreelist(pages: PageAlloc, context: AllocContext, all
       if (zone.belowHigh) {
         const wmark = flags & ALLOC_WMARK_MASK;
         const enough = watermarkFast(zone, order, zone.wmarkPages(wmark), highestIndex, flags);
-        if (!enough && (flags & ALLOC_NO_WATERMARKS) === 0) continue;
+        if (!enough && (flags & ALLOC_NO_WATERMARKS) === 0) {
+          if (pages.nodeReclaimMode === 0 || !reclaimsNode(pages, context, zone)) continue;
+          if (!zone.watermarkOk(order, zone.wmarkPages(wmark), highestIndex, flags, zone.nrFree)) continue;
+        }
       }
       const pfn = pages.rmqueue(zone, context, flags);
       if (pfn < 0) continue;
@@ -59,6 +62,15 @@ export function getPageFromFreelist(pages: PageAlloc, context: AllocContext, all
     if (!again && !noFallback) return -1;
     flags &= ~ALLOC_NOFRAGMENT;
   }
+}
+
+/** Nodes farther away are not reclaimed for who is here. @linux include/linux/topology.h:RECLAIM_DISTANCE */
+const NODE_RECLAIM_DISTANCE = 30;
+
+/** Takes pages of files on the zone's node, where that is near: whether the zone is to be looked at again. @linux mm/page_alloc.c:zone_allows_reclaim */
+function reclaimsNode(pages: PageAlloc, { gfp, order, zonelist, localNid }: AllocContext, zone: Zone): boolean {
+  if (pages.nodes[zonelist[0].nid].distances[zone.nid] > NODE_RECLAIM_DISTANCE) return false;
+  return pages.hooks.nodeReclaim?.(zone, gfp, order, localNid) === true;
 }
 
 /** @linux mm/page_alloc.c:zone_watermark_fast */

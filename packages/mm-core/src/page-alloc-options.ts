@@ -18,6 +18,8 @@ export interface PageAllocHooks {
   /** Wakes the node's kswapd to balance `zone` for blocks of `order`. @linux mm/vmscan.c:wakeup_kswapd */
   wakeKswapd?: (zone: Zone, order: number, gfp: number) => void;
   /** Reclaims for an allocation, of the nodes that it may use (`null`: all); returns the pages freed. @linux mm/vmscan.c:try_to_free_pages */
+  /** Takes pages of a zone's node, before another node is tried: whether it got what the allocation needs. @linux mm/vmscan.c:node_reclaim */
+  nodeReclaim?: (zone: Zone, gfp: number, order: number, localNid: number) => boolean;
   directReclaim?: (gfp: number, order: number, nrToReclaim: number, nodes: NodeMask | null) => number;
   /** How pages in use are moved: without it nothing is compacted, and no range is emptied. */
   migration?: MigrationOps;

@@ -75,6 +75,8 @@ export class PageAlloc extends PageCalls {
   readonly cmaAreas: readonly CmaArea[] | null;
   /** The current task's `PF_MEMALLOC*` flags: the kernel sets them when it switches tasks. */
   currentFlags = 0;
+  /** `vm.zone_reclaim_mode`: 0, or how a node is reclaimed before another is tried. @linux mm/vmscan.c:node_reclaim_mode */
+  nodeReclaimMode = 0;
   /** The current task's memory policy, which {@link setTaskPolicy} sets; `null` for memory near the CPU. */
   taskPolicy: AllocPolicy | null = null;
   /** The nodes that the current task's cpuset leaves it, which {@link setMemsAllowed} sets; `null` for all. */

@@ -80,6 +80,9 @@ export interface VmSysctl {
   dirtyExpireCentisecs: number;
   /** 0 to 200: how much rather anonymous memory is swapped than files are dropped; 100 is even. */
   swappiness: number;
+  /** Percent of a node's memory: files' unmapped pages, and slabs, that node reclaim leaves. */
+  minUnmappedRatio: number;
+  minSlabRatio: number;
   /** log2 of the pages that are read from swap at once. */
   pageCluster: number;
   /** 1: the machine stops where memory runs out, 2: also where only some of it did. */
@@ -112,6 +115,8 @@ export const DEFAULT_VM_SYSCTL: Readonly<VmSysctl> = {
   dirtyWritebackCentisecs: 500,
   dirtyExpireCentisecs: 3000,
   swappiness: 60,
+  minUnmappedRatio: 1,
+  minSlabRatio: 5,
   pageCluster: 3,
   panicOnOom: 0,
   oomKillAllocatingTask: 0,

@@ -22,6 +22,7 @@ import { runKswapds, wakeKswapd } from './kswapd.ts';
 import type { MemCgroup } from './memcg.ts';
 import { memcgSwapPages } from './memcg-swap.ts';
 import { relaxScan, shrinkNodeMemcgs } from './memcg-reclaim.ts';
+import { nodeReclaim } from './node-reclaim.ts';
 import { shadowShrinker } from './page-cache-nodes.ts';
 import { endSwapWrites } from './page-io.ts';
 import { DEF_PRIORITY, RECLAIMER_DIRECT, RECLAIMER_PROACTIVE, ScanControl } from './scan-control.ts';
@@ -160,6 +161,7 @@ export function installReclaim(vm: Vm, hooks: PageAllocHooks): void {
   vm.reclaim.outOfMemory = (gfp) => {
     hooks.outOfMemory?.(gfp, 0, null);
   };
+  hooks.nodeReclaim = (zone, gfp, order, localNid) => nodeReclaim(vm, zone, gfp, order, localNid);
   vm.slab.shrinkers.register(shadowShrinker(vm));
   hooks.zoneReclaimablePages = (zone) => zoneReclaimablePages(vm, zone);
 }

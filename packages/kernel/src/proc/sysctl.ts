@@ -208,7 +208,16 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'vm/mmap_rnd_bits': fixed('28'),
   'vm/numa_zonelist_order': fixed('Node'),
   'vm/unprivileged_userfaultfd': vmNumber('unprivilegedUserfaultfd', 0, 1),
-  'vm/zone_reclaim_mode': fixed('0'),
+  'vm/min_slab_ratio': vmNumber('minSlabRatio', 0, 100),
+  'vm/min_unmapped_ratio': vmNumber('minUnmappedRatio', 0, 100),
+  'vm/zone_reclaim_mode': {
+    get: (kernel) => String(kernel.pages.nodeReclaimMode),
+    set: (kernel, [value]) => {
+      if (value! < 0 || value! > INT_MAX) return -Errno.EINVAL;
+      kernel.pages.nodeReclaimMode = value!;
+      return 0;
+    },
+  },
   'kernel/numa_balancing': {
     get: (kernel) => String(kernel.vm.numa.mode),
     set: (kernel, [value], task) => {

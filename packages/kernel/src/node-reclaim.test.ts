@@ -1,0 +1,42 @@
+import { MAP_ANONYMOUS, MAP_PRIVATE, O_CREAT, O_RDWR, PROT_READ, PROT_WRITE, Syscall } from '@pagelab/abi';
+import { expect, test } from 'vitest';
+import { boot } from './boot.ts';
+import type { MachineConfigInput } from './config.ts';
+
+const PAGE = 4096;
+const MACHINE: MachineConfigInput = { memory: '128M', cpus: 1, numa: [{ memory: '64M', cpus: [0] }, { memory: '64M', cpus: [] }] };
+
+/** Fills node 0 with a file's pages, then asks for memory: pages of that on each node, and how often node 0 was reclaimed. */
+function outcome(mode: string): { nodes: number[]; reclaims: number } {
+  const machine = boot(MACHINE);
+  const found: { nodes: number[]; reclaims: number } = { nodes: [], reclaims: 0 };
+  const { error } = machine.run((os) => {
+    const buffer = os.mmap(0, 64 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+    os.mem.storeCString(buffer, '/file');
+    const fd = os.syscall(Syscall.open, buffer, O_RDWR | O_CREAT, 0o600);
+    os.syscall(Syscall.ftruncate, fd, 14_000 * PAGE);
+    for (let at = 0; at < 14_000; at += 64) os.syscall(Syscall.pread64, fd, buffer, 64 * PAGE, at * PAGE);
+    os.writeFile('/proc/sys/vm/zone_reclaim_mode', mode);
+    const memory = os.mmap(0, 3000 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+    for (let page = 0; page < 3000; page++) os.mem.store8(memory + page * PAGE, 1);
+    const line = os.readFile('/proc/self/numa_maps').split('\n').find((text) => /anon=30\d\d/.test(text))!;
+    found.nodes = [0, 1].map((nid) => Number(new RegExp(`N${nid}=(\\d+)`).exec(line)?.[1] ?? 0));
+    found.reclaims = Number(/zone_reclaim_success (\d+)/.exec(os.readFile('/proc/vmstat'))?.[1] ?? 0);
+    return 0;
+  });
+  if (error !== undefined) throw error as Error;
+  machine.validate();
+  return found;
+}
+
+test('memory comes from another node, rather than in place of what a file has here', () => {
+  const { nodes, reclaims } = outcome('0');
+  expect(nodes[1]).toBeGreaterThan(1000);
+  expect(reclaims).toBe(0);
+});
+
+test('or from here, where vm.zone_reclaim_mode says so', () => {
+  const { nodes, reclaims } = outcome('1');
+  expect(nodes[0]).toBeGreaterThan(2900);
+  expect(reclaims).toBeGreaterThan(30);
+});
