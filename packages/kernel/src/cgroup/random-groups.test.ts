@@ -27,7 +27,6 @@ class World {
   readonly machine: Machine;
   readonly prng: Prng;
   readonly keeper: Process;
-  readonly swaps: boolean;
   groups: string[] = [];
   actors: Actor[] = [];
 
