@@ -210,7 +210,8 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
     kernel.daemons.wake(kernel, 'kswapd', ns);
   };
   vm.writeback.submitted = () => {
-    kernel.daemons.wake(kernel, 'kblockd', Math.max(0, vm.blockFs.store.nextCompletion - clock.now));
+    const { blockFs, writeback } = vm;
+    kernel.daemons.wake(kernel, 'kblockd', writeback.reads.length > 0 ? 0 : Math.max(0, blockFs.store.nextCompletion - clock.now));
   };
   hooks.kcompactdWoken = () => {
     kernel.daemons.wake(kernel, 'kcompactd', 0);

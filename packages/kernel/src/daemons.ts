@@ -3,7 +3,7 @@
  * and somebody lets time pass: between two turns of programs, when a program sleeps, and when one makes a call.
  */
 import { FRAG_CHECK_INTERVAL_NS } from '@pagelab/mm-core';
-import { TICK_NS, endWritebacks, flushDirtyPages, khugepagedHasWork, khugepagedScan, ksmScan, runKswapds, taskTickNuma } from '@pagelab/vm';
+import { TICK_NS, endReads, endWritebacks, flushDirtyPages, khugepagedHasWork, khugepagedScan, ksmScan, runKswapds, taskTickNuma } from '@pagelab/vm';
 import type { Vm } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
 
@@ -109,6 +109,7 @@ function runKswapd({ vm }: Kernel): number {
 
 /** Ends what the device is done with. @linux block/blk-mq.c:blk_mq_complete_request */
 function runKblockd({ vm }: Kernel): number {
+  endReads(vm);
   endWritebacks(vm);
   return vm.writeback.bios.size === 0 ? Infinity : untilCompletion(vm);
 }

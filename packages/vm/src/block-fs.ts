@@ -28,7 +28,7 @@ import { GFP_KERNEL, PG_UPTODATE } from '@pagelab/mm-core';
 import type { BlockStore } from './block-store.ts';
 import type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
 import { addFolio, addFolioUpTo, dissolveFolio, folioStart, maxFolioOrder } from './folio.ts';
-import { TAG_WRITEBACK, WritebackPlug, folioWaitWriteback } from './folio-writeback.ts';
+import { TAG_WRITEBACK, WritebackPlug, endReads, folioWaitWriteback } from './folio-writeback.ts';
 import type { WritebackBio } from './folio-writeback.ts';
 import { filemapFault, filemapGetPage } from './filemap-fault.ts';
 import { clearHighpage } from './highmem.ts';
@@ -74,6 +74,10 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
   #nextBlock = 1;
   /** Pages that had nothing behind them when the step of a write that is under way began. */
   readonly #newBlocks = new Set<number>();
+
+  /** Pages that are read from the device for the fault that is served. */
+  readonly #readForFault: number[] = [];
+  #collects = false;
 
   constructor(vm: Vm, store: BlockStore) {
     this.vm = vm;
@@ -323,6 +327,27 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     return 0;
   }
 
+  beginFault(): void {
+    this.#readForFault.length = 0;
+    this.#collects = true;
+  }
+
+  /** @linux mm/filemap.c:filemap_fault: who does not wait for the device sees the pages that it reads locked */
+  endFault({ id, pages }: AddressSpace, pgoff: number): void {
+    const { flags } = this.vm.frames;
+    this.#collects = false;
+    const read = this.#readForFault;
+    // All go in one operation: who waits for one of them has them all.
+    if (read.length === 0 || read.includes(pgoff)) return;
+    for (const at of read) {
+      const pfn = pages.get(at);
+      if (pfn < 0) continue;
+      flags[pfn] &= ~PG_UPTODATE;
+      this.vm.writeback.reads.push({ mappingId: id, pgoff: at, pfn });
+    }
+    this.vm.writeback.submitted();
+  }
+
   /** Makes a cached page up to date. What was stored to it counts, whether or not the rest had been read. @returns 0 or −EIO */
   fillPage(mapping: AddressSpace, pgoff: number, pfn: Pfn): number {
     const { pages } = mapping;
@@ -364,10 +389,15 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
 
   /** Reads a cached page from its block. @returns 0 or −EIO */
   #read(mapping: AddressSpace, pgoff: number, pfn: Pfn): number {
+    if (this.vm.writeback.reads.length > 0) endReads(this.vm);
+    if ((this.vm.frames.flags[pfn] & PG_UPTODATE) !== 0) return 0;
     const { ram } = this.vm;
     const { blockMap } = mapping.inode;
     const block = blockMap!.get(pgoff);
-    if (block >= 0 && !blockMap!.getMark(pgoff, UNWRITTEN)) return this.store.read(block, ram, pfn);
+    if (block >= 0 && !blockMap!.getMark(pgoff, UNWRITTEN)) {
+      if (this.#collects) this.#readForFault.push(pgoff);
+      return this.store.read(block, ram, pfn);
+    }
     ram.zeroFrame(pfn);
     return 0;
   }

@@ -33,8 +33,10 @@ export function filemapFault(host: ReadAheadHost, mapping: AddressSpace, pgoff: 
     if (vm.memcgs?.current) vm.memcgs.current.memcg.vmEvents[VM_EVENT.PGMAJFAULT]++;
     vm.faultWaited = true;
     vm.faultMissed = true;
+    host.beginFault();
     if (vma !== undefined) syncMmapReadahead(host, mapping, vma, pgoff);
     if (!mapping.pages.has(pgoff) && host.readFolio(mapping, pgoff, 0) !== 0) return -Errno.ENOMEM;
+    host.endFault(mapping, pgoff);
     pfn = mapping.pages.get(pgoff);
     frames.refcount[pfn]++;
   }

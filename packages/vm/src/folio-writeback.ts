@@ -13,7 +13,7 @@
 import { Errno } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { KernelBug, XA_MARK_2 } from '@pagelab/lib';
-import { NODE_STAT, PG_DIRTY, PG_RECLAIM, PG_WRITEBACK } from '@pagelab/mm-core';
+import { NODE_STAT, PG_DIRTY, PG_RECLAIM, PG_UPTODATE, PG_WRITEBACK } from '@pagelab/mm-core';
 import type { BlockStore } from './block-store.ts';
 import type { AddressSpace } from './file.ts';
 import { TAG_DIRTY } from './page-cache.ts';
@@ -33,6 +33,22 @@ export interface WritebackBio {
   readonly pfns: readonly Pfn[];
   /** What becomes of it: 0 or −EIO. */
   readonly ended: (bio: WritebackBio, error: number) => void;
+}
+
+/** A page on its way from the device. */
+export interface PendingRead {
+  readonly mappingId: number;
+  readonly pgoff: number;
+  readonly pfn: Pfn;
+}
+
+/** Pages that were being read are there. @linux fs/mpage.c:mpage_read_end_io */
+export function endReads(vm: Vm): void {
+  const { reads } = vm.writeback;
+  for (const { mappingId, pgoff, pfn } of reads) {
+    if (vm.mappings.get(mappingId)?.pages.get(pgoff) === pfn) vm.frames.flags[pfn] |= PG_UPTODATE;
+  }
+  reads.length = 0;
 }
 
 /** What is collected to go in one operation. */

@@ -151,6 +151,14 @@ export class HostFs implements AddressSpaceOps, ReadAheadHost {
     return 0;
   }
 
+  beginFault(): void {
+    // All of a file is data, and comes at once.
+  }
+
+  endFault(): void {
+    // Nothing is on its way.
+  }
+
   /** Behind the end of the file the page is zero. @linux fs/hostfs/hostfs_kern.c:hostfs_read_folio */
   fillPage({ inode }: AddressSpace, pgoff: number, pfn: Pfn): number {
     const { ram, frames } = this.vm;

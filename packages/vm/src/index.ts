@@ -50,7 +50,7 @@ export { HostFs } from './host-fs.ts';
 export type { HostDirectory, HostEntry } from './host-fs.ts';
 export { DiskBlockStore, MemoryBlockStore } from './block-store.ts';
 export { seekHoleData } from './seek.ts';
-export { endWritebacks, folioWaitWriteback } from './folio-writeback.ts';
+export { endReads, endWritebacks, folioWaitWriteback } from './folio-writeback.ts';
 export { flushDirtyPages } from './fs-writeback.ts';
 export { dirtyLimits } from './page-writeback.ts';
 export type { DirtyLimits, WritebackState } from './page-writeback.ts';

@@ -13,7 +13,7 @@ import { newDirtyThrottle, noteBandwidth, positionRatio } from './dirty-throttle
 import type { DirtyThrottle } from './dirty-throttle.ts';
 import type { AddressSpace } from './file.ts';
 import { endWritebacks, waitForSomeWriteback } from './folio-writeback.ts';
-import type { WritebackBio } from './folio-writeback.ts';
+import type { PendingRead, WritebackBio } from './folio-writeback.ts';
 import { flushDirtyPages } from './fs-writeback.ts';
 import type { Vm } from './vm.ts';
 
@@ -33,6 +33,8 @@ export interface WritebackState {
   ratelimitPages: number;
   /** What is under way, by the device's tag. */
   readonly bios: Map<number, WritebackBio>;
+  /** Pages that are read and that nobody has waited for. */
+  readonly reads: PendingRead[];
   /** The flusher had to leave off: the device's queue was full. */
   blocked: boolean;
   /** How fast the device has proved to be, and pages may be made dirty. Who makes them counts as one, however many they are. */
@@ -53,6 +55,7 @@ export function newWritebackState(): WritebackState {
     nrDirtied: 0,
     ratelimitPages: RATELIMIT_PAGES,
     bios: new Map(),
+    reads: [],
     blocked: false,
     throttle: newDirtyThrottle(),
     wakeFlusher: nobody,

@@ -27,6 +27,13 @@ export interface ReadAheadHost {
    * @returns 0, also where the device failed: then it is not up to date; −EEXIST where one of its pages is cached; −ENOMEM
    */
   readFolio(mapping: AddressSpace, pgoff: number, order: number): number;
+  /** A fault's page is not cached: what is read from here on is read for it. */
+  beginFault(): void;
+  /**
+   * The fault's page is there. Where it needed nothing from the device, what was read around it is still on its way: not up to
+   * date until somebody wants it or time has passed.
+   */
+  endFault(mapping: AddressSpace, pgoff: number): void;
   /** Reads a page that is cached and not up to date. @returns 0, then it is up to date; −EIO */
   fillPage(mapping: AddressSpace, pgoff: number, pfn: Pfn): number;
 }

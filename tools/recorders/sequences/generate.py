@@ -12,7 +12,8 @@ FAR = 300                   # S is looked at this far below and above, for stack
 WEIGHTS = dict(
     mmap=14, mmap_auto=3, mmap_file=4, mmap_odd=1, munmap=4, mprotect=6, mremap=6, brk=1, madvise=6, mlock=1, mlockall=0.3,
     mincore=1.5, msync=1, load=6, store=9, touch=3, check=2, fetch=0.5, fork=0.6, exit=0.3, file=2, seal=0.2,
-    shm=0.7, process_vm=0.7, setrlimit=0.3, drop_caps=0.05, growsdown=1, remap=0.5, pmadvise=0.4, sync=0.4, ranges=0.4)
+    shm=0.7, process_vm=0.7, setrlimit=0.3, drop_caps=0.05, growsdown=1, remap=0.5, pmadvise=0.4, sync=0.4, ranges=0.4, mseal=0.1,
+    persona=0.1, outside=0.4, frames=0.3)
 
 # What each profile asks for more often, as factors.
 PROFILES = dict(
@@ -24,6 +25,7 @@ PROFILES = dict(
     processes=dict(pmadvise=5, fork=6, exit=4, store=2, touch=2, process_vm=6, madvise=1.5),
     limits=dict(brk=10, setrlimit=15, growsdown=8, drop_caps=4, mmap_auto=2),
     segments=dict(shm=25, fork=3, exit=3, mremap=2),
+    seals=dict(mseal=60, munmap=2, mremap=2, madvise=3, shm=3, brk=3, persona=8, outside=5, frames=4, fork=2),
 )
 
 ADVICE = ['NORMAL', 'RANDOM', 'SEQUENTIAL', 'WILLNEED', 'DONTNEED', 'DONTNEED', 'DONTNEED', 'FREE', 'FREE', 'REMOVE',
@@ -320,6 +322,24 @@ class Generator:
     def seal(self, t):
         return self.one(dict(op='add_seals', fd=self.one('E', 'E', 'M', 'F'), seals=self.one('GROW', 'SHRINK', 'WRITE', 'FUTURE_WRITE', 'SEAL', 'EXEC')),
                         dict(op='get_seals', fd=self.one('E', 'M', 'F')))
+
+    def mseal(self, t):
+        at, length, _ = self.place(t, 4)
+        return dict(op='call', name='mseal', args=[at, length, 0 if self.chance(0.97) else 1])
+
+    def persona(self, t):
+        """READ_IMPLIES_EXEC, or not. Addresses stay where they are."""
+        return dict(op='call', name='personality', args=[self.one(0x0440000, 0x0040000)], any=True)
+
+    def outside(self, t):
+        """What is changed and seen past the mappings' rights."""
+        at = self.at(self.page(t))
+        return self.one(dict(op='mem_read', at=at), dict(op='mem_write', at=at, value=self.random.randrange(1, 256)),
+                        dict(op='proc_write', file='clear_refs', text=self.one('1', '2', '3', '4')))
+
+    def frames(self, t):
+        other = self.one(*self.tasks)
+        return dict(op='same_frame', at=self.at(self.page(t)), other=self.at(self.page(other)), other_in=other.name)
 
     # Processes
 

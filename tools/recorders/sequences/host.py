@@ -410,6 +410,8 @@ class Recording:
             else:
                 arg = self.descriptor(arg)
             args.append(arg)
+        if step['name'] == 'process_madvise' and step['args'][3] == 8:
+            self.leave_out.add('Referenced')
         outcome = self.outcome(actor.call(step['name'], *args))
         step.pop('data', None)
         if isinstance(outcome, int) and 'bytes' in step:
@@ -451,6 +453,8 @@ class Recording:
         self.plain(step, actor, self.value(step['at']), self.value(step['len']), mask(step['prot'], PROT))
 
     def do_madvise(self, step, actor):
+        if step['advice'] == 'FREE':
+            self.leave_out.add('Referenced')    # forgotten when a batch of the CPU is full
         self.plain(step, actor, self.value(step['at']), self.value(step['len']), mask(step['advice'], MADV))
 
     def do_mlock2(self, step, actor):
