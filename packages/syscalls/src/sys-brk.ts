@@ -8,5 +8,5 @@ import type { TaskContext } from './task-context.ts';
  * @linux mm/mmap.c:brk
  */
 export function sysBrk(task: TaskContext, addr: number): number {
-  return doBrk(task.mm, addr);
+  return doBrk(task.mm, addr, task.personality);
 }

@@ -35,7 +35,6 @@ import { doMmap, isHugetlbFile } from '@pagelab/vm';
 import type { UnmappableFile } from '@pagelab/vm';
 import { flagMask, flagTable } from './flag-table.ts';
 import { foldFlags, int32, unsigned } from './registers.ts';
-import { impliedProt } from './sys-personality.ts';
 import type { OpenFile, TaskContext } from './task-context.ts';
 
 /** Not below 4 GiB. @linux arch/x86/include/uapi/asm/mman.h:MAP_ABOVE4G */
@@ -103,15 +102,16 @@ export function sysMmap(
   // A call with registers of 32 bits takes the offset in pages.
   if (task.mm.is32Bit && pgoff >= 2 ** 32) return -Errno.EINVAL;
   const given = foldFlags(flags, UNKNOWN_FLAG);
+  const rights = int32(prot) & PROT_MASK;
+  const { personality } = task;
   if (given & MAP_ANONYMOUS && given & MAP_HUGETLB) {
     const shift = (given >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK;
     if (shift !== 0 && !task.vm.tables.hugeShifts.includes(shift)) return -Errno.EINVAL;
-    return doMmap(task.mm, { file: null, addr, length, prot: impliedProt(task, int32(prot) & PROT_MASK), flags: given, pgoff });
+    return doMmap(task.mm, { file: null, addr, length, prot: rights, flags: given, pgoff, personality });
   }
   const bits = (given & MAP_TYPE) === MAP_SHARED_VALIDATE ? given : given & (MMAP_MASK | MAP_TYPE | MAP_HUGETLB);
-  const rights = impliedProt(task, int32(prot) & PROT_MASK);
   if (bits & MAP_ANONYMOUS) {
-    return doMmap(task.mm, { file: null, addr, length, prot: rights, flags: bits, pgoff });
+    return doMmap(task.mm, { file: null, addr, length, prot: rights, flags: bits, pgoff, personality });
   }
   const open = task.files.get(int32(fd));
   if (open === undefined) return -Errno.EBADF;
@@ -119,7 +119,7 @@ export function sysMmap(
   if (open.flags & O_PATH) return -Errno.EBADF;
   const { vmFile, zeroFile = null } = open;
   const special = vmFile !== null ? undefined : zeroFile !== null ? { zeroFile } : { unmappable: unmappable(open) };
-  return doMmap(task.mm, { file: vmFile, ...special, addr, length, prot: rights, flags: bits, pgoff });
+  return doMmap(task.mm, { file: vmFile, ...special, addr, length, prot: rights, flags: bits, pgoff, personality });
 }
 
 function unmappable({ flags, mmapError, noExec = false }: OpenFile): UnmappableFile {

@@ -1,4 +1,4 @@
-import { ADDR_COMPAT_LAYOUT, ADDR_LIMIT_3GB, ADDR_NO_RANDOMIZE, MMAP_PAGE_ZERO, PERSONALITY_QUERY, PROT_EXEC, PROT_READ, READ_IMPLIES_EXEC } from '@pagelab/abi';
+import { ADDR_COMPAT_LAYOUT, ADDR_LIMIT_3GB, ADDR_NO_RANDOMIZE, MMAP_PAGE_ZERO, PERSONALITY_QUERY, READ_IMPLIES_EXEC } from '@pagelab/abi';
 import { flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
@@ -22,9 +22,4 @@ export function sysPersonality(task: TaskContext, persona: number): number {
   const before = task.personality;
   if (int32(persona) !== int32(PERSONALITY_QUERY)) task.personality = int32(persona) >>> 0;
   return before;
-}
-
-/** The protection that a mapping gets which asks for `prot`. @linux mm/mmap.c:do_mmap */
-export function impliedProt(task: TaskContext, prot: number): number {
-  return task.personality & READ_IMPLIES_EXEC && prot & PROT_READ ? prot | PROT_EXEC : prot;
 }

@@ -18,5 +18,5 @@ export function sysRemapFilePages(task: TaskContext, start: number, size: number
   const { registerRange } = task.mm;
   const first = unsigned(pgoff, registerRange);
   if (first + unsigned(size, registerRange) / PAGE_SIZE >= registerRange) return -Errno.EINVAL;
-  return doRemapFilePages(task.mm, start, size, prot, first, int32(flags));
+  return doRemapFilePages(task.mm, start, size, prot, first, int32(flags), task.personality);
 }

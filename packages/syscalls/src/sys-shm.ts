@@ -63,7 +63,7 @@ export function sysShmget(task: TaskContext, key: number, size: number, flags: n
 
 /** Maps a segment. @returns the address, or -errno: EINVAL, EACCES, ENOMEM @linux ipc/shm.c:shmat */
 export function sysShmat(task: TaskContext, id: number, addr: number, flags: number): number {
-  return task.shm.attach(task, task.mm, int32(id), addr, int32(flags));
+  return task.shm.attach(task, task.mm, int32(id), addr, int32(flags), task.personality);
 }
 
 /** Unmaps a segment. @returns 0, or -EINVAL @linux ipc/shm.c:shmdt */

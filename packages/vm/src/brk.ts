@@ -1,7 +1,7 @@
 /**
  * The heap: the memory between the end of the program and the break.
  */
-import { Errno, MAP_FIXED, PAGE_SIZE, RLIMIT_DATA } from '@pagelab/abi';
+import { Errno, MAP_FIXED, PAGE_SIZE, READ_IMPLIES_EXEC, RLIMIT_DATA } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { populateRange } from './gup.ts';
 import { mayExpandVm, mlockFutureOk, vmStatAccount } from './limits.ts';
@@ -13,7 +13,7 @@ import { pageAlign } from './page-align.ts';
 import { getUnmappedArea } from './unmapped-area.ts';
 import { expandOnly } from './vma-merge.ts';
 import { vmAreaAlloc, vmStartGap, vmaLink, vmaReserve } from './vma-tree.ts';
-import { VM_ACCOUNT, VM_LOCKED, VM_MAYEXEC, VM_MAYREAD, VM_MAYWRITE, VM_READ, VM_WRITE } from './vma.ts';
+import { VM_ACCOUNT, VM_EXEC, VM_LOCKED, VM_MAYEXEC, VM_MAYREAD, VM_MAYWRITE, VM_READ, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /** What data may be used for. @linux arch/x86/include/asm/page_types.h:VM_DATA_DEFAULT_FLAGS */
@@ -22,11 +22,12 @@ export const VM_DATA_DEFAULT_FLAGS = VM_READ | VM_WRITE | VM_MAYREAD | VM_MAYWRI
 /**
  * Moves the break to `brk`, mapping or unmapping whole pages.
  *
+ * @param personality of the caller: with READ_IMPLIES_EXEC what is mapped may be executed
  * @returns the break in force afterwards: `brk`, or the old one where that is below the heap, beyond a limit or in the
  *   way of another mapping; never an error
  * @linux mm/mmap.c:brk
  */
-export function doBrk(mm: MmStruct, brk: VirtAddr): VirtAddr {
+export function doBrk(mm: MmStruct, brk: VirtAddr, personality = 0): VirtAddr {
   const old = mm.brk;
   // An address of the upper half is negative here, and beyond everything.
   if (brk < mm.startBrk || brk > mm.taskSize) return old;
@@ -58,7 +59,8 @@ export function doBrk(mm: MmStruct, brk: VirtAddr): VirtAddr {
   const prev = vmas.valueAt(position < 0 ? vmas.lastPosition() : vmas.before(position));
   // The program's own data, which ends where the heap begins, never becomes part of it.
   const heap = prev !== undefined && prev.end > mm.startBrk ? prev : undefined;
-  if (doBrkFlags(mm, heap, oldEnd, length, 0) !== 0) return old;
+  const implied = (personality & READ_IMPLIES_EXEC) !== 0 ? VM_EXEC : 0;
+  if (doBrkFlags(mm, heap, oldEnd, length, implied) !== 0) return old;
   mm.brk = brk;
   if ((mm.defFlags & VM_LOCKED) !== 0) populateRange(mm, oldEnd, newEnd);
   return brk;

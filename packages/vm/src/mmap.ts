@@ -30,6 +30,7 @@ import {
   PROT_EXEC,
   PROT_READ,
   PROT_WRITE,
+  READ_IMPLIES_EXEC,
 } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import type { UnmappableFile, VmFile, ZeroFile } from './file.ts';
@@ -86,6 +87,8 @@ export interface MmapRequest {
   readonly flags: number;
   /** Offset in the file, in pages. */
   readonly pgoff: number;
+  /** Of the caller: with READ_IMPLIES_EXEC what may be read may be executed, too. Without, 0. */
+  readonly personality?: number;
 }
 
 /** Flags that programs passed before unknown ones were refused. @linux include/linux/mman.h:LEGACY_MAP_MASK */
@@ -120,7 +123,9 @@ const MAX_DEVICE_SIZE = 2 ** 64;
  * @linux mm/mmap.c:do_mmap, mm/util.c:vm_mmap_pgoff
  */
 export function doMmap(mm: MmStruct, request: MmapRequest): number {
-  const { file, zeroFile = null, prot } = request;
+  const { file, zeroFile = null, personality = 0 } = request;
+  let { prot } = request;
+  if ((personality & READ_IMPLIES_EXEC) !== 0 && (prot & PROT_READ) !== 0 && request.unmappable?.noExec !== true) prot |= PROT_EXEC;
   const opened = file ?? zeroFile ?? request.unmappable ?? null;
   let { flags, length } = request;
   if (opened === null && (flags & MAP_HUGETLB) !== 0) return mapAnonymousHuge(mm, request);

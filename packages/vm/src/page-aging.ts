@@ -125,12 +125,9 @@ export function pageOut(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
       const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
       if (mapcount[pfn] !== 1) continue;
       if ((flags[pfn] & PG_ANON) === 0 && !takesFolio(vma, start, end, walk.addr + i * PAGE_SIZE, pfn)) continue;
-      i32[entry] = lo & ~PTE_ACCESSED;
       flags[pfn] &= ~PG_REFERENCED;
       pfns.push(pfn);
     }
-    // Reclaim flushes what it unmaps; what stays has to note its next use.
-    vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, walk.addr, walk.addr + walk.count * PAGE_SIZE);
     reclaimPages(vm, pfns);
   }
 }

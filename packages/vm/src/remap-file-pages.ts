@@ -24,6 +24,7 @@ import type { VmArea } from './vma.ts';
  *
  * @param newProt must be 0
  * @param flags MAP_NONBLOCK or 0; others are ignored
+ * @param personality of the caller: with READ_IMPLIES_EXEC what may be read may be executed, too
  * @returns 0; -EINVAL for rights, a bad range or memory that is not shared; what `mmap` returns where that fails
  * @linux mm/mmap.c:remap_file_pages
  */
@@ -34,6 +35,7 @@ export function doRemapFilePages(
   newProt: number,
   pgoff: number,
   flags: number,
+  personality = 0,
 ): number {
   const from = pageAlignDown(start);
   const bytes = pageAlignDown(length);
@@ -46,7 +48,7 @@ export function doRemapFilePages(
   // The mappings that hold the file may all be replaced.
   const file = fileGet(vma.file);
   const prot = vma.flags & VM_ACCESS_FLAGS;
-  const result = doMmap(mm, { file, addr: from, length: bytes, prot, flags: mapFlags, pgoff });
+  const result = doMmap(mm, { file, addr: from, length: bytes, prot, flags: mapFlags, pgoff, personality });
   filePut(mm.vm, file);
   return result < 0 ? result : 0;
 }

@@ -59,7 +59,8 @@ export function locksPages(vma: VmArea): boolean {
  */
 export function addNewAnonRmap(vm: Vm, pfn: Pfn, vma: VmArea, addr: VirtAddr): void {
   const { frames } = vm;
-  frames.flags[pfn] |= PG_ANON | PG_ANON_EXCLUSIVE | PG_SWAPBACKED | PG_UPTODATE;
+  // What may be dropped has no slot to go to. @linux mm/rmap.c:folio_add_new_anon_rmap
+  frames.flags[pfn] |= PG_ANON | PG_ANON_EXCLUSIVE | PG_UPTODATE | (vma.droppable ? 0 : PG_SWAPBACKED);
   frames.mapping[pfn] = vma.anonVma!.id;
   frames.index[pfn] = linearPageIndex(vma, addr);
   frames.mapcount[pfn] = 1;

@@ -155,10 +155,11 @@ export class ShmNamespace {
    * Maps a segment.
    *
    * @param addr 0 for anywhere
+   * @param personality of the caller: with READ_IMPLIES_EXEC it may be executed, too
    * @returns the address; −EINVAL, −EACCES, and what `mmap` fails with
    * @linux ipc/shm.c:do_shmat
    */
-  attach(caller: IpcCaller, mm: MmStruct, id: number, addr: VirtAddr, flags: number): number {
+  attach(caller: IpcCaller, mm: MmStruct, id: number, addr: VirtAddr, flags: number, personality = 0): number {
     if (id < 0) return -Errno.EINVAL;
     let at = addr;
     if (at !== 0) {
@@ -183,7 +184,7 @@ export class ShmNamespace {
     // As long as it is being attached it must not go.
     segment.nrAttached++;
     const prot = (readOnly ? PROT_READ : PROT_READ | PROT_WRITE) | (executable ? PROT_EXEC : 0);
-    const result = this.#map(mm, file, segment, at, prot, addr === 0 ? flags : flags | ATTACH_FIXED);
+    const result = this.#map(mm, file, segment, at, prot, addr === 0 ? flags : flags | ATTACH_FIXED, personality);
     filePut(vm, file);
     segment.nrAttached--;
     if (result >= 0) segment.lastPid = caller.tgid;
@@ -304,7 +305,7 @@ export class ShmNamespace {
     return place;
   }
 
-  #map(mm: MmStruct, file: VmFile, segment: ShmSegment, addr: VirtAddr, prot: number, flags: number): number {
+  #map(mm: MmStruct, file: VmFile, segment: ShmSegment, addr: VirtAddr, prot: number, flags: number, personality: number): number {
     const length = pageAlign(segment.size);
     const fixed = (flags & ATTACH_FIXED) !== 0;
     if (addr !== 0 && (flags & SHM_REMAP) === 0) {
@@ -312,7 +313,7 @@ export class ShmNamespace {
       if (addr > 0 && findVmaIntersection(mm, addr, addr + length) !== undefined) return -Errno.EINVAL;
     }
     const mapFlags = fixed ? MAP_SHARED | MAP_FIXED : MAP_SHARED;
-    return doMmap(mm, { file, addr, length, prot, flags: mapFlags, pgoff: 0 });
+    return doMmap(mm, { file, addr, length, prot, flags: mapFlags, pgoff: 0, personality });
   }
 
   /** Lets a segment go that was removed and is attached no more. @linux ipc/shm.c:shm_may_destroy, shm_destroy */

@@ -149,12 +149,14 @@ export class RmapWalk {
       clearEntry(i32, entry, step);
       mm.rss[mmCounter(pageFlags)]--;
     } else if ((pageFlags & PG_SWAPBACKED) === 0) {
-      // Given up: it goes for good, unless it was stored to since, or somebody holds it.
-      if ((pageFlags & PG_DIRTY) !== 0 || (lo & PTE_DIRTY) !== 0 || refcount[pfn] !== mapcount[pfn] + 1) {
-        flags[pfn] |= PG_SWAPBACKED;
+      // Given up: it goes for good, unless it was stored to since, or somebody holds it. What may be dropped goes in any case.
+      const isWanted = !vma.droppable && ((pageFlags & PG_DIRTY) !== 0 || (lo & PTE_DIRTY) !== 0);
+      if (isWanted) flags[pfn] |= PG_SWAPBACKED;
+      if (isWanted || refcount[pfn] !== mapcount[pfn] + 1) {
         this.#failed = true;
         return;
       }
+      flags[pfn] &= ~PG_DIRTY;
       updateHiwaterRss(mm);
       clearEntry(i32, entry, step);
       mm.rss[MM_ANONPAGES]--;
