@@ -222,7 +222,7 @@ export function compactZone(pages: PageAlloc, request: CompactRequest): number {
     }
     // What came free waits on the CPU's lists: it has to merge before it is seen.
     if (cc.order > 0 && run.lastMigrated !== 0 && run.lastMigrated < (cc.migratePfn & -(1 << cc.order))) {
-      pages.drainAllPages(zone);
+      pages.drainLocalPages(zone);
       run.lastMigrated = 0;
     }
   }
@@ -358,8 +358,6 @@ export function compactNode(pages: PageAlloc, node: MemoryNode, proactive = fals
     if (zone.present === 0) continue;
     const mode = proactive ? MIGRATE_SYNC_LIGHT : MIGRATE_SYNC;
     compactZone(pages, { zone, order: COMPACT_ALL, mode, proactive, wholeZone: true, ignoreSkipHint: true });
-    // Then every page that came free is with its zone.
-    pages.drainAllPages(zone);
   }
 }
 

@@ -350,6 +350,11 @@ export class PageAlloc extends PageCalls {
     for (const zone of this.populated) this.#pcp.drain(zone, cpu);
   }
 
+  /** Gives those of the running CPU and one zone back. @linux mm/page_alloc.c:drain_local_pages */
+  drainLocalPages(zone: Zone): void {
+    this.#pcp.drain(zone, this.#smp.processorId);
+  }
+
   /** Does that for every CPU, for one zone or for all. @linux mm/page_alloc.c:drain_all_pages */
   drainAllPages(only?: Zone): void {
     for (const zone of this.populated) {
