@@ -222,7 +222,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   const { directReclaim } = hooks;
   hooks.directReclaim = (gfp, order, nrToReclaim, nodes) => {
     // Who reclaims lets others run, and the memory that waits for readers come free.
-    rcu.forceQuiescentState();
+    rcu.expedite();
     return directReclaim?.(gfp, order, nrToReclaim, nodes) ?? 0;
   };
   bootSwap(kernel, options.openHostFile);

@@ -28,6 +28,7 @@ export {
   __GFP_NOWARN,
   __GFP_ZERO,
 } from '@pagelab/mm-core';
+export { SLAB_ACCOUNT, SLAB_CACHE_DMA, SLAB_HWCACHE_ALIGN, SLAB_NO_MERGE, SLAB_RECLAIM_ACCOUNT, SLAB_TYPESAFE_BY_RCU } from '@pagelab/slab';
 export { DMA_BIDIRECTIONAL, DMA_FROM_DEVICE, DMA_MAPPING_ERROR, DMA_TO_DEVICE } from '@pagelab/vm';
 export type { CoherentBlock, DmaDevice } from '@pagelab/vm';
 export { DeadlockError } from './scheduler.ts';

@@ -97,9 +97,16 @@ export class Rcu {
    * @linux kernel/rcu/tree.c:rcu_barrier
    */
   barrier(): void {
-    while (this.nrPending > 0) {
-      const reader = this.depth.findIndex((depth) => depth > 0);
-      if (reader >= 0) throw new KernelBug(`rcu: INFO: rcu_preempt detected stalls on CPUs/tasks: CPU ${reader} is in a read-side critical section`);
+    this.expedite();
+    if (this.nrPending === 0) return;
+    const reader = this.depth.findIndex((depth) => depth > 0);
+    throw new KernelBug(`rcu: INFO: rcu_preempt detected stalls on CPUs/tasks: CPU ${reader} is in a read-side critical section`);
+  }
+
+  /** Lets one grace period after the other end, as far as no reader is in the way: who calls it sleeps meanwhile. @linux kernel/rcu/tree_exp.h:synchronize_rcu_expedited */
+  expedite(): void {
+    for (let before = Infinity; this.nrWaits > 0 && this.stats.gracePeriods !== before; ) {
+      before = this.stats.gracePeriods;
       this.forceQuiescentState();
     }
   }
