@@ -233,3 +233,31 @@ it('lends surplus pages, and sets pages aside at boot, by node', () => {
   expect(t.pool()).toBe('4 4 0 0');
   finish(t);
 });
+
+it('reads from files of huge pages, holes as zeros; and writes to none', () => {
+  const machine = boot({ memory: '128M', cmdline: 'hugepages=8' });
+  const process = machine.createProcess();
+  const { os } = process;
+  const name = os.mmap(0, 4096, RW, MAP_PRIVATE | MAP_ANONYMOUS);
+  os.mem.storeCString(name, 'h');
+  const fd = os.syscall(Syscall.memfd_create, name, MFD_HUGETLB);
+  expect(os.syscall(Syscall.ftruncate, fd, 4 * H)).toBe(0);
+  const b = os.mmap(0, 3 * H, RW, MAP_PRIVATE | MAP_ANONYMOUS);
+  const pread = (to: number, length: number, at: number): number => os.syscall(Syscall.pread64, fd, to, length, at);
+  expect([pread(b, 100, 0), os.mem.load8(b)]).toEqual([100, 0]);
+  const m = os.mmap(0, 4 * H, RW, MAP_SHARED, fd);
+  os.mem.fill(m + H, H, 5);
+  os.mem.store8(m + H + 100, 6);
+  os.mem.fill(b, 3 * H, 9);
+  expect(pread(b, 2 * H + 10, H - 5)).toBe(2 * H + 10);
+  expect([4, 5, 105, 5 + H].map((at) => os.mem.load8(b + at))).toEqual([0, 5, 6, 0]);
+  expect([pread(b, 3 * H, 3 * H + 7), pread(b, 10, 4 * H), pread(b, 10, 5 * H)]).toEqual([H - 7, 0, 0]);
+  expect(errnoName(-os.syscall(Syscall.write, fd, b, 10))).toBe('EINVAL');
+  expect([os.syscall(Syscall.read, fd, b, 4096), os.syscall(Syscall.lseek, fd, 0, 1)]).toEqual([4096, 4096]);
+  expect([os.syscall(Syscall.read, fd, 8, 4096), pread(8, 4096, H)].map((error) => errnoName(-error))).toEqual(['EFAULT', 'EFAULT']);
+  const edge = os.mmap(0, 8192, RW, MAP_PRIVATE | MAP_ANONYMOUS);
+  os.munmap(edge + 4096, 4096);
+  expect([pread(edge, 8192, H), pread(edge, 8192, 0)]).toEqual([4096, 4096]);
+  process.exit(0);
+  machine.validate();
+});

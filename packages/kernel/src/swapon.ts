@@ -10,6 +10,9 @@ import {
   DiskSwapDevice,
   FileSwapDevice,
   SWAP_FLAGS_VALID,
+  SWAP_FLAG_DISCARD,
+  SWAP_FLAG_DISCARD_ONCE,
+  SWAP_FLAG_DISCARD_PAGES,
   SWAP_FLAG_PREFER,
   SWAP_FLAG_PRIO_MASK,
   enableSwapArea,
@@ -125,8 +128,18 @@ function enable(kernel: Kernel, device: SwapDevice, path: string, kind: 'partiti
   const area = enableSwapArea(vm, device, { path, kind, inode, max: maxPages, badPages }, flags);
   if (typeof area === 'number') return area;
   if (inode !== null) inode.isSwapfile = true;
-  kernel.log.print(`Adding ${pagesToKb(area.pages)}k swap on ${path}.  Priority:${area.priority} extents:1 across:${pagesToKb(area.pages)}k`);
+  kernel.log.print(`Adding ${pagesToKb(area.pages)}k swap on ${path}.  Priority:${area.priority} extents:1 across:${pagesToKb(area.pages)}k ${kindOf(device, flags)}`);
   return 0;
+}
+
+/** Of a device: no head has to move (SS); it is told of pages that are free (D), of all at once (s), cluster by cluster (c). */
+function kindOf(device: SwapDevice, flags: number): string {
+  let text = device.solidState ? 'SS' : '';
+  if (device.discard === undefined || (flags & SWAP_FLAG_DISCARD) === 0) return text;
+  text += 'D';
+  const once = (flags & SWAP_FLAG_DISCARD_ONCE) !== 0;
+  if (once || (flags & SWAP_FLAG_DISCARD_PAGES) === 0) text += 's';
+  return once ? text : `${text}c`;
 }
 
 /** Reads an area's first page through a frame of its own. */

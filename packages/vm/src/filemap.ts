@@ -10,6 +10,7 @@ import type { Pfn } from '@pagelab/hw';
 import { FILE_HOLE } from './file.ts';
 import type { AddressSpace, Inode, VmFile } from './file.ts';
 import { folioWaitWriteback } from './folio-writeback.ts';
+import { isHugetlbMapping } from './hugetlbfs.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { folioOrder, markPageAccessed } from './page-cache.ts';
 import { offsetInPage, pageAlignDown } from './page-align.ts';
@@ -131,6 +132,7 @@ const ZEROES = new Uint8Array(PAGE_SIZE);
 export function fileRead(vm: Vm, file: VmFile, pos: number, length: number, to: ByteSink): number {
   const { inode } = file;
   const { mapping } = inode;
+  if (isHugetlbMapping(vm, mapping)) return hugetlbfsRead(vm, inode, pos, length, to);
   const { ram, pages } = vm;
   const endPgoff = Math.ceil((pos + length) / PAGE_SIZE);
   const ra = mapping.ops.swapBacked ? null : readAheadOf(file);
@@ -170,6 +172,27 @@ export function fileRead(vm: Vm, file: VmFile, pos: number, length: number, to: 
   if (ra !== null) ra.prevPos = readTo;
   inode.atime = vm.clock.now;
   return done > 0 ? done : error;
+}
+
+/** Reads from a file of huge pages: what is not there reads as zeros. @linux fs/hugetlbfs/inode.c:hugetlbfs_read_iter */
+function hugetlbfsRead(vm: Vm, inode: Inode, pos: number, length: number, to: ByteSink): number {
+  const { ptrsPerPte } = vm.tables;
+  const { pages } = inode.mapping;
+  let done = 0;
+  while (done < length && pos + done < inode.size) {
+    const at = pos + done;
+    const inPage = at % PAGE_SIZE;
+    const pgoff = (at - inPage) / PAGE_SIZE;
+    const run = Math.min(PAGE_SIZE - inPage, length - done, inode.size - at);
+    const part = pgoff % ptrsPerPte;
+    const head = pages.get(pgoff - part);
+    // A copy: the program's page may have to come in first, and its faults may be another's to serve.
+    const host = head < 0 ? -1 : vm.ram.frameWord(head + part) * 4 + inPage;
+    const copied = to.put(host < 0 ? ZEROES.subarray(0, run) : vm.ram.u8.slice(host, host + run));
+    done += copied;
+    if (copied < run) return done > 0 ? done : -Errno.EFAULT;
+  }
+  return done;
 }
 
 /** Whether a page is the first of its folio. */

@@ -183,8 +183,9 @@ export function enableSwapArea(
   if (type >= MAX_SWAPFILES) return -Errno.EPERM;
   const priority = (flags & SWAP_FLAG_PREFER) !== 0 ? flags & SWAP_FLAG_PRIO_MASK : --swap.leastPriority;
   const discards = (flags & SWAP_FLAG_DISCARD) !== 0 && device.discard !== undefined;
-  const area = new SwapArea(type, device, { ...init, priority, discards, nrCpus: vm.smp.cpus.length });
-  if (discards && (flags & SWAP_FLAG_DISCARD_PAGES) === 0) device.discard!(1, area.max - 1);
+  const once = (flags & SWAP_FLAG_DISCARD_ONCE) !== 0;
+  const area = new SwapArea(type, device, { ...init, priority, discards: discards && !once, nrCpus: vm.smp.cpus.length });
+  if (discards && (once || (flags & SWAP_FLAG_DISCARD_PAGES) === 0)) device.discard!(1, area.max - 1);
   swap.areas[type] = area;
   makeAvailable(swap, area);
   swap.nrFree += area.pages;
