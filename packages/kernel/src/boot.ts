@@ -13,6 +13,7 @@ import { DirectMap, Rcu, Slab, createKernelCaches, slabAllocators } from '@pagel
 import type { KernelCaches, SlabAllocator, SlabReport } from '@pagelab/slab';
 import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, installReclaim, migrationOps, reclaimPolicies, setMaxHugePages } from '@pagelab/vm';
 import type { Compressor, HostDirectory, KernelWarning, ReclaimPolicyFactory, SwapDeviceFactory, VmCaches } from '@pagelab/vm';
+import { bootCgroups } from './cgroup/boot.ts';
 import { BootFrames } from './boot-frames.ts';
 import { ConfigError, parseMachineConfig } from './config.ts';
 import type { MachineConfig, MachineConfigInput } from './config.ts';
@@ -242,6 +243,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
       throw new ConfigError(`sysctl: "${name}" cannot be set to ${JSON.stringify(value)}`);
     }
   }
+  bootCgroups(kernel, config.cgroups);
   return kernel;
 }
 

@@ -9,6 +9,8 @@ import type { Program, ProgramDescription, VirtAddr } from '@pagelab/abi';
 import { FileTable } from '@pagelab/syscalls';
 import { execLayout, inheritMemoryFlags, ksmEnter, mmAlloc, mmput } from '@pagelab/vm';
 import type { LayoutOptions, MmStruct } from '@pagelab/vm';
+import { effectiveMemcg, mayHaveProcesses, noteMembership } from './cgroup/cgroup.ts';
+import { CGROUP_MOUNT } from './cgroup/cgroups.ts';
 import { credentialsForExec, rootCredentials } from './credentials.ts';
 import { endTask, leaveAddressSpace } from './exit.ts';
 import { attachHandle } from './handle.ts';
@@ -50,6 +52,8 @@ export interface StartOptions {
   readonly argv?: readonly string[];
   /** ADDR_ bits: how its address space is laid out, and the address spaces of programs after it. */
   readonly personality?: number;
+  /** The control group that it starts in, by its path from the mount point, as in `/jobs`; the root unless told. */
+  readonly cgroup?: string;
   /** A program of 32 bits on a machine of 64: registers, addresses and layout are those of one. */
   readonly compat?: boolean;
   /** What its file holds, where the program itself does not say. */
@@ -109,6 +113,9 @@ export function startProcess(kernel: Kernel, program: Program | null, options: S
   const comm = commOf(options.name ?? 'program');
   const description = describeProgram(program?.image ?? options.image);
   const argv = [...(options.argv ?? [])];
+  const cgroup = kernel.cgroups.find(`${CGROUP_MOUNT}/${options.cgroup ?? ''}`);
+  if (cgroup === undefined) return -Errno.ENOENT;
+  if (!mayHaveProcesses(cgroup)) return -Errno.EBUSY;
   const limits = copyLimits(initialLimits(kernel.pages.totalramPages));
   const credentials = rootCredentials();
   const pid = kernel.tasks.allocPid();
@@ -126,6 +133,7 @@ export function startProcess(kernel: Kernel, program: Program | null, options: S
   };
   if (typeof processObjects === 'number') return undo(processObjects);
   if (typeof mm === 'number') return undo(mm);
+  mm.memcg = effectiveMemcg(cgroup);
   const error = layOut(kernel, mm, comm, description, options.personality ?? 0, options);
   if (error < 0) return undo(error);
 
@@ -149,7 +157,7 @@ export function startProcess(kernel: Kernel, program: Program | null, options: S
     library: { curbrk: -1 },
     image: placesOf(mm, description),
     mm,
-    cgroup: kernel.cgroups.root,
+    cgroup,
     actions: new Map(),
     oomScoreAdj: 0,
     oomScoreAdjMin: 0,
@@ -172,6 +180,7 @@ export function startProcess(kernel: Kernel, program: Program | null, options: S
   task.personality = options.personality ?? 0;
   attachHandle(task);
   kernel.tasks.add(task);
+  noteMembership(kernel, process);
   return task;
 }
 

@@ -135,13 +135,18 @@ export function cgroupRmdir(kernel: Kernel, cgroup: Cgroup): number {
  */
 export function cgroupAttach(kernel: Kernel, process: Process, cgroup: Cgroup): number {
   if (cgroup.isDead) return -Errno.ENODEV;
-  if (cgroup.parent !== null && !canBeThreadRoot(cgroup) && cgroup.subtreeControl.size > 0) return -Errno.EBUSY;
+  if (!mayHaveProcesses(cgroup)) return -Errno.EBUSY;
   if (process.cgroup === cgroup) return 0;
   process.cgroup.processes.delete(process);
   cgroup.processes.add(process);
   process.cgroup = cgroup;
   noteMembership(kernel, process);
   return 0;
+}
+
+/** Whether processes can be in a group: not where it hands its memory on. @linux kernel/cgroup/cgroup.c:cgroup_migrate_vet_dst */
+export function mayHaveProcesses(cgroup: Cgroup): boolean {
+  return cgroup.parent === null || canBeThreadRoot(cgroup) || cgroup.subtreeControl.size === 0;
 }
 
 /** Whether only controllers that could tell threads apart are handed down. @linux kernel/cgroup/cgroup.c:cgroup_can_be_thread_root */

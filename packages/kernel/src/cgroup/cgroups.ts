@@ -26,12 +26,12 @@ export class Cgroups {
     return effectiveMems(this.#kernel, cgroup);
   }
 
-  /** The group of a directory; `undefined` where there is none. @param path without empty parts, `.` and `..` */
+  /** The group of a directory; `undefined` where there is none. @param path without `.` and `..` */
   find(path: string): Cgroup | undefined {
     if (path === CGROUP_MOUNT) return this.root;
     if (!path.startsWith(`${CGROUP_MOUNT}/`)) return undefined;
     let cgroup: Cgroup | undefined = this.root;
-    for (const part of path.slice(CGROUP_MOUNT.length + 1).split('/')) cgroup = cgroup?.children.get(part);
+    for (const part of path.slice(CGROUP_MOUNT.length + 1).split('/')) if (part !== '') cgroup = cgroup?.children.get(part);
     return cgroup;
   }
 

@@ -306,3 +306,18 @@ test('memory.peak is the largest usage, and for who writes to it the largest sin
   expect(Number(read('m/memory.peak'))).toBe(peak * PAGE);
   machine.validate();
 });
+
+test('a configuration makes groups, and programs start in them', () => {
+  const machine = boot({ memory: '64M', cgroups: { '/jobs/small': { 'memory.max': '2M', 'memory.oom.group': 1 }, '/jobs': { 'memory.high': 'max' } } });
+  expect(machine.readFile(`${MOUNT}/jobs/small/memory.max`)).toBe('2097152\n');
+  const result = machine.run((os) => {
+    os.print(os.readFile('/proc/self/cgroup').trim());
+    touch(os, 1000);
+  }, { cgroup: '/jobs/small' });
+  expect([result.signal, machine.consoleText]).toEqual([9, expect.stringContaining('0::/jobs/small\n')]);
+  expect(() => machine.createProcess({ cgroup: '/nowhere' })).toThrow(/ENOENT/);
+  expect(() => machine.createProcess({ cgroup: '/jobs' })).toThrow(/EBUSY/);
+  machine.validate();
+  expect(() => boot({ memory: '64M', cgroups: { '/a': { 'memory.mux': 1 } } })).toThrow(/cgroups: "\/a": "memory.mux" is no file of a group/);
+  expect(() => boot({ memory: '64M', cgroups: { '/a': { 'memory.max': 'lots' } } })).toThrow(/cgroups: "\/a": memory.max cannot be set to "lots"/);
+});

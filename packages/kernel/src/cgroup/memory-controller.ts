@@ -36,6 +36,8 @@ export function memcgsOf(kernel: Kernel): MemCgroups {
     released: (memcg) => {
       memcgCache(kernel).free(memcg.object);
       memcg.object = 0;
+      // The cache is there while there are groups.
+      if (kernel.vm.memcgs!.nrGroups === 0 && kernel.slab.kmemCacheDestroy(memcgCache(kernel)) === 0) kernel.memcgCache = null;
     },
   });
   for (const task of kernel.tasks.values()) task.memcgTask.memcg = memcgs.root;
