@@ -39,6 +39,8 @@ export interface CommandLine {
   readonly numa?: NumaWord;
   /** `vmalloc=`: address space for vmalloc on 32 bits, in bytes. */
   readonly vmalloc?: number;
+  /** `nohugevmalloc`: areas of vmalloc are never made of large pages. */
+  readonly nohugevmalloc?: boolean;
   /** `slab_nomerge`: caches of the same shape are not merged. */
   readonly slabNomerge?: boolean;
   /** `slub_max_order=` */
@@ -194,6 +196,7 @@ const WORDS: readonly Word[] = [
     takes: 'on or off',
     read: (text) => (text === 'on' || text === 'off' ? { kmemleak: text === 'on' } : undefined),
   },
+  { name: 'nohugevmalloc', takes: 'no value', read: (text) => (text === '' ? { nohugevmalloc: true } : undefined) },
   { name: 'slab_nomerge', takes: 'no value', read: (text) => (text === '' ? { slabNomerge: true } : undefined) },
   ...(['slub_max_order', 'slub_min_order'] as const).map(
     (name): Word => ({

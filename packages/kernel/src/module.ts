@@ -10,7 +10,7 @@ import { PAGE_SIZE } from '@pagelab/hw';
 import { GFP_KERNEL, __GFP_NORETRY, __GFP_NOWARN, __GFP_ZERO } from '@pagelab/mm-core';
 import { Mempool, mempoolKmalloc, mempoolPages, mempoolSlab } from '@pagelab/slab';
 import type { KmemCache, KmemCacheOptions, PercpuPtr } from '@pagelab/slab';
-import { DmaPool, KernelMemory, pageAddress } from '@pagelab/vm';
+import { DmaPool, KernelMemory, VM_ALLOW_HUGE_VMAP, pageAddress } from '@pagelab/vm';
 import type { DmaDevice, VmallocRequest } from '@pagelab/vm';
 import { kernelRead, kernelWrite } from './kernel-file.ts';
 import { runDaemons } from './daemons.ts';
@@ -157,12 +157,17 @@ export class KernelModule {
     this.#kernel.vm.vmalloc.vmUnmapRam(address);
   }
 
+  /** `vmalloc` of large pages, where there are some and the size is that of one or more. @linux mm/vmalloc.c:vmalloc_huge_node */
+  vmallocHuge(size: number, gfp = GFP_KERNEL): VirtAddr {
+    return this.vmalloc(size, { gfp, flags: VM_ALLOW_HUGE_VMAP });
+  }
+
   /** `kmalloc` where that is easy, `vmalloc` where not. @linux mm/slub.c:kvmalloc_node */
   kvmalloc(size: number, gfp = GFP_KERNEL): VirtAddr {
     if (size <= PAGE_SIZE) return this.kmalloc(size, gfp);
     // As for vmalloc: beyond a page it is only tried.
     const address = this.kmalloc(size, gfp | __GFP_NOWARN | __GFP_NORETRY);
-    return address !== 0 ? address : this.vmalloc(size, { gfp });
+    return address !== 0 ? address : this.vmalloc(size, { gfp, flags: VM_ALLOW_HUGE_VMAP });
   }
 
   /** @linux mm/slub.c:kvfree */

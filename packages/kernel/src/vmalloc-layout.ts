@@ -26,6 +26,8 @@ export function lowEndPfn(config: MachineConfig, pages: PageAlloc): number {
 export function vmallocLayout(config: MachineConfig, pages: PageAlloc): VmallocLayout {
   const word = config.arch === 'x86-64' ? 8 : 4;
   const release = {
+    // Kernels of 32 bits have none.
+    hugeSize: config.arch === 'x86-64' && config.commandLine.nohugevmalloc !== true ? 2 ** 21 : 0,
     // `requested_size` came after 6.12.
     vmStructBytes: VM_STRUCT_BYTES[config.arch] + (config.kernel === '6.18' ? word : 0),
     nrNodes: config.kernel === '6.1' || config.arch !== 'x86-64' ? 1 : Math.min(config.possibleCpus, 128),

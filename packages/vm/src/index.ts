@@ -217,6 +217,7 @@ export type { KernelWarning, KernelWarningSink } from './kernel-warning.ts';
 export { VmapArea } from './vmap-area.ts';
 export {
   VMALLOC_X86_64,
+  VM_ALLOW_HUGE_VMAP,
   VM_ALLOC,
   VM_DMA_COHERENT,
   VM_IOREMAP,
@@ -224,9 +225,9 @@ export {
   VM_MAP_PUT_PAGES,
   VM_NO_GUARD,
   VM_USERMAP,
-  Vmalloc,
-} from './vmalloc.ts';
-export type { VmStruct, VmallocLayout, VmallocRequest } from './vmalloc.ts';
+} from './vm-struct.ts';
+export type { VmStruct, VmallocLayout, VmallocRequest } from './vm-struct.ts';
+export { Vmalloc } from './vmalloc.ts';
 export { SHMMAX, SHMMNI, ShmNamespace } from './sysv-shm.ts';
 export type { IpcCaller, ShmSegment } from './sysv-shm.ts';
 export { replacementPolicies } from './replacement/registry.ts';

@@ -140,6 +140,57 @@ export class InitMm {
     return this.#entry(table, levels.at(-1)!, addr);
   }
 
+  /**
+   * Host word of the entry for a large page at a kernel address. A table of no entries that is there goes, once no CPU knows it.
+   *
+   * @param addr a multiple of a large page
+   * @returns −ENOMEM without memory for a table
+   * @linux mm/vmalloc.c:vmap_try_huge_pmd, arch/x86/mm/pgtable.c:pmd_free_pte_page
+   */
+  allocPmd(addr: VirtAddr): number {
+    const { levels } = this.#format;
+    const depth = levels.length - 2;
+    const entry = this.#descend(addr, depth);
+    if (entry < 0) return entry;
+    const lo = this.#ram.i32[entry];
+    bugOn((lo & PTE_PS) !== 0, 'vmap: a large page is mapped there already');
+    if (lo === 0) return entry;
+    const vm = this.#vm;
+    const span = 2 ** levels[depth].shift;
+    bugOn(this.countMapped(addr, addr + span) !== 0, 'vmap: something is mapped there already');
+    const pfn = ptePfn(lo, this.#hi(entry));
+    this.#write(entry, 0, 0);
+    vm.smp.flushTlbKernelRange(addr, addr + span);
+    this.tables.splice(this.tables.indexOf(pfn), 1);
+    if (this.#counted(levels[depth + 1].name)) vm.pages.modNodeState(pfn, NODE_STAT.NR_PAGETABLE, -1);
+    vm.frames.flags[pfn] &= ~PG_TABLE;
+    vm.pages.freePage(pfn);
+    return entry;
+  }
+
+  /** Shows frames side by side at an entry of {@link allocPmd}. @linux arch/x86/mm/pgtable.c:pmd_set_huge */
+  setPmd(entry: number, pfn: Pfn): void {
+    this.#write(entry, pteLo(pfn, PAGE_KERNEL_LO | PTE_PS), pteHi(pfn, this.#format.noExecute ? PAGE_KERNEL_HI : 0));
+  }
+
+  /** Takes away the large page that begins at an address. @returns its bytes, 0 where there is none @linux arch/x86/mm/pgtable.c:pmd_clear_huge */
+  clearPmd(addr: VirtAddr): number {
+    const { levels } = this.#format;
+    const { i32 } = this.#ram;
+    let table = this.#ram.frameWord(this.#vm.kernelPgd);
+    for (const level of levels) {
+      const entry = this.#entry(table, level, addr);
+      const lo = i32[entry];
+      if ((lo & PTE_PRESENT) === 0 || level.name === 'pte') return 0;
+      if ((lo & PTE_PS) !== 0) {
+        this.#write(entry, 0, 0);
+        return 2 ** level.shift;
+      }
+      table = this.#ram.frameWord(ptePfn(lo, this.#hi(entry)));
+    }
+    return 0;
+  }
+
   /** Shows a frame at an entry of {@link allocPte}. */
   setPte(entry: number, pfn: Pfn): void {
     this.#write(entry, pteLo(pfn, PAGE_KERNEL_LO), pteHi(pfn, this.#format.noExecute ? PAGE_KERNEL_HI : 0));
@@ -159,7 +210,7 @@ export class InitMm {
     return this.#ram.i32[entry] === 0;
   }
 
-  /** Last-level entries in use from `start` to `end`. Costs a look at each entry of each table there. */
+  /** Pages shown from `start` to `end`, those of large ones among them. Costs a look at each entry of each table there. */
   countMapped(start: VirtAddr, end: VirtAddr): number {
     return this.#countBelow(this.#ram.frameWord(this.#vm.kernelPgd), 0, start, end);
   }
@@ -173,6 +224,7 @@ export class InitMm {
       const lo = this.#ram.i32[entry];
       if ((lo & PTE_PRESENT) === 0) continue;
       if (level.name === 'pte') count += 1;
+      else if ((lo & PTE_PS) !== 0) count += span / PAGE_SIZE;
       else count += this.#countBelow(this.#ram.frameWord(ptePfn(lo, this.#hi(entry))), depth + 1, Math.max(start, addr), Math.min(end, addr + span));
     }
     return count;

@@ -43,8 +43,9 @@ import type { ReclaimPolicyFactory } from './reclaim.ts';
 import { classicReclaim } from './shrink-lists.ts';
 import { Swap } from './swapfile.ts';
 import type { VmArea } from './vma.ts';
-import { VMALLOC_X86_64, Vmalloc } from './vmalloc.ts';
-import type { VmallocLayout } from './vmalloc.ts';
+import { VMALLOC_X86_64 } from './vm-struct.ts';
+import type { VmallocLayout } from './vm-struct.ts';
+import { Vmalloc } from './vmalloc.ts';
 import { Zswap } from './zswap.ts';
 
 /** `/proc/sys/vm` as far as address spaces follow it. */

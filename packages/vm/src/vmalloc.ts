@@ -16,91 +16,14 @@ import type { Pfn, PhysAddr } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import { GFP_KERNEL, __GFP_DMA, __GFP_DMA32, __GFP_HIGHMEM, __GFP_NOWARN, __GFP_ZERO } from '@pagelab/mm-core';
 import { InitMm } from './init-mm.ts';
+import { VM_ALLOC, VM_ALLOW_HUGE_VMAP, VM_MAP, VM_MAP_PUT_PAGES, VM_NO_GUARD, VM_USERMAP } from './vm-struct.ts';
+import type { VmStruct, VmallocLayout, VmallocRequest, VmallocStats } from './vm-struct.ts';
 import { VmapSpace } from './vmap-area.ts';
 import type { VmapArea } from './vmap-area.ts';
 import type { Vm } from './vm.ts';
 
-// Flags of an area. @linux include/linux/vmalloc.h
-/** Device memory. */
-export const VM_IOREMAP = 0x1;
-/** `vmalloc`: the pages are the area's own. */
-export const VM_ALLOC = 0x2;
-/** `vmap`: somebody else's pages. */
-export const VM_MAP = 0x4;
-/** May be mapped into a program. */
-export const VM_USERMAP = 0x8;
-/** `dma_alloc_coherent`. */
-export const VM_DMA_COHERENT = 0x10;
-/** No guard page behind it. */
-export const VM_NO_GUARD = 0x40;
-/** `vfree` puts the pages of a `vmap` too. */
-export const VM_MAP_PUT_PAGES = 0x200;
-
 /** What of the caller's flags goes into the kernel's own bookkeeping. @linux mm/internal.h:GFP_RECLAIM_MASK */
 const GFP_RECLAIM_MASK = 0x400 | 0x800 | 0x20 | 0x40 | 0x80 | 0x2000 | 0x4000 | 0x8000 | 0x10000 | 0x20000 | 0x80000;
-
-/** Where vmalloc's addresses are, and what a kernel's release decides of it. */
-export interface VmallocLayout {
-  readonly start: VirtAddr;
-  /** One past the last byte that an area may take. */
-  readonly end: VirtAddr;
-  /** Bytes of `struct vm_struct`. */
-  readonly vmStructBytes: number;
-  /** Lists of areas: 1, or the CPUs there could be. */
-  readonly nrNodes: number;
-  /** Whether the kernel counts its own page tables of a level in NR_PAGETABLE. */
-  readonly countsTables: (level: 'pgd' | 'pud' | 'pmd' | 'pte') => boolean;
-}
-
-/** That of x86-64 without KASLR: 32 TiB from 0xffffc90000000000. @linux arch/x86/include/asm/pgtable_64_types.h:VMALLOC_START */
-export const VMALLOC_X86_64: VmallocLayout = {
-  start: -0x3700_0000_0000,
-  end: -0x3700_0000_0000 + 2 ** 45 - PAGE_SIZE,
-  vmStructBytes: 72,
-  nrNodes: 1,
-  countsTables: () => true,
-};
-
-/** A mapped area. @linux include/linux/vmalloc.h:vm_struct */
-export interface VmStruct {
-  readonly area: VmapArea;
-  /** Its slab object, whose second word is the address of the area. */
-  readonly object: VirtAddr;
-  readonly addr: VirtAddr;
-  /** Bytes, guard page included. */
-  readonly size: number;
-  /** Bytes that were asked for. */
-  readonly requested: number;
-  flags: number;
-  /** Its frames in order, where the area knows them; else empty. */
-  pages: Int32Array;
-  /** Where the kernel keeps their `struct page` pointers; 0 where it does not. */
-  pagesArray: VirtAddr;
-  /** Physical address of device memory; 0 for none. */
-  readonly phys: number;
-  /** Which function asked. */
-  readonly caller: string;
-}
-
-/** What {@link Vmalloc.vmallocNodeRange} is asked for, beyond a size. */
-export interface VmallocRequest {
-  readonly gfp?: number;
-  /** Bytes, a power of two. */
-  readonly align?: number;
-  /** `VM_…` beyond VM_ALLOC. */
-  readonly flags?: number;
-  /** Where the area may lie; all of vmalloc's addresses by default. */
-  readonly start?: VirtAddr;
-  readonly end?: VirtAddr;
-  readonly caller?: string;
-}
-
-/** Counts since boot. */
-export interface VmallocStats {
-  /** Purges, and areas they gave back. */
-  purges: number;
-  purgedAreas: number;
-}
 
 export class Vmalloc {
   readonly layout: VmallocLayout;
@@ -135,6 +58,11 @@ export class Vmalloc {
     return this.vmallocNodeRange(size, { caller });
   }
 
+  /** As {@link vmalloc}, of large pages where there are some and the size is that of one or more. @linux mm/vmalloc.c:vmalloc_huge_node */
+  vmallocHuge(size: number, gfp = GFP_KERNEL, caller = 'vmalloc_huge'): VirtAddr {
+    return this.vmallocNodeRange(size, { gfp, flags: VM_ALLOW_HUGE_VMAP, caller });
+  }
+
   /** As {@link vmalloc}, zeroed. @linux mm/vmalloc.c:vzalloc */
   vzalloc(size: number, caller = 'vzalloc'): VirtAddr {
     return this.vmallocNodeRange(size, { gfp: GFP_KERNEL | __GFP_ZERO, caller });
@@ -156,6 +84,14 @@ export class Vmalloc {
     const nrPages = Math.ceil(size / PAGE_SIZE);
     if (!(nrPages > 0)) return this.#fail(gfp, `vmalloc error: size ${size}, exceeds total pages`);
     if (nrPages > pages.totalramPages) return this.#fail(gfp, `vmalloc error: size ${size}, exceeds total pages`);
+    const { hugeSize } = this.layout;
+    if ((flags & VM_ALLOW_HUGE_VMAP) !== 0 && hugeSize > 0 && size >= hugeSize) {
+      const address = this.#vmallocHuge(Math.ceil(size / hugeSize) * hugeSize, { ...request, gfp, caller });
+      if (address !== 0) {
+        this.observer?.alloc(address, size);
+        return address;
+      }
+    }
     const made = this.#getVmArea(size, VM_ALLOC | flags, { ...request, gfp, caller });
     if (typeof made === 'number') {
       const why = made === -Errno.EBUSY ? this.#noSpace(size, request) : `vmalloc error: size ${size}, vm_struct allocation failed`;
@@ -169,6 +105,47 @@ export class Vmalloc {
     return made.addr;
   }
 
+  /** An area of large pages, or 0: small ones will do then. */
+  #vmallocHuge(bytes: number, request: VmallocRequest & { readonly gfp: number; readonly caller: string }): VirtAddr {
+    const { hugeSize } = this.layout;
+    const { flags = 0, align = hugeSize } = request;
+    const made = this.#getVmArea(bytes, VM_ALLOC | flags, { ...request, align: Math.max(align, hugeSize) });
+    if (typeof made === 'number') return 0;
+    if (this.#allocHugePages(made, bytes / PAGE_SIZE, request.gfp) && this.#mapHuge(made.addr, made.pages)) return made.addr;
+    this.vfree(made.addr);
+    return 0;
+  }
+
+  /** Blocks of a large page each, and the array of pointers to their pages, which are freed one by one. @linux mm/vmalloc.c:vm_area_alloc_pages */
+  #allocHugePages(vm: VmStruct, nrPages: number, gfp: number): boolean {
+    const { pages } = this.#vm;
+    vm.pagesArray = this.#allocArray(vm, nrPages, gfp);
+    if (vm.pagesArray === 0) return false;
+    const perBlock = this.layout.hugeSize / PAGE_SIZE;
+    const order = Math.log2(perBlock);
+    const frames = new Int32Array(nrPages);
+    for (let i = 0; i < nrPages; i += perBlock) {
+      const pfn = pages.allocPages(gfp | __GFP_NOWARN, order);
+      if (pfn >= 0) pages.splitPage(pfn, order);
+      vm.pages = frames.subarray(0, pfn < 0 ? i : i + perBlock);
+      if (pfn < 0) return false;
+      this.nrPages += perBlock;
+      for (let page = 0; page < perBlock; page++) frames[i + page] = pfn + page;
+    }
+    this.#storePagePointers(vm);
+    return true;
+  }
+
+  /** Enters blocks at addresses side by side. @linux mm/vmalloc.c:vmap_range_noflush */
+  #mapHuge(addr: VirtAddr, frames: Int32Array): boolean {
+    for (let i = 0; i < frames.length; i += this.layout.hugeSize / PAGE_SIZE) {
+      const entry = this.initMm.allocPmd(addr + i * PAGE_SIZE);
+      if (entry < 0) return false;
+      this.initMm.setPmd(entry, frames[i]);
+    }
+    return true;
+  }
+
   #noSpace(size: number, { start = this.layout.start, end = this.layout.end }: VmallocRequest): string {
     const range = `Address range restricted to 0x${this.#vm.slab.memory.format(start)} - 0x${this.#vm.slab.memory.format(end)}`;
     return `vmalloc_node_range for size ${size + PAGE_SIZE} failed: ${range}`;
@@ -177,12 +154,7 @@ export class Vmalloc {
   /** The frames, and the array of pointers to them. What was taken before a failure is the area's. @linux mm/vmalloc.c:__vmalloc_area_node */
   #allocPages(vm: VmStruct, nrPages: number, gfp: number): boolean {
     const { pages } = this.#vm;
-    const arrayBytes = nrPages * this.#vm.slab.memory.wordBytes;
-    const nested = (gfp & GFP_RECLAIM_MASK) | __GFP_ZERO;
-    vm.pagesArray =
-      arrayBytes > PAGE_SIZE
-        ? this.vmallocNodeRange(arrayBytes, { gfp: nested, caller: vm.caller })
-        : this.#vm.slab.kmalloc(arrayBytes, nested);
+    vm.pagesArray = this.#allocArray(vm, nrPages, gfp);
     if (vm.pagesArray === 0) return false;
     // Pages without a permanent address will do, unless a device wants them low.
     const highmem = (gfp & (__GFP_DMA | __GFP_DMA32)) === 0 ? __GFP_HIGHMEM : 0;
@@ -201,6 +173,14 @@ export class Vmalloc {
     this.nrPages += nrPages;
     this.#storePagePointers(vm);
     return true;
+  }
+
+  /** Where the pointers to an area's pages go; 0 without memory. */
+  #allocArray(vm: VmStruct, nrPages: number, gfp: number): VirtAddr {
+    const bytes = nrPages * this.#vm.slab.memory.wordBytes;
+    const nested = (gfp & GFP_RECLAIM_MASK) | __GFP_ZERO;
+    if (bytes > PAGE_SIZE) return this.vmallocNodeRange(bytes, { gfp: nested, caller: vm.caller });
+    return this.#vm.slab.kmalloc(bytes, nested);
   }
 
   #storePointer(at: VirtAddr, pointer: number): void {
@@ -376,7 +356,7 @@ export class Vmalloc {
     if (size <= PAGE_SIZE) return this.#vm.slab.kmalloc(size, gfp);
     // Beyond a page it is only tried: no retries, no warning.
     const address = this.#vm.slab.kmalloc(size, gfp | __GFP_NOWARN | 0x10000);
-    return address !== 0 ? address : this.vmallocNodeRange(size, { gfp, caller });
+    return address !== 0 ? address : this.vmallocNodeRange(size, { gfp, flags: VM_ALLOW_HUGE_VMAP, caller });
   }
 
   /** Unmaps an area that begins at `addr`; its addresses wait for a purge. @linux mm/vmalloc.c:remove_vm_area */
@@ -391,9 +371,14 @@ export class Vmalloc {
   /** @linux mm/vmalloc.c:free_unmap_vmap_area */
   #unmapArea(area: VmapArea): void {
     const { initMm } = this;
-    for (let addr = area.start; addr < area.end; addr += PAGE_SIZE) {
-      const entry = initMm.findPte(addr);
-      if (entry >= 0) initMm.clearPte(entry);
+    const { hugeSize } = this.layout;
+    for (let addr = area.start; addr < area.end; ) {
+      const large = hugeSize > 0 && addr % hugeSize === 0 ? initMm.clearPmd(addr) : 0;
+      if (large === 0) {
+        const entry = initMm.findPte(addr);
+        if (entry >= 0) initMm.clearPte(entry);
+      }
+      addr += large === 0 ? PAGE_SIZE : large;
     }
     this.space.makeLazy(area);
     if (this.space.lazyPages > this.lazyMaxPages) this.purge();

@@ -9,7 +9,7 @@ import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { RangeTree, bugOn } from '@pagelab/lib';
 import type { KmemCache } from '@pagelab/slab';
-import type { VmStruct } from './vmalloc.ts';
+import type { VmStruct } from './vm-struct.ts';
 
 /** Bytes of address space that a node of areas takes at a time. @linux mm/vmalloc.c:vmap_zone_size */
 const VMAP_ZONE_SIZE = 16 * PAGE_SIZE;

@@ -14,7 +14,7 @@ import { FAULT_OK } from '../fault-flags.ts';
 import { handlePageFault } from '../page-fault.ts';
 import { PAGE_TABLE_SHAPES } from '../pgtable-shape.ts';
 import type { ReclaimPolicyFactory } from '../reclaim.ts';
-import { VMALLOC_X86_64 } from '../vmalloc.ts';
+import { VMALLOC_X86_64 } from '../vm-struct.ts';
 import { DEFAULT_VM_SYSCTL, Vm } from '../vm.ts';
 
 /** Nothing is limited, everything allowed. */
@@ -82,7 +82,7 @@ export function testVm(options: TestVmOptions = {}): Vm {
     zeroPfn,
     kernelPgd,
     tables,
-    ...(is32Bit ? { lowEndPfn, vmalloc: { ...VMALLOC_X86_64, start: tables.taskSize + lowEndPfn * PAGE_SIZE + 2 ** 23, end: 0xfebf_e000 } } : {}),
+    ...(is32Bit ? { lowEndPfn, vmalloc: { ...VMALLOC_X86_64, hugeSize: 0, start: tables.taskSize + lowEndPfn * PAGE_SIZE + 2 ** 23, end: 0xfebf_e000 } } : {}),
     ...(options.warn === undefined ? {} : { warn: options.warn }),
   });
 }
