@@ -11,6 +11,7 @@
  * @linux lib/xarray.c, mm/workingset.c:workingset_update_node
  */
 import type { VirtAddr } from '@pagelab/abi';
+import { bugOn } from '@pagelab/lib';
 import { GFP_KERNEL, LRU_UNEVICTABLE, NODE_STAT } from '@pagelab/mm-core';
 import type { ShrinkerSpec } from '@pagelab/slab';
 import type { AddressSpace } from './file.ts';
@@ -168,4 +169,34 @@ function dropNode(vm: Vm, mapping: AddressSpace, group: number): void {
   shrinkNodes(vm, mapping, first);
   updateShadowNode(vm, mapping, first);
   vm.pages.nodes[0].vmStat[NODE_STAT.WORKINGSET_NODERECLAIM]++;
+}
+
+// ---- validation
+
+/**
+ * Recomputes how many nodes each file's tree has, and which hold shadows alone. Costs a step an entry.
+ *
+ * @throws KernelBug at the first that is wrong
+ */
+export function validatePageCacheNodes(vm: Vm): void {
+  let alone = 0;
+  vm.mappings.forEach((mapping) => {
+    const { pages, shadows, nodes, nodeLevels, id } = mapping;
+    const entries: number[] = [];
+    for (let at = pages.nextIndex(0); at >= 0; at = pages.nextIndex(at + 1)) entries.push(at);
+    for (let at = shadows.nextIndex(0); at >= 0; at = shadows.nextIndex(at + 1)) {
+      bugOn(pages.has(at), `page cache: entry ${at} of file ${id} is a page and a shadow`);
+      entries.push(at);
+    }
+    let needed = 0;
+    for (let level = 1; level <= nodeLevels; level++) needed += new Set(entries.map((at) => Math.floor(at / NODE_ENTRIES ** level))).size;
+    bugOn(needed !== nodes.length, `page cache: the tree of file ${id} has ${nodes.length} nodes, and needs ${needed}`);
+    for (const group of new Set(entries.map((at) => Math.floor(at / NODE_ENTRIES)))) {
+      if (!holdsShadowsAlone(mapping, group)) continue;
+      alone++;
+      bugOn(!vm.shadowNodes.has(id * MOST_GROUPS + group), `page cache: node ${group} of file ${id} holds shadows alone, and is not listed`);
+    }
+  });
+  const counted = vm.pages.nodes[0].vmStat[NODE_STAT.WORKINGSET_NODES];
+  bugOn(alone !== vm.shadowNodes.size || alone !== counted, `page cache: ${alone} nodes hold shadows alone, ${vm.shadowNodes.size} are listed, ${counted} counted`);
 }

@@ -35,6 +35,7 @@ import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';
 import { PTE_MAPS, PTE_PROTNONE, PTE_SPECIAL, isGuardMarker, markerOf, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
 import { locksPages, mmCounter, pageMappings } from './rmap.ts';
+import { validatePageCacheNodes } from './page-cache-nodes.ts';
 import { validateLru } from './swap.ts';
 import { validateSwap } from './swapfile.ts';
 import { pteToSwp } from './swapops.ts';
@@ -96,6 +97,7 @@ export function validateVm(vm: Vm): void {
   checkState(vm.committedAs, census.accountedPages, 'pages committed');
   validateTlbs(vm);
   validateLru(vm);
+  validatePageCacheNodes(vm);
   validateHugetlb(vm, census.hugetlbEntries);
   validateSwap(vm, census.swapped);
   vm.zswap.validate();
