@@ -181,3 +181,22 @@ test('defrag_mode is a setting of the newest kernel', () => {
   expect(() => older.readFile(file)).toThrow('ENOENT');
   expect(older.listFiles()).not.toContain(file);
 });
+
+test('numa_stat stops the counts of who was served by which node, and begins them anew', () => {
+  const machine = boot({ memory: '512M', cpus: 2, numa: [{ memory: '256M', cpus: [0] }, { memory: '256M', cpus: [1] }] });
+  const hits = (): number => Number(/^numa_hit (\d+)$/m.exec(machine.readFile('/sys/devices/system/node/node0/numastat'))![1]);
+  const setting = '/proc/sys/vm/numa_stat';
+  const work = (): void => machine.module((k) => k.onCpu(0, () => k.freePages(k.allocPages())));
+  expect([machine.readFile(setting), hits() > 0]).toEqual(['1\n', true]);
+  machine.writeFile(setting, '0');
+  work();
+  expect(hits()).toBe(0);
+  expect(machine.readFile('/proc/zoneinfo')).not.toMatch(/numa_hit +[1-9]/);
+  machine.writeFile(setting, '1');
+  expect(hits()).toBeLessThan(10);
+  work();
+  expect(hits()).toBeGreaterThan(0);
+  expect(() => machine.writeFile(setting, '2')).toThrow('EINVAL');
+  machine.validate();
+  expect(boot({ memory: '64M', arch: 'x86-pae' }).listFiles()).not.toContain(setting);
+});

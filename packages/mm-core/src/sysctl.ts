@@ -39,6 +39,7 @@ export class PageAllocSysctl {
    * @linux mm/page_alloc.c:defrag_mode (since 6.15)
    */
   defragMode = false;
+  #numaStat = true;
   /** Seconds between two looks of a CPU at its lists. @linux mm/vmstat.c:sysctl_stat_interval */
   statInterval = 1;
   readonly #nodes: readonly MemoryNode[];
@@ -75,6 +76,17 @@ export class PageAllocSysctl {
   /** How far a boost may go, in ten-thousandths of the high watermark; 0 switches boosting off. */
   get watermarkBoostFactor(): number {
     return this.#watermarkBoostFactor;
+  }
+
+  /** Whether it is counted which node served whom. */
+  get numaStat(): boolean {
+    return this.#numaStat;
+  }
+
+  setNumaStat(on: boolean): void {
+    if (on === this.#numaStat) return;
+    this.#numaStat = on;
+    for (const zone of this.#zones) zone.setNumaStat(on);
   }
 
   /** By index of the zone. */

@@ -109,6 +109,8 @@ export class Zone {
   lastRefusal = '';
   readonly #onRefusal: ((refusal: PageAllocatorRefusal) => void) | undefined;
 
+  /** Whether NUMA_HIT and those behind it, which are the last of {@link vmStat}, are shown. */
+  #numaStat = true;
   /** What {@link plenty} compares with. */
   #plentyMark = 0;
   readonly #frames: PageFrames;
@@ -168,6 +170,7 @@ export class Zone {
 
   /** A counter, by ZONE_STAT. @linux include/linux/vmstat.h:zone_page_state */
   state(item: number): number {
+    if (!this.#numaStat && item >= ZONE_STAT.NUMA_HIT) return 0;
     switch (item) {
       case ZONE_STAT.NR_FREE_PAGES:
         return this.nrFree - this.nrFreeIsolated;
@@ -181,6 +184,13 @@ export class Zone {
       default:
         return this.vmStat[item];
     }
+  }
+
+  /** Counts where allocations were served, from nothing on, or shows no counts. @linux mm/vmstat.c:sysctl_vm_numa_stat_handler */
+  setNumaStat(on: boolean): void {
+    this.#numaStat = on;
+    this.vmStat.fill(0, ZONE_STAT.NUMA_HIT);
+    for (const pcp of this.pcp) pcp.hits = 0;
   }
 
   /** Adds the allocations that a CPU made the short way to the counters. */

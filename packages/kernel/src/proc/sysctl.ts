@@ -18,8 +18,8 @@ interface Setting {
   readonly get?: (kernel: Kernel) => string;
   /** Permissions; 0644 where it does not say. */
   readonly mode?: number;
-  /** The first kernel that has it, which is the newest; all have what does not say. */
-  readonly since?: '6.18';
+  /** Whether a kernel has it; all have what does not say. */
+  readonly has?: (kernel: Kernel) => boolean;
   /** Numbers it takes at most; 1 where it does not say. */
   readonly count?: (kernel: Kernel) => number;
   /** Sets it: 0 or -errno. Without, it cannot be written. */
@@ -92,7 +92,17 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
       kernel.pages.sysctl.defragMode = value === 1;
       return 0;
     },
-    since: '6.18',
+    has: ({ config }) => config.kernel === '6.18',
+  },
+  'vm/numa_stat': {
+    get: (kernel) => (kernel.pages.sysctl.numaStat ? '1' : '0'),
+    set: (kernel, [value]) => {
+      if (value! < 0 || value! > 1) return -Errno.EINVAL;
+      kernel.pages.sysctl.setNumaStat(value === 1);
+      return 0;
+    },
+    // Kernels of 32 bits know no nodes.
+    has: ({ config }) => config.arch === 'x86-64',
   },
   'vm/stat_interval': {
     get: (kernel) => String(kernel.pages.sysctl.statInterval),
@@ -246,7 +256,7 @@ export const SYSCTL_NAMES: readonly string[] = Object.keys(SETTINGS);
 export function sysctlFile(kernel: Kernel, name: string): ProcFile | undefined {
   if (!Object.hasOwn(SETTINGS, name)) return undefined;
   const setting = SETTINGS[name]!;
-  if (setting.since !== undefined && setting.since !== kernel.config.kernel) return undefined;
+  if (setting.has?.(kernel) === false) return undefined;
   const { get, set } = setting;
   const shown = get === undefined ? {} : { read: () => `${get(kernel)}\n` };
   if (set === undefined) return { mode: 0o444, ...shown };
