@@ -9,6 +9,8 @@
 import type { RegisterArg } from '@pagelab/abi';
 import type { MmStruct } from '@pagelab/vm';
 
+const { isSafeInteger } = Number;
+
 const TWO_32 = 2 ** 32;
 const TWO_63 = 2 ** 63;
 const TWO_64 = 2 ** 64;
@@ -20,11 +22,13 @@ const TWO_64 = 2 ** 64;
  * @throws RangeError for a number that is not whole; TypeError for what is neither number nor bigint
  */
 export function reg(value: RegisterArg | undefined): number {
-  if (typeof value === 'number') {
-    // Not by a remainder: that of a double takes 60 ns, and this 3. The sum makes 0 of -0.
-    if (Number.isSafeInteger(value)) return value + 0;
-    return wideNumber(value);
-  }
+  // Short enough that V8 compiles it into each of its six uses a call; a remainder in place of the test takes 60 ns for a
+  // double. The sum makes 0 of -0.
+  return isSafeInteger(value) ? (value as number) + 0 : wideReg(value);
+}
+
+function wideReg(value: RegisterArg | undefined): number {
+  if (typeof value === 'number') return wideNumber(value);
   if (value === undefined) return 0;
   if (typeof value !== 'bigint') throw new TypeError(`a register holds a number, not a ${typeof value}`);
   return wideBigint(BigInt.asIntN(64, value));

@@ -268,12 +268,12 @@ export const syscallFlags: readonly FlagTable[] = [
 export function dispatch(
   task: TaskContext,
   nr: RegisterArg,
-  a0?: RegisterArg,
-  a1?: RegisterArg,
-  a2?: RegisterArg,
-  a3?: RegisterArg,
-  a4?: RegisterArg,
-  a5?: RegisterArg,
+  a0: RegisterArg = 0,
+  a1: RegisterArg = 0,
+  a2: RegisterArg = 0,
+  a3: RegisterArg = 0,
+  a4: RegisterArg = 0,
+  a5: RegisterArg = 0,
 ): number {
   const number = int32(reg(nr));
   const handler = number >= 0 && number < syscallTable.length ? syscallTable[number] : undefined;
@@ -302,7 +302,7 @@ const OFFSET_ARGS: Readonly<Record<number, number>> = {
 };
 
 /** As {@link dispatch}, for a program with registers of 32 bits. @linux arch/x86/entry/syscall_32.c:do_syscall_32_irqs_on */
-function dispatch32(task: TaskContext, nr: number, handler: SyscallHandler, args: readonly (RegisterArg | undefined)[]): number {
+function dispatch32(task: TaskContext, nr: number, handler: SyscallHandler, args: readonly RegisterArg[]): number {
   const wide = OFFSET_ARGS[nr] ?? 0;
   const values: number[] = [];
   for (let i = 0; i < 6; i++) values.push((wide & (1 << i)) !== 0 ? reg(args[i]) : reg32(args[i], task.mm));
@@ -312,7 +312,7 @@ function dispatch32(task: TaskContext, nr: number, handler: SyscallHandler, args
 }
 
 /** As {@link dispatch}, with the events that `strace` would show: number, the first arguments, and what came of it. */
-function traced(task: TaskContext, nr: number, handler: SyscallHandler, args: readonly (RegisterArg | undefined)[]): number {
+function traced(task: TaskContext, nr: number, handler: SyscallHandler, args: readonly RegisterArg[]): number {
   const { trace } = task.vm;
   const { sysEnter, sysExit } = defineSyscallEvents(trace);
   const [a0, a1, a2, a3, a4, a5] = [0, 1, 2, 3, 4, 5].map((i) => reg(args[i])) as [number, number, number, number, number, number];
