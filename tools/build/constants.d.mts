@@ -1,0 +1,1 @@
+export function withConstants(code: string, load: (specifier: string) => Promise<Record<string, unknown> | null>): Promise<string>;
