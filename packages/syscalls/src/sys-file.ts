@@ -153,10 +153,15 @@ function seekData(file: OpenFile, inode: Inode, offset: number, data: boolean): 
   return found;
 }
 
+/** Whether offsets of a file go that far. @linux fs/read_write.c:rw_verify_area */
+export function isInReach(file: OpenFile, position: number, count: number): boolean {
+  return file.vmFile === null || position + count < MAX_POSITION;
+}
+
 /** Reads from a file that is open for it. @returns bytes, or -errno: EFAULT, EINVAL, and what the file fails with @linux fs/read_write.c:vfs_read */
 export function readFrom(task: TaskContext, file: OpenFile, buffer: number, count: number, position: number): number {
   if (!accessOk(task, buffer, count)) return -Errno.EFAULT;
-  if (file.vmFile !== null && position + count >= MAX_POSITION) return -Errno.EINVAL;
+  if (!isInReach(file, position, count)) return -Errno.EINVAL;
   const wanted = Math.min(count, MAX_RW_COUNT);
   if (file.readToUser !== undefined) return file.readToUser(task, position, buffer, wanted);
   let moved = 0;
@@ -181,7 +186,7 @@ export function readFrom(task: TaskContext, file: OpenFile, buffer: number, coun
 /** Writes to a file that is open for it. @returns bytes, or -errno: EFAULT, EINVAL, and what the file fails with @linux fs/read_write.c:vfs_write */
 export function writeTo(task: TaskContext, file: OpenFile, buffer: number, count: number, position: number): number {
   if (!accessOk(task, buffer, count)) return -Errno.EFAULT;
-  if (file.vmFile !== null && position + count >= MAX_POSITION) return -Errno.EINVAL;
+  if (!isInReach(file, position, count)) return -Errno.EINVAL;
   const wanted = Math.min(count, MAX_RW_COUNT);
   if (file.writeFromUser !== undefined) return file.writeFromUser(task, position, buffer, wanted);
   // A write of nothing reaches the file, too: some refuse it.

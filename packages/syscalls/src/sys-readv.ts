@@ -1,7 +1,8 @@
 import { Errno, O_ACCMODE, O_APPEND, O_PATH, O_RDONLY, O_WRONLY } from '@pagelab/abi';
 import { importRanges } from './iovec.ts';
+import type { Range } from './iovec.ts';
 import { int32 } from './registers.ts';
-import { readFrom, writeTo } from './sys-file.ts';
+import { isInReach, readFrom, writeTo } from './sys-file.ts';
 import type { OpenFile, TaskContext } from './task-context.ts';
 
 /** Reads into several ranges from the file's position on. @returns bytes, or -errno: EBADF, EINVAL, EFAULT @linux fs/read_write.c:readv */
@@ -44,12 +45,32 @@ function positioned(task: TaskContext, fd: number, offset: number): OpenFile | n
 
 function readRangesAt(task: TaskContext, file: OpenFile, ranges: number, count: number, position: number): number {
   if ((file.flags & O_ACCMODE) === O_WRONLY) return -Errno.EBADF;
+  if (file.readToRanges !== undefined) {
+    const given = importRanges(task, ranges, count);
+    if (typeof given === 'number') return given;
+    const length = totalLength(given);
+    if (length === 0) return 0;
+    return isInReach(file, position, length) ? file.readToRanges(task, position, given, length) : -Errno.EINVAL;
+  }
   return eachRange(task, ranges, count, position, (at, base, length) => readFrom(task, file, base, length, at));
 }
 
 function writeRangesAt(task: TaskContext, file: OpenFile, ranges: number, count: number, position: number): number {
   if ((file.flags & O_ACCMODE) === O_RDONLY) return -Errno.EBADF;
+  if (file.writeFromRanges !== undefined) {
+    const given = importRanges(task, ranges, count);
+    if (typeof given === 'number') return given;
+    const length = totalLength(given);
+    if (length === 0) return 0;
+    return isInReach(file, position, length) ? file.writeFromRanges(task, position, given, length) : -Errno.EINVAL;
+  }
   return eachRange(task, ranges, count, position, (at, base, length) => writeTo(task, file, base, length, at));
+}
+
+function totalLength(ranges: readonly Range[]): number {
+  let length = 0;
+  for (const range of ranges) length += range.length;
+  return length;
 }
 
 /** Moves one range after the other, until one of them is not moved whole. @linux fs/read_write.c:do_loop_readv_writev */

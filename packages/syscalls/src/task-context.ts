@@ -2,7 +2,7 @@
  * What a system call acts for: a task, as far as the calls need to know it. The process layer implements it.
  */
 import type { ResourceUsage, SignalStack } from '@pagelab/abi';
-import type { MmLimits, MmStruct, ShmNamespace, TaskPolicy, Vm, VmFile, ZeroFile } from '@pagelab/vm';
+import type { MmLimits, MmStruct, ShmNamespace, TaskPolicy, UserRange, Vm, VmFile, ZeroFile } from '@pagelab/vm';
 import type { FileTable } from './file-table.ts';
 
 /** A set of capabilities, bit by bit: capabilities 0 to 31, and 32 on. */
@@ -95,6 +95,10 @@ export interface OpenFile {
   readToUser?(task: TaskContext, position: number, addr: number, length: number): number;
   /** As {@link write}, straight from the task's memory. @returns bytes, or -errno */
   writeFromUser?(task: TaskContext, position: number, addr: number, length: number): number;
+  /** As {@link readToUser}, into several runs of memory, as one read. @returns bytes, or -errno */
+  readToRanges?(task: TaskContext, position: number, ranges: readonly UserRange[], length: number): number;
+  /** As {@link writeFromUser}, from several runs of memory, as one write. @returns bytes, or -errno */
+  writeFromRanges?(task: TaskContext, position: number, ranges: readonly UserRange[], length: number): number;
   /** Takes a request, where it takes any. @returns a value, or -errno */
   ioctl?(task: TaskContext, request: number, argument: number): number;
   /** Of a pipe: bytes that it can hold. */

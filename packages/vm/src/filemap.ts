@@ -55,22 +55,8 @@ export class UserBuffer implements ByteSink, ByteSource {
     return done;
   }
 
-  /** Takes what is there without a page fault. @linux lib/iov_iter.c:copy_folio_from_iter_atomic */
   take(bytes: Uint8Array): number {
-    const { ram, taskSize } = { ram: this.#mm.vm.ram, taskSize: this.#mm.taskSize };
-    let done = 0;
-    while (done < bytes.length && this.#addr + done < taskSize) {
-      const addr = this.#addr + done;
-      const entry = findPte(this.#mm, addr);
-      const lo = entry < 0 ? 0 : ram.i32[entry];
-      if ((lo & PTE_PRESENT) === 0) break;
-      const inPage = offsetInPage(addr);
-      const run = Math.min(PAGE_SIZE - inPage, bytes.length - done);
-      const host = ram.frameWord(pfnOf(lo, entryHi(ram.i32, entry, this.#mm.vm.tables.entryWords))) * 4 + inPage;
-      bytes.set(ram.u8.subarray(host, host + run), done);
-      ram.i32[entry] = lo | PTE_ACCESSED;
-      done += run;
-    }
+    const done = takePresent(this.#mm, this.#addr, bytes);
     this.#addr += done;
     return done;
   }
@@ -79,14 +65,108 @@ export class UserBuffer implements ByteSink, ByteSource {
     this.#addr -= length;
   }
 
-  /** @linux lib/iov_iter.c:fault_in_iov_iter_readable */
   faultIn(length: number): boolean {
-    const end = this.#addr + length;
-    if (userByte(this.#mm, this.#addr, 0) < 0) return false;
-    for (let page = pageAlignDown(this.#addr) + PAGE_SIZE; page < end; page += PAGE_SIZE) {
-      if (userByte(this.#mm, page, 0) < 0) break;
+    return faultInReadable(this.#mm, this.#addr, length) > 0;
+  }
+}
+
+/** Takes what is there without a page fault. @linux lib/iov_iter.c:copy_folio_from_iter_atomic */
+function takePresent(mm: MmStruct, start: VirtAddr, bytes: Uint8Array): number {
+  const { taskSize } = mm;
+  const { ram } = mm.vm;
+  let done = 0;
+  while (done < bytes.length && start + done < taskSize) {
+    const addr = start + done;
+    const entry = findPte(mm, addr);
+    const lo = entry < 0 ? 0 : ram.i32[entry];
+    if ((lo & PTE_PRESENT) === 0) break;
+    const inPage = offsetInPage(addr);
+    const run = Math.min(PAGE_SIZE - inPage, bytes.length - done);
+    const host = ram.frameWord(pfnOf(lo, entryHi(ram.i32, entry, mm.vm.tables.entryWords))) * 4 + inPage;
+    bytes.set(ram.u8.subarray(host, host + run), done);
+    ram.i32[entry] = lo | PTE_ACCESSED;
+    done += run;
+  }
+  return done;
+}
+
+/** Makes sure that bytes can be taken. @returns how many, if only to the end of the page before the first that cannot @linux mm/gup.c:fault_in_readable */
+function faultInReadable(mm: MmStruct, start: VirtAddr, length: number): number {
+  const end = start + length;
+  if (userByte(mm, start, 0) < 0) return 0;
+  for (let page = pageAlignDown(start) + PAGE_SIZE; page < end; page += PAGE_SIZE) {
+    if (userByte(mm, page, 0) < 0) return page - start;
+  }
+  return length;
+}
+
+/** A run of a program's memory. */
+export interface UserRange {
+  readonly base: VirtAddr;
+  readonly length: number;
+}
+
+/** Several runs of a program's memory, one after the other. @linux include/linux/uio.h:iov_iter */
+export class UserRanges implements ByteSink, ByteSource {
+  readonly #mm: MmStruct;
+  readonly #ranges: readonly UserRange[];
+  /** The run that is at hand, and how much of it is done. */
+  #index = 0;
+  #done = 0;
+
+  constructor(mm: MmStruct, ranges: readonly UserRange[]) {
+    this.#mm = mm;
+    this.#ranges = ranges;
+  }
+
+  put(bytes: Uint8Array): number {
+    return this.#move(bytes, copyToUserPartial);
+  }
+
+  take(bytes: Uint8Array): number {
+    return this.#move(bytes, takePresent);
+  }
+
+  revert(length: number): void {
+    let left = length;
+    while (left > this.#done) {
+      left -= this.#done;
+      this.#done = this.#ranges[--this.#index].length;
     }
-    return true;
+    this.#done -= left;
+  }
+
+  faultIn(length: number): boolean {
+    let left = length;
+    let skip = this.#done;
+    let reached = 0;
+    for (let at = this.#index; left > 0 && at < this.#ranges.length; at++, skip = 0) {
+      const { base, length: size } = this.#ranges[at];
+      const wanted = Math.min(size - skip, left);
+      if (wanted === 0) continue;
+      const got = faultInReadable(this.#mm, base + skip, wanted);
+      reached += got;
+      if (got < wanted) break;
+      left -= wanted;
+    }
+    return reached > 0;
+  }
+
+  #move(bytes: Uint8Array, run: (mm: MmStruct, addr: VirtAddr, bytes: Uint8Array) => number): number {
+    let moved = 0;
+    while (moved < bytes.length && this.#index < this.#ranges.length) {
+      const { base, length } = this.#ranges[this.#index];
+      const wanted = Math.min(length - this.#done, bytes.length - moved);
+      const got = wanted === 0 ? 0 : run(this.#mm, base + this.#done, bytes.subarray(moved, moved + wanted));
+      moved += got;
+      this.#done += got;
+      if (got < wanted) break;
+      if (this.#done === length) {
+        this.#index++;
+        this.#done = 0;
+      }
+    }
+    return moved;
   }
 }
 

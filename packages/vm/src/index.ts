@@ -56,7 +56,8 @@ export { dirtyLimits } from './page-writeback.ts';
 export type { DirtyLimits, WritebackState } from './page-writeback.ts';
 export { fadviseDontNeed, fadviseWillNeed } from './fadvise.ts';
 export type { BlockStore } from './block-store.ts';
-export { KernelBuffer, UserBuffer, fileRead, fileSync, fileWrite, syncFileRange, syncFilesystems } from './filemap.ts';
+export type { UserRange } from './filemap.ts';
+export { KernelBuffer, UserBuffer, UserRanges, fileRead, fileSync, fileWrite, syncFileRange, syncFilesystems } from './filemap.ts';
 export type { ByteSink, ByteSource } from './filemap.ts';
 export type { AnonVma, AnonVmaChain } from './anon-vma.ts';
 

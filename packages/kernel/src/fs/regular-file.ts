@@ -1,7 +1,7 @@
 import { Errno, O_APPEND } from '@pagelab/abi';
 import type { FileStatus, OpenFile, TaskContext } from '@pagelab/syscalls';
-import { KernelBuffer, UserBuffer, filePut, fileRead, fileSync, fileWrite } from '@pagelab/vm';
-import type { VmFile } from '@pagelab/vm';
+import { KernelBuffer, UserBuffer, UserRanges, filePut, fileRead, fileSync, fileWrite } from '@pagelab/vm';
+import type { UserRange, VmFile } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import { inodeStatus } from './status.ts';
 
@@ -53,6 +53,15 @@ export class RegularFile implements OpenFile {
   writeFromUser(task: TaskContext, position: number, addr: number, length: number): number {
     const at = (this.flags & O_APPEND) !== 0 ? this.size() : position;
     return fileWrite(this.#kernel.vm, this.vmFile.inode, at, length, new UserBuffer(task.mm, addr));
+  }
+
+  readToRanges(task: TaskContext, position: number, ranges: readonly UserRange[], length: number): number {
+    return fileRead(this.#kernel.vm, this.vmFile, position, length, new UserRanges(task.mm, ranges));
+  }
+
+  writeFromRanges(task: TaskContext, position: number, ranges: readonly UserRange[], length: number): number {
+    const at = (this.flags & O_APPEND) !== 0 ? this.size() : position;
+    return fileWrite(this.#kernel.vm, this.vmFile.inode, at, length, new UserRanges(task.mm, ranges));
   }
 
   truncate(size: number): number {
