@@ -122,10 +122,11 @@ export class Dcache implements ShrinkerSpec {
   }
 }
 
-/** Whether a dentry has to stay. */
-function isInUse({ node }: Dentry): boolean {
+/** Whether a dentry has to stay. One that another file system is mounted on does. */
+function isInUse({ node, parent }: Dentry): boolean {
   if (node.kind === 'file') return node.inode.refcount > 0;
   if (node.kind !== 'directory') return true;
+  if (parent !== null && node.fs !== (parent.node as DirectoryNode).fs) return true;
   for (const child of (node satisfies DirectoryNode).entries.values()) if (child.object !== 0) return true;
   return false;
 }
