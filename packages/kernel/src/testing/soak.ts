@@ -15,6 +15,7 @@ import {
   O_RDWR,
   PROT_READ,
   PROT_WRITE,
+  PR_SET_MEMORY_MERGE,
   SIGBUS,
   SIGKILL,
   Syscall,
@@ -23,6 +24,7 @@ import type { Os } from '@pagelab/abi';
 import { REQ_OP_READ, REQ_OP_WRITE } from '@pagelab/hw';
 import { Prng } from '@pagelab/lib';
 import { VM_EVENT } from '@pagelab/mm-core';
+import type { Compressor } from '@pagelab/vm';
 import { expect } from 'vitest';
 import { bootKernel } from '../boot.ts';
 import { parseMachineConfig } from '../config.ts';
@@ -51,6 +53,12 @@ export interface SoakOptions {
   readonly errorChance?: number;
   /** Of the machine, beside what is usual: 64 MiB, two CPUs, six times that to swap. */
   readonly machine?: object;
+  /** What zswap compresses with. */
+  readonly compressors?: readonly Compressor[];
+  /** Files of /proc and /sys, and what is written to them first. */
+  readonly settings?: Readonly<Record<string, string>>;
+  /** Whether all memory of the programs may be merged. */
+  readonly merges?: boolean;
 }
 
 export interface SoakOutcome {
@@ -236,9 +244,10 @@ function* live(os: Os, seed: number, common: Common, shared: number): Generator<
  * Expects that nothing is wrong, that only those end early who were killed or lost a page to the disk, and that at the end
  * all memory is free.
  */
-export function soak({ seed, accesses, programs, errorChance = 0, machine: own = {} }: SoakOptions): SoakOutcome {
+export function soak(options: SoakOptions): SoakOutcome {
+  const { seed, accesses, programs, errorChance = 0, machine: own = {}, compressors = [], settings = {}, merges = false } = options;
   const config = parseMachineConfig({ memory: '64M', cpus: 2, seed, swap: [{ size: '384M' }], ...own });
-  const kernel = bootKernel(config);
+  const kernel = bootKernel(config, { compressors });
   const machine = createMachine(kernel);
   const seeds = Array.from({ length: programs }, (_, i) => seed * 1000 + i);
   const common: Common = { left: accesses, running: [], victims: new Set(), pagesEach: Math.floor((4 * config.memory) / PAGE / programs) };
@@ -247,6 +256,7 @@ export function soak({ seed, accesses, programs, errorChance = 0, machine: own =
     os.writeFile('/proc/sys/vm/drop_caches', '3');
     return 0;
   };
+  for (const [path, text] of Object.entries(settings)) machine.writeFile(path, text);
   machine.run(tidy);
   const before = inUse(machine);
   if (errorChance > 0) {
@@ -258,6 +268,7 @@ export function soak({ seed, accesses, programs, errorChance = 0, machine: own =
   let [done, killed, lost, oomKills] = [0, 0, 0, 0];
   const result = machine.run((os) => {
     os.writeFile('/proc/self/oom_score_adj', '-1000');
+    if (merges) os.syscall(Syscall.prctl, PR_SET_MEMORY_MERGE, 1, 0, 0, 0);
     // A page of it that is lost kills whoever gets it next, too.
     const shared = errorChance > 0 ? -1 : os.mmap(0, programs * SHARED_PAGES * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS);
     const slots = new Map<number, number>();
