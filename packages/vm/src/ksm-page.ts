@@ -7,7 +7,7 @@ import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_DIRTY, PTE_PS, PTE_RW, pteHi, pteLo } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
-import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_KSM, PG_LOCKED, PG_SWAPCACHE, PG_TAIL } from '@pagelab/mm-core';
+import { NODE_STAT, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_KSM, PG_LOCKED, PG_SWAPCACHE, PG_TAIL } from '@pagelab/mm-core';
 import { hugeStart, splitHugePage, splitHugePmd } from './huge-memory.ts';
 import { comparePages } from './ksm.ts';
 import type { MmStruct } from './mm-struct.ts';
@@ -87,7 +87,8 @@ export function mergePage(place: KsmPlace, pfn: Pfn, shared: Pfn): boolean {
   if (entry < 0 || comparePages(vm, pfn, shared) !== 0) return false;
   const { mapcount, refcount } = vm.frames;
   refcount[shared]++;
-  mapcount[shared]++;
+  // It may be in the swap cache alone.
+  if (++mapcount[shared] === 1) vm.pages.modNodeState(shared, NODE_STAT.NR_ANON_MAPPED, 1);
   const { entryWords, softDirtyHi } = vm.tables;
   const kept = entryHi(vm.ram.i32, entry, entryWords) & softDirtyHi;
   setEntry(vm.ram.i32, entry, entryWords, pteLo(shared, pageProtLo(vma.flags)), pteHi(shared, pageProtHi(vma.flags) | kept));

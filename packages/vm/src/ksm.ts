@@ -94,6 +94,8 @@ export class Ksm {
   next = 0;
   /** Whether a pass is under way. */
   inPass = false;
+  /** Address spaces that were forgotten: getting memory may come to that, since somebody is killed for it. */
+  exits = 0;
 
   constructor(nrNodes: number) {
     this.stable = Array.from({ length: nrNodes }, () => new RbTree<KsmPage[]>());
@@ -169,6 +171,7 @@ export function ksmExit(mm: MmStruct): void {
   const { vm } = mm;
   const { ksm } = vm;
   const at = ksm.slots.findIndex((slot) => slot.mm === mm);
+  ksm.exits++;
   mm.mergeable = false;
   if (at < 0) return;
   const slot = ksm.slots[at];
@@ -240,8 +243,14 @@ function itemAt(vm: Vm, slot: KsmSlot, address: VirtAddr): KsmItem | null {
     ksm.next++;
     return known;
   }
+  const { exits } = ksm;
   const object = vm.caches.ksmRmapItem.alloc(GFP_KERNEL);
   if (object === 0) return null;
+  if (ksm.exits !== exits) {
+    // It may be gone that was looked at: later, from where that leaves off.
+    vm.caches.ksmRmapItem.free(object);
+    return null;
+  }
   const item: KsmItem = {
     mm: slot.mm, address, checksum: -1, age: 0, skips: 0, unstable: null, unstablePass: -1, shared: null, anonVma: null, object,
   };
@@ -299,8 +308,14 @@ function mergeTwo(vm: Vm, nid: number, item: KsmItem, pfn: Pfn, other: KsmItem, 
   const { ksm, caches } = vm;
   const otherPfn = pageOf(other);
   if (otherPfn < 0 || otherPfn === pfn) return;
+  const { exits } = ksm;
   const object = caches.ksmStableNode.alloc(GFP_KERNEL);
   if (object === 0) return;
+  if (ksm.exits !== exits || pageOf(item) !== pfn || pageOf(other) !== otherPfn) {
+    // Getting memory has changed what was found alike.
+    caches.ksmStableNode.free(object);
+    return;
+  }
   const page: KsmPage = { id: 0, pfn, nid, node: null, items: new Set(), object };
   (page as { id: number }).id = ksm.pages.alloc(page);
   if (!makeKsmPage(item, pfn, page.id)) {
@@ -394,7 +409,8 @@ function leaveTrees(vm: Vm, item: KsmItem): void {
     item.shared = null;
     item.anonVma = null;
     item.mm.ksmMerging--;
-    if (shared.items.size === 0 && !isLive(vm, shared)) dropPage(vm, shared);
+    // What the swap cache alone has is copied by who wants it back.
+    if (shared.items.size === 0 && (!isLive(vm, shared) || vm.frames.mapcount[shared.pfn] === 0)) dropPage(vm, shared);
   } else if (item.unstable !== null) {
     // That of an earlier pass is gone already.
     if (item.unstablePass === ksm.fullScans) {

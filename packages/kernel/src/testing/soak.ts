@@ -254,10 +254,12 @@ export function soak(options: SoakOptions): SoakOutcome {
   const tidy = (os: Os): number => {
     for (const each of seeds) os.syscall(Syscall.unlink, pathOf(os, `/soak${each}`));
     os.writeFile('/proc/sys/vm/drop_caches', '3');
+    // What is remembered of pages that are gone would be forgotten when it is next come across.
+    if (merges) os.writeFile('/sys/kernel/mm/ksm/run', '2');
     return 0;
   };
-  for (const [path, text] of Object.entries(settings)) machine.writeFile(path, text);
   machine.run(tidy);
+  for (const [path, text] of Object.entries(settings)) machine.writeFile(path, text);
   const before = inUse(machine);
   if (errorChance > 0) {
     const disk = kernel.swapDisks.get('/dev/vdb')!;
