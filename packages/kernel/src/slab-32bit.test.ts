@@ -2,10 +2,11 @@ import { describe, expect, test } from 'vitest';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import { bootKernel } from './boot.ts';
 import { parseMachineConfig } from './config.ts';
+import type { MachineConfigInput } from './config.ts';
 import { createMachine } from './machine.ts';
 import type { Kernel } from './kernel.ts';
 
-function boot(config: Partial<Parameters<typeof parseMachineConfig>[0] & object>): Kernel {
+function boot(config: Partial<MachineConfigInput>): Kernel {
   return bootKernel(parseMachineConfig({ memory: '256M', arch: 'x86-32', kernel: '6.1', ...config }));
 }
 
