@@ -10,6 +10,7 @@ import type { Pfn } from '@pagelab/hw';
 import {
   PF_MEMALLOC,
   PG_MEMCG,
+  PG_SWAPCACHE,
   __GFP_DIRECT_RECLAIM,
   __GFP_HIGH,
   __GFP_NOFAIL,
@@ -195,7 +196,8 @@ export function chargeForMm(mm: MmStruct, pfn: Pfn, nrPages: number, gfp: number
  * @linux include/linux/memcontrol.h:mem_cgroup_charge
  */
 export function chargeForCurrent(memcgs: MemCgroups, pfn: Pfn, gfp: number): boolean {
-  if (memcgs.current === null || (memcgs.vm.frames.flags[pfn] & PG_MEMCG) !== 0) return true;
+  // What comes from swap was charged, or is the root's, as its slot says.
+  if (memcgs.current === null || (memcgs.vm.frames.flags[pfn] & (PG_MEMCG | PG_SWAPCACHE)) !== 0) return true;
   return chargeFolio(memcgs, memcgs.current.memcg, pfn, 1, gfp) === 0;
 }
 
@@ -244,6 +246,12 @@ export function chargeKmemPage(memcgs: MemCgroups, pfn: Pfn, order: number, gfp:
   frames.memcg[pfn] = objcg.id;
   frames.flags[pfn] |= PG_MEMCG;
   return 0;
+}
+
+/** Pages of an area of vmalloc that are charged come or go (−1). Those of areas that fail to be made are not counted. @linux mm/vmalloc.c:__vmalloc_area_node */
+export function countVmalloc(memcgs: MemCgroups, pages: Int32Array, sign: 1 | -1): void {
+  const { flags } = memcgs.vm.frames;
+  for (const pfn of pages) if ((flags[pfn] & PG_MEMCG) !== 0) memcgs.groupOf(pfn).stat[MEMCG_STAT.VMALLOC] += sign;
 }
 
 /** A charged page, or some of a block, is freed. @linux mm/memcontrol.c:uncharge_folio, uncharge_batch */

@@ -8,8 +8,8 @@
  */
 import type { Pfn } from '@pagelab/hw';
 import { PG_MEMCG } from '@pagelab/mm-core';
-import { MEMCG_EVENT, MEMCG_STAT, MemCgroup, memcgEvent } from './memcg.ts';
-import type { MemCgroups } from './memcg.ts';
+import { MEMCG_EVENT, MEMCG_STAT, memcgEvent } from './memcg.ts';
+import type { MemCgroup, MemCgroups } from './memcg.ts';
 import { chargeFolio } from './memcg-charge.ts';
 import { pageCounterTryCharge, pageCounterUncharge } from './page-counter.ts';
 import { vmSwapFull } from './swapfile.ts';
@@ -63,15 +63,17 @@ export function unchargeSwap(vm: Vm, owned: Uint16Array, slot: number): void {
 }
 
 /**
- * Charges a page that is read back to the group of its slot; where that is removed, to the running task's.
+ * Charges a page that is read back to the group of its slot; where that is removed, to the running task's. Slots of the root are
+ * charged to nobody, and neither are their pages.
  *
  * @returns whether that could be
  * @linux mm/memcontrol.c:mem_cgroup_swapin_charge_folio
  */
 export function chargeSwapin(memcgs: MemCgroups, pfn: Pfn, entry: number, gfp: number): boolean {
   const id = memcgs.vm.swap.area(entry).memcg?.[swpOffset(entry)] ?? 0;
-  const owner = memcgs.owners[id];
-  const memcg = id !== 0 && owner instanceof MemCgroup && owner.online ? owner : (memcgs.current?.memcg ?? memcgs.root);
+  if (id === 0) return true;
+  const owner = memcgs.owners[id] as MemCgroup;
+  const memcg = owner.online ? owner : (memcgs.current?.memcg ?? memcgs.root);
   return chargeFolio(memcgs, memcg, pfn, 1, gfp) === 0;
 }
 

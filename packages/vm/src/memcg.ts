@@ -86,6 +86,8 @@ export class MemCgroup {
   /** Frames of user space, and slots of swap areas, that are charged to it. */
   nrPages = 0;
   nrSwapSlots = 0;
+  /** Its number among those that shadows can name; −1 for none: see `workingset.ts`. */
+  slot = -1;
   /** Where reclaim of all below it goes on, by node; `null` for its beginning. @linux include/linux/memcontrol.h:mem_cgroup_reclaim_iter */
   readonly iterators: (MemCgroup | null)[];
   /** Address of its object in the `mem_cgroup` cache; the hooks' to allocate and free. */
@@ -126,6 +128,9 @@ export interface StockSlot {
   nrPages: number;
 }
 
+/** Groups that a shadow has room for. */
+const NR_SLOTS = 256;
+
 /** Groups that a CPU has pages in stock for. @linux mm/memcontrol.c:NR_MEMCG_STOCK */
 const NR_MEMCG_STOCK = 7;
 
@@ -145,6 +150,8 @@ export class MemCgroups {
   readonly root: MemCgroup;
   /** Groups and owners by id. */
   readonly owners: (MemCgroup | ObjCgroup | undefined)[];
+  /** Groups that shadows of reclaimed pages can name: 256 of them. */
+  readonly slots: (MemCgroup | undefined)[] = [];
   /** Whom the task that runs is charged to; `null` where none runs. */
   current: MemcgTask | null = null;
   /** The stock of each CPU. */
@@ -187,6 +194,7 @@ export class MemCgroups {
     memcg.objcg = objcg;
     memcg.objcgs.add(objcg);
     parent.children.add(memcg);
+    this.#takeSlot(memcg);
     this.nrGroups++;
     return memcg;
   }
@@ -224,6 +232,7 @@ export class MemCgroups {
     const parent = memcg.parent!;
     parent.children.delete(memcg);
     this.owners[memcg.id] = undefined;
+    if (memcg.slot >= 0) this.slots[memcg.slot] = undefined;
     this.nrGroups--;
     for (let above: MemCgroup | null = parent; above !== null; above = above.parent) {
       for (let nid = 0; nid < above.iterators.length; nid++) if (above.iterators[nid] === memcg) above.iterators[nid] = null;
@@ -281,6 +290,14 @@ export class MemCgroups {
     if (this.objStock.some((stock) => stock.objcg === objcg)) return;
     this.owners[objcg.id] = undefined;
     objcg.memcg.objcgs.delete(objcg);
+  }
+
+  #takeSlot(memcg: MemCgroup): void {
+    let slot = 0;
+    while (this.slots[slot] !== undefined) slot++;
+    if (slot >= NR_SLOTS) return;
+    memcg.slot = slot;
+    this.slots[slot] = memcg;
   }
 
   #allocId(): number {

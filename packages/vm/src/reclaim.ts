@@ -10,6 +10,7 @@ import type { Pfn } from '@pagelab/hw';
 import { PG_LRU, PG_UNEVICTABLE } from '@pagelab/mm-core';
 import type { LruPlacement, Lruvec } from '@pagelab/mm-core';
 import type { KswapdRun } from './kswapd.ts';
+import type { MemCgroup } from './memcg.ts';
 import type { ScanControl } from './scan-control.ts';
 import { lruAddDrainAll } from './swap.ts';
 import { RmapWalk } from './try-to-unmap.ts';
@@ -127,6 +128,8 @@ export class Reclaim {
   outOfMemory: ((gfp: number) => void) | null = null;
   /** Some node's kswapd was woken and has not run, or waits: see `runKswapds`. */
   kswapdPending = false;
+  /** The group for whose limit memory is taken; `null` where it is for the machine's sake. */
+  target: MemCgroup | null = null;
   /** Reclaim is under way: what it allocates does not come back here. */
   active = false;
   /** The policy's, and whether a page fault of a mapping whose uses tell something is under way. @linux include/linux/sched.h:task_struct.in_lru_fault */

@@ -16,6 +16,7 @@ import type { Pfn, PhysAddr } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import { GFP_KERNEL, __GFP_DMA, __GFP_DMA32, __GFP_HIGHMEM, __GFP_NOWARN, __GFP_ZERO } from '@pagelab/mm-core';
 import { InitMm } from './init-mm.ts';
+import { countVmalloc } from './memcg-charge.ts';
 import { VM_ALLOC, VM_ALLOW_HUGE_VMAP, VM_MAP, VM_MAP_PUT_PAGES, VM_NO_GUARD, VM_USERMAP } from './vm-struct.ts';
 import type { VmStruct, VmallocLayout, VmallocRequest, VmallocStats } from './vm-struct.ts';
 import { VmapSpace } from './vmap-area.ts';
@@ -171,6 +172,7 @@ export class Vmalloc {
     }
     vm.pages = frames;
     this.nrPages += nrPages;
+    if (this.#vm.memcgs !== null) countVmalloc(this.#vm.memcgs, frames, 1);
     this.#storePagePointers(vm);
     return true;
   }
@@ -304,6 +306,7 @@ export class Vmalloc {
     if (vm === null) return this.#warn('vfree-nonexistent', addr, 'Trying to vfree() nonexistent vm area');
     const owns = (vm.flags & VM_ALLOC) !== 0;
     if (owns) this.observer?.free(addr);
+    if (this.#vm.memcgs !== null) countVmalloc(this.#vm.memcgs, vm.pages, -1);
     for (let i = 0; i < vm.pages.length; i++) this.#vm.pages.putPage(vm.pages[i]);
     if (owns) this.nrPages -= vm.pages.length;
     if (vm.pagesArray !== 0) this.kvfree(vm.pagesArray);

@@ -118,7 +118,11 @@ function doTryToFreePages(vm: Vm, sc: ScanControl): number {
 
 /** Reclaims of a group and those below it. @returns pages freed */
 export function reclaimGroup(vm: Vm, sc: ScanControl): number {
-  return runReclaim(vm, () => doTryToFreePages(vm, sc));
+  const before = vm.reclaim.target;
+  vm.reclaim.target = sc.target!.parent === null ? null : sc.target;
+  const reclaimed = runReclaim(vm, () => doTryToFreePages(vm, sc));
+  vm.reclaim.target = before;
+  return reclaimed;
 }
 
 /**

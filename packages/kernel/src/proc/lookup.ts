@@ -74,6 +74,7 @@ export function listFiles(kernel: Kernel): string[] {
   const paths = Object.keys(FILES).filter((path) => !path.startsWith('/dev'));
   for (const name of SYSCTL_NAMES) if (sysctlFile(kernel, name) !== undefined) paths.push(SYSCTL + name);
   paths.push(...sysFiles(kernel).keys());
+  for (const [path] of kernel.cgroups.files()) paths.push(path);
   for (const task of kernel.tasks.values()) {
     if (task !== task.process.leader) continue;
     for (const name of PID_FILES) paths.push(`/proc/${task.pid}/${name}`);

@@ -21,7 +21,7 @@ import { zswapFiles } from './zswap.ts';
 
 const CPUS = '/sys/devices/system/cpu/';
 /** Directories that are there even where they are empty. */
-const DIRECTORIES: readonly string[] = ['/sys', '/sys/kernel', '/sys/kernel/mm'];
+const DIRECTORIES: readonly string[] = ['/sys', '/sys/fs', '/sys/kernel', '/sys/kernel/mm'];
 
 /** Every file there is now, by path. */
 export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
@@ -48,7 +48,6 @@ export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
   for (const [path, file] of compactFiles(kernel)) files.set(path, file);
   for (const [path, file] of debugFiles(kernel)) files.set(path, file);
   for (const [path, file] of numaFiles(kernel)) files.set(path, file);
-  for (const [path, file] of kernel.cgroups.files()) files.set(path, file);
   for (const [path, file] of zswapFiles(kernel)) files.set(path, file);
   return files;
 }
