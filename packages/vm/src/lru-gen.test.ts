@@ -1,4 +1,4 @@
-import { Errno, MAP_ANONYMOUS, MAP_PRIVATE, PAGE_SIZE, PROT_READ, PROT_WRITE } from '@pagelab/abi';
+import { Errno, MADV_COLD, MAP_ANONYMOUS, MAP_PRIVATE, PAGE_SIZE, PROT_READ, PROT_WRITE } from '@pagelab/abi';
 import type { UserMemory } from '@pagelab/abi';
 import { GFP_KERNEL, PG_REFERENCED, PG_WORKINGSET } from '@pagelab/mm-core';
 import type { PageAllocHooks } from '@pagelab/mm-core';
@@ -9,6 +9,7 @@ import { BloomFilters } from './lru-gen-bloom.ts';
 import { lruGenCommand, lruGenText } from './lru-gen-debugfs.ts';
 import { LruGenReclaim, lruGenReclaim } from './lru-gen-policy.ts';
 import { TierStats, tierOf } from './lru-gen-tiers.ts';
+import { doMadvise } from './madvise.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { doMmap } from './mmap.ts';
 import { pageState } from './page-walk.ts';
@@ -85,6 +86,19 @@ test('what is used stays, whatever its age, and what is not goes', () => {
   expect(freed).toBeGreaterThanOrEqual(400);
   expect(resident(hot, 512)).toBe(512);
   expect(resident(cold, 512)).toBeLessThanOrEqual(112);
+  validateVm(vm);
+});
+
+test('advice that pages are cold takes them out of the youngest generation', () => {
+  const addr = touched(128);
+  newGeneration();
+  touch(addr, 128);
+  newGeneration();
+  expect([seqOf(addr), vm.frames.flags[frame(addr)] & PG_WORKINGSET]).toEqual([gens.maxSeq - 1, PG_WORKINGSET]);
+  doMadvise(mm, addr, 64 * PAGE_SIZE, MADV_COLD);
+  lruAddDrainAll(vm);
+  expect([seqOf(addr), vm.frames.flags[frame(addr)] & PG_WORKINGSET]).toEqual([gens.maxSeq - 1, 0]);
+  expect(vm.frames.flags[frame(addr + 64 * PAGE_SIZE)] & PG_WORKINGSET).toBe(PG_WORKINGSET);
   validateVm(vm);
 });
 

@@ -14,6 +14,8 @@
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import {
+  LRU_ACTIVE_ANON,
+  LRU_ACTIVE_FILE,
   NR_LRU_LISTS,
   PF_MEMALLOC,
   PG_ACTIVE,
@@ -30,6 +32,7 @@ import {
   PG_SWAPCACHE,
   PG_TAIL,
   PG_UNEVICTABLE,
+  PG_WORKINGSET,
   PG_WRITEBACK,
   VM_EVENT,
   folioNrPages,
@@ -153,6 +156,10 @@ function relist(vm: Vm, pfn: Pfn, clear: number, set: number): void {
   lru.add(pfn);
 }
 
+function isOnActive(list: number): boolean {
+  return list === LRU_ACTIVE_ANON || list === LRU_ACTIVE_FILE;
+}
+
 /** @linux mm/swap.c:lru_activate, lru_deactivate, lru_deactivate_file, lru_lazyfree, lru_move_tail */
 function makeMove(vm: Vm, batch: number, pfn: Pfn): void {
   const { events, lru } = vm.pages;
@@ -166,8 +173,9 @@ function makeMove(vm: Vm, batch: number, pfn: Pfn): void {
       return;
     case LRU_DEACTIVATE:
       if ((flags & PG_UNEVICTABLE) !== 0) break;
-      if ((flags & PG_ACTIVE) === 0) break;
-      relist(vm, pfn, PG_ACTIVE | PG_REFERENCED, 0);
+      if (!isOnActive(lru.countedOn(pfn))) break;
+      // Lists of a policy's own know by this what is used.
+      relist(vm, pfn, lru.placement === null ? PG_ACTIVE | PG_REFERENCED : PG_ACTIVE | PG_REFERENCED | PG_WORKINGSET, 0);
       countFolioEvents(vm, pfn, VM_EVENT.PGDEACTIVATE, nrPages);
       return;
     case LRU_DEACTIVATE_FILE:
