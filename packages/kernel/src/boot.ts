@@ -235,6 +235,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   // Huge pages that are set aside before anybody can take memory.
   vm.restoresHugeReserve = config.kernel !== '6.1';
   vm.deferredSplit.splitsUnderused = vm.deferredSplit.dropsZeros = config.kernel !== '6.1';
+  vm.swap.skipsZeros = config.kernel !== '6.1';
   vm.replacesHugeZero = config.kernel === '6.18';
   for (const { nid, pages: count } of config.commandLine.hugepages ?? []) if (nid < pages.nodes.length) setMaxHugePages(vm, count, nid);
   // What the configuration sets in /proc/sys.

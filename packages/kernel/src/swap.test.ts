@@ -76,3 +76,18 @@ test('a file is taken into use, and out of it again', () => {
   expect(runChecked(machine, program).status).toBe(0);
   expect(kernel.vm.totalSwapPages).toBe(0);
 });
+
+test('6.1 writes pages of zeros, later kernels remember that they are', () => {
+  for (const [kernel, expected] of [['6.1', 8], ['6.12', 0], ['6.18', 0]] as const) {
+    const { machine } = bench({ kernel, swap: [{ size: '64M' }] });
+    const { os } = machine.createProcess();
+    const at = os.mmap(0, 8 * PAGE, PROT_READ | PROT_WRITE, PRIVATE);
+    os.mem.fill(at, 8 * PAGE, 0);
+    os.madvise(at, 8 * PAGE, 21);
+    const vmstat = machine.readFile('/proc/vmstat');
+    expect(Number(/^pswpout (\d+)/m.exec(vmstat)![1])).toBe(expected);
+    expect(/^swpout_zero 8$/m.test(vmstat)).toBe(expected === 0);
+    expect(os.mem.load32(at)).toBe(0);
+    machine.validate();
+  }
+});

@@ -31,7 +31,7 @@ export function swapWriteout(vm: Vm, pfn: Pfn, pending: PendingWrites): boolean 
   const area = vm.swap.area(entry);
   const slot = swpOffset(entry);
   flags[pfn] &= ~PG_DIRTY;
-  if (isZeroPage(vm, pfn)) {
+  if (vm.swap.skipsZeros && isZeroPage(vm, pfn)) {
     area.setZero(slot, true);
     countFolioEvents(vm, pfn, VM_EVENT.SWPOUT_ZERO, 1);
     return true;

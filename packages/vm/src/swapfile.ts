@@ -144,6 +144,8 @@ export class Swap {
   leastPriority = -1;
   /** Whether the last page that was asked for had to be made: kept here, so that asking makes no object. */
   readFresh = false;
+  /** Whether pages of zeros are not written: since 6.12. */
+  skipsZeros = true;
   readonly readahead: SwapReadahead = { hits: 4, prevOffset: 0, lastPages: 0 };
 
   /** The area of an entry. @linux mm/swapfile.c:swp_swap_info */
