@@ -155,6 +155,8 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
     reclaimPolicy: options.reclaimPolicy ?? reclaimPolicies[config.reclaim],
     // With 6.15 page tables in high memory were given up.
     highPte: lowEnd !== undefined && config.kernel !== '6.18',
+    // ext4 has large folios since 6.16.
+    largeFolios: config.kernel === '6.18',
     ...(lowEnd === undefined ? {} : { lowEndPfn: lowEnd }),
     ...(config.numa === undefined ? {} : { adistances: config.numa.map(({ adistance }) => adistance) }),
     ...(config.disk === undefined ? {} : { disk: fileDisk(config.disk, config.seed, ram, clock) }),

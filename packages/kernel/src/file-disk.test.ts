@@ -3,6 +3,7 @@ import { MAP_SHARED, O_CREAT, O_RDWR, PROT_READ, PROT_WRITE, SIGBUS, Syscall } f
 import type { Os } from '@pagelab/abi';
 import { REQ_OP_READ, REQ_OP_WRITE } from '@pagelab/hw';
 import type { BlockDevice } from '@pagelab/hw';
+import { PG_ANON, PG_SWAPBACKED } from '@pagelab/mm-core';
 import { DiskBlockStore } from '@pagelab/vm';
 import { expect, test } from 'vitest';
 import { bootKernel } from './boot.ts';
@@ -107,5 +108,20 @@ test('a mapped file larger than memory is read whole: the page that is wanted is
     expect(wrong).toBe(0);
   });
   expect(error).toBeUndefined();
+  machine.validate();
+});
+
+test.each([['6.18', true], ['6.12', false], ['6.1', false]] as const)('a file that is read through has folios of several pages under %s: %s', (release, has) => {
+  const kernel = bootKernel(parseMachineConfig({ memory: '256M', disk: { size: '64M' }, kernel: release }));
+  const machine = createMachine(kernel);
+  machine.run((os) => {
+    const fd = makeFile(os, 256);
+    const buffer = os.mmap(0, 64 * 4096, PROT_READ | PROT_WRITE, 0x22);
+    for (let page = 0; page < 256; page += 64) expect(os.syscall(Syscall.pread64, fd, buffer, 64 * 4096, page * 4096)).toBe(64 * 4096);
+    const { flags, mapping, private: orders, nrFrames } = kernel.vm.frames;
+    let large = 0;
+    for (let pfn = 0; pfn < nrFrames; pfn++) if (mapping[pfn] !== 0 && (flags[pfn] & (PG_ANON | PG_SWAPBACKED)) === 0 && orders[pfn] > 0) large++;
+    expect(large > 100).toBe(has);
+  });
   machine.validate();
 });

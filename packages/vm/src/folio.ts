@@ -9,9 +9,9 @@ import { addToPageCache, removeFromPageCache } from './page-cache.ts';
 import type { Vm } from './vm.ts';
 import { unmapMappingPages } from './zap.ts';
 
-/** Order of the largest folio: that of a huge page. @linux include/linux/pagemap.h:MAX_PAGECACHE_ORDER */
+/** Order of the largest folio: that of a huge page; 0 where files have single pages. @linux include/linux/pagemap.h:MAX_PAGECACHE_ORDER */
 export function maxFolioOrder(vm: Vm): number {
-  return vm.tables.hugeOrder;
+  return vm.largeFolios ? vm.tables.hugeOrder : 0;
 }
 
 /** The first page offset of a folio of this order that holds `pgoff`. */

@@ -165,6 +165,8 @@ export interface VmParts {
   readonly tables?: PageTableShape;
   /** Whether tables of the last level may lie in high memory. */
   readonly highPte?: boolean;
+  /** Whether files on a device have folios of several pages in the cache; they do by default. */
+  readonly largeFolios?: boolean;
   /** One past the last frame that has a permanent address, where some have none. */
   readonly lowEndPfn?: Pfn;
   /** What copying a page costs in virtual time; the usual numbers unless told. */
@@ -195,6 +197,7 @@ export class Vm {
   readonly kernelPgd: Pfn;
   readonly tables: PageTableShape;
   readonly highPte: boolean;
+  readonly largeFolios: boolean;
   readonly costs: CostModel;
   /** Is told of misuse of kernel memory. */
   readonly warn: KernelWarningSink;
@@ -314,6 +317,7 @@ export class Vm {
     this.kernelPgd = parts.kernelPgd;
     this.tables = parts.tables ?? SHAPE_X86_64;
     this.highPte = parts.highPte ?? false;
+    this.largeFolios = parts.largeFolios ?? true;
     this.costs = parts.costs ?? DEFAULT_COSTS;
     this.warn = parts.warn ?? throwWarning;
     this.vmalloc = new Vmalloc(this, parts.vmalloc ?? VMALLOC_X86_64);
