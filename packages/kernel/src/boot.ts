@@ -236,6 +236,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   hooks.outOfMemory = (gfp, order, nodemask) => outOfMemory(kernel, gfp, order, nodemask);
   // Huge pages that are set aside before anybody can take memory.
   vm.restoresHugeReserve = config.kernel !== '6.1';
+  vm.countedTableLevels = config.kernel === '6.18' ? 4 : config.kernel === '6.12' ? 3 : 2;
   vm.deferredSplit.splitsUnderused = vm.deferredSplit.dropsZeros = config.kernel !== '6.1';
   vm.swap.skipsZeros = config.kernel !== '6.1';
   vm.replacesHugeZero = config.kernel === '6.18';

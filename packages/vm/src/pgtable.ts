@@ -19,6 +19,14 @@ import type { Vm } from './vm.ts';
 /** @linux include/asm-generic/pgalloc.h:GFP_PGTABLE_USER */
 const GFP_PGTABLE_USER = GFP_KERNEL_ACCOUNT | __GFP_ZERO;
 
+/** Levels of tables, from the bottom. */
+const LEVEL_PTE = 1;
+const LEVEL_PMD = 2;
+const LEVEL_PUD = 3;
+const LEVEL_PGD = 4;
+/** What the frame of a table carries that NR_PAGETABLE does not count. */
+const NOT_COUNTED = -1;
+
 /** The first multiple of `size` above `addr`. */
 export function nextBoundary(addr: VirtAddr, size: number): VirtAddr {
   return Math.floor(addr / size) * size + size;
@@ -33,7 +41,7 @@ export function nextBoundary(addr: VirtAddr, size: number): VirtAddr {
 export function pgdAlloc(mm: MmStruct): number {
   const { vm } = mm;
   const { ram, tables } = vm;
-  const pgd = allocTable(vm, GFP_PGTABLE_USER);
+  const pgd = allocTable(vm, GFP_PGTABLE_USER, LEVEL_PGD);
   if (pgd < 0) return -Errno.ENOMEM;
   const to = ram.frameWord(pgd);
   const from = ram.frameWord(vm.kernelPgd);
@@ -41,7 +49,7 @@ export function pgdAlloc(mm: MmStruct): number {
   ram.i32.copyWithin(to + kernelHalf, from + kernelHalf, from + PAGE_WORDS);
   mm.pgd = pgd;
   for (let i = 0; i < tables.preallocatedPmds; i++) {
-    const pmd = allocTable(vm, GFP_PGTABLE_USER);
+    const pmd = allocTable(vm, GFP_PGTABLE_USER, LEVEL_PMD);
     if (installTable(mm, to + i * tables.entryWords, pmd, tables.pgdFlags) < 0) return -Errno.ENOMEM;
   }
   return 0;
@@ -73,22 +81,29 @@ export function pgdFree(mm: MmStruct): void {
  * @linux include/asm-generic/pgalloc.h:pte_alloc_one, arch/x86/mm/pgtable.c:__userpte_alloc_gfp
  */
 export function allocPteTable(vm: Vm): Pfn {
-  return allocTable(vm, vm.highPte ? GFP_PGTABLE_USER | __GFP_HIGHMEM : GFP_PGTABLE_USER);
+  return allocTable(vm, vm.highPte ? GFP_PGTABLE_USER | __GFP_HIGHMEM : GFP_PGTABLE_USER, LEVEL_PTE);
 }
 
-/** Takes a zeroed frame for a table. */
-function allocTable(vm: Vm, gfp: number): Pfn {
+/** Takes a zeroed frame for a table of a level. Older kernels count those of the lower levels alone. @linux include/linux/mm.h:__pagetable_ctor */
+function allocTable(vm: Vm, gfp: number, level: number): Pfn {
   const pfn = vm.pages.allocPage(gfp);
   if (pfn < 0) return pfn;
   vm.frames.flags[pfn] |= PG_TABLE;
-  vm.pages.modNodeState(pfn, NODE_STAT.NR_PAGETABLE, 1);
+  if (level <= vm.countedTableLevels) vm.pages.modNodeState(pfn, NODE_STAT.NR_PAGETABLE, 1);
+  else vm.frames.private[pfn] = NOT_COUNTED;
   return pfn;
+}
+
+/** Whether the frame of a table is one of those that NR_PAGETABLE counts. */
+export function isCountedTable({ frames }: Vm, pfn: Pfn): boolean {
+  return frames.private[pfn] !== NOT_COUNTED;
 }
 
 /** Gives a table's frame back. @linux include/asm-generic/pgalloc.h:pte_free */
 export function freeTable(vm: Vm, pfn: Pfn): void {
   vm.frames.flags[pfn] &= ~PG_TABLE;
-  vm.pages.modNodeState(pfn, NODE_STAT.NR_PAGETABLE, -1);
+  if (vm.frames.private[pfn] === NOT_COUNTED) vm.frames.private[pfn] = 0;
+  else vm.pages.modNodeState(pfn, NODE_STAT.NR_PAGETABLE, -1);
   vm.pages.freePage(pfn);
 }
 
@@ -157,7 +172,7 @@ export function leafLo(tables: PageTableShape, lo: number, addr: VirtAddr): numb
 export function allocPud(mm: MmStruct, addr: VirtAddr): number {
   const pgdEntry = pgdOffset(mm, addr);
   if (mm.vm.tables.pudFolded) return pgdEntry;
-  const pud = mm.vm.ram.i32[pgdEntry] === 0 ? installTable(mm, pgdEntry, allocTable(mm.vm, GFP_PGTABLE_USER), PTE_TABLE) : tableBelow(mm.vm, pgdEntry);
+  const pud = mm.vm.ram.i32[pgdEntry] === 0 ? installTable(mm, pgdEntry, allocTable(mm.vm, GFP_PGTABLE_USER, LEVEL_PUD), PTE_TABLE) : tableBelow(mm.vm, pgdEntry);
   return pud < 0 ? -1 : pud + pudIndex(addr) * 2;
 }
 
@@ -196,7 +211,7 @@ export function allocPteBelow(mm: MmStruct, pmdEntry: number, addr: VirtAddr): n
 /** Hangs a new third-level table below `entry`. @linux arch/x86/include/asm/pgalloc.h:pud_populate */
 function installPmd(mm: MmStruct, entry: number): number {
   const { pgdFlags, pudFolded } = mm.vm.tables;
-  const pmd = installTable(mm, entry, allocTable(mm.vm, GFP_PGTABLE_USER), pudFolded ? pgdFlags : PTE_TABLE);
+  const pmd = installTable(mm, entry, allocTable(mm.vm, GFP_PGTABLE_USER, LEVEL_PMD), pudFolded ? pgdFlags : PTE_TABLE);
   // What PAE has of its top level in registers is what CR3 was loaded with.
   if (pudFolded && pmd >= 0) mm.vm.smp.flushTlbMm(mm.pgd * PAGE_SIZE);
   return pmd;

@@ -32,7 +32,7 @@ import { validateMemCgroups } from './memcg-validate.ts';
 import { MM_SWAPENTS } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { entryHi } from './pgtable-shape.ts';
-import { findLeaf, leafLo } from './pgtable.ts';
+import { findLeaf, isCountedTable, leafLo } from './pgtable.ts';
 import { PTE_MAPS, PTE_PROTNONE, PTE_SPECIAL, isGuardMarker, markerOf, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
 import { locksPages, mmCounter, pageMappings } from './rmap.ts';
 import { validatePageCacheNodes } from './page-cache-nodes.ts';
@@ -334,7 +334,9 @@ function validateFrames(vm: Vm, census: Census): void {
   checkState(vm.pages.nodeState(NODE_STAT.NR_ANON_MAPPED), anonMapped, 'NR_ANON_MAPPED');
   checkState(vm.pages.nodeState(NODE_STAT.NR_FILE_MAPPED), fileMapped, 'NR_FILE_MAPPED');
   checkState(vm.pages.zoneState(ZONE_STAT.NR_MLOCK), census.locked.size, 'NR_MLOCK');
-  check(vm.pages.nodeState(NODE_STAT.NR_PAGETABLE) >= census.tables.size, 'NR_PAGETABLE is too low');
+  let counted = 0;
+  for (const pfn of census.tables) if (isCountedTable(vm, pfn)) counted++;
+  check(vm.pages.nodeState(NODE_STAT.NR_PAGETABLE) >= counted, 'NR_PAGETABLE is too low');
 }
 
 function checkState(counted: number, found: number, name: string): void {

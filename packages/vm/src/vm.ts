@@ -273,6 +273,8 @@ export class Vm {
   /** Huge pages that are set aside, and what their files do. */
   readonly hugetlb: HugetlbPool;
   readonly hugetlbOps: HugetlbfsOps;
+  /** Page tables up to this level count as such: 4 for all, 3 before 6.16, 2 before 6.7. */
+  countedTableLevels = 4;
   /** Whether a private huge page that goes is promised to its mapping again: since 6.9. */
   restoresHugeReserve = true;
   /** Who waits for pages that a program serves: set by the layer that knows tasks. */
