@@ -31,8 +31,8 @@ export function bootCgroups(kernel: Kernel, groups: Readonly<Record<string, Cgro
     const known = kernel.cgroups.filesOf(cgroup);
     for (const [name, value] of Object.entries(files)) {
       const file = known.get(name);
-      if (file?.write === undefined) wrong(path, `"${name}" is no file of a group that can be written; there are ${[...known].filter(([, each]) => each.write).map(([each]) => each).join(', ')}`);
-      else if (file.write(String(value), null) < 0) wrong(path, `${name} cannot be set to ${JSON.stringify(value)}`);
+      if (file === undefined || !('write' in file)) wrong(path, `"${name}" is no file of a group that can be written; there are ${[...known].filter(([, each]) => 'write' in each).map(([each]) => each).join(', ')}`);
+      else if ((file.write?.(String(value), null) ?? 0) < 0) wrong(path, `${name} cannot be set to ${JSON.stringify(value)}`);
     }
   }
 }

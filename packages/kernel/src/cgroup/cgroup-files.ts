@@ -37,8 +37,9 @@ export function parseInt32(text: string): number | undefined {
 /** The files of a group, by name. */
 export function cgroupFiles(kernel: Kernel, cgroup: Cgroup): Map<string, ProcFile> {
   const files = new Map<string, ProcFile>();
-  const isRoot = cgroup.parent === null;
-  files.set('cgroup.controllers', readOnly(() => `${CONTROLLERS.filter((name) => isRoot || cgroup.parent!.subtreeControl.has(name)).join(' ')}\n`));
+  const { parent } = cgroup;
+  const isRoot = parent === null;
+  files.set('cgroup.controllers', readOnly(() => `${CONTROLLERS.filter((name) => parent === null || parent.subtreeControl.has(name)).join(' ')}\n`));
   if (!isRoot) {
     files.set('cgroup.events', readOnly(() => `populated ${cgroup.isPopulated ? 1 : 0}\nfrozen 0\n`));
     files.set('cgroup.kill', writable(0o200, undefined, (text) => writeKill(kernel, cgroup, text)));

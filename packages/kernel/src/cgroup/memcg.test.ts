@@ -17,13 +17,13 @@ interface Groups {
   readonly machine: Machine;
   /** Stays outside of all groups. */
   readonly keeper: Process;
-  mkdir(path: string, files?: Readonly<Record<string, string>>): void;
-  write(path: string, text: string): void;
-  read(path: string): string;
-  pages(path: string): number;
-  stat(group: string, name: string): number;
+  readonly mkdir: (path: string, files?: Readonly<Record<string, string>>) => void;
+  readonly write: (path: string, text: string) => void;
+  readonly read: (path: string) => string;
+  readonly pages: (path: string) => number;
+  readonly stat: (group: string, name: string) => number;
   /** A process in a group. */
-  inside(group: string): Process;
+  readonly inside: (group: string) => Process;
 }
 
 function groups(config: Partial<MachineConfigInput> = {}): Groups {
