@@ -175,6 +175,8 @@ const KINDS: readonly (readonly [string, Partial<MachineConfigInput>])[] = [
   ['with two nodes', { numa: [{ memory: '64M', cpus: [0] }, { memory: '64M', cpus: [1] }], memory: '128M', swap: [{ size: '32M' }] }],
   ['with generations', { swap: [{ size: '32M' }], reclaim: 'mglru' }],
   ['first in, first out', { swap: [{ size: '32M' }], reclaim: 'fifo' }],
+  ['with other allocators', { swap: [{ size: '32M' }], slab: 'slab', pageAllocator: 'llfree' }],
+  ['with SLOB, on 32 bits', { arch: 'x86-32', swap: [{ size: '32M' }], slab: 'slob' }],
 ];
 
 test.each(KINDS.map(([name, config], i) => [name, 100 + i, config] as const))('%s, seed %i', (_name, seed, config) => {
