@@ -383,3 +383,11 @@ test('the calls of the client throw what the ABI returns', () => {
   expect(() => os.readFile('/nowhere')).toThrow("ENOENT: read '/nowhere'");
   expect(() => os.readFileBytes('/proc/self/mem', 0, 8)).toThrow('EIO');
 });
+
+test.each([['6.18', 'x86-64', 0], ['6.12', 'x86-64', 0], ['6.1', 'x86-64', -ENOSYS], ['6.18', 'x86-pae', -ENOSYS]] as const)(
+  'mseal came with 6.10 and 64 bits: %s on %s', (release, arch, expected) => {
+    const { os } = boot({ memory: '64M', kernel: release, arch }).createProcess();
+    const page = os.mmap(0, 4096, 3, 0x22);
+    expect(os.syscall(Syscall.mseal, page, 4096, 0)).toBe(expected);
+  },
+);

@@ -157,6 +157,8 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
     highPte: lowEnd !== undefined && config.kernel !== '6.18',
     // ext4 has large folios since 6.16.
     largeFolios: config.kernel === '6.18',
+    // mseal came with 6.10, for kernels of 64 bits.
+    sealable: config.kernel !== '6.1' && lowEnd === undefined,
     ...(lowEnd === undefined ? {} : { lowEndPfn: lowEnd }),
     ...(config.numa === undefined ? {} : { adistances: config.numa.map(({ adistance }) => adistance) }),
     ...(config.disk === undefined ? {} : { disk: fileDisk(config.disk, config.seed, ram, clock) }),

@@ -167,6 +167,8 @@ export interface VmParts {
   readonly highPte?: boolean;
   /** Whether files on a device have folios of several pages in the cache; they do by default. */
   readonly largeFolios?: boolean;
+  /** Whether mappings can be sealed; they can by default. */
+  readonly sealable?: boolean;
   /** One past the last frame that has a permanent address, where some have none. */
   readonly lowEndPfn?: Pfn;
   /** What copying a page costs in virtual time; the usual numbers unless told. */
@@ -198,6 +200,7 @@ export class Vm {
   readonly tables: PageTableShape;
   readonly highPte: boolean;
   readonly largeFolios: boolean;
+  readonly sealable: boolean;
   readonly costs: CostModel;
   /** Is told of misuse of kernel memory. */
   readonly warn: KernelWarningSink;
@@ -320,6 +323,7 @@ export class Vm {
     this.tables = parts.tables ?? SHAPE_X86_64;
     this.highPte = parts.highPte ?? false;
     this.largeFolios = parts.largeFolios ?? true;
+    this.sealable = parts.sealable ?? true;
     this.costs = parts.costs ?? DEFAULT_COSTS;
     this.warn = parts.warn ?? throwWarning;
     this.vmalloc = new Vmalloc(this, parts.vmalloc ?? VMALLOC_X86_64);
