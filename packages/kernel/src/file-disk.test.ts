@@ -120,7 +120,7 @@ test.each([['6.18', true], ['6.12', false], ['6.1', false]] as const)('a file th
     for (let page = 0; page < 256; page += 64) expect(os.syscall(Syscall.pread64, fd, buffer, 64 * 4096, page * 4096)).toBe(64 * 4096);
     const { flags, mapping, private: orders, nrFrames } = kernel.vm.frames;
     let large = 0;
-    for (let pfn = 0; pfn < nrFrames; pfn++) if (mapping[pfn] !== 0 && (flags[pfn] & (PG_ANON | PG_SWAPBACKED)) === 0 && orders[pfn] > 0) large++;
+    for (let pfn = 0; pfn < nrFrames; pfn++) if (mapping[pfn] !== 0 && (flags[pfn]! & (PG_ANON | PG_SWAPBACKED)) === 0 && orders[pfn]! > 0) large++;
     expect(large > 100).toBe(has);
   });
   machine.validate();
