@@ -16,8 +16,8 @@ type WithZstd = typeof zlib & { zstdCompressSync(data: Uint8Array): Uint8Array; 
 
 function zstd(): Compressor[] {
   if (!('zstdCompressSync' in zlib)) return [];
-  const { zstdCompressSync, zstdDecompressSync } = zlib as WithZstd;
-  return [{ name: 'zstd', compress: (page) => zstdCompressSync(page), decompress: (data) => zstdDecompressSync(data) }];
+  const host = zlib as WithZstd;
+  return [{ name: 'zstd', compress: (page) => host.zstdCompressSync(page), decompress: (data) => host.zstdDecompressSync(data) }];
 }
 
 /** The compressors, by the names that Linux has for them; the first is the one used unless told. */

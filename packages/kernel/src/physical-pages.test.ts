@@ -20,7 +20,7 @@ test('every frame has an owner, and what it costs to keep account of them is tol
   os.mem.fill(os.mmap(0, MIB, PROT_RW, PRIVATE_ANONYMOUS), MIB, 1);
   os.mem.fill(os.mmap(0, MIB, PROT_RW, SHARED_ANONYMOUS), MIB, 1);
   const { framesByOwner, memmap } = machine.stats();
-  expect(framesByOwner).toMatchObject({ anonymous: expect.any(Number), slab: expect.any(Number), 'page table': expect.any(Number), 'kernel code': expect.any(Number) });
+  for (const owner of ['anonymous', 'slab', 'page table', 'kernel code']) expect(framesByOwner[owner]).toBeGreaterThan(0);
   expect(framesByOwner['anonymous']).toBeGreaterThanOrEqual(256);
   expect(framesByOwner['shared memory']).toBe(256);
   // Frame 0 is the firmware's, and counts nowhere else.

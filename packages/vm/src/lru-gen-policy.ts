@@ -117,7 +117,7 @@ export class LruGenReclaim implements ReclaimPolicy, LruGenContext {
     const token = shadowToken(shadow);
     if (shadowLruvec(this.vm, shadow).nid !== lruvec.nid || token >>> MEMCG_SHIFT !== this.#memcgId(pfn)) return;
     pages.modNodeState(pfn, NODE_STAT.WORKINGSET_REFAULT_ANON + type, 1);
-    const { maxSeq, minSeq, tiers } = genOfLruvec(lruvec);
+    const { maxSeq, tiers } = genOfLruvec(lruvec);
     if (((maxSeq - (token >>> LRU_REFS_WIDTH)) & SEQ_MASK) >= MAX_NR_GENS) return;
     const refs = (token & REFS_MASK) + 1;
     const workingset = shadowWorkingset(shadow);

@@ -92,5 +92,5 @@ for (const name of ['classic', 'mglru'] as const) {
 const cell = (text: string): string => text.padStart(10);
 console.log(`${''.padEnd(14)}${MEMORIES.map((bytes) => cell(bytes < GIB ? '256 MiB' : `${bytes / GIB} GiB`)).join('')}   largest against smallest`);
 for (const [row, times] of results) {
-  console.log(`${row.padEnd(14)}${times.map((ns) => cell(ns.toFixed(0))).join('')}${cell((times.at(-1)! / times[0]!).toFixed(2))}`);
+  console.log(`${row.padEnd(14)}${times.map((ns) => cell(ns.toFixed(0))).join('')}${cell((times.at(-1)! / times[0]).toFixed(2))}`);
 }

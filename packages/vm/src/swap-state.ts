@@ -33,7 +33,6 @@ import { allocSwapSlot, folioFreeSwap, putSwapSlot, swapcachePrepare } from './s
 import { pteToSwp, swpEntry, swpOffset, swpType } from './swapops.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
-import { workingsetRefault } from './workingset.ts';
 
 /** Another name for the bit: the page was read ahead. */
 const PG_READAHEAD = PG_RECLAIM;
