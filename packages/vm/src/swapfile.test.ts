@@ -14,7 +14,7 @@ import { vmMunmap } from './munmap.ts';
 import { pageState, pagemapEntry, smapsOf } from './page-walk.ts';
 import { MemorySwapDevice } from './swap-device.ts';
 import { swapoffArea } from './swap-unuse.ts';
-import { SWAP_FLAG_PREFER, enableSwapArea } from './swapfile.ts';
+import { SWAP_FLAG_PREFER, allocSwapSlot, enableSwapArea, putSwapSlot } from './swapfile.ts';
 import type { SwapArea } from './swapfile.ts';
 import { TestFault, attachUser, testMm, testVm } from './testing/test-machine.ts';
 import { validateVm } from './validate.ts';
@@ -193,4 +193,27 @@ test('pages of the swap cache move to other frames', () => {
   validateVm(vm);
   expect(wrong(memory, addr, 4)).toBe(0);
   validateVm(vm);
+});
+
+test('slots that came free behind a CPU in its cluster are found again, all of them', () => {
+  const { vm, areas } = bench({ swaps: [{ pages: 2048 }] });
+  const [area] = areas;
+  const taken: number[] = [];
+  const takeAll = (): void => {
+    for (let entry = allocSwapSlot(vm); entry >= 0; entry = allocSwapSlot(vm)) taken.push(entry);
+  };
+  for (let round = 0; round < 4; round++) {
+    for (let i = 0; i < 700; i++) taken.push(allocSwapSlot(vm));
+    for (const entry of taken.splice(0, 650)) putSwapSlot(vm, entry);
+    takeAll();
+    expect(vm.swap.nrFree).toBe(0);
+    expect(new Set(taken).size).toBe(area.pages);
+    taken.splice(0).forEach((entry, i) => {
+      if (i % 3 === 0) taken.push(entry);
+      else putSwapSlot(vm, entry);
+    });
+    expect(vm.swap.nrFree).toBe(area.pages - taken.length);
+  }
+  takeAll();
+  expect(new Set(taken).size).toBe(area.pages);
 });

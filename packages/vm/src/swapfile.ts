@@ -241,16 +241,24 @@ export function allocSwapSlot(vm: Vm): number {
     const found = area.cpuNext[cpu] < 0 ? nextCluster(vm, area, cpu, i) : area.cpuNext[cpu];
     const slot = found < 0 ? -1 : scanCluster(area, found);
     if (slot >= 0) {
-      area.cpuNext[cpu] = (slot + 1) % SWAPFILE_CLUSTER === 0 || slot + 1 >= area.max ? -1 : slot + 1;
       takeSlot(vm, area, slot);
+      if ((slot + 1) % SWAPFILE_CLUSTER === 0 || slot + 1 >= area.max) leaveCluster(area, cpu, slot);
+      else area.cpuNext[cpu] = slot + 1;
       return swpEntry(area.type, slot);
     }
     if (found < 0) continue;
     // The rest of this CPU's cluster is taken: look for another.
-    area.cpuNext[cpu] = -1;
+    leaveCluster(area, cpu, found);
     i--;
   }
   return -1;
+}
+
+/** A CPU is through with a cluster: what came free behind it is there for the next one. @linux mm/swapfile.c:relocate_cluster */
+function leaveCluster(area: SwapArea, cpu: number, slot: number): void {
+  const cluster = Math.floor(slot / SWAPFILE_CLUSTER);
+  area.cpuNext[cpu] = -1;
+  if (area.clusterFree[cluster] > 0) area.nonfullClusters.push(cluster);
 }
 
 /** The first slot of a cluster with a free one; −1 where the area is full. The area lets others of its priority go first from now on. */
@@ -405,11 +413,13 @@ export function validateSwap(vm: Vm, references: ReadonlyMap<number, number>): v
       if (count !== 0) inuse++;
     }
     bugOn(inuse !== area.inusePages, `swap: area ${area.type} has ${inuse} slots in use, and counts ${area.inusePages}`);
+    const known = new Set([...area.freeClusters, ...area.nonfullClusters, ...[...area.cpuNext].map((slot) => Math.floor(slot / SWAPFILE_CLUSTER))]);
     for (let cluster = 0; cluster < area.clusterFree.length; cluster++) {
       let there = 0;
       const end = Math.min(area.max, (cluster + 1) * SWAPFILE_CLUSTER);
       for (let slot = cluster * SWAPFILE_CLUSTER; slot < end; slot++) if (area.map[slot] === 0) there++;
       bugOn(there !== area.clusterFree[cluster], `swap: cluster ${cluster} of area ${area.type} is miscounted`);
+      bugOn(there > 0 && !known.has(cluster), `swap: cluster ${cluster} of area ${area.type} has free slots that nobody looks for`);
     }
     if (area.writable) free += area.pages - area.inusePages;
   }
