@@ -48,23 +48,10 @@ import {
 } from './page.ts';
 import type { PageAlloc } from './page-alloc.ts';
 import { VM_EVENT, ZONE_STAT } from './vmstat.ts';
-import { testMachine } from './testing/machine.ts';
+import { exhaust, testMachine, zoneNamed } from './testing/machine.ts';
 
 const ENOMEM = -Errno.ENOMEM;
 const EINVAL = -Errno.EINVAL;
-
-/** Allocates single pages until it fails; returns them. */
-function exhaust(pages: PageAlloc, gfp: number): number[] {
-  const got: number[] = [];
-  for (let pfn = pages.allocPage(gfp); pfn >= 0; pfn = pages.allocPage(gfp)) got.push(pfn);
-  return got;
-}
-
-function zoneNamed(pages: PageAlloc, name: string) {
-  const zone = pages.zones.find((z) => z.name === name && z.present > 0);
-  if (zone === undefined) throw new Error(`no zone ${name}`);
-  return zone;
-}
 
 describe('a block of pages', () => {
   it('comes with one reference and is free again when the last is dropped', () => {

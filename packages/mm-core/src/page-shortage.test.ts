@@ -24,22 +24,9 @@ import type { PageAlloc } from './page-alloc.ts';
 import type { PageAllocHooks } from './page-alloc-options.ts';
 import type { PageAllocator, PageAllocatorFactory } from './page-allocator.ts';
 import { VM_EVENT } from './vmstat.ts';
-import { testMachine } from './testing/machine.ts';
+import { exhaust, testMachine, zoneNamed } from './testing/machine.ts';
 
 const ENOMEM = -Errno.ENOMEM;
-
-/** Allocates single pages until it fails; returns them. */
-function exhaust(pages: PageAlloc, gfp: number): number[] {
-  const got: number[] = [];
-  for (let pfn = pages.allocPage(gfp); pfn >= 0; pfn = pages.allocPage(gfp)) got.push(pfn);
-  return got;
-}
-
-function zoneNamed(pages: PageAlloc, name: string) {
-  const zone = pages.zones.find((z) => z.name === name && z.present > 0);
-  if (zone === undefined) throw new Error(`no zone ${name}`);
-  return zone;
-}
 
 describe('watermarks', () => {
   it('stop ordinary allocations at min, urgent ones lower, and those that free memory nowhere', () => {

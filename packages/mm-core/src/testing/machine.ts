@@ -3,6 +3,7 @@ import { PhysicalMemory, Smp, VirtualClock, firmwareMemoryMap } from '@pagelab/h
 import { TraceRing } from '@pagelab/lib';
 import { PageAlloc } from '../page-alloc.ts';
 import type { PageAllocOptions } from '../page-alloc-options.ts';
+import type { Zone } from '../zone.ts';
 
 export interface TestMachineOptions extends Partial<PageAllocOptions> {
   readonly memoryMib?: number;
@@ -26,4 +27,18 @@ export function testMachine(options: TestMachineOptions = {}): TestMachine {
   const clock = options.clock ?? new VirtualClock();
   const trace = options.trace ?? new TraceRing(1024);
   return { ram, smp, clock, trace, pages: new PageAlloc({ ...rest, ram, smp, clock, trace }) };
+}
+
+/** Allocates single pages until it fails; returns their frames. */
+export function exhaust(pages: PageAlloc, gfp: number): number[] {
+  const got: number[] = [];
+  for (let pfn = pages.allocPage(gfp); pfn >= 0; pfn = pages.allocPage(gfp)) got.push(pfn);
+  return got;
+}
+
+/** The zone of a name that has pages. @throws Error where there is none */
+export function zoneNamed(pages: PageAlloc, name: string): Zone {
+  const zone = pages.zones.find((z) => z.name === name && z.present > 0);
+  if (zone === undefined) throw new Error(`no zone ${name}`);
+  return zone;
 }
