@@ -183,7 +183,7 @@ export type { PageOwnerContext, PageOwnerEntry } from './page-owner.ts';
 export { PageAlloc } from './page-alloc.ts';
 export { CmaArea, cmaAlloc, cmaRelease } from './cma.ts';
 export type { CmaRequest } from './cma-reserve.ts';
-export { compactNode, compactNodes, compactionHasRoom, fragmentationScoreWmark } from './compaction.ts';
+export { compactGap, compactNode, compactNodes, compactionHasRoom, compactionSuitable, fragmentationScoreWmark } from './compaction.ts';
 export { FRAG_CHECK_INTERVAL_NS, Kcompactd, fragmentationScoreNode, resetIsolationSuitableNode } from './kcompactd.ts';
 export { ACR_FLAGS_CMA, allocContigPages, allocContigRange, freeContigRange } from './contig-range.ts';
 export {

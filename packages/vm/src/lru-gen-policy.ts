@@ -41,6 +41,7 @@ const MEMCG_SHIFT = 7;
 export class LruGenReclaim implements ReclaimPolicy, LruGenContext {
   readonly name = 'mglru';
   readonly activatesFaulted = true;
+  readonly countsForCompaction = true;
   readonly vm: Vm;
   readonly lists: LruGenLists;
   readonly placement: LruGenLists;

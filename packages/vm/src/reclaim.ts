@@ -37,6 +37,13 @@ export interface ReclaimPolicy {
    * @linux mm/swap.c:folio_add_lru
    */
   readonly activatesFaulted: boolean;
+  /**
+   * Whether it sees itself how many single pages compaction needs for a block of several, and goes on until then. Otherwise
+   * a node is looked at again.
+   *
+   * @linux mm/vmscan.c:lru_gen_shrink_node
+   */
+  readonly countsForCompaction?: boolean;
   /** Makes what it keeps for a node's lists, which are empty: `lruvec.policyState`. */
   initLruvec(lruvec: Lruvec): void;
   /** Gives up what it keeps for a node's lists, which are empty. */

@@ -72,6 +72,8 @@ export class ScanControl {
   nrReclaimed = 0;
   /** kswapd's look at the lists ended before it was through: it has to wait for a device first. */
   isCutShort = false;
+  /** A zone has enough free pages for compaction to make a block of: nothing more is taken there. */
+  compactionReady = false;
   /** Pages whose writing began. */
   nrWritten = 0;
 

@@ -129,7 +129,7 @@ function shrinkLruvec(vm: Vm, lruvec: Lruvec, sc: ScanControl): void {
   prepareScanControl(vm, lruvec, sc);
   const left = getScanCount(vm, lruvec, sc);
   const targets = [...left];
-  const proportional = !sc.isKswapd && sc.priority === DEF_PRIORITY;
+  const proportional = sc.target === null && !sc.isKswapd && sc.priority === DEF_PRIORITY;
   let reclaimed = 0;
   while (left[LRU_INACTIVE_ANON] > 0 || left[LRU_ACTIVE_FILE] > 0 || left[LRU_INACTIVE_FILE] > 0) {
     for (const lru of EVICTABLE) {

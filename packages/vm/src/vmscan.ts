@@ -10,6 +10,7 @@ import {
   LRU_ACTIVE_FILE,
   LRU_INACTIVE_ANON,
   LRU_INACTIVE_FILE,
+  PAGE_ALLOC_COSTLY_ORDER,
   PF_MEMALLOC,
   PG_DIRTY,
   VM_EVENT,
@@ -17,7 +18,7 @@ import {
   ZONE_STAT,
   __GFP_FS,
 } from '@pagelab/mm-core';
-import type { NodeMask, PageAllocHooks, Zone } from '@pagelab/mm-core';
+import type { Lruvec, NodeMask, PageAllocHooks, Zone } from '@pagelab/mm-core';
 import { runKswapds, wakeKswapd } from './kswapd.ts';
 import type { MemCgroup } from './memcg.ts';
 import { memcgSwapPages } from './memcg-swap.ts';
@@ -25,6 +26,7 @@ import { relaxScan, shrinkNodeMemcgs } from './memcg-reclaim.ts';
 import { nodeReclaim } from './node-reclaim.ts';
 import { shadowShrinker } from './page-cache-nodes.ts';
 import { endSwapWrites } from './page-io.ts';
+import { nodeCompactionReady, shouldContinueReclaim } from './reclaim-compaction.ts';
 import { DEF_PRIORITY, RECLAIMER_DIRECT, RECLAIMER_PROACTIVE, ScanControl } from './scan-control.ts';
 import { newReclaimStat, shrinkFolioList } from './shrink-folio-list.ts';
 import { isolateLru, putbackLru } from './swap.ts';
@@ -69,6 +71,14 @@ export function shrinkNode(vm: Vm, node: ReclaimNode, sc: ScanControl): void {
   const lruvec = (sc.target ?? vm.memcgs?.root)?.lruvecs[node.nid] ?? vm.pages.lru.lruvecs[node.nid];
   sc.anonCost = lruvec.anonCost;
   sc.fileCost = lruvec.fileCost;
+  let before: number;
+  do {
+    before = sc.nrReclaimed;
+    shrinkListsAndCaches(vm, node, lruvec, sc);
+  } while (shouldContinueReclaim(vm, node, sc, sc.nrReclaimed - before));
+}
+
+function shrinkListsAndCaches(vm: Vm, node: ReclaimNode, lruvec: Lruvec, sc: ScanControl): void {
   if (vm.memcgs === null) vm.reclaim.policy.shrink(lruvec, sc);
   else {
     shrinkNodeMemcgs(vm, node.nid, sc, (each) => {
@@ -105,15 +115,23 @@ function doTryToFreePages(vm: Vm, sc: ScanControl): number {
   do {
     for (sc.priority = DEF_PRIORITY; sc.priority >= 0; sc.priority--) {
       sc.nrScanned = 0;
-      for (const node of vm.reclaim.nodes) {
-        if (vm.pages.nodes[node.nid].present > 0 && sc.nodes?.has(node.nid) !== false) shrinkNode(vm, node, sc);
-      }
-      if (sc.nrReclaimed >= sc.nrToReclaim) break;
+      shrinkNodes(vm, sc);
+      if (sc.nrReclaimed >= sc.nrToReclaim || sc.compactionReady) break;
     }
+    if (sc.nrReclaimed === 0 && sc.compactionReady) return 1;
     // What is on its way to the device can go when it has arrived. @linux mm/vmscan.c:reclaim_throttle
   } while (sc.nrReclaimed === 0 && (waitForSomeWriteback(vm, WRITEBACK_THROTTLE_NS) || relaxScan(sc, vm.memcgs !== null)));
   if (sc.nrReclaimed > 0 && sc.target === null) for (const node of vm.reclaim.nodes) node.kswapdFailures = 0;
   return sc.nrReclaimed;
+}
+
+/** Looks at each node that the allocation can use, but where it is compaction's turn. @linux mm/vmscan.c:shrink_zones */
+function shrinkNodes(vm: Vm, sc: ScanControl): void {
+  const isForCompaction = sc.target === null && sc.order > PAGE_ALLOC_COSTLY_ORDER;
+  for (const node of vm.reclaim.nodes) {
+    if (vm.pages.nodes[node.nid].present === 0 || sc.nodes?.has(node.nid) === false) continue;
+    if (!isForCompaction || !nodeCompactionReady(vm, node, sc)) shrinkNode(vm, node, sc);
+  }
 }
 
 /** Reclaims of a group and those below it. @returns pages freed */
