@@ -241,6 +241,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   vm.countedTableLevels = config.kernel === '6.18' ? 4 : config.kernel === '6.12' ? 3 : 2;
   vm.deferredSplit.splitsUnderused = vm.deferredSplit.dropsZeros = config.kernel !== '6.1';
   vm.swap.skipsZeros = config.kernel !== '6.1';
+  vm.swap.prefersNonfull = config.kernel === '6.18';
   vm.replacesHugeZero = config.kernel === '6.18';
   for (const { nid, pages: count } of config.commandLine.hugepages ?? []) if (nid < pages.nodes.length) setMaxHugePages(vm, count, nid);
   // What the configuration sets in /proc/sys.

@@ -6,8 +6,8 @@
  *     inusePages === slots whose map is neither 0 nor BAD
  *     sum over areas of (pages − inusePages) === Swap.nrFree
  *
- * Slots are taken cluster by cluster, 512 in a row, each CPU from a cluster of its own, so that pages that are swapped out
- * together lie together. Among areas of one priority clusters are taken in turn.
+ * Slots are taken cluster by cluster (`swap-cluster.ts`), each CPU from a cluster of its own, so that pages that are swapped
+ * out together lie together. Among areas of one priority clusters are taken in turn.
  *
  * @linux mm/swapfile.c
  */
@@ -17,13 +17,11 @@ import { KernelBug, bugOn } from '@pagelab/lib';
 import { NODE_STAT, PG_SWAPCACHE, PG_WRITEBACK } from '@pagelab/mm-core';
 import { unchargeSwap } from './memcg-swap.ts';
 import type { Inode } from './file.ts';
+import { CLUSTER_FRAG, CLUSTER_FREE, CLUSTER_NONFULL, SWAPFILE_CLUSTER, SwapClusters } from './swap-cluster.ts';
 import type { SwapDevice } from './swap-device.ts';
 import { MAX_SWAPFILES, MAX_SWAP_PAGES, swpEntry, swpOffset, swpType } from './swapops.ts';
 import { deleteFromSwapCache, swapCacheFrame, tryToReclaimSwap } from './swap-state.ts';
 import type { Vm } from './vm.ts';
-
-/** Slots of a cluster. @linux mm/swap.h:SWAPFILE_CLUSTER */
-export const SWAPFILE_CLUSTER = 512;
 
 /** The swap cache has the slot's page. @linux include/linux/swap.h:SWAP_HAS_CACHE */
 export const SWAP_HAS_CACHE = 1 << 30;
@@ -66,13 +64,7 @@ export class SwapArea {
   memcg: Uint16Array | null = null;
   /** A bit for each slot: its page is all zeros, and was not written. */
   readonly #zeros: Int32Array;
-  /** Free slots of each cluster. */
-  readonly clusterFree: Int16Array;
-  /** Clusters all of whose slots are free, the next one last; and those of which some are. Stale entries are passed over. */
-  readonly freeClusters: number[] = [];
-  readonly nonfullClusters: number[] = [];
-  /** The next slot to look at, by CPU; −1 where a cluster has to be found. */
-  readonly cpuNext: Int32Array;
+  readonly clusters: SwapClusters;
 
   constructor(
     type: number,
@@ -85,7 +77,6 @@ export class SwapArea {
       max: number;
       badPages: readonly number[];
       discards: boolean;
-      nrCpus: number;
     },
   ) {
     this.type = type;
@@ -103,15 +94,7 @@ export class SwapArea {
     for (const page of init.badPages) if (page < this.max) this.map[page] = SWAP_MAP_BAD;
     const bad = 1 + new Set(init.badPages.filter((page) => page > 0 && page < this.max)).size;
     this.pages = this.max - bad;
-    const nrClusters = Math.ceil(this.max / SWAPFILE_CLUSTER);
-    this.clusterFree = new Int16Array(nrClusters);
-    this.cpuNext = new Int32Array(init.nrCpus).fill(-1);
-    for (let cluster = nrClusters - 1; cluster >= 0; cluster--) {
-      const end = Math.min(this.max, (cluster + 1) * SWAPFILE_CLUSTER);
-      for (let slot = cluster * SWAPFILE_CLUSTER; slot < end; slot++) if (this.map[slot] === 0) this.clusterFree[cluster]++;
-      if (this.clusterFree[cluster] === SWAPFILE_CLUSTER) this.freeClusters.push(cluster);
-      else if (this.clusterFree[cluster] > 0) this.nonfullClusters.push(cluster);
-    }
+    this.clusters = new SwapClusters(this.map);
   }
 
   /** Whether a slot's page is all zeros. @linux include/linux/swap.h:zeromap */
@@ -146,7 +129,17 @@ export class Swap {
   readFresh = false;
   /** Whether pages of zeros are not written: since 6.12. */
   skipsZeros = true;
+  /** Whether clusters that are partly taken come before free ones: since 6.18. */
+  prefersNonfull = true;
+  /** By CPU, the area and the slot in its cluster to look at next; −1 where a cluster has to be found. @linux mm/swapfile.c:percpu_swap_cluster */
+  readonly cpuType: Int8Array;
+  readonly cpuNext: Int32Array;
   readonly readahead: SwapReadahead = { hits: 4, prevOffset: 0, lastPages: 0 };
+
+  constructor(nrCpus: number) {
+    this.cpuType = new Int8Array(nrCpus);
+    this.cpuNext = new Int32Array(nrCpus).fill(-1);
+  }
 
   /** The area of an entry. @linux mm/swapfile.c:swp_swap_info */
   area(entry: number): SwapArea {
@@ -186,7 +179,7 @@ export function enableSwapArea(
   const priority = (flags & SWAP_FLAG_PREFER) !== 0 ? flags & SWAP_FLAG_PRIO_MASK : --swap.leastPriority;
   const discards = (flags & SWAP_FLAG_DISCARD) !== 0 && device.discard !== undefined;
   const once = (flags & SWAP_FLAG_DISCARD_ONCE) !== 0;
-  const area = new SwapArea(type, device, { ...init, priority, discards: discards && !once, nrCpus: vm.smp.cpus.length });
+  const area = new SwapArea(type, device, { ...init, priority, discards: discards && !once });
   if (discards && (once || (flags & SWAP_FLAG_DISCARD_PAGES) === 0)) device.discard!(1, area.max - 1);
   swap.areas[type] = area;
   makeAvailable(swap, area);
@@ -208,6 +201,8 @@ export function stopSwapArea(vm: Vm, area: SwapArea): void {
   if (at >= 0) vm.swap.available.splice(at, 1);
   vm.swap.nrFree -= area.pages - area.inusePages;
   vm.totalSwapPages -= area.pages;
+  const { cpuType, cpuNext } = vm.swap;
+  for (let cpu = 0; cpu < cpuNext.length; cpu++) if (cpuType[cpu] === area.type) cpuNext[cpu] = -1;
 }
 
 /** Takes it into use again: it could not be emptied. @linux mm/swapfile.c:reinsert_swap_info */
@@ -234,71 +229,68 @@ export function forgetSwapArea(vm: Vm, area: SwapArea): void {
  * @linux mm/swapfile.c:folio_alloc_swap
  */
 export function allocSwapSlot(vm: Vm): number {
-  const { available } = vm.swap;
-  for (let i = 0; i < available.length; i++) {
-    const area = available[i];
-    const cpu = vm.smp.processorId;
-    const found = area.cpuNext[cpu] < 0 ? nextCluster(vm, area, cpu, i) : area.cpuNext[cpu];
-    const slot = found < 0 ? -1 : scanCluster(area, found);
-    if (slot >= 0) {
-      takeSlot(vm, area, slot);
-      if ((slot + 1) % SWAPFILE_CLUSTER === 0 || slot + 1 >= area.max) leaveCluster(area, cpu, slot);
-      else area.cpuNext[cpu] = slot + 1;
-      return swpEntry(area.type, slot);
-    }
-    if (found < 0) continue;
-    // The rest of this CPU's cluster is taken: look for another.
-    leaveCluster(area, cpu, found);
-    i--;
+  const { available, cpuType, cpuNext } = vm.swap;
+  const cpu = vm.smp.processorId;
+  // @linux mm/swapfile.c:swap_alloc_fast
+  const next = cpuNext[cpu];
+  if (next >= 0) {
+    const area = vm.swap.areas[cpuType[cpu]]!;
+    const slot = scanCluster(area, next);
+    if (slot >= 0) return takeSlot(vm, area, slot);
+    cpuNext[cpu] = -1;
   }
-  return -1;
+  // @linux mm/swapfile.c:swap_alloc_slow
+  const area = available.find(({ inusePages, pages }) => inusePages < pages);
+  if (area === undefined) return -1;
+  requeue(available, area);
+  const slot = scanArea(vm, area);
+  bugOn(slot < 0, 'swap: an area has free slots, and no cluster has');
+  return takeSlot(vm, area, slot);
 }
 
-/** A CPU is through with a cluster: what came free behind it is there for the next one. @linux mm/swapfile.c:relocate_cluster */
-function leaveCluster(area: SwapArea, cpu: number, slot: number): void {
-  const cluster = Math.floor(slot / SWAPFILE_CLUSTER);
-  area.cpuNext[cpu] = -1;
-  if (area.clusterFree[cluster] > 0) area.nonfullClusters.push(cluster);
-}
-
-/** The first slot of a cluster with a free one; −1 where the area is full. The area lets others of its priority go first from now on. */
-function nextCluster({ swap }: Vm, area: SwapArea, cpu: number, at: number): number {
-  const { available } = swap;
+/** Lets others of an area's priority go first from now on. @linux lib/plist.c:plist_requeue */
+function requeue(available: SwapArea[], area: SwapArea): void {
+  const at = available.indexOf(area);
   let last = at;
   while (last + 1 < available.length && available[last + 1].priority === area.priority) last++;
-  if (last > at) {
-    // Requeueing moves others to where this area was: the one at hand is used all the same.
-    available.splice(at, 1);
-    available.splice(last, 0, area);
-  }
-  for (const list of [area.freeClusters, area.nonfullClusters]) {
-    for (;;) {
-      const cluster = list.pop();
-      if (cluster === undefined) break;
-      const free = area.clusterFree[cluster];
-      if (free === 0 || (list === area.freeClusters && free < SWAPFILE_CLUSTER)) continue;
-      area.cpuNext[cpu] = cluster * SWAPFILE_CLUSTER;
-      return area.cpuNext[cpu];
-    }
+  if (last === at) return;
+  available.splice(at, 1);
+  available.splice(last, 0, area);
+}
+
+const NONFULL_FIRST = [CLUSTER_NONFULL, CLUSTER_FREE, CLUSTER_FRAG] as const;
+const FREE_FIRST = [CLUSTER_FREE, CLUSTER_NONFULL, CLUSTER_FRAG] as const;
+
+/** The first free slot of the cluster to take from next; −1 where the area is full. @linux mm/swapfile.c:cluster_alloc_swap_entry */
+function scanArea({ swap }: Vm, area: SwapArea): number {
+  for (const list of swap.prefersNonfull ? NONFULL_FIRST : FREE_FIRST) {
+    const cluster = area.clusters.first(list);
+    if (cluster >= 0) return scanCluster(area, cluster * SWAPFILE_CLUSTER);
   }
   return -1;
 }
 
 /** The first free slot from `from` on in its cluster; −1 for none. @linux mm/swapfile.c:alloc_swap_scan_cluster */
-function scanCluster({ map, max, clusterFree }: SwapArea, from: number): number {
+function scanCluster({ map, max, clusters }: SwapArea, from: number): number {
   const cluster = Math.floor(from / SWAPFILE_CLUSTER);
-  if (clusterFree[cluster] === 0) return -1;
+  if (clusters.free[cluster] === 0) return -1;
   const end = Math.min(max, (cluster + 1) * SWAPFILE_CLUSTER);
   for (let slot = from; slot < end; slot++) if (map[slot] === 0) return slot;
   return -1;
 }
 
-function takeSlot(vm: Vm, area: SwapArea, slot: number): void {
+/** @returns the entry */
+function takeSlot(vm: Vm, area: SwapArea, slot: number): number {
+  const { swap, smp } = vm;
   area.map[slot] = SWAP_HAS_CACHE;
   area.cache[slot] = 0;
-  area.clusterFree[Math.floor(slot / SWAPFILE_CLUSTER)]--;
+  area.clusters.taken(Math.floor(slot / SWAPFILE_CLUSTER));
   area.inusePages++;
-  vm.swap.nrFree--;
+  swap.nrFree--;
+  const next = slot + 1;
+  swap.cpuType[smp.processorId] = area.type;
+  swap.cpuNext[smp.processorId] = next % SWAPFILE_CLUSTER === 0 || next >= area.max ? -1 : next;
+  return swpEntry(area.type, slot);
 }
 
 /** Nobody names a slot any more. @linux mm/swapfile.c:swap_entries_free */
@@ -309,11 +301,7 @@ function freeSlot(vm: Vm, area: SwapArea, slot: number): void {
   if (area.memcg !== null && area.memcg[slot] !== 0) unchargeSwap(vm, area.memcg, slot);
   area.inusePages--;
   if (area.writable) vm.swap.nrFree++;
-  const free = ++area.clusterFree[cluster];
-  if (free === 1) area.nonfullClusters.push(cluster);
-  if (free !== SWAPFILE_CLUSTER) return;
-  area.freeClusters.push(cluster);
-  if (area.discards) area.device.discard!(cluster * SWAPFILE_CLUSTER, SWAPFILE_CLUSTER);
+  if (area.clusters.freed(cluster) && area.discards) area.device.discard!(cluster * SWAPFILE_CLUSTER, SWAPFILE_CLUSTER);
 }
 
 // ---- references
@@ -413,14 +401,7 @@ export function validateSwap(vm: Vm, references: ReadonlyMap<number, number>): v
       if (count !== 0) inuse++;
     }
     bugOn(inuse !== area.inusePages, `swap: area ${area.type} has ${inuse} slots in use, and counts ${area.inusePages}`);
-    const known = new Set([...area.freeClusters, ...area.nonfullClusters, ...[...area.cpuNext].map((slot) => Math.floor(slot / SWAPFILE_CLUSTER))]);
-    for (let cluster = 0; cluster < area.clusterFree.length; cluster++) {
-      let there = 0;
-      const end = Math.min(area.max, (cluster + 1) * SWAPFILE_CLUSTER);
-      for (let slot = cluster * SWAPFILE_CLUSTER; slot < end; slot++) if (area.map[slot] === 0) there++;
-      bugOn(there !== area.clusterFree[cluster], `swap: cluster ${cluster} of area ${area.type} is miscounted`);
-      bugOn(there > 0 && !known.has(cluster), `swap: cluster ${cluster} of area ${area.type} has free slots that nobody looks for`);
-    }
+    area.clusters.validate(area.map);
     if (area.writable) free += area.pages - area.inusePages;
   }
   for (const entry of references.keys()) bugOn(swap.areas[swpType(entry)] === null, `swap: entry ${entry} of an area that is gone`);

@@ -217,7 +217,7 @@ export class Vm {
   /** See `page-cache-nodes.ts`. */
   readonly shadowNodes: ShadowNodes = new Map();
   /** Swap areas, and slots of them. */
-  readonly swap = new Swap();
+  readonly swap: Swap;
   /** Which nodes are slower; and who uses which pages, as far as that is looked at. */
   readonly tiers: MemoryTiers;
   readonly numa: NumaBalancing;
@@ -330,6 +330,7 @@ export class Vm {
     this.highmem = parts.lowEndPfn === undefined ? null : new Highmem(this, parts.lowEndPfn);
     this.gather = new MmuGather(this);
     this.lruBatches = new LruBatches(this);
+    this.swap = new Swap(parts.smp.cpus.length);
     this.zswap = new Zswap(this);
     this.tiers = new MemoryTiers(this, parts.adistances ?? []);
     this.numa = new NumaBalancing(parts.pages.nodes.length);
