@@ -161,7 +161,8 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
   }
 
   /**
-   * A page whose block is new is zero where nothing was stored to it, and dirty even so.
+   * A page whose block is new is zero where nothing was stored to it, and dirty even so; so is one in whose midst a write
+   * that comes to nothing would have begun.
    *
    * @linux fs/ext4/inode.c:ext4_da_write_end, ext4_da_do_write_end
    */
@@ -186,8 +187,10 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
         flags[pfn] |= PG_UPTODATE;
       }
     }
-    if (taken > 0) setRangeDirty(vm, mapping, first, Math.floor((pos + taken - 1) / PAGE_SIZE));
-    else for (const pgoff of this.#newBlocks) setRangeDirty(vm, mapping, pgoff, pgoff);
+    if (taken > 0 || pos % PAGE_SIZE !== 0) {
+      setRangeDirty(vm, mapping, first, Math.floor((pos + Math.max(taken, 1) - 1) / PAGE_SIZE));
+    }
+    if (taken === 0) for (const pgoff of this.#newBlocks) setRangeDirty(vm, mapping, pgoff, pgoff);
     const oldSize = inode.size;
     if (pos + taken > oldSize) inode.size = pos + taken;
     // Mappings may have stored behind the old end of the file.

@@ -15,9 +15,11 @@ import { folioOrder } from './page-cache.ts';
 import { clearEntry, entryHi } from './pgtable-shape.ts';
 import { PteTableWalk, findPte } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
+import { pageMappings } from './rmap.ts';
 import { freeSwapAndCache, folioFreeSwap } from './swapfile.ts';
 import { pteToSwp } from './swapops.ts';
 import { folioDeactivate, folioMarkLazyfree, lruAddDrain } from './swap.ts';
+import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
 import { reclaimPages } from './vmscan.ts';
 
@@ -83,8 +85,10 @@ export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
   const { flags, mapcount } = vm.frames;
   const { gather } = vm;
   const walk = new PteTableWalk(mm, start, end);
+  // Of what was marked. The flush comes last, as splitting a folio makes one of its own.
+  let low = end;
+  let high = start;
   lruAddDrain(vm);
-  gather.begin(mm);
   while (walk.next()) {
     if (walk.huge) splitStop(mm, walk);
     let touched = false;
@@ -92,6 +96,7 @@ export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
       const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
+      if ((flags[pfn] & PG_ANON) === 0 && !takesFolio(vma, start, end, walk.addr + i * PAGE_SIZE, pfn)) continue;
       if (mapcount[pfn] !== 1) continue;
       flags[pfn] &= ~PG_REFERENCED;
       folioDeactivate(vm, pfn);
@@ -99,8 +104,13 @@ export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
       i32[entry] = lo & ~PTE_ACCESSED;
       touched = true;
     }
-    if (touched) gather.noteRange(walk.addr, walk.addr + walk.count * PAGE_SIZE);
+    if (!touched) continue;
+    low = Math.min(low, walk.addr);
+    high = walk.addr + walk.count * PAGE_SIZE;
   }
+  if (low >= high) return;
+  gather.begin(mm);
+  gather.noteRange(low, high);
   gather.finish();
 }
 
@@ -123,8 +133,8 @@ export function pageOut(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
       const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
-      if (mapcount[pfn] !== 1) continue;
       if ((flags[pfn] & PG_ANON) === 0 && !takesFolio(vma, start, end, walk.addr + i * PAGE_SIZE, pfn)) continue;
+      if (mapcount[pfn] !== 1) continue;
       flags[pfn] &= ~PG_REFERENCED;
       pfns.push(pfn);
     }
@@ -133,8 +143,8 @@ export function pageOut(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
 }
 
 /**
- * Whether the folio of a file's page at `addr` is paged out, as a whole. One that does not lie in [start, end) whole is split,
- * which only unmaps it, unless it is dirty: that cannot be, and stays.
+ * Whether advice is taken for the folio of a file's page at `addr`, which then is taken for all of it. One that does not lie in
+ * [start, end) whole and is nobody else's is split, which only unmaps it, unless it is dirty: that cannot be, and stays.
  *
  * @linux mm/madvise.c:madvise_cold_or_pageout_pte_range
  */
@@ -147,16 +157,33 @@ function takesFolio(vma: VmArea, start: VirtAddr, end: VirtAddr, addr: VirtAddr,
   const pgoff = frames.index[pfn];
   const nrPages = 1 << order;
   const head = pgoff - (pgoff % nrPages);
-  let isDirty = false;
-  for (let at = head; at < head + nrPages; at++) {
-    const page = mapping.pages.get(at);
-    if (frames.mapcount[page] > 1) return false;
-    isDirty ||= (frames.flags[page] & PG_DIRTY) !== 0;
-  }
   // Of one that began below, the first page was looked at already.
   const first = addr - (pgoff - head) * PAGE_SIZE;
-  if (first >= start && first + nrPages * PAGE_SIZE <= end && mapsRun(vma, first, mapping, head, nrPages)) return true;
-  if (!isDirty) splitFolio(vm, mapping, head, order, pgoff);
+  if (first >= start && first + nrPages * PAGE_SIZE <= end && mapsRun(vma, first, mapping, head, nrPages)) {
+    return mapsOnce(vm, mapping, head, nrPages);
+  }
+  if (!isDirty(vm, mapping, head, nrPages) && !mappedShared(vma, mapping, head, nrPages)) splitFolio(vm, mapping, head, order, pgoff);
+  return false;
+}
+
+/** Whether no page of a folio is mapped twice. */
+function mapsOnce(vm: Vm, mapping: AddressSpace, head: number, nrPages: number): boolean {
+  for (let i = 0; i < nrPages; i++) if (vm.frames.mapcount[mapping.pages.get(head + i)] > 1) return false;
+  return true;
+}
+
+function isDirty(vm: Vm, mapping: AddressSpace, head: number, nrPages: number): boolean {
+  for (let i = 0; i < nrPages; i++) if ((vm.frames.flags[mapping.pages.get(head + i)] & PG_DIRTY) !== 0) return true;
+  return false;
+}
+
+/** Whether an address space other than that of `vma` maps part of a folio. @linux include/linux/mm.h:folio_maybe_mapped_shared */
+function mappedShared(vma: VmArea, mapping: AddressSpace, head: number, nrPages: number): boolean {
+  const { vm } = vma.mm;
+  for (let i = 0; i < nrPages; i++) {
+    const page = mapping.pages.get(head + i);
+    if (vm.frames.mapcount[page] > 0 && pageMappings(vm, page).some(({ mm }) => mm !== vma.mm)) return true;
+  }
   return false;
 }
 
