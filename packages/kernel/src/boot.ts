@@ -42,6 +42,7 @@ import { bootSwap, bootSwapDevices } from './swapon.ts';
 import { bootZswap } from './zswap-setup.ts';
 import type { OpenHostFile } from './swapon.ts';
 import { TaskTable } from './task-table.ts';
+import { cpuTimes } from './usage.ts';
 import { lowEndPfn, vmallocLayout } from './vmalloc-layout.ts';
 
 /** Events the trace ring keeps. */
@@ -213,6 +214,9 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   };
   vm.reclaim.kswapdWaits = (ns) => {
     kernel.daemons.wake(kernel, 'kswapd', ns);
+  };
+  vm.reclaim.cpuTimes = (times) => {
+    cpuTimes(kernel, times);
   };
   vm.writeback.submitted = () => {
     const { blockFs, writeback } = vm;

@@ -3,7 +3,7 @@
  */
 import { DEFAULT_COSTS, DISK_MODELS, TLB_SPECS } from '@pagelab/hw';
 import type { CostModel } from '@pagelab/hw';
-import { MEMTIER_ADISTANCE_DRAM } from '@pagelab/vm';
+import { MEMTIER_ADISTANCE_DRAM, reclaimPolicies } from '@pagelab/vm';
 import type { ReclaimPolicyName } from '@pagelab/vm';
 import { z } from 'zod';
 import { parseCommandLine } from './cmdline.ts';
@@ -14,6 +14,7 @@ const KIB = 2 ** 10;
 const MIB = 2 ** 20;
 const MIN_MEMORY = 64 * MIB;
 const MAX_MEMORY = 2 ** 40;
+const RECLAIM_NAMES = Object.keys(reclaimPolicies) as [ReclaimPolicyName, ...ReclaimPolicyName[]];
 
 /** A configuration that cannot be used. Its message names the key and what it takes. */
 export class ConfigError extends Error {
@@ -41,7 +42,7 @@ export const CONFIG_KEYS: Readonly<Record<string, string>> = {
   slab: '"slub", "slab" or "slob"',
   debugSlab: 'true or false: whether SLAB is built with red zones, poison and last users; with slab "slab" alone, slub_debug= is for the other',
   freelist: 'an object { hardening: "none", "checks" or "full", random: true or false }: how free lists of slabs are kept',
-  reclaim: '"classic", "mglru", "fifo" or "second-chance"; without, "mglru" where kernel is "6.12"',
+  reclaim: `${RECLAIM_NAMES.map((name) => `"${name}"`).join(', ').replace(/, ([^,]*)$/, ' or $1')}; without, "mglru" where kernel is "6.12"`,
   tlb: TLB_SPECS.map((spec) => `"${spec}"`).join(', ').replace(/, ([^,]*)$/, ' or $1'),
   kernelStack: 'an object { size: "4K", "8K" or "16K", vmap: true or false, threadInfo: "task" or "stack" }; vmap with "x86-64" alone',
   costs: `an object of events and nanoseconds, such as { "syscall": 100 }; events: ${Object.keys(DEFAULT_COSTS).join(', ')}`,
@@ -88,7 +89,7 @@ const schema = z.strictObject({
   freelist: z
     .strictObject({ hardening: z.enum(['none', 'checks', 'full']).default('checks'), random: z.boolean().default(false) })
     .default({ hardening: 'checks', random: false }),
-  reclaim: z.enum(['classic', 'mglru', 'fifo', 'second-chance']).optional(),
+  reclaim: z.enum(RECLAIM_NAMES).optional(),
   tlb: z.enum(TLB_SPECS as [string, ...string[]]).default('functional'),
   kernelStack: z
     .strictObject({

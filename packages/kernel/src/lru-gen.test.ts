@@ -3,6 +3,7 @@ import type { Os } from '@pagelab/abi';
 import { expect, test } from 'vitest';
 import { boot } from './boot.ts';
 import { parseMachineConfig } from './config.ts';
+import { RECLAIM_POLICIES } from './reclaim.ts';
 
 const ENABLED = '/sys/kernel/mm/lru_gen/enabled';
 const MIN_TTL = '/sys/kernel/mm/lru_gen/min_ttl_ms';
@@ -51,8 +52,8 @@ test('they are switched on and off while programs run', () => {
   machine.validate();
 });
 
-test.each(['classic', 'mglru', 'fifo', 'second-chance'] as const)('a group is held to its limit by %s', (reclaim) => {
-  const machine = boot({ memory: '128M', reclaim, swap: [{ size: '128M' }] });
+test.each(RECLAIM_POLICIES)('a group is held to its limit by %s', (reclaim) => {
+  const machine = boot({ memory: '128M', reclaim: reclaim as 'classic', swap: [{ size: '128M' }] });
   const group = '/sys/fs/cgroup/small';
   const nrPages = 4000;
   const result = machine.run((os) => {

@@ -2,6 +2,7 @@ import type { ResourceUsage } from '@pagelab/abi';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES } from '@pagelab/vm';
 import type { MmStruct } from '@pagelab/vm';
 import { addAccounting, newAccounting } from './process.ts';
+import type { Kernel } from './kernel.ts';
 import type { Accounting, Process } from './process.ts';
 import type { Task } from './task.ts';
 
@@ -42,6 +43,19 @@ export function processAccounting(process: Process): Accounting {
     addAccounting(sum, thread.accounting);
   }
   return sum;
+}
+
+/** How long each address space's programs have run, by its id, and at 0 all that there are, in nanoseconds. Costs a step a task. */
+export function cpuTimes(kernel: Kernel, times: number[]): void {
+  times[0] = 0;
+  for (const task of kernel.tasks.values()) {
+    const { mm, ended } = task.process;
+    if (mm === null) continue;
+    let ns = task.accounting.utime + task.accounting.stime;
+    if (task.pid === task.tgid) ns += ended.utime + ended.stime;
+    times[mm.id] = (times[mm.id] ?? 0) + ns;
+    times[0] += ns;
+  }
 }
 
 /** Largest resident set of a process so far, in pages. */

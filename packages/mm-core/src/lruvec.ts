@@ -94,6 +94,8 @@ export class Lruvec {
  * A page that enters is linked by who asks, or waits in a batch; it is this part's until it leaves.
  */
 export interface LruPlacement {
+  /** Whether a page goes to the end of its list where its program says that it will not be used soon: for lists that no page is active on. */
+  readonly coldGoLast?: boolean;
   /**
    * Chooses the list of a page that has PG_LRU, and counts it (`LruLists.count`).
    *
@@ -105,6 +107,8 @@ export interface LruPlacement {
   leave(lruvec: Lruvec, pfn: Pfn): void;
   /** Row of the head of the list that a page that has entered belongs on. */
   rowOf(lruvec: Lruvec, pfn: Pfn): number;
+  /** A page that has entered comes back from a batch, to the front of its list. */
+  relinked?(lruvec: Lruvec, pfn: Pfn): void;
   /** A compound page is split: `pfn` was part of it, is linked beside its head, and is counted as it was. */
   split(lruvec: Lruvec, head: Pfn, pfn: Pfn): void;
   /** Rows of the heads of all lists, those that go first first. */
@@ -186,7 +190,9 @@ export class LruLists {
 
   /** Links a page that is counted already, and in no ring, at the front of its list. */
   link(pfn: Pfn): void {
-    this.#list.pushFront(this.#rowOf(this.lruvecOf(pfn), pfn), pfn);
+    const lruvec = this.lruvecOf(pfn);
+    this.#list.pushFront(this.#rowOf(lruvec, pfn), pfn);
+    if ((this.#frames.flags[pfn] & PG_UNEVICTABLE) === 0) this.placement?.relinked?.(lruvec, pfn);
   }
 
   /** A compound page that is counted is now single pages: counts `pfn` of them as its head was. */

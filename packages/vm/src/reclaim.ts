@@ -131,6 +131,8 @@ export class Reclaim {
   readonly lruGen: LruGenSettings = { walksMmu: true, clearsNonleaf: true, minTtlMs: 0 };
   /** Is told that kswapd waits for so many nanoseconds, for whoever lets time pass. */
   kswapdWaits: ((ns: number) => void) | null = null;
+  /** Tells how long each address space has run, by id, in nanoseconds, and at 0 all together; `null` where there are no programs, only a clock. */
+  cpuTimes: ((times: number[]) => void) | null = null;
   /** Has somebody killed. */
   outOfMemory: ((gfp: number) => void) | null = null;
   /** Some node's kswapd was woken and has not run, or waits: see `runKswapds`. */

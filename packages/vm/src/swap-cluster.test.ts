@@ -48,7 +48,8 @@ function recorded(nrSlots: number): string[] {
   const f = take(vm, 0, 3);
   expect(vm.swap.nrFree).toBe(0);
   expect(allocSwapSlot(vm)).toBe(-1);
-  vm.swap.areas[0]!.clusters.validate(vm.swap.areas[0]!.map);
+  const [area] = vm.swap.areas;
+  area!.clusters.validate(area!.map);
   return [a, b, c, d, e, f].map(runs);
 }
 
@@ -71,7 +72,7 @@ test('areas of one priority take turns by clusters, and others wait until they a
   const vm = withAreas({ pages: 2048, priority: 1 }, { pages: 1024, priority: 5 }, { pages: 1024, priority: 5 });
   const types = Array.from({ length: 1024 + 1024 + 2048 - 3 }, () => swpType(allocSwapSlot(vm)));
   const turns = types.reduce<[type: number, count: number][]>((sum, type) => {
-    if (sum.at(-1)?.[0] === type) sum.at(-1)![1]++;
+    if (sum.at(-1)?.[0] === type) sum[sum.length - 1][1]++;
     else sum.push([type, 1]);
     return sum;
   }, []);

@@ -173,6 +173,13 @@ function makeMove(vm: Vm, batch: number, pfn: Pfn): void {
       return;
     case LRU_DEACTIVATE:
       if ((flags & PG_UNEVICTABLE) !== 0) break;
+      if (lru.placement?.coldGoLast === true) {
+        lru.leave(pfn);
+        frames.flags[pfn] &= ~PG_REFERENCED;
+        lru.addTail(pfn);
+        countFolioEvents(vm, pfn, VM_EVENT.PGDEACTIVATE, nrPages);
+        return;
+      }
       if (!isOnActive(lru.countedOn(pfn))) break;
       // Lists of a policy's own know by this what is used.
       relist(vm, pfn, lru.placement === null ? PG_ACTIVE | PG_REFERENCED : PG_ACTIVE | PG_REFERENCED | PG_WORKINGSET, 0);

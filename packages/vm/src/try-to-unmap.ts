@@ -36,6 +36,8 @@ export class RmapWalk {
   #referenced = 0;
   /** `VM_…` bits of the mappings that used the page last asked for by {@link referenced}. */
   vmFlags = 0;
+  /** The address space, by id, whose mapping was found used last in that search; 0 for none. */
+  user = 0;
   readonly #visitLink = (link: AnonVmaChain): void => {
     this.#visit(link.vma);
   };
@@ -73,6 +75,7 @@ export class RmapWalk {
     this.#failed = false;
     this.#referenced = 0;
     this.vmFlags = 0;
+    this.user = 0;
     this.#walk(pfn);
     return this.#referenced;
   }
@@ -119,6 +122,7 @@ export class RmapWalk {
     smp.addToBatch(vma.mm.pgd * PAGE_SIZE);
     if ((vma.flags & (VM_SEQ_READ | VM_RAND_READ)) !== 0) return;
     this.#referenced++;
+    this.user = vma.mm.id;
     this.vmFlags |= vma.flags;
     const { policy } = this.#vm.reclaim;
     if (policy.lookAround !== undefined && (lo & PTE_PS) === 0) policy.lookAround(vma, address, entry, this.#pfn);

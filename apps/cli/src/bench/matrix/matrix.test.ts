@@ -90,7 +90,7 @@ describe('reclaim policies', () => {
 
   it('are known by name or come from a file', async () => {
     for (const known of ['', 'classic', 'mglru', plugin]) checkReclaim(known);
-    for (const unknown of ['best', 'missing.ts']) expect(() => checkReclaim(unknown)).toThrow(/no reclaim policy '.*': give some of classic, mglru, fifo, second-chance, all, or/);
+    for (const unknown of ['best', 'missing.ts']) expect(() => checkReclaim(unknown)).toThrow(/no reclaim policy '.*': give some of classic, mglru, fifo, second-chance, clock, lru, arc, working-set, all, or/);
     await expect(loadReclaim(fileURLToPath(import.meta.url).replace('matrix.test', 'statistics'))).rejects.toThrow(/exports no reclaim policy/);
   });
 
