@@ -124,8 +124,8 @@ class WsClockReclaim implements ReclaimPolicy, PageChooser {
     if (use === LOCKED) return false;
     const state = stateOf(lruvec);
     const nrPages = folioNrPages(this.#vm.frames, pfn);
+    if (state.looked >= evictableSize(lruvec)) endRound(state);
     state.looked += nrPages;
-    if (state.looked > evictableSize(lruvec)) endRound(state);
     const age = use === UNUSED ? this.#ageOf(pfn) : 0;
     if (age !== Infinity) state.oldest = Math.max(state.oldest, age);
     if (use === UNUSED && age > state.limit) {
