@@ -94,7 +94,7 @@ function isolateMigratepagesBlock(pages: PageAlloc, migration: MigrationOps, cc:
       continue;
     }
     const size = 1 << blockOrder(frames, pfn);
-    if (mayIsolate(pages, cc, pfn) && migration.isolate(pfn)) {
+    if (mayIsolate(pages, cc, pfn) && migration.isolate(pfn, true)) {
       cc.migratePages.push(pfn);
       if (seesToSkip) {
         seesToSkip = false;

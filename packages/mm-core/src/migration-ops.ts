@@ -32,9 +32,10 @@ export interface MigrationOps {
   /**
    * Takes a page, the head of a folio, off its LRU list.
    *
+   * @param compacting to make room for a larger block: what is as large as a pageblock stays
    * @returns whether it could: not where it is on none, or is pinned
    */
-  isolate(pfn: Pfn): boolean;
+  isolate(pfn: Pfn, compacting?: boolean): boolean;
   /** Puts pages back that were isolated, and empties the list. @linux mm/migrate.c:putback_movable_pages */
   putback(list: Pfn[]): void;
   /**

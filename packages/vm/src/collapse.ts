@@ -9,39 +9,44 @@ import { PTE_PS } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT, VM_EVENT, __GFP_ZERO } from '@pagelab/mm-core';
 import { copyUserPage } from './highmem.ts';
-import { mapNewHuge } from './huge-memory.ts';
+import { collapseFileBlock } from './collapse-file.ts';
+import { fileThpAllowed, mapNewHuge, thpDisabled } from './huge-memory.ts';
 import { chargeForMm } from './memcg-charge.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import { clearEntry, entryHi } from './pgtable-shape.ts';
 import { findPmd, tableBelow } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { removeRmap } from './rmap.ts';
+import { lruAddDrainAll } from './swap.ts';
 import type { Vm } from './vm.ts';
-import { VM_NOHUGEPAGE, VM_SPECIAL } from './vma.ts';
+import { VM_SPECIAL } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /**
  * MADV_COLLAPSE: makes huge pages of all blocks that lie in [start, end) of `vma`, whatever the machine is set to.
  *
- * @returns 0; −EINVAL where the mapping is not for huge pages, or a block has nothing to collapse; −ENOMEM without a free
- *   block; −EAGAIN for pages that something else refers to. Blocks before and behind one that failed are collapsed
+ * @returns 0; −EINVAL where the mapping is not for huge pages, a block has nothing to collapse, or the range lies inside a
+ *   block; −ENOMEM without a free block; −EBUSY where a group may have no more; −EAGAIN for pages that something else refers
+ *   to. Blocks before one that failed are collapsed, and those behind it, unless that was for want of memory
  * @linux mm/khugepaged.c:madvise_collapse
  */
 export function collapse(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
   const { pmdSize } = vma.mm.vm.tables;
   const holdsBlock = Math.ceil(vma.start / pmdSize) < Math.floor(vma.end / pmdSize);
   // Who asks has asked for huge pages.
-  if (!holdsBlock || vma.mm.thpDisable === 1 || (vma.flags & (VM_SPECIAL | VM_NOHUGEPAGE)) !== 0) return -Errno.EINVAL;
+  if (!holdsBlock || (vma.flags & VM_SPECIAL) !== 0 || thpDisabled(vma, true)) return -Errno.EINVAL;
+  const isFile = vma.file !== null;
+  if (isFile && !fileThpAllowed(vma, true)) return -Errno.EINVAL;
   const first = Math.ceil(start / pmdSize) * pmdSize;
   const last = Math.floor(end / pmdSize) * pmdSize;
-  if (first >= last) return 0;
-  // Files have no huge pages.
-  if (vma.file !== null) return -Errno.ENOMEM;
+  // A range inside a block holds less than no block: that many were not made.
+  if (first > last) return -Errno.EINVAL;
+  lruAddDrainAll(vma.mm.vm);
   let failed = 0;
   for (let block = first; block < last; block += pmdSize) {
-    const error = collapseBlock(vma, block, null);
+    const error = isFile ? collapseFileBlock(vma, block, null) : collapseBlock(vma, block, null);
     if (error < 0) failed = error;
-    if (error === -Errno.ENOMEM) break;
+    if (isFile ? error < 0 && error !== -Errno.EAGAIN : error === -Errno.ENOMEM || error === -Errno.EBUSY) break;
   }
   return failed;
 }
@@ -61,7 +66,8 @@ export interface BlockCheck {
  * Makes a huge page of the small ones in a block.
  *
  * @param check what has to hold of the block; `null` where it was asked for
- * @returns 1 where it was done, 0 where there was nothing to do; −EINVAL where the block does not suit, −ENOMEM without one
+ * @returns 1 where it was done, 0 where there was nothing to do; −EINVAL where the block does not suit, −ENOMEM without one,
+ *   −EBUSY where the group may have no more
  * @linux mm/khugepaged.c:hpage_collapse_scan_pmd, collapse_huge_page
  */
 export function collapseBlock(vma: VmArea, block: VirtAddr, check: BlockCheck | null): number {
@@ -91,11 +97,11 @@ export function collapseBlock(vma: VmArea, block: VirtAddr, check: BlockCheck | 
     events[VM_EVENT.THP_COLLAPSE_ALLOC_FAILED]++;
     return -Errno.ENOMEM;
   }
+  events[VM_EVENT.THP_COLLAPSE_ALLOC]++;
   if (!chargeForMm(mm, huge, ptrsPerPte, gfp)) {
     vm.pages.putPage(huge);
-    return -Errno.ENOMEM;
+    return -Errno.EBUSY;
   }
-  events[VM_EVENT.THP_COLLAPSE_ALLOC]++;
   // Getting the block may have come to swap some of the pages out.
   for (let entry = table; entry < table + ptrsPerPte * step; entry += step) {
     if ((i32[entry] & PTE_MAPS) !== 0 || (i32[entry] | entryHi(i32, entry, step)) === 0) continue;

@@ -47,6 +47,8 @@ export function copyPageRange(dst: VmArea, src: VmArea): number {
   const walk = new PteTableWalk(src.mm, src.start, src.end);
   while (walk.next()) {
     if (walk.huge) {
+      // The child finds it in the file.
+      if (src.file !== null) continue;
       const dstPmd = allocPmd(mm, walk.addr);
       if (dstPmd < 0 || !copyHugePmd(dst, dstPmd, walk.pmdEntry)) return -Errno.ENOMEM;
       // Getting memory for it may have come to split the page.

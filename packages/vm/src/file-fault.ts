@@ -18,6 +18,7 @@ import {
   VM_FAULT_SIGBUS,
 } from './fault-flags.ts';
 import type { AddressSpace } from './file.ts';
+import { mapFilePmd } from './file-pmd.ts';
 import { copyUserPage } from './highmem.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
 import { PG_READAHEAD, folioOrder, setPageDirty } from './page-cache.ts';
@@ -88,6 +89,9 @@ function faultAround(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
     if ((flags[pfn] & (PG_UPTODATE | PG_LOCKED | PG_READAHEAD)) !== PG_UPTODATE) continue;
     const isLast = isLastFolio(mapping, head, order);
     if (table < 0) {
+      if (!isLast && vm.ram.i32[pmdEntry] === 0 && order === vm.tables.hugeOrder) {
+        if (mapFilePmd(vma, address, pmdEntry, mapping.pages.get(pgoff), 0)) return VM_FAULT_NOPAGE;
+      }
       // Linux 6.18 gives up where it has no page table yet and the first folio that it finds is the file's last.
       if (isLast && vm.ram.i32[pmdEntry] === 0) return 0;
       const entry = allocPteBelow(mm, pmdEntry, address);
@@ -197,15 +201,27 @@ export function announceStore(vma: VmArea, address: VirtAddr): number {
  */
 function finishFault(vma: VmArea, address: VirtAddr, pmdEntry: number, pfn: Pfn, flags: number): number {
   const { vm } = vma.mm;
+  const order = folioOrder(vm, pfn);
+  if (order > 0 && vm.ram.i32[pmdEntry] === 0 && !endsInFolio(vma, address, order) && mapFilePmd(vma, address, pmdEntry, pfn, flags)) {
+    vm.pages.freePage(pfn);
+    return 0;
+  }
   const entry = allocPteBelow(vma.mm, pmdEntry, address);
   if (entry < 0) {
     vm.pages.freePage(pfn);
     return VM_FAULT_OOM;
   }
-  const order = folioOrder(vm, pfn);
   if (order === 0 || !mapFolio(vma, address, entry, order, flags)) setFileEntry(vma, entry, pfn, flags);
   else vm.pages.freePage(pfn);
   return 0;
+}
+
+/** Whether the file ends before its folio at `address` does: then only pages of the file are mapped. Shared memory is mapped beyond. */
+function endsInFolio(vma: VmArea, address: VirtAddr, order: number): boolean {
+  const { mapping, size } = vma.file!.inode;
+  const pgoff = linearPageIndex(vma, address);
+  const nrPages = 1 << order;
+  return !mapping.ops.swapBacked && Math.ceil(size / PAGE_SIZE) < pgoff - (pgoff % nrPages) + nrPages;
 }
 
 /** Maps the folio whose page at `address` belongs to `entry`; false, with nothing done, where that cannot be. */
@@ -213,12 +229,12 @@ function mapFolio(vma: VmArea, address: VirtAddr, entry: number, order: number, 
   const { vm } = vma.mm;
   const { i32 } = vm.ram;
   const step = vm.tables.entryWords;
-  const { mapping, size } = vma.file!.inode;
+  const { mapping } = vma.file!.inode;
   const nrPages = 1 << order;
   const pgoff = linearPageIndex(vma, address);
   const within = pgoff % nrPages;
   const head = pgoff - within;
-  if (Math.ceil(size / PAGE_SIZE) < head + nrPages) return false;
+  if (endsInFolio(vma, address, order)) return false;
   if (!folioFits(vma, head, order, pteIndexOf(vm.tables, address) - within)) return false;
   const firstEntry = entry - within * step;
   for (let i = 0; i < nrPages * step; i++) if (i32[firstEntry + i] !== 0) return false;

@@ -176,6 +176,8 @@ export interface Inode {
   accounted: boolean;
   /** The mounted file system of shared memory whose room its pages take; `null` where there is no limit. */
   superBlock: ShmemSuperBlock | null;
+  /** Of shared memory: one past the last page that `fallocate` allocated, within the file or beyond its end. @linux include/linux/shmem_fs.h:shmem_inode_info.fallocend */
+  fallocEnd: number;
   /** Where its pages are to lie, by ranges; `null` for no say. Shared memory alone has any. */
   policies: SharedPolicyRange[] | null;
   /** Of a file of huge pages: those that are promised to its shared mappings, or there. */

@@ -5,7 +5,7 @@ import { Errno } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { GFP_HIGHUSER_MOVABLE, __GFP_NORETRY, __GFP_NOWARN } from '@pagelab/mm-core';
 import type { AddressSpace } from './file.ts';
-import { addToPageCache, removeFromPageCache } from './page-cache.ts';
+import { addToPageCache, removeFromPageCache, setFolioOrder } from './page-cache.ts';
 import type { Vm } from './vm.ts';
 import { unmapMappingPages } from './zap.ts';
 
@@ -47,7 +47,7 @@ export function addFolio(vm: Vm, mapping: AddressSpace, pgoff: number, order: nu
       for (let j = i; j < size; j++) vm.pages.freePage(pfn + j);
       return -Errno.ENOMEM;
     }
-    vm.frames.private[pfn + i] = order;
+    if (order > 0) setFolioOrder(vm, pfn + i, order);
   }
   // The cache holds the one reference there is.
   for (let i = 0; i < size; i++) vm.pages.freePage(pfn + i);
@@ -71,7 +71,7 @@ export function addFolioUpTo(vm: Vm, mapping: AddressSpace, pgoff: number, order
 export function dissolveFolio(vm: Vm, mapping: AddressSpace, first: number, order: number): void {
   for (let pgoff = first; pgoff < first + (1 << order); pgoff++) {
     const pfn = mapping.pages.get(pgoff);
-    if (pfn >= 0) vm.frames.private[pfn] = 0;
+    if (pfn >= 0) setFolioOrder(vm, pfn, 0);
   }
 }
 
@@ -82,7 +82,6 @@ export function dissolveFolio(vm: Vm, mapping: AddressSpace, first: number, orde
  * @linux mm/huge_memory.c:folio_split
  */
 export function splitFolio(vm: Vm, mapping: AddressSpace, first: number, order: number, at: number): void {
-  const { frames } = vm;
   unmapMappingPages(vm, mapping, first, first + (1 << order) - 1, 'file');
   let start = first;
   for (let left = order; left > 0; ) {
@@ -90,12 +89,13 @@ export function splitFolio(vm: Vm, mapping: AddressSpace, first: number, order: 
     const half = 1 << left;
     const lower = at < start + half;
     const away = lower ? start + half : start;
-    for (let i = 0; i < half; i++) setOrder(frames.private, mapping.pages.get(away + i), left);
+    for (let i = 0; i < half; i++) setOrderAt(vm, mapping, away + i, left);
     if (!lower) start += half;
   }
-  setOrder(frames.private, mapping.pages.get(start), 0);
+  setOrderAt(vm, mapping, start, 0);
 }
 
-function setOrder(orders: Int32Array, pfn: Pfn, order: number): void {
-  if (pfn >= 0) orders[pfn] = order;
+function setOrderAt(vm: Vm, { pages }: AddressSpace, pgoff: number, order: number): void {
+  const pfn = pages.get(pgoff);
+  if (pfn >= 0) setFolioOrder(vm, pfn, order);
 }

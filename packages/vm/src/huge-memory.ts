@@ -53,6 +53,7 @@ import {
 } from '@pagelab/mm-core';
 import { anonVmaPrepare } from './anon-vma.ts';
 import { isZeroPage } from './deferred-split.ts';
+import { coversFileBlock, splitFilePmd } from './file-pmd.ts';
 import { chargeForMm } from './memcg-charge.ts';
 import { vmaAllocPages } from './mempolicy.ts';
 import { MM_ANONPAGES } from './mm-struct.ts';
@@ -65,6 +66,7 @@ import type { PageTableShape } from './pgtable-shape.ts';
 import { allocPteTable, findLeaf, findPmd, freeTable } from './pgtable.ts';
 import { PTE_SPECIAL, PTE_TABLE, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
 import { linearPageIndex, locksPages, mlockPage, munlockPage, pageMappings, removeRmap } from './rmap.ts';
+import { shmemHugeOrders } from './shmem-huge.ts';
 import { folioAddLru, lruAddSplit } from './swap.ts';
 import { VM_HUGEPAGE, VM_HUGETLB, VM_NOHUGEPAGE, VM_SPECIAL, VM_WRITE } from './vma.ts';
 import type { Vm } from './vm.ts';
@@ -85,11 +87,22 @@ export function hugeStart(tables: PageTableShape, addr: VirtAddr): VirtAddr {
  */
 export function thpEnabled(vma: VmArea): boolean {
   const { flags } = vma;
-  if (vma.file !== null || (flags & (VM_NOHUGEPAGE | VM_SPECIAL | VM_HUGETLB)) !== 0) return false;
-  const { thpDisable } = vma.mm;
-  if (thpDisable !== 0 && (thpDisable === 1 || (flags & VM_HUGEPAGE) === 0)) return false;
+  if (vma.file !== null || (flags & (VM_SPECIAL | VM_HUGETLB)) !== 0) return false;
+  if (thpDisabled(vma, false)) return false;
   const mode = vma.mm.vm.thpMode;
   return mode === 'always' || (mode === 'madvise' && (flags & VM_HUGEPAGE) !== 0);
+}
+
+/**
+ * Whether a mapping, or its program, will have none of huge pages.
+ *
+ * @param forced who asks has asked for one: what PR_SET_THP_DISABLE allows where it is asked for is allowed
+ * @linux include/linux/huge_mm.h:vma_thp_disabled
+ */
+export function thpDisabled({ flags, mm }: VmArea, forced: boolean): boolean {
+  if ((flags & VM_NOHUGEPAGE) !== 0) return true;
+  const { thpDisable } = mm;
+  return thpDisable !== 0 && (thpDisable === 1 || (!forced && (flags & VM_HUGEPAGE) === 0));
 }
 
 /** Whether the whole block around `addr` lies in the mapping. @linux include/linux/huge_mm.h:thp_vma_suitable_order */
@@ -102,7 +115,23 @@ export function coversBlock(vma: VmArea, addr: VirtAddr): boolean {
 /** Whether a mapping may have a huge page now: it wants them, and holds a block. */
 export function thpEligible(vma: VmArea): boolean {
   const { tables } = vma.mm.vm;
+  if (vma.file !== null) return fileThpAllowed(vma, false);
   return thpEnabled(vma) && hugeStart(tables, vma.end) - tables.pmdSize >= vma.start;
+}
+
+/**
+ * Whether khugepaged, or who asks by MADV_COLLAPSE, may make huge pages of a file's mapping: one of shared memory, as that
+ * is set to, which holds a block. Files on a disk have large folios of their own accord.
+ *
+ * @linux mm/huge_memory.c:__thp_vma_allowable_orders
+ */
+export function fileThpAllowed(vma: VmArea, forced: boolean): boolean {
+  const { vm } = vma.mm;
+  const { hugeOrder, pmdSize } = vm.tables;
+  const { inode } = vma.file!;
+  if ((vma.flags & (VM_SPECIAL | VM_HUGETLB)) !== 0 || inode.mapping.ops !== vm.shmemOps) return false;
+  if (!coversFileBlock(vma, vma.end - pmdSize)) return false;
+  return (shmemHugeOrders(vm, inode, vma, vma.pgoff, 0, forced) & (1 << hugeOrder)) !== 0;
 }
 
 // ---- faults
@@ -391,6 +420,7 @@ function removeHugeRmap(vma: VmArea, head: Pfn): void {
 
 /**
  * Cuts a huge entry into as many small ones as a table holds that say the same, in the table that was deposited for it. Flushes the block.
+ * One that shows a folio of a file goes instead, and there is no table then.
  *
  * @linux mm/huge_memory.c:__split_huge_pmd_locked
  */
@@ -402,6 +432,10 @@ export function splitHugePmd(mm: MmStruct, start: VirtAddr, pmdEntry: number): v
   const hi = entryHi(i32, pmdEntry, step);
   const head = pfnOf(hugeLo, hi);
   const isZero = (hugeLo & PTE_SPECIAL) !== 0;
+  if (!isZero && (vm.frames.flags[head] & PG_ANON) === 0) {
+    splitFilePmd(mm, start, pmdEntry);
+    return;
+  }
   const lo = isZero ? pteLo(vm.zeroPfn, (hugeLo & 0xfff) & ~PTE_PS) : hugeLo & ~PTE_PS;
   const smallHi = isZero ? pteHi(vm.zeroPfn, pageProtHiOf(hi)) : hi;
   const table = mm.depositedTables.pop()!;

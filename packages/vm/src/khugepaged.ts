@@ -6,10 +6,12 @@
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_ACCESSED } from '@pagelab/hw';
 import { PG_HEAD, PG_LOCKED, PG_REFERENCED, PG_TAIL } from '@pagelab/mm-core';
+import { collapseFileBlock } from './collapse-file.ts';
 import { collapseBlock } from './collapse.ts';
 import type { BlockCheck } from './collapse.ts';
-import { thpEnabled } from './huge-memory.ts';
+import { fileThpAllowed, thpEnabled } from './huge-memory.ts';
 import type { MmStruct } from './mm-struct.ts';
+import { shmemHugeEnabled } from './shmem-huge.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
 
@@ -53,7 +55,7 @@ export function newKhugepaged(hugePages: number): Khugepaged {
 
 /** Whether there is anything that it could look at. @linux mm/khugepaged.c:khugepaged_has_work */
 export function khugepagedHasWork(vm: Vm): boolean {
-  if (vm.thpMode === 'never') return false;
+  if (vm.thpMode === 'never' && !shmemHugeEnabled(vm)) return false;
   let found = false;
   vm.mms.forEach((mm) => {
     if (!found) for (const vma of mm.vmas) if (isCandidate(vma)) found = true;
@@ -64,6 +66,7 @@ export function khugepagedHasWork(vm: Vm): boolean {
 /** @linux mm/khugepaged.c:thp_vma_allowable_order */
 function isCandidate(vma: VmArea): boolean {
   const { pmdSize } = vma.mm.vm.tables;
+  if (vma.file !== null) return fileThpAllowed(vma, false);
   return thpEnabled(vma) && Math.ceil(vma.start / pmdSize) < Math.floor(vma.end / pmdSize);
 }
 
@@ -118,7 +121,7 @@ function scanMm(mm: MmStruct, most: number): number {
         khugepaged.nextMm = mm.id;
         khugepaged.nextAddr = block;
         if (scanned >= most) return scanned;
-        const result = collapseBlock(vma, block, CHECK);
+        const result = vma.file === null ? collapseBlock(vma, block, CHECK) : collapseFileBlock(vma, block, khugepaged);
         if (result < 0 && result === NO_MEMORY) return -1;
         if (result === COLLAPSED) khugepaged.pagesCollapsed++;
         scanned += ptrsPerPte;

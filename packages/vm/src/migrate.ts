@@ -38,11 +38,12 @@ import {
   blockOrder,
 } from '@pagelab/mm-core';
 import type { GetNewPage, MigrationOps } from '@pagelab/mm-core';
+import { unmapFilePmds } from './file-pmd.ts';
 import { copyUserPage } from './highmem.ts';
 import { splitHugePage } from './huge-memory.ts';
 import { ksmMigrate } from './ksm.ts';
 import { migrateCharge } from './memcg-charge.ts';
-import { TAG_DIRTY, setPageDirty } from './page-cache.ts';
+import { TAG_DIRTY, folioOrder, setPageDirty } from './page-cache.ts';
 import { CPUPID_UNSET, usesAccessTime } from './numa-balancing.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { findLeaf } from './pgtable.ts';
@@ -84,7 +85,7 @@ export function isolateMovable(vm: Vm, pfn: Pfn): boolean {
 export function migrationOps(vm: Vm): MigrationOps {
   return {
     drain: () => lruAddDrainAll(vm),
-    isolate: (pfn) => isolateMovable(vm, pfn),
+    isolate: (pfn, compacting) => (compacting !== true || folioOrder(vm, pfn) < vm.tables.hugeOrder) && isolateMovable(vm, pfn),
     putback: (list) => putbackMovablePages(vm, list),
     migrate: (list, getNewPage, mode, reason) => migratePages(vm, list, getNewPage, mode, reason),
   };
@@ -185,6 +186,8 @@ function mayMove(vm: Vm, pfn: Pfn, order: number, mode: number): boolean {
 /** @linux mm/migrate.c:migrate_folio_unmap, migrate_folio_move */
 function movePage(vm: Vm, from: Pfn, to: Pfn, order: number): void {
   const { mapcount, private: priv, refcount } = vm.frames;
+  // A folio moves page by page, and does not lie side by side afterwards.
+  if (order === 0 && folioOrder(vm, from) === vm.tables.hugeOrder) unmapFilePmds(vm, from);
   bugOn(refcount[to] !== 1 || blockOrder(vm.frames, to) !== order, 'migrate: the new page is not one');
   const size = 1 << order;
   // Huge entries show all of a huge page, and are found by its head.
@@ -280,6 +283,8 @@ function countPage(vm: Vm, pfn: Pfn, pageFlags: number, dirty: boolean, sign: nu
   pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, sign);
   if ((pageFlags & PG_SWAPBACKED) !== 0) pages.modNodeState(pfn, NODE_STAT.NR_SHMEM, sign);
   if (dirty) pages.modNodeState(pfn, NODE_STAT.NR_FILE_DIRTY, sign);
+  if (folioOrder(vm, pfn) !== vm.tables.hugeOrder) return;
+  pages.modNodeState(pfn, (pageFlags & PG_SWAPBACKED) !== 0 ? NODE_STAT.NR_SHMEM_THPS : NODE_STAT.NR_FILE_THPS, sign);
 }
 
 /** What the frames of a huge page share. */

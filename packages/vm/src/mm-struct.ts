@@ -60,6 +60,8 @@ export class MmStruct {
   pgtablesBytes = 0;
   /** Page tables set aside, one for each huge entry, for when it is split. */
   readonly depositedTables: Pfn[] = [];
+  /** Third-level entries that show a folio of a file: nothing waits below those. */
+  filePmds = 0;
   /** The memory cgroup of the process that it belongs to; `null` for the root. @linux include/linux/mm_types.h:mm_struct.owner */
   memcg: MemCgroup | null = null;
   /** Resident pages, by MM_…PAGES. */

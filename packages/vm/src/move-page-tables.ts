@@ -108,6 +108,7 @@ function moveBelowPud(mm: MmStruct, oldAddr: VirtAddr, newAddr: VirtAddr, extent
   if (newPmd < 0) return false;
   if (extent !== pmdSize || i32[newPmd] !== 0) {
     if ((i32[oldPmd] & PTE_PS) !== 0) splitHugePmd(mm, hugeStart(mm.vm.tables, oldAddr), oldPmd);
+    if (i32[oldPmd] === 0) return true;
     return moveEntries(mm, oldPmd, newPmd, oldAddr, newAddr, extent / PAGE_SIZE);
   }
   moveTable(i32, oldPmd, newPmd, entryWords);

@@ -3,9 +3,10 @@
  * `index` lead back from the page.
  *
  * A *folio* is a run of 2^order pages that were made together and are dirty, clean, read and written back together; the
- * order is in `PageFrames.private` of each of them. It begins at a multiple of its size. Only files on a device have
- * folios of more than one page. Linux counts references to a folio; here each page keeps its own count.
+ * order is in `PageFrames.private` of each of them. It begins at a multiple of its size. Linux counts references to a folio;
+ * here each page keeps its own count. One as large as a huge page may be mapped as one: see `file-pmd.ts`.
  *
+ *     NR_SHMEM_THPS, NR_FILE_THPS              === cached pages of folios as large as a huge page
  *     PG_DIRTY of a page of a file on a device === its entry in `pages` carries TAG_DIRTY
  *     NR_FILE_DIRTY                            === pages for which that is so
  *     TAG_BUFFER_DIRTY                         → TAG_DIRTY: this page is why its folio is dirty
@@ -18,11 +19,13 @@ import { IntervalTree, XA_MARK_0, XA_MARK_1, XArrayInt } from '@pagelab/lib';
 import {
   GFP_KERNEL,
   NODE_STAT,
+  PG_ANON,
   PG_DIRTY,
   PG_LRU,
   PG_LRU_WAITS,
   PG_RECLAIM,
   PG_SWAPBACKED,
+  PG_SWAPCACHE,
 } from '@pagelab/mm-core';
 import type { AddressSpace, AddressSpaceOps, Inode } from './file.ts';
 import { CPUPID_UNSET } from './numa-balancing.ts';
@@ -72,6 +75,7 @@ export function makeInode(vm: Vm, init: InodeInit): Inode {
     accounted: init.accounted,
     superBlock: null,
     policies: null,
+    fallocEnd: 0,
     hugeReserved: null,
     object: init.object,
   };
@@ -99,8 +103,13 @@ export function makeInode(vm: Vm, init: InodeInit): Inode {
  * @linux mm/filemap.c:filemap_add_folio
  */
 export function addToPageCache(vm: Vm, mapping: AddressSpace, pgoff: number, pfn: Pfn): number {
-  const { frames } = vm;
   if (vm.memcgs !== null && !chargeForCurrent(vm.memcgs, pfn, GFP_KERNEL)) return -Errno.ENOMEM;
+  return insertIntoPageCache(vm, mapping, pgoff, pfn);
+}
+
+/** As {@link addToPageCache}, of a page that is charged to whoever pays for it. */
+export function insertIntoPageCache(vm: Vm, mapping: AddressSpace, pgoff: number, pfn: Pfn): number {
+  const { frames } = vm;
   if (!growNodes(vm, mapping, pgoff)) return -Errno.ENOMEM;
   mapping.pages.set(pgoff, pfn);
   frames.refcount[pfn]++;
@@ -142,15 +151,48 @@ export function forgetCachedPage(vm: Vm, mapping: AddressSpace, pgoff: number): 
   shrinkNodes(vm, mapping, pgoff);
   if (mapping.shadows.size > 0) updateShadowNode(vm, mapping, pgoff);
   frames.mapping[pfn] = 0;
-  frames.private[pfn] = 0;
+  if (folioOrder(vm, pfn) !== 0) setFolioOrder(vm, pfn, 0);
+  else frames.private[pfn] = 0;
   vm.pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, -1);
   if ((frames.flags[pfn] & PG_SWAPBACKED) !== 0) vm.pages.modNodeState(pfn, NODE_STAT.NR_SHMEM, -1);
 }
 
-/** Order of the folio that a cached page is part of; 0 for shared memory. @linux include/linux/mm.h:folio_order */
+/**
+ * Puts another page in the place of a cached one that nobody else refers to, which goes. The new one is charged, and its
+ * flags and contents are set; the cache takes its reference over.
+ */
+export function replaceCachedPage(vm: Vm, mapping: AddressSpace, pgoff: number, pfn: Pfn): void {
+  const { flags, index, mapping: mappingOf } = vm.frames;
+  const old = mapping.pages.get(pgoff);
+  if (folioOrder(vm, old) !== 0) setFolioOrder(vm, old, 0);
+  mapping.pages.set(pgoff, pfn);
+  mappingOf[old] = 0;
+  mappingOf[pfn] = mapping.id;
+  index[pfn] = pgoff;
+  for (const item of (flags[pfn] & PG_SWAPBACKED) !== 0 ? [NODE_STAT.NR_FILE_PAGES, NODE_STAT.NR_SHMEM] : [NODE_STAT.NR_FILE_PAGES]) {
+    vm.pages.modNodeState(old, item, -1);
+    vm.pages.modNodeState(pfn, item, 1);
+  }
+  flags[old] &= ~PG_DIRTY;
+  vm.pages.freePage(old);
+  folioAddLru(vm, pfn);
+}
+
+/** Order of the folio that a cached page of a file is part of; 0 for others. @linux include/linux/mm.h:folio_order */
 export function folioOrder(vm: Vm, pfn: Pfn): number {
   const { frames } = vm;
-  return (frames.flags[pfn] & PG_SWAPBACKED) !== 0 ? 0 : frames.private[pfn];
+  return (frames.flags[pfn] & (PG_ANON | PG_SWAPCACHE)) !== 0 ? 0 : frames.private[pfn];
+}
+
+/** Makes a cached page part of a folio of another order. */
+export function setFolioOrder(vm: Vm, pfn: Pfn, order: number): void {
+  const { flags, private: orders } = vm.frames;
+  const { hugeOrder } = vm.tables;
+  if (orders[pfn] === hugeOrder || order === hugeOrder) {
+    const item = (flags[pfn] & PG_SWAPBACKED) !== 0 ? NODE_STAT.NR_SHMEM_THPS : NODE_STAT.NR_FILE_THPS;
+    vm.pages.modNodeState(pfn, item, order === hugeOrder ? 1 : -1);
+  }
+  orders[pfn] = order;
 }
 
 /**
@@ -162,7 +204,7 @@ export function folioOrder(vm: Vm, pfn: Pfn): number {
 export function setPageDirty(vm: Vm, pfn: Pfn): void {
   const { flags, mapping: mappingOf, private: orders, index } = vm.frames;
   if ((flags[pfn] & PG_SWAPBACKED) !== 0) {
-    flags[pfn] |= PG_DIRTY;
+    setShmemDirty(vm, pfn);
     return;
   }
   const mapping = vm.mappings.get(mappingOf[pfn]);
@@ -170,6 +212,19 @@ export function setPageDirty(vm: Vm, pfn: Pfn): void {
   const size = 1 << orders[pfn];
   const first = index[pfn] - (index[pfn] % size);
   setRangeDirty(vm, mapping, first, first + size - 1);
+}
+
+/** A folio is dirty as a whole. */
+function setShmemDirty(vm: Vm, pfn: Pfn): void {
+  const { flags, index, mapping } = vm.frames;
+  const nrPages = 1 << folioOrder(vm, pfn);
+  if (nrPages === 1) {
+    flags[pfn] |= PG_DIRTY;
+    return;
+  }
+  const { pages } = vm.mappings.get(mapping[pfn])!;
+  const first = index[pfn] - (index[pfn] % nrPages);
+  for (let pgoff = first; pgoff < first + nrPages; pgoff++) flags[pages.get(pgoff)] |= PG_DIRTY;
 }
 
 /**

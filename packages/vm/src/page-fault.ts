@@ -173,6 +173,7 @@ function servePage(vma: VmArea, address: VirtAddr, flags: number): number {
     const fault = serveHugePresent(vma, address, flags, pmdEntry);
     if (fault !== VM_FAULT_FALLBACK) return fault;
     table = tableBelow(mm.vm, pmdEntry);
+    if (table < 0) return serveMissing(vma, address, flags, pmdEntry);
   }
   const entry = pteOffset(tables, table, address);
   const lo = i32[entry];

@@ -2,11 +2,12 @@
  * Before a page goes to its device, the mappings that store to it have to tell of the next store.
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_SIZE, PTE_DIRTY, PTE_RW } from '@pagelab/hw';
+import { PAGE_SIZE, PTE_DIRTY, PTE_PS, PTE_RW } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import type { AddressSpace } from './file.ts';
+import { hugeStart } from './huge-memory.ts';
 import { entryHi } from './pgtable-shape.ts';
-import { findPte } from './pgtable.ts';
+import { findLeaf, leafLo } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import type { Vm } from './vm.ts';
 import { VM_SHARED } from './vma.ts';
@@ -31,14 +32,20 @@ export function pageMkclean(vm: Vm, mapping: AddressSpace, pgoff: number, pfn: P
 
 function cleanEntry(vma: VmArea, addr: VirtAddr, pfn: Pfn): boolean {
   const { mm } = vma;
-  const { i32 } = mm.vm.ram;
-  const entry = findPte(mm, addr);
+  const { ram: { i32 }, smp, tables } = mm.vm;
+  const entry = findLeaf(mm, addr);
   if (entry < 0) return false;
   const lo = i32[entry];
   if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) return false;
-  if (pfnOf(lo, entryHi(i32, entry, mm.vm.tables.entryWords)) !== pfn) return false;
+  if (pfnOf(leafLo(tables, lo, addr), entryHi(i32, entry, tables.entryWords)) !== pfn) return false;
   if ((lo & (PTE_RW | PTE_DIRTY)) === 0) return false;
   i32[entry] = lo & ~(PTE_RW | PTE_DIRTY);
-  mm.vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, addr, addr + PAGE_SIZE);
+  if ((lo & PTE_PS) === 0) {
+    smp.flushTlbRange(mm.pgd * PAGE_SIZE, addr, addr + PAGE_SIZE);
+  } else {
+    // The folio is cleaned as a whole.
+    const start = hugeStart(tables, addr);
+    smp.flushTlbRange(mm.pgd * PAGE_SIZE, start, start + tables.pmdSize);
+  }
   return true;
 }

@@ -37,8 +37,10 @@ export interface SmapsSizes {
   /** Used since the accessed bits were last cleared. */
   referenced: number;
   anonymous: number;
-  /** Shown by huge entries. */
+  /** Shown by huge entries: anonymous memory, shared memory, files. */
   anonHugePages: number;
+  shmemPmdMapped: number;
+  filePmdMapped: number;
   /** Shared by KSM. */
   ksm: number;
   /** Given up by MADV_FREE and not written to since. */
@@ -82,6 +84,8 @@ export function smapsOf(vma: VmArea): SmapsSizes {
     referenced: 0,
     anonymous: 0,
     anonHugePages: 0,
+    shmemPmdMapped: 0,
+    filePmdMapped: 0,
     ksm: 0,
     lazyFree: 0,
     sharedHugetlb: 0,
@@ -98,7 +102,12 @@ export function smapsOf(vma: VmArea): SmapsSizes {
       else sizes.privateHugetlb += vm.tables.pmdSize;
       continue;
     }
-    if (huge && (i32[walk.pmdEntry] & PTE_SPECIAL) === 0) sizes.anonHugePages += vm.tables.pmdSize;
+    if (huge && (i32[walk.pmdEntry] & PTE_SPECIAL) === 0) {
+      const headFlags = flags[pfnOf(i32[walk.pmdEntry], entryHi(i32, walk.pmdEntry, walk.step))];
+      if ((headFlags & PG_ANON) !== 0) sizes.anonHugePages += vm.tables.pmdSize;
+      else if ((headFlags & PG_SWAPBACKED) !== 0) sizes.shmemPmdMapped += vm.tables.pmdSize;
+      else sizes.filePmdMapped += vm.tables.pmdSize;
+    }
     for (let i = 0; i < walk.count; i++) {
       const entry = huge ? walk.pmdEntry : walk.entry + i * walk.step;
       const lo = i32[entry];

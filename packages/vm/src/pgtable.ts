@@ -306,9 +306,13 @@ export class PteTableWalk {
     return false;
   }
 
-  /** Looks at the table that has taken the place of this stop's huge entry. */
+  /** Looks at the table that has taken the place of this stop's huge entry; where none has, there are no entries to look at. */
   splitDone(): void {
     this.huge = false;
+    if (this.vm.ram.i32[this.pmdEntry] === 0) {
+      this.count = 0;
+      return;
+    }
     this.entry = pteOffset(this.vm.tables, tableBelow(this.vm, this.pmdEntry), this.addr);
   }
 }

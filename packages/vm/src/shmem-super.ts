@@ -9,6 +9,7 @@
 import { Errno } from '@pagelab/abi';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
 import type { Inode } from './file.ts';
+import type { TmpfsHuge } from './shmem-huge.ts';
 import type { Vm } from './vm.ts';
 
 /** @linux include/linux/shmem_fs.h:shmem_sb_info */
@@ -17,6 +18,8 @@ export interface ShmemSuperBlock {
   maxBlocks: number;
   /** Pages that they have. */
   usedBlocks: number;
+  /** `huge=` of the mount. */
+  huge: TmpfsHuge;
 }
 
 /** Takes room for one page of a file. @returns 0; −ENOSPC where the file system is full or the commit limit is reached @linux mm/shmem.c:shmem_inode_acct_blocks */

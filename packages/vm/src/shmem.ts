@@ -19,17 +19,19 @@ import {
 } from '@pagelab/abi';
 import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
-import { GFP_HIGHUSER_MOVABLE, GFP_KERNEL, PG_DIRTY, PG_SWAPBACKED, PG_UPTODATE, __GFP_ZERO } from '@pagelab/mm-core';
+import { GFP_HIGHUSER_MOVABLE, GFP_KERNEL, PG_SWAPBACKED, PG_UPTODATE, __GFP_ZERO } from '@pagelab/mm-core';
 import { FILE_HOLE } from './file.ts';
 import type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
+import { folioStart } from './folio.ts';
 import { clearHighpage } from './highmem.ts';
 import { allocByPolicy } from './mempolicy.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { allocFile, inodePut } from './open-file.ts';
 import type { PathSource } from './open-file.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
-import { addToPageCache, makeInode, markPageAccessed, removeFromPageCache } from './page-cache.ts';
+import { addToPageCache, folioOrder, makeInode, markPageAccessed, setPageDirty } from './page-cache.ts';
 import { freeSharedPolicies, sharedPolicyAt } from './shared-policy.ts';
+import { dropShmemPage, truncateShmemPages } from './shmem-folio.ts';
 import { shmemAcctBlock, shmemUnacctBlock } from './shmem-super.ts';
 import type { ShmemSuperBlock } from './shmem-super.ts';
 import { shmemSwapin } from './shmem-swap.ts';
@@ -102,7 +104,7 @@ export class ShmemOps implements AddressSpaceOps {
   writeEnd(mapping: AddressSpace, pos: number, _length: number, copied: number): number {
     const { inode } = mapping;
     if (pos + copied > inode.size) inode.size = pos + copied;
-    this.#vm.frames.flags[mapping.pages.get(Math.floor(pos / PAGE_SIZE))] |= PG_DIRTY;
+    setPageDirty(this.#vm, mapping.pages.get(Math.floor(pos / PAGE_SIZE)));
     return copied;
   }
 
@@ -160,11 +162,7 @@ export function shmemGetPage(vm: Vm, mapping: AddressSpace, pgoff: number): Pfn 
   const { frames } = vm;
   const known = mapping.pages.get(pgoff);
   if (known >= 0) {
-    if ((frames.flags[known] & PG_UPTODATE) === 0) {
-      // Allocated beforehand, and used for the first time.
-      clearHighpage(vm, known);
-      frames.flags[known] |= PG_UPTODATE;
-    }
+    if ((frames.flags[known] & PG_UPTODATE) === 0) clearFolio(vm, mapping, pgoff, folioOrder(vm, known));
     frames.refcount[known]++;
     return known;
   }
@@ -172,6 +170,16 @@ export function shmemGetPage(vm: Vm, mapping: AddressSpace, pgoff: number): Pfn 
   const pfn = makePage(vm, mapping, pgoff, GFP_HIGHUSER_MOVABLE | __GFP_ZERO);
   if (pfn >= 0) frames.flags[pfn] |= PG_UPTODATE;
   return pfn;
+}
+
+/** Allocated beforehand, and used for the first time. */
+function clearFolio(vm: Vm, { pages }: AddressSpace, pgoff: number, order: number): void {
+  const first = folioStart(pgoff, order);
+  for (let at = first; at < first + (1 << order); at++) {
+    const pfn = pages.get(at);
+    clearHighpage(vm, pfn);
+    vm.frames.flags[pfn] |= PG_UPTODATE;
+  }
 }
 
 /** A new page at `pgoff`, where there is none, with a reference for the caller. @linux mm/shmem.c:shmem_alloc_and_add_folio */
@@ -330,33 +338,30 @@ export function shmemFallocate(vm: Vm, inode: Inode, mode: number, offset: numbe
       // It is cleared when it is first used: until then it can be told from one that holds something.
       pfn = makePage(vm, inode.mapping, pgoff, GFP_HIGHUSER_MOVABLE);
       if (pfn < 0) {
-        for (const undone of made) dropPage(vm, inode, undone);
+        for (const undone of made) dropShmemPage(vm, inode, undone);
         return pfn;
       }
       vm.pages.freePage(pfn);
       made.push(pgoff);
     }
-    vm.frames.flags[pfn] |= PG_DIRTY;
+    setPageDirty(vm, pfn);
   }
+  inode.fallocEnd = Math.max(inode.fallocEnd, last + 1);
   if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > inode.size) inode.size = end;
   return 0;
 }
 
 /** Frees the pages that lie in [start, end) whole, and zeroes what lies in it of others. @linux mm/shmem.c:shmem_undo_range */
 function truncatePages(vm: Vm, inode: Inode, start: number, end: number): void {
-  const { pages } = inode.mapping;
+  const { swaps } = inode.mapping;
+  if (swaps.size > 0) {
+    bringInPartial(vm, inode, start);
+    if (end !== Infinity) bringInPartial(vm, inode, end);
+  }
+  truncateShmemPages(vm, inode, start, end);
   const first = Math.ceil(start / PAGE_SIZE);
   const behind = end === Infinity ? Infinity : Math.floor(end / PAGE_SIZE);
-  if (first > behind) {
-    zeroPartial(vm, inode, behind, start % PAGE_SIZE, end % PAGE_SIZE);
-    return;
-  }
-  if (start % PAGE_SIZE !== 0) zeroPartial(vm, inode, first - 1, start % PAGE_SIZE, PAGE_SIZE);
-  if (end !== Infinity && end % PAGE_SIZE !== 0) zeroPartial(vm, inode, behind, 0, end % PAGE_SIZE);
-  for (let pgoff = pages.nextIndex(first); pgoff >= 0 && pgoff < behind; pgoff = pages.nextIndex(pgoff + 1)) {
-    dropPage(vm, inode, pgoff);
-  }
-  const { swaps } = inode.mapping;
+  if (end === Infinity && inode.fallocEnd > first) inode.fallocEnd = first;
   for (let pgoff = swaps.nextIndex(first); pgoff >= 0 && pgoff < behind; pgoff = swaps.nextIndex(pgoff + 1)) {
     freeSwapAndCache(vm, swaps.get(pgoff));
     swaps.delete(pgoff);
@@ -364,22 +369,10 @@ function truncatePages(vm: Vm, inode: Inode, start: number, end: number): void {
   }
 }
 
-/** Zeroes bytes [from, to) of the page at `pgoff`, if there is one. */
-function zeroPartial(vm: Vm, inode: Inode, pgoff: number, from: number, to: number): void {
-  const { pages, swaps } = inode.mapping;
-  if (!pages.has(pgoff)) {
-    if (!swaps.has(pgoff)) return;
-    const read = shmemGetPage(vm, inode.mapping, pgoff);
-    if (read < 0) return;
-    vm.pages.freePage(read);
-  }
-  const pfn = pages.get(pgoff);
-  const host = vm.ram.frameWord(pfn) * 4;
-  vm.ram.u8.fill(0, host + from, host + to);
-  vm.frames.flags[pfn] |= PG_DIRTY;
-}
-
-function dropPage(vm: Vm, inode: Inode, pgoff: number): void {
-  removeFromPageCache(vm, inode.mapping, pgoff);
-  shmemUnacctBlock(vm, inode);
+/** A page that was swapped out, and goes in part, comes back for that. @linux mm/shmem.c:shmem_get_partial_folio */
+function bringInPartial(vm: Vm, { mapping }: Inode, at: number): void {
+  const pgoff = Math.floor(at / PAGE_SIZE);
+  if (at % PAGE_SIZE === 0 || !mapping.swaps.has(pgoff)) return;
+  const pfn = shmemGetPage(vm, mapping, pgoff);
+  if (pfn >= 0) vm.pages.freePage(pfn);
 }

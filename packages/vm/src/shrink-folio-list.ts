@@ -33,6 +33,7 @@ import { swapWriteout } from './page-io.ts';
 import type { PendingWrites } from './page-io.ts';
 import { FOLIOREF_ACTIVATE, FOLIOREF_KEEP, FOLIOREF_RECLAIM, FOLIOREF_RECLAIM_CLEAN } from './reclaim.ts';
 import type { ScanControl } from './scan-control.ts';
+import { isLargeShmem, splitShmemFolio } from './shmem-folio.ts';
 import { shmemUnacctBlock } from './shmem-super.ts';
 import { shmemWriteout } from './shmem-swap.ts';
 import { addToSwap, removeFromSwapCache } from './swap-state.ts';
@@ -165,6 +166,7 @@ function shrinkFolio(
     splitIsolated(vm, pfn);
     return GONE;
   }
+  if (isLargeShmem(vm, pfn)) splitShmemFolio(vm, pfn);
   if ((flags[pfn] & (PG_ANON | PG_SWAPBACKED | PG_SWAPCACHE)) === (PG_ANON | PG_SWAPBACKED)) {
     if ((sc.gfp & __GFP_IO) === 0) return KEEP;
     if (isPinned(vm, pfn)) return KEEP;

@@ -11,6 +11,8 @@ import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY, PTE_PS, PTE_SOFT_DIRTY_HI, PTE_UFFD
 import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_KSM, PG_SWAPBACKED, PG_SWAPCACHE } from '@pagelab/mm-core';
 import type { AnonVmaChain } from './anon-vma.ts';
+import { splitFilePmd } from './file-pmd.ts';
+import { hugeStart } from './huge-memory.ts';
 import { ksmWalk } from './ksm.ts';
 import { MM_ANONPAGES, MM_SWAPENTS } from './mm-struct.ts';
 import { setPageDirty } from './page-cache.ts';
@@ -147,6 +149,11 @@ export class RmapWalk {
     const lo = i32[entry];
     const hi = entryHi(i32, entry, step);
     const pageFlags = flags[pfn];
+    if ((lo & PTE_PS) !== 0) {
+      // Only a folio of a file is shown so: it goes with all that is shown beside the page.
+      splitFilePmd(mm, hugeStart(vm.tables, address), entry);
+      return;
+    }
     if ((pageFlags & PG_ANON) === 0) {
       if ((lo & PTE_DIRTY) !== 0) setPageDirty(vm, pfn);
       updateHiwaterRss(mm);

@@ -35,6 +35,7 @@ import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, isCountedTable, leafLo } from './pgtable.ts';
 import { PTE_MAPS, PTE_PROTNONE, PTE_SPECIAL, isGuardMarker, markerOf, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
 import { locksPages, mmCounter, pageMappings } from './rmap.ts';
+import { folioOrder } from './page-cache.ts';
 import { validatePageCacheNodes } from './page-cache-nodes.ts';
 import { validateLru } from './swap.ts';
 import { validateSwap } from './swapfile.ts';
@@ -51,7 +52,8 @@ interface Census {
   /** Entries that refer to a page, or to a part of a huge one, by its head; and huge entries. */
   readonly references: Map<Pfn, number>;
   readonly hugeEntries: Map<Pfn, number>;
-  /** The same of pages of the huge page pool. */
+  /** The same of folios of files, and of pages of the huge page pool. */
+  readonly filePmds: Map<Pfn, number>;
   readonly hugetlbEntries: Map<Pfn, number>;
   readonly tables: Set<Pfn>;
   /** VMAs by the file, the mapping and the anon_vmas they name. */
@@ -78,6 +80,7 @@ export function validateVm(vm: Vm): void {
     locked: new Set(),
     references: new Map(),
     hugeEntries: new Map(),
+    filePmds: new Map(),
     hugetlbEntries: new Map(),
     tables: new Set(),
     files: new Map(),
@@ -180,6 +183,7 @@ function validateTables(mm: MmStruct, census: Census): void {
   const rss = [0, 0, 0, 0];
   let tables = 0;
   let hugeEntries = 0;
+  let filePmds = 0;
   let hugetlbPages = 0;
   const { entryWords: step, format, userPgdEntries } = vm.tables;
   const visit = (pfn: Pfn, base: VirtAddr, depth: number): void => {
@@ -206,6 +210,11 @@ function validateTables(mm: MmStruct, census: Census): void {
           count(census.hugetlbEntries, pfnOf(lo, hi));
           continue;
         }
+        if (vma?.file) {
+          filePmds++;
+          checkFilePmd(mm, addr, lo, hi, rss, census);
+          continue;
+        }
         hugeEntries++;
         checkHugeEntry(mm, addr, lo, hi, rss, census);
       } else {
@@ -221,6 +230,7 @@ function validateTables(mm: MmStruct, census: Census): void {
     census.tables.add(table);
   }
   tables += hugeEntries;
+  check(mm.filePmds === filePmds, `mm ${mm.id}: ${mm.filePmds} third-level entries of files, found ${filePmds}`);
   check(mm.hugetlbPages === hugetlbPages, `mm ${mm.id}: ${mm.hugetlbPages} huge pages of the pool, entries ${hugetlbPages}`);
   check(mm.pgtablesBytes === tables * PAGE_SIZE, `mm ${mm.id}: pgtablesBytes ${mm.pgtablesBytes}, tables ${tables}`);
   for (let kind = 0; kind < rss.length; kind++) {
@@ -247,6 +257,19 @@ function checkHugeEntry(mm: MmStruct, addr: VirtAddr, lo: number, hi: number, rs
   count(census.references, head);
   count(census.hugeEntries, head);
   for (let i = 0; i < vm.tables.ptrsPerPte; i++) {
+    checkEntry(mm, addr + i * PAGE_SIZE, leafLo(vm.tables, lo, addr + i * PAGE_SIZE), hi, rss, census);
+  }
+}
+
+/** A third-level entry of a file says what a table of small ones would; its pages are one folio. */
+function checkFilePmd(mm: MmStruct, addr: VirtAddr, lo: number, hi: number, rss: number[], census: Census): void {
+  const { vm } = mm;
+  const head = pfnOf(lo, hi);
+  check((lo & PTE_MAPS) !== 0 && head % vm.tables.ptrsPerPte === 0, `mm ${mm.id}, ${hex(addr)}: a huge entry that shows no block`);
+  count(census.filePmds, head);
+  for (let i = 0; i < vm.tables.ptrsPerPte; i++) {
+    check(folioOrder(vm, head + i) === vm.tables.hugeOrder, `mm ${mm.id}, ${hex(addr)}: a huge entry that shows small folios`);
+    count(census.references, head + i);
     checkEntry(mm, addr + i * PAGE_SIZE, leafLo(vm.tables, lo, addr + i * PAGE_SIZE), hi, rss, census);
   }
 }
@@ -329,6 +352,7 @@ function validateFrames(vm: Vm, census: Census): void {
     checkState(priv[head + 2], parts, `frame ${head}: mapped parts`);
     check((vm.deferredSplit.isPartial(head) === true) === parts < vm.tables.ptrsPerPte, `frame ${head}: ${parts} parts mapped, and that is not noted`);
   }
+  validateFilePmds(vm, census);
   for (const head of vm.deferredSplit.heads()) check(mappedParts.has(head), `frame ${head}: to be split, but not mapped`);
   checkState(vm.pages.nodeState(NODE_STAT.NR_ANON_THPS), hugeMapped, 'NR_ANON_THPS');
   checkState(vm.pages.nodeState(NODE_STAT.NR_ANON_MAPPED), anonMapped, 'NR_ANON_MAPPED');
@@ -337,6 +361,19 @@ function validateFrames(vm: Vm, census: Census): void {
   let counted = 0;
   for (const pfn of census.tables) if (isCountedTable(vm, pfn)) counted++;
   check(vm.pages.nodeState(NODE_STAT.NR_PAGETABLE) >= counted, 'NR_PAGETABLE is too low');
+}
+
+function validateFilePmds(vm: Vm, { filePmds }: Census): void {
+  let shmem = 0;
+  let file = 0;
+  for (const [head, entries] of filePmds) {
+    checkState(vm.pmdMapped.get(head) ?? 0, entries, `frame ${head}: third-level entries`);
+    if ((vm.frames.flags[head] & PG_SWAPBACKED) !== 0) shmem += vm.tables.ptrsPerPte;
+    else file += vm.tables.ptrsPerPte;
+  }
+  checkState(vm.pmdMapped.size, filePmds.size, 'folios that third-level entries show');
+  checkState(vm.pages.nodeState(NODE_STAT.NR_SHMEM_PMDMAPPED), shmem, 'NR_SHMEM_PMDMAPPED');
+  checkState(vm.pages.nodeState(NODE_STAT.NR_FILE_PMDMAPPED), file, 'NR_FILE_PMDMAPPED');
 }
 
 function checkState(counted: number, found: number, name: string): void {
@@ -348,6 +385,8 @@ function validateFiles(vm: Vm, census: Census): void {
   let filePages = 0;
   let shmemPages = 0;
   let tmpfsPages = 0;
+  let shmemThps = 0;
+  let fileThps = 0;
   vm.mappings.forEach((mapping, id) => {
     const { inode, pages, mmap } = mapping;
     const isHugetlb = mapping.ops === vm.hugetlbOps;
@@ -362,6 +401,10 @@ function validateFiles(vm: Vm, census: Census): void {
       check(!census.tables.has(pfn), `frame ${pfn} is cached and a page table`);
       filePages++;
       if ((flags[pfn] & PG_SWAPBACKED) !== 0) shmemPages++;
+      if (folioOrder(vm, pfn) === vm.tables.hugeOrder) {
+        if (mapping.ops.swapBacked) shmemThps++;
+        else fileThps++;
+      }
     });
     if (mapping.ops.swapBacked) {
       census.accountedPages += inode.accounted ? Math.ceil(inode.size / PAGE_SIZE) : pages.size + mapping.swaps.size;
@@ -391,6 +434,8 @@ function validateFiles(vm: Vm, census: Census): void {
   const swapCached = vm.pages.nodeState(NODE_STAT.NR_SWAPCACHE);
   checkState(vm.pages.nodeState(NODE_STAT.NR_FILE_PAGES), filePages + swapCached, 'NR_FILE_PAGES');
   checkState(vm.pages.nodeState(NODE_STAT.NR_SHMEM), shmemPages, 'NR_SHMEM');
+  checkState(vm.pages.nodeState(NODE_STAT.NR_SHMEM_THPS), shmemThps, 'NR_SHMEM_THPS');
+  checkState(vm.pages.nodeState(NODE_STAT.NR_FILE_THPS), fileThps, 'NR_FILE_THPS');
 }
 
 function validateAnonVmas(vm: Vm, census: Census): void {

@@ -18,6 +18,8 @@ import { newWritebackState } from './page-writeback.ts';
 import type { BlockStore } from './block-store.ts';
 import { Highmem } from './highmem.ts';
 import { ShmemOps } from './shmem.ts';
+import { newShmemThp } from './shmem-huge.ts';
+import type { ShmemThp } from './shmem-huge.ts';
 import type { ShmemSuperBlock } from './shmem-super.ts';
 import type { ThpDefrag, ThpMode } from './huge-memory.ts';
 import { newKhugepaged } from './khugepaged.ts';
@@ -241,6 +243,8 @@ export class Vm {
   readonly lruBatches: LruBatches;
   /** What huge pages are used for. */
   thpMode: ThpMode = 'never';
+  /** The same of shared memory. */
+  readonly shmemThp: ShmemThp;
   /** How hard a fault tries for one; whether reads show the huge page of zeros, and a write to that takes a huge page: since 6.13. */
   thpDefrag: ThpDefrag = 'madvise';
   usesHugeZero = true;
@@ -249,6 +253,8 @@ export class Vm {
   readonly khugepaged: Khugepaged;
   /** The huge page of zeros that reads of huge mappings show; −1 until one is wanted. */
   hugeZeroPfn: Pfn = -1;
+  /** Third-level entries that show a folio of a file, by the folio's first frame. */
+  readonly pmdMapped = new Map<Pfn, number>();
   /** Huge pages that may be better small. */
   readonly deferredSplit: DeferredSplit;
   /** The kernel's own virtual memory. */
@@ -341,7 +347,8 @@ export class Vm {
     this.hugetlbOps = new HugetlbfsOps(this);
     this.reclaim = new Reclaim(this, parts.reclaimPolicy ?? classicReclaim);
     this.shmemOps = new ShmemOps(this);
-    this.tmpfs = { maxBlocks: Math.floor(this.pages.totalramPages / 2), usedBlocks: 0 };
+    this.shmemThp = newShmemThp(this.tables.hugeOrder);
+    this.tmpfs = { maxBlocks: Math.floor(this.pages.totalramPages / 2), usedBlocks: 0, huge: 'never' };
     this.blockFs = new BlockFs(this, parts.disk ?? new MemoryBlockStore(DEFAULT_DISK_BLOCKS));
     this.tracePageFaultUser = parts.trace.define('page_fault_user', ['address', 'error_code']);
     this.traceMigratePages = parts.trace.define('mm_migrate_pages', ['nr_succeeded', 'nr_failed', 'mode', 'reason']);

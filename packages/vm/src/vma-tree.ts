@@ -212,7 +212,7 @@ function unlinked(mm: MmStruct, nrVmas: number): void {
  * @linux mm/vma.c:vma_set_range
  */
 export function vmaResize(vma: VmArea, start: VirtAddr, end: VirtAddr, pgoff: number): void {
-  if (vma.mm.depositedTables.length !== 0) {
+  if ((vma.mm.depositedTables.length | vma.mm.filePmds) !== 0) {
     splitHugePmdAt(vma.mm, start);
     splitHugePmdAt(vma.mm, end);
   }

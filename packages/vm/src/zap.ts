@@ -6,6 +6,7 @@ import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY, PTE_PS } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_SWAPBACKED } from '@pagelab/mm-core';
 import type { AddressSpace } from './file.ts';
+import { zapFilePmd } from './file-pmd.ts';
 import { detachTable, freePgtables } from './free-pgtables.ts';
 import { hugeStart, splitHugePmd, zapHugePmd } from './huge-memory.ts';
 import { zapHugetlbPmd } from './hugetlb-fault.ts';
@@ -131,6 +132,7 @@ function zapRange(gather: MmuGather, vma: VmArea, start: VirtAddr, end: VirtAddr
       }
       splitHugePmd(mm, hugeStart(tables, start), pmdEntry);
       table = tableBelow(mm.vm, pmdEntry);
+      if (table < 0) return;
     }
     const entry = pteOffset(tables, table, start);
     zapTable(gather, vma, pmdEntry, entry, (end - start) / PAGE_SIZE, start, zapFlags);
@@ -153,6 +155,7 @@ function zapRange(gather: MmuGather, vma: VmArea, start: VirtAddr, end: VirtAddr
 /** Clears a huge entry. */
 function zapBlock(gather: MmuGather, vma: VmArea, start: VirtAddr, pmdEntry: number): void {
   if ((vma.flags & VM_HUGETLB) !== 0) zapHugetlbPmd(gather, vma, start, pmdEntry);
+  else if (vma.file !== null) zapFilePmd(gather, vma, start, pmdEntry);
   else zapHugePmd(gather, vma, start, pmdEntry);
 }
 

@@ -72,8 +72,8 @@ function pageSizes(sizes: SmapsSizes, rollup: boolean): string {
     kb('KSM', sizes.ksm) +
     kb('LazyFree', 0) +
     kb('AnonHugePages', sizes.anonHugePages) +
-    kb('ShmemPmdMapped', 0) +
-    kb('FilePmdMapped', 0) +
+    kb('ShmemPmdMapped', sizes.shmemPmdMapped) +
+    kb('FilePmdMapped', sizes.filePmdMapped) +
     kb('Shared_Hugetlb', sizes.sharedHugetlb) +
     kb('Private_Hugetlb', sizes.privateHugetlb) +
     kb('Swap', sizes.swap) +

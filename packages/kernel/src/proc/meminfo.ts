@@ -57,10 +57,10 @@ export function meminfo(kernel: Kernel): string {
     ['Percpu', pagesToKb(kernel.percpu.nrPages)],
     ['HardwareCorrupted', pagesToKb(vm.brokenFrames.size)],
     ['AnonHugePages', node(NODE_STAT.NR_ANON_THPS)],
-    ['ShmemHugePages', 0],
-    ['ShmemPmdMapped', 0],
-    ['FileHugePages', 0],
-    ['FilePmdMapped', 0],
+    ['ShmemHugePages', node(NODE_STAT.NR_SHMEM_THPS)],
+    ['ShmemPmdMapped', node(NODE_STAT.NR_SHMEM_PMDMAPPED)],
+    ['FileHugePages', node(NODE_STAT.NR_FILE_THPS)],
+    ['FilePmdMapped', node(NODE_STAT.NR_FILE_PMDMAPPED)],
   ];
   if (pages.cmaAreas !== null) {
     const total = pages.cmaAreas.reduce((sum, { count }) => sum + count, 0);

@@ -65,10 +65,12 @@ export function zoneStats(release: KernelVersion, arch: MachineConfig['arch']): 
   return selectFor(release, arch, ZONE_STAT_NAMES);
 }
 
+const { NR_ANON_THPS, NR_FILE_PMDMAPPED, NR_FILE_THPS, NR_SHMEM_PMDMAPPED, NR_SHMEM_THPS } = NODE_STAT;
+const SHOWN_IN_THP: ReadonlySet<number> = new Set([NR_ANON_THPS, NR_FILE_PMDMAPPED, NR_FILE_THPS, NR_SHMEM_PMDMAPPED, NR_SHMEM_THPS]);
+
 /** A node's counter as files show it: huge pages are counted by their small ones, and told by their own number. @linux include/linux/vmstat.h:vmstat_item_print_in_thp */
 export function nodeStatShown(item: number, value: number): number {
-  const { NR_ANON_THPS, NR_FILE_THPS, NR_SHMEM_THPS } = NODE_STAT;
-  return item === NR_ANON_THPS || item === NR_FILE_THPS || item === NR_SHMEM_THPS ? value / 512 : value;
+  return SHOWN_IN_THP.has(item) ? value / 512 : value;
 }
 
 /** Counters of a node. */
