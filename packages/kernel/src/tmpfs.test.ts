@@ -107,7 +107,7 @@ test('pages that are swapped out, and come back, keep their room', () => {
 
 test('it holds half of memory, unless the configuration says otherwise', () => {
   const { vm, pages } = bootKernel(parseMachineConfig({ memory: '128M' }));
-  expect(vm.tmpfs).toEqual({ maxBlocks: Math.floor(pages.totalramPages / 2), usedBlocks: 0 });
+  expect(vm.tmpfs).toEqual({ maxBlocks: Math.floor(pages.totalramPages / 2), usedBlocks: 0, huge: 'never' });
   expect(() => parseMachineConfig({ memory: '128M', devShm: '5K' })).toThrow(ConfigError);
   expect(() => parseMachineConfig({ memory: '128M', devShm: 0 })).toThrow(/devShm: takes a size/);
 });

@@ -18,6 +18,7 @@ import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { pageMappings } from './rmap.ts';
 import { freeSwapAndCache, folioFreeSwap } from './swapfile.ts';
 import { pteToSwp } from './swapops.ts';
+import { splitShmemFolio } from './shmem-folio.ts';
 import { folioDeactivate, folioMarkLazyfree, lruAddDrain } from './swap.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
@@ -90,9 +91,18 @@ export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
   let high = start;
   lruAddDrain(vm);
   while (walk.next()) {
-    if (walk.huge) splitStop(mm, walk);
     let touched = false;
-    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += walk.step) {
+    if (walk.huge && vma.file !== null) {
+      for (const pfn of hugeFolio(vma, walk)) {
+        flags[pfn] &= ~PG_REFERENCED;
+        folioDeactivate(vm, pfn);
+        touched = true;
+      }
+      if (touched) i32[walk.pmdEntry] &= ~PTE_ACCESSED;
+    } else if (walk.huge) {
+      splitStop(mm, walk);
+    }
+    for (let i = 0, entry = walk.entry; !walk.huge && i < walk.count; i++, entry += walk.step) {
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
       const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
@@ -127,9 +137,16 @@ export function pageOut(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
   lruAddDrain(vm);
   const walk = new PteTableWalk(mm, start, end);
   while (walk.next()) {
-    if (walk.huge) splitStop(mm, walk);
     const pfns: Pfn[] = [];
-    for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += walk.step) {
+    if (walk.huge && vma.file !== null) {
+      for (const pfn of hugeFolio(vma, walk)) {
+        flags[pfn] &= ~PG_REFERENCED;
+        pfns.push(pfn);
+      }
+    } else if (walk.huge) {
+      splitStop(mm, walk);
+    }
+    for (let i = 0, entry = walk.entry; !walk.huge && i < walk.count; i++, entry += walk.step) {
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
       const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
@@ -140,6 +157,34 @@ export function pageOut(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
     }
     reclaimPages(vm, pfns);
   }
+}
+
+/**
+ * The pages of a file's folio that one entry shows, where advice is for all of it and it is nobody else's; none otherwise.
+ * One that the range covers in part is split, which only unmaps it.
+ *
+ * @linux mm/madvise.c:madvise_cold_or_pageout_pte_range
+ */
+function hugeFolio(vma: VmArea, walk: PteTableWalk): Pfn[] {
+  const { vm } = vma.mm;
+  const { mapping } = vma.file!.inode;
+  const { hugeOrder, ptrsPerPte } = vm.tables;
+  const head = pfnOf(vm.ram.i32[walk.pmdEntry], entryHi(vm.ram.i32, walk.pmdEntry, walk.step));
+  const first = vm.frames.index[head];
+  if (mappedShared(vma, mapping, first, ptrsPerPte)) return [];
+  if (walk.count === ptrsPerPte) return Array.from({ length: ptrsPerPte }, (_, i) => head + i);
+  splitForAdvice(vm, mapping, first, hugeOrder, first);
+  return [];
+}
+
+/** Splits a folio, unless it is dirty and has buffers. */
+function splitForAdvice(vm: Vm, mapping: AddressSpace, head: number, order: number, at: number): void {
+  if (!mapping.ops.swapBacked) {
+    if (!isDirty(vm, mapping, head, 1 << order)) splitFolio(vm, mapping, head, order, at);
+    return;
+  }
+  splitShmemFolio(vm, mapping.pages.get(at));
+  vm.smp.flushBatch();
 }
 
 /**
@@ -162,7 +207,7 @@ function takesFolio(vma: VmArea, start: VirtAddr, end: VirtAddr, addr: VirtAddr,
   if (first >= start && first + nrPages * PAGE_SIZE <= end && mapsRun(vma, first, mapping, head, nrPages)) {
     return mapsOnce(vm, mapping, head, nrPages);
   }
-  if (!isDirty(vm, mapping, head, nrPages) && !mappedShared(vma, mapping, head, nrPages)) splitFolio(vm, mapping, head, order, pgoff);
+  if (!mappedShared(vma, mapping, head, nrPages)) splitForAdvice(vm, mapping, head, order, pgoff);
   return false;
 }
 
