@@ -1,35 +1,46 @@
 /**
  * The soak of `testing/soak.ts` with each reclaim policy and each allocator. `SOAK_ACCESSES` is how many loads and stores each run
- * makes, `SOAK_SEEDS` how many seeds there are.
+ * makes, `SOAK_SEEDS` how many seeds there are or which, as `1,5,7`; with `SOAK_ALL` set each policy meets each allocator.
  */
 import { deflateRawSync, inflateRawSync } from 'node:zlib';
 import type { Compressor } from '@pagelab/vm';
 import { expect, test } from 'vitest';
+import { RECLAIM_POLICIES } from './reclaim.ts';
 import { soak } from './testing/soak.ts';
 import type { SoakOptions } from './testing/soak.ts';
 
 const { env = {} } = (globalThis as unknown as { process?: { env?: Record<string, string | undefined> } }).process ?? {};
-const ACCESSES = Number(env['SOAK_ACCESSES'] ?? 150_000);
-const SEEDS = Array.from({ length: Number(env['SOAK_SEEDS'] ?? 1) }, (_, i) => i + 1);
+const ACCESSES = Number(env['SOAK_ACCESSES'] ?? 100_000);
+const SEEDS = env['SOAK_SEEDS']?.includes(',') === true ? env['SOAK_SEEDS'].split(',').filter(Boolean).map(Number) : Array.from({ length: Number(env['SOAK_SEEDS'] ?? 1) }, (_, i) => i + 1);
 const PROGRAMS = 20;
 const TIMEOUT = 120_000 + ACCESSES;
 
-const MACHINES: readonly (readonly [string, object])[] = [
-  ['the classic policy', { reclaim: 'classic' }],
-  ['generations', { reclaim: 'mglru' }],
-  ['first in, first out', { reclaim: 'fifo', pageAllocator: 'llfree' }],
-  ['second chance', { reclaim: 'second-chance', pageAllocator: 'first-fit' }],
-  ['generations, on other allocators', { reclaim: 'mglru', pageAllocator: 'llfree', slab: 'slab' }],
-  ['the classic policy, on other allocators', { reclaim: 'classic', pageAllocator: 'first-fit', slab: 'slob' }],
+const PAGE_ALLOCATORS = ['buddy', 'llfree', 'first-fit'] as const;
+const SLABS = ['slub', 'slab', 'slob'] as const;
+type Named = readonly [name: string, machine: object];
+
+/** Each policy with each allocator, or every one of both in turn. */
+const COMBINATIONS: readonly Named[] =
+  env['SOAK_ALL'] !== undefined
+    ? RECLAIM_POLICIES.flatMap((reclaim) => PAGE_ALLOCATORS.flatMap((pageAllocator) => SLABS.map((slab) => combination(reclaim, pageAllocator, slab))))
+    : RECLAIM_POLICIES.map((reclaim, i) => combination(reclaim, PAGE_ALLOCATORS[i % 3]!, SLABS[(i + Math.floor(i / 3)) % 3]!));
+
+function combination(reclaim: string, pageAllocator: string, slab: string): Named {
+  return [`${reclaim} on ${pageAllocator} and ${slab}`, { reclaim, pageAllocator, slab }];
+}
+
+const MACHINES: readonly Named[] = [
+  ...COMBINATIONS,
   ['huge pages', { memory: '96M', cmdline: 'transparent_hugepage=always' }],
   ['huge pages and generations', { memory: '96M', cmdline: 'transparent_hugepage=always', reclaim: 'mglru' }],
+  ['huge pages and arc', { memory: '96M', cmdline: 'transparent_hugepage=always', reclaim: 'arc' }],
   ['page tables of three levels', { arch: 'x86-pae' }],
   ['page tables of two levels', { arch: 'x86-32' }],
   ['two nodes', { memory: '80M', numa: [{ memory: '40M', cpus: [0] }, { memory: '40M', cpus: [1] }] }],
 ];
 
 test.each(SEEDS.flatMap((seed) => MACHINES.map(([name, machine]) => [name, seed, machine] as const)))('nothing is lost with %s, seed %i', (_, seed, machine) => {
-  const { done, lost, swapoffs } = soak({ seed, accesses: ACCESSES, programs: PROGRAMS, machine });
+  const { done, lost, swapoffs } = soak({ seed, accesses: ACCESSES, programs: PROGRAMS, upheavals: 3, machine });
   expect([done, lost]).toEqual([PROGRAMS, 0]);
   expect(swapoffs.at(-1)).toBe(0);
 }, TIMEOUT);
@@ -61,10 +72,25 @@ test.each(SEEDS.flatMap((seed) => MORE.map(([name, options]) => [name, seed, opt
   expect(swapoffs.at(-1)).toBe(0);
 }, TIMEOUT);
 
-test.each(SEEDS.flatMap((seed) => ['classic', 'mglru'].map((reclaim) => [reclaim, seed] as const)))(
+test.each(SEEDS.flatMap((seed) => ['classic', 'mglru', 'lru'].map((reclaim) => [reclaim, seed] as const)))('groups are held to their limits, and lose nothing: %s, seed %i', (reclaim, seed) => {
+  const { done, lost, swapoffs } = soak({ seed, accesses: ACCESSES, programs: PROGRAMS, upheavals: 2, groups: true, machine: { reclaim } });
+  expect([done, lost]).toEqual([PROGRAMS, 0]);
+  expect(swapoffs.at(-1)).toBe(0);
+}, TIMEOUT);
+
+test.each(SEEDS.flatMap((seed) => ['classic', 'mglru', 'arc'].map((reclaim) => [reclaim, seed] as const)))(
   'with one request in a thousand failing, only those go whose pages cannot be read: %s, seed %i',
   (reclaim, seed) => {
-    soak({ seed, accesses: ACCESSES, programs: PROGRAMS, errorChance: 0.001, machine: { reclaim } });
+    soak({ seed, accesses: ACCESSES, programs: PROGRAMS, errorChance: 0.001, upheavals: 2, machine: { reclaim } });
+  },
+  TIMEOUT,
+);
+
+test.each(SEEDS.flatMap((seed) => ['classic', 'mglru', 'clock'].map((reclaim) => [reclaim, seed] as const)))(
+  'with that of both disks, who could not write a file is told: %s, seed %i',
+  (reclaim, seed) => {
+    const machine = { reclaim, disk: { size: '64M', model: 'ssd' } };
+    soak({ seed, accesses: ACCESSES, programs: PROGRAMS, errorChance: 0.001, fileErrorChance: 0.001, upheavals: 2, machine });
   },
   TIMEOUT,
 );

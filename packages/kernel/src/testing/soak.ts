@@ -1,8 +1,10 @@
 /**
  * Many programs that together want four times the memory there is: they map, store, read back, fork, map files, lock, share,
  * give advice, and are killed. What each stored it has to read back, whatever was swapped, dropped and read again meanwhile.
+ * A page of a file that could not be written may be what it was before, if msync has said so.
  */
 import {
+  Errno,
   MADV_COLD,
   MADV_DONTNEED,
   MADV_PAGEOUT,
@@ -24,6 +26,7 @@ import type { Os } from '@pagelab/abi';
 import { REQ_OP_READ, REQ_OP_WRITE } from '@pagelab/hw';
 import { Prng } from '@pagelab/lib';
 import { VM_EVENT } from '@pagelab/mm-core';
+import { DiskBlockStore } from '@pagelab/vm';
 import type { Compressor } from '@pagelab/vm';
 import { expect } from 'vitest';
 import { bootKernel } from '../boot.ts';
@@ -49,8 +52,13 @@ export interface SoakOptions {
   /** Loads and stores of all programs together. */
   readonly accesses: number;
   readonly programs: number;
-  /** Chance of a request of the swap disk to fail. */
+  /** Chance of a request of the swap disk to fail, and of one of the disk that files lie on, if the machine has one. */
   readonly errorChance?: number;
+  readonly fileErrorChance?: number;
+  /** Whether the programs are in groups: with a limit, with one that slows them down, protected, and with neither. */
+  readonly groups?: boolean;
+  /** How often, spread over the run, swap is taken out of use under load, caches are dropped and memory is compacted. */
+  readonly upheavals?: number;
   /** Of the machine, beside what is usual: 64 MiB, two CPUs, six times that to swap. */
   readonly machine?: object;
   /** What zswap compresses with. */
@@ -73,11 +81,14 @@ export interface SoakOutcome {
 
 /** What the programs have in common. */
 interface Common {
+  readonly accesses: number;
   left: number;
   /** Who runs, for who kills; and who was killed. */
   readonly running: number[];
   readonly victims: Set<number>;
   readonly pagesEach: number;
+  /** Pages of files may be lost on their way to the disk. */
+  readonly filesFail: boolean;
 }
 
 interface Region {
@@ -87,6 +98,8 @@ interface Region {
   /** Children of a fork see the same memory. */
   readonly shared: boolean;
   readonly file: boolean;
+  /** Of a file that may not be written: what was stored to each page before. */
+  readonly before?: number[][];
 }
 
 function wordOf(version: number, at: number): number {
@@ -100,6 +113,8 @@ class SoakProgram {
   readonly #regions: Region[] = [];
   #pages = 0;
   #version = 0;
+  /** msync has said that something could not be written. */
+  #knowsOfError = false;
 
   constructor(os: Os, seed: number, common: Common, first: readonly Region[]) {
     this.#os = os;
@@ -143,7 +158,7 @@ class SoakProgram {
       os.syscall(Syscall.munlock, at, locked);
       return good;
     } else if (dice < 985) {
-      if (region.file) os.syscall(Syscall.msync, at, bytes, MS_SYNC);
+      if (region.file) this.#sync(region);
     } else if (dice < 990) {
       if (region.file || this.#regions.length < 6) return true;
       const good = this.#check(region, 0, versions.length);
@@ -166,24 +181,40 @@ class SoakProgram {
     this.#pages += nrPages;
   }
 
-  #store({ addr, versions }: Region, page: number): void {
+  #store({ addr, versions, before }: Region, page: number): void {
     const { mem } = this.#os;
     const version = (this.#version += WORDS);
     const start = addr + page * PAGE;
+    before?.[page]!.push(versions[page]!);
     for (let at = 0; at < WORDS; at++) mem.store32(start + at * WORD_STEP, wordOf(version, at));
     versions[page] = version;
     this.#common.left -= WORDS;
   }
 
-  #check({ addr, versions }: Region, first: number, end: number): boolean {
-    const { mem } = this.#os;
-    for (let page = first; page < end; page++) {
-      const start = addr + page * PAGE;
-      const version = versions[page]!;
-      for (let at = 0; at < WORDS; at++) if (mem.load32(start + at * WORD_STEP) !== wordOf(version, at)) return false;
-    }
+  #check(region: Region, first: number, end: number): boolean {
+    for (let page = first; page < end; page++) if (!this.#holds(region, page, region.versions[page]!) && !this.#wasLost(region, page)) return false;
     this.#common.left -= WORDS * (end - first);
     return true;
+  }
+
+  #holds({ addr }: Region, page: number, version: number): boolean {
+    const { mem } = this.#os;
+    const start = addr + page * PAGE;
+    for (let at = 0; at < WORDS; at++) if (mem.load32(start + at * WORD_STEP) !== wordOf(version, at)) return false;
+    return true;
+  }
+
+  /** Whether a page is what it was once, since it could not be written, and msync says so. */
+  #wasLost(region: Region, page: number): boolean {
+    const version = region.before?.[page]!.findLast((each) => this.#holds(region, page, each));
+    if (version === undefined) return false;
+    this.#sync(region);
+    region.versions[page] = version;
+    return this.#knowsOfError;
+  }
+
+  #sync({ addr, versions }: Region): void {
+    if (this.#os.syscall(Syscall.msync, addr, versions.length * PAGE, MS_SYNC) === -Errno.EIO) this.#knowsOfError = true;
   }
 
   /** A child sees what there was, and stores to its own copy. */
@@ -208,14 +239,40 @@ function pathOf(os: Os, name: string): number {
   return at;
 }
 
+/** Directories of the groups, and what is written to their files, for a machine of 64 MiB. */
+const GROUPS = '/sys/fs/cgroup';
+const LIMITS: readonly (readonly [name: string, files: Readonly<Record<string, string>>])[] = [
+  ['soak-max', { 'memory.max': '10M' }],
+  ['soak-high', { 'memory.high': '10M' }],
+  ['soak-low', { 'memory.max': '14M', 'memory.low': '8M', 'memory.min': '2M' }],
+  ['soak-free', {}],
+];
+
+function makeGroups(os: Os): number {
+  os.writeFile(`${GROUPS}/cgroup.subtree_control`, '+memory');
+  for (const [name, files] of LIMITS) {
+    os.mkdir(`${GROUPS}/${name}`);
+    for (const [file, text] of Object.entries(files)) os.writeFile(`${GROUPS}/${name}/${file}`, text);
+  }
+  return 0;
+}
+
+function removeGroups(os: Os): number {
+  for (const [name] of LIMITS) os.rmdir(`${GROUPS}/${name}`);
+  os.writeFile(`${GROUPS}/cgroup.subtree_control`, '-memory');
+  return 0;
+}
+
 /** A program's life: a file of its own, a part of memory that all share, and what it maps. */
-function* live(os: Os, seed: number, common: Common, shared: number): Generator<undefined, number> {
+function* live(os: Os, seed: number, common: Common, shared: number, group: string | null): Generator<undefined, number> {
   os.writeFile('/proc/self/oom_score_adj', '0');
+  if (group !== null) os.writeFile(`${GROUPS}/${group}/cgroup.procs`, '0');
   const fd = os.syscall(Syscall.open, pathOf(os, `/soak${seed}`), O_RDWR | O_CREAT, 0o600);
   os.syscall(Syscall.ftruncate, fd, 0);
   os.syscall(Syscall.ftruncate, fd, FILE_PAGES * PAGE);
   const file = os.mmap(0, FILE_PAGES * PAGE, RW, MAP_SHARED, fd);
-  const regions: Region[] = [{ addr: file, versions: new Int32Array(FILE_PAGES), shared: true, file: true }];
+  const before = common.filesFail ? Array.from({ length: FILE_PAGES }, (): number[] => []) : undefined;
+  const regions: Region[] = [{ addr: file, versions: new Int32Array(FILE_PAGES), shared: true, file: true, ...(before === undefined ? {} : { before }) }];
   if (shared !== 0) {
     os.mem.fill(shared, SHARED_PAGES * PAGE, 0);
     regions.push({ addr: shared, versions: new Int32Array(SHARED_PAGES), shared: true, file: true });
@@ -237,6 +294,34 @@ function* live(os: Os, seed: number, common: Common, shared: number): Generator<
   return program.finish() ? 0 : WRONG;
 }
 
+const SWAP_DISK = '/dev/vdb';
+
+/** Takes the swap area out of use, and into use again. Where there is no room for it all, who asked for it is killed. @returns the status of who asked; −1 where it was killed */
+function emptySwap(os: Os): number {
+  const name = pathOf(os, SWAP_DISK);
+  const asker = os.fork((child) => {
+    const off = child.syscall(Syscall.swapoff, name);
+    if (off === 0) child.syscall(Syscall.swapon, name, 0);
+    return off === 0 ? 0 : 1;
+  });
+  os.munmap(name, PAGE);
+  const { signal, status } = os.waitpid(asker)!;
+  if (signal === null) return status!;
+  expect(signal).toBe(SIGKILL);
+  return -1;
+}
+
+/** Now and then turns everything over while the others run. */
+function* upheave(os: Os, common: Common, times: number, swapoffs: number[]): Generator<undefined, number> {
+  for (let time = 1; time <= times; time++) {
+    while (common.left > common.accesses * (1 - time / (times + 1))) yield;
+    swapoffs.push(emptySwap(os));
+    os.writeFile('/proc/sys/vm/drop_caches', '3');
+    os.writeFile('/proc/sys/vm/compact_memory', '1');
+  }
+  return 0;
+}
+
 /**
  * Runs the programs until they have made so many accesses; who is killed has a successor. Now and then, and at the end, the
  * machine's invariants are checked and its swap area is taken out of use.
@@ -245,12 +330,14 @@ function* live(os: Os, seed: number, common: Common, shared: number): Generator<
  * all memory is free.
  */
 export function soak(options: SoakOptions): SoakOutcome {
-  const { seed, accesses, programs, errorChance = 0, machine: own = {}, compressors = [], settings = {}, merges = false } = options;
+  const { seed, accesses, programs, errorChance = 0, fileErrorChance = 0, groups = false, upheavals = 0 } = options;
+  const { machine: own = {}, compressors = [], settings = {}, merges = false } = options;
   const config = parseMachineConfig({ memory: '64M', cpus: 2, seed, swap: [{ size: '384M' }], ...own });
   const kernel = bootKernel(config, { compressors });
   const machine = createMachine(kernel);
   const seeds = Array.from({ length: programs }, (_, i) => seed * 1000 + i);
-  const common: Common = { left: accesses, running: [], victims: new Set(), pagesEach: Math.floor((4 * config.memory) / PAGE / programs) };
+  const pagesEach = Math.floor((4 * config.memory) / PAGE / programs);
+  const common: Common = { accesses, left: accesses, filesFail: fileErrorChance > 0, pagesEach, running: [], victims: new Set() };
   const tidy = (os: Os): number => {
     for (const each of seeds) os.syscall(Syscall.unlink, pathOf(os, `/soak${each}`));
     os.writeFile('/proc/sys/vm/drop_caches', '3');
@@ -266,8 +353,15 @@ export function soak(options: SoakOptions): SoakOutcome {
     disk.inject({ op: REQ_OP_READ, chance: errorChance });
     disk.inject({ op: REQ_OP_WRITE, chance: errorChance });
   }
+  const { store } = kernel.vm.blockFs;
+  const fileDisk = store instanceof DiskBlockStore ? store.disk : null;
+  if (fileErrorChance > 0) {
+    fileDisk!.inject({ op: REQ_OP_READ, chance: fileErrorChance });
+    fileDisk!.inject({ op: REQ_OP_WRITE, chance: fileErrorChance });
+  }
+  if (groups) machine.run(makeGroups);
   const swapoffs: number[] = [];
-  let [done, killed, lost, oomKills] = [0, 0, 0, 0];
+  let [done, killed, lost] = [0, 0, 0];
   const result = machine.run((os) => {
     os.writeFile('/proc/self/oom_score_adj', '-1000');
     if (merges) os.syscall(Syscall.prctl, PR_SET_MEMORY_MERGE, 1, 0, 0, 0);
@@ -275,14 +369,22 @@ export function soak(options: SoakOptions): SoakOutcome {
     const shared = errorChance > 0 ? -1 : os.mmap(0, programs * SHARED_PAGES * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS);
     const slots = new Map<number, number>();
     const start = (slot: number): void => {
-      const pid = os.fork((child) => live(child, seeds[slot]!, common, shared < 0 ? 0 : shared + slot * SHARED_PAGES * PAGE));
+      const pid = os.fork((child) => {
+        const ofShared = shared < 0 ? 0 : shared + slot * SHARED_PAGES * PAGE;
+        return live(child, seeds[slot]!, common, ofShared, groups ? LIMITS[slot % LIMITS.length]![0] : null);
+      });
       slots.set(pid, slot);
       common.running.push(pid);
     };
     for (let slot = 0; slot < programs; slot++) start(slot);
-    const name = pathOf(os, '/dev/vdb');
-    for (let ends = 1; slots.size > 0; ends++) {
+    let upheaver = upheavals > 0 ? os.fork((child) => upheave(child, common, upheavals, swapoffs)) : -1;
+    for (let ends = 1; slots.size > 0 || upheaver > 0; ends++) {
       const { pid, status, signal } = os.waitpid(-1)!;
+      if (pid === upheaver) {
+        expect([status, signal]).toEqual([0, null]);
+        upheaver = -1;
+        continue;
+      }
       const slot = slots.get(pid)!;
       slots.delete(pid);
       common.running.splice(common.running.indexOf(pid), 1);
@@ -293,32 +395,23 @@ export function soak(options: SoakOptions): SoakOutcome {
         expect(signal).toBe(SIGKILL);
         killed++;
       } else {
-        expect([errorChance > 0, signal]).toEqual([true, SIGBUS]);
+        expect([errorChance + fileErrorChance > 0, signal]).toEqual([true, SIGBUS]);
         lost++;
       }
       if (signal !== null && common.left > 0) start(slot);
-      if (ends % 8 !== 0 && slots.size > 0) continue;
+      if (ends % 8 !== 0) continue;
       machine.validate();
-      // Where there is no room for it all, who asked for it is killed.
-      const asker = os.fork((child) => {
-        const off = child.syscall(Syscall.swapoff, name);
-        if (off === 0) child.syscall(Syscall.swapon, name, 0);
-        return off === 0 ? 0 : 1;
-      });
-      const asked = os.waitpid(asker)!;
-      if (asked.signal !== null) {
-        expect(asked.signal).toBe(SIGKILL);
-        oomKills++;
-      }
-      swapoffs.push(asked.status ?? -1);
+      swapoffs.push(emptySwap(os));
     }
+    swapoffs.push(emptySwap(os));
     return tidy(os);
   });
   if (result.error !== undefined) throw result.error as Error;
   expect(result.status).toBe(0);
   const { vm } = kernel;
-  expect(lost).toBeLessThanOrEqual(vm.swapErrors.reads);
-  expect(vm.pages.events[VM_EVENT.OOM_KILL]).toBe(oomKills);
+  expect(lost).toBeLessThanOrEqual(vm.swapErrors.reads + (fileDisk?.errors ?? 0));
+  expect(vm.pages.events[VM_EVENT.OOM_KILL]).toBe(swapoffs.filter((status) => status < 0).length);
+  if (groups) machine.run(removeGroups);
   machine.validate();
   expect(inUse(machine)).toEqual(before);
   expect(vm.swap.nrFree).toBe(vm.totalSwapPages);
