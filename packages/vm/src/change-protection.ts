@@ -2,11 +2,12 @@
  * `mprotect` at the level of page tables.
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_SIZE, PTE_DIRTY, PTE_PRESENT, PTE_RW, PTE_UFFD_WP_LO } from '@pagelab/hw';
+import { PAGE_SIZE, PTE_DIRTY, PTE_PRESENT, PTE_PS, PTE_RW, PTE_UFFD_WP_LO } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE } from '@pagelab/mm-core';
 import { hugeStart, splitHugePmd } from './huge-memory.ts';
+import type { MmuGather } from './mmu-gather.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
-import { PteTableWalk } from './pgtable.ts';
+import { PteTableWalk, findPmd, nextBoundary, pteOffset, tableBelow } from './pgtable.ts';
 import { PTE_KEEP_HI, PTE_KEEP_LO, PTE_MAPS, PTE_SPECIAL, pageProtHi, pfnOf, vmaProtLo } from './pte.ts';
 import { VM_HUGETLB, VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -22,54 +23,80 @@ import type { VmArea } from './vma.ts';
 export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
   const { mm } = vma;
   const { vm } = mm;
+  const { tables } = vm;
   const { gather } = vm;
+  if (end <= nextBoundary(start, tables.pmdSize)) {
+    // Most ranges are short: one table or none, and no walk to set up.
+    const pmdEntry = findPmd(mm, start);
+    const table = pmdEntry < 0 ? -1 : tableBelow(vm, pmdEntry);
+    if (table < 0) return 0;
+    if ((vm.ram.i32[pmdEntry] & PTE_PS) === 0) {
+      gather.begin(mm);
+      const changed = changePteRange(gather, vma, pteOffset(tables, table, start), (end - start) / PAGE_SIZE, start);
+      gather.finish();
+      return changed;
+    }
+  }
   const walk = new PteTableWalk(mm, start, end);
   let changed = 0;
   gather.begin(mm);
   while (walk.next()) {
     if (walk.huge) {
-      if (walk.count === vm.tables.ptrsPerPte) {
-        if (changeHuge(vma, walk.pmdEntry)) gather.noteRange(walk.addr, walk.addr + vm.tables.pmdSize);
+      if (walk.count === tables.ptrsPerPte) {
+        if (changeHuge(vma, walk.pmdEntry)) gather.noteRange(walk.addr, walk.addr + tables.pmdSize);
         changed += walk.count;
         continue;
       }
-      splitHugePmd(mm, hugeStart(vm.tables, walk.addr), walk.pmdEntry);
+      splitHugePmd(mm, hugeStart(tables, walk.addr), walk.pmdEntry);
       walk.splitDone();
     }
-    const { i32 } = vm.ram;
-    const { flags } = vm.frames;
-    const protLo = vmaProtLo(vma) & ~PTE_KEEP_LO;
-    const protHi = walk.step === 2 ? pageProtHi(vma.flags) & ~PTE_KEEP_HI : 0;
-    const privateWritable = (vma.flags & (VM_WRITE | VM_SHARED)) === VM_WRITE;
-    // A dirty page's file knows of stores already.
-    const notifiedWritable = (vma.flags & VM_WRITE) !== 0 && !privateWritable && (protLo & PTE_RW) === 0;
-    const { step } = walk;
-    let first = -1;
-    let last = -1;
-    for (let i = 0; i < walk.count; i++) {
-      const entry = walk.entry + i * step;
-      const oldLo = i32[entry];
-      if ((oldLo & PTE_MAPS) === 0) continue;
-      const oldHi = entryHi(i32, entry, step);
-      let lo = (oldLo & PTE_KEEP_LO) | protLo;
-      const hi = (oldHi & PTE_KEEP_HI) | protHi;
-      if (privateWritable && (lo & (PTE_PRESENT | PTE_SPECIAL)) === PTE_PRESENT) {
-        const pageFlags = flags[pfnOf(lo, hi)];
-        const isFree = (lo & PTE_UFFD_WP_LO) === 0 || (vma.flags & VM_UFFD_WP) === 0;
-        if ((pageFlags & PG_ANON) !== 0 && (pageFlags & PG_ANON_EXCLUSIVE) !== 0 && isFree) lo |= PTE_RW;
-      } else if (notifiedWritable && (lo & (PTE_PRESENT | PTE_DIRTY)) === (PTE_PRESENT | PTE_DIRTY)) {
-        lo |= PTE_RW;
-      }
-      setEntry(i32, entry, step, lo, hi);
-      changed++;
-      if (needsFlush(oldLo, oldHi, lo, hi)) {
-        if (first < 0) first = i;
-        last = i;
-      }
-    }
-    if (first >= 0) gather.noteRange(walk.addr + first * PAGE_SIZE, walk.addr + (last + 1) * PAGE_SIZE);
+    changed += changePteRange(gather, vma, walk.entry, walk.count, walk.addr);
   }
   gather.finish();
+  return changed;
+}
+
+/**
+ * Changes `count` entries in a row, those of `firstAddr` and up.
+ *
+ * @returns entries changed
+ * @linux mm/mprotect.c:change_pte_range
+ */
+function changePteRange(gather: MmuGather, vma: VmArea, firstEntry: number, count: number, firstAddr: VirtAddr): number {
+  const { vm } = vma.mm;
+  const { i32 } = vm.ram;
+  const { flags } = vm.frames;
+  const step = vm.tables.entryWords;
+  const protLo = vmaProtLo(vma) & ~PTE_KEEP_LO;
+  const protHi = step === 2 ? pageProtHi(vma.flags) & ~PTE_KEEP_HI : 0;
+  const privateWritable = (vma.flags & (VM_WRITE | VM_SHARED)) === VM_WRITE;
+  // A dirty page's file knows of stores already.
+  const notifiedWritable = (vma.flags & VM_WRITE) !== 0 && !privateWritable && (protLo & PTE_RW) === 0;
+  let changed = 0;
+  let first = -1;
+  let last = -1;
+  for (let i = 0; i < count; i++) {
+    const entry = firstEntry + i * step;
+    const oldLo = i32[entry];
+    if ((oldLo & PTE_MAPS) === 0) continue;
+    const oldHi = entryHi(i32, entry, step);
+    let lo = (oldLo & PTE_KEEP_LO) | protLo;
+    const hi = (oldHi & PTE_KEEP_HI) | protHi;
+    if (privateWritable && (lo & (PTE_PRESENT | PTE_SPECIAL)) === PTE_PRESENT) {
+      const pageFlags = flags[pfnOf(lo, hi)];
+      const isFree = (lo & PTE_UFFD_WP_LO) === 0 || (vma.flags & VM_UFFD_WP) === 0;
+      if ((pageFlags & PG_ANON) !== 0 && (pageFlags & PG_ANON_EXCLUSIVE) !== 0 && isFree) lo |= PTE_RW;
+    } else if (notifiedWritable && (lo & (PTE_PRESENT | PTE_DIRTY)) === (PTE_PRESENT | PTE_DIRTY)) {
+      lo |= PTE_RW;
+    }
+    setEntry(i32, entry, step, lo, hi);
+    changed++;
+    if (needsFlush(oldLo, oldHi, lo, hi)) {
+      if (first < 0) first = i;
+      last = i;
+    }
+  }
+  if (first >= 0) gather.noteRange(firstAddr + first * PAGE_SIZE, firstAddr + (last + 1) * PAGE_SIZE);
   return changed;
 }
 
