@@ -113,19 +113,24 @@ export class RangePool<T> {
 
   /** Opens slot `index` of a leaf that is not full and puts a range there. */
   protected leafInsert(leaf: number, index: number, start: number, end: number, value: T): void {
+    const at = (leaf << LEAF_SHIFT) + index;
+    this.leafOpen(leaf, index, 1);
+    this.leafStarts[at] = start;
+    this.leafEnds[at] = end;
+    this.values[at] = value;
+  }
+
+  /** Opens `nr` slots of a leaf that has room for them, from slot `index` on; what they held is still in them. */
+  protected leafOpen(leaf: number, index: number, nr: number): void {
     const { leafStarts, leafEnds, values } = this;
-    const base = leaf << LEAF_SHIFT;
-    const at = base + index;
+    const at = (leaf << LEAF_SHIFT) + index;
     const count = this.leafLinks[leaf * LEAF_LINKS];
-    for (let slot = base + count; slot > at; slot--) {
-      leafStarts[slot] = leafStarts[slot - 1]!;
-      leafEnds[slot] = leafEnds[slot - 1]!;
-      values[slot] = values[slot - 1];
+    for (let slot = (leaf << LEAF_SHIFT) + count - 1; slot >= at; slot--) {
+      leafStarts[slot + nr] = leafStarts[slot]!;
+      leafEnds[slot + nr] = leafEnds[slot]!;
+      values[slot + nr] = values[slot];
     }
-    leafStarts[at] = start;
-    leafEnds[at] = end;
-    values[at] = value;
-    this.leafLinks[leaf * LEAF_LINKS] = count + 1;
+    this.leafLinks[leaf * LEAF_LINKS] = count + nr;
   }
 
   /** Takes `nr` ranges from slot `index` of a leaf and closes up. */

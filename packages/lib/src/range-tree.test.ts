@@ -60,6 +60,31 @@ function compare(tree: RangeTree<string>, model: NaiveRanges, addresses: readonl
   }
 }
 
+/** Cuts a range of tree and model into two or three, or joins it with those that follow without a gap. */
+function cutOrJoin(tree: RangeTree<string>, ranges: Range[], index: number, prng: Prng, serial: number): void {
+  const range = ranges[index];
+  const { start, end, value } = range;
+  const below = { start, end: start + 1, value: `b${serial}` };
+  const above = { start: end - 1, end, value: `a${serial}` };
+  let nr = 0;
+  while (nr < 3 && ranges[index + nr + 1]?.start === ranges[index + nr].end) nr++;
+  if (nr > 0 && prng.below(2) === 0) {
+    tree.join(start, nr);
+    range.end = ranges[index + nr].end;
+    ranges.splice(index + 1, nr);
+  } else if (end - start === 2) {
+    tree.cut(start, start + 1, below.value, above.value);
+    ranges.splice(index, 1, below, above);
+  } else if (end - start > 2) {
+    tree.cutMiddle(start, start + 1, end - 1, below.value, above.value);
+    ranges.splice(index, 1, below, { start: start + 1, end: end - 1, value }, above);
+  } else {
+    const after = ranges[index + 1];
+    if (after === undefined || after.start > end) expect(() => tree.join(start, 1)).toThrow(KernelBug);
+    expect(() => tree.cut(start, end, 'below', 'above')).toThrow(KernelBug);
+  }
+}
+
 /** One random change of tree and model alike. */
 function step(
   tree: RangeTree<string>,
@@ -103,6 +128,8 @@ function step(
     tree.resize(range.start, start, end);
     range.start = start;
     range.end = end;
+  } else if (kind >= 88) {
+    cutOrJoin(tree, ranges, index, prng, serial);
   } else if (kind >= 86) {
     expect(tree.replace(range.start, `r${serial}`)).toBe(range.value);
     range.value = `r${serial}`;
@@ -249,6 +276,10 @@ describe('RangeTree', () => {
     expect(() => tree.resize(30, 19, 40)).toThrow(KernelBug);
     expect(() => tree.removeRange(15, 50)).toThrow(KernelBug);
     expect(() => tree.removeRange(0, 35)).toThrow(KernelBug);
+    expect(() => tree.cut(10, 20, 'x', 'y')).toThrow(KernelBug);
+    expect(() => tree.cutMiddle(10, 10, 15, 'x', 'y')).toThrow(KernelBug);
+    expect(() => tree.cutMiddle(10, 12, 20, 'x', 'y')).toThrow(KernelBug);
+    expect(() => tree.join(10, 1)).toThrow(KernelBug);
     tree.validate();
   });
 

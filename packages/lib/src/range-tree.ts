@@ -191,6 +191,89 @@ export class RangeTree<T> extends RangeLookup<T> {
   }
 
   /**
+   * Cuts the range that starts at `start` in two at `at`, without a gap between them.
+   *
+   * @throws KernelBug where no range starts at `start`, or `at` does not lie inside it
+   * @linux mm/vma.c:__split_vma
+   */
+  cut(start: number, at: number, below: T, above: T): void {
+    const leaf = this.descend(start);
+    const { leafStarts, leafEnds } = this;
+    const position = this.positionIn(leaf, start);
+    const end = leafEnds[position];
+    bugOn(!(start < at && at < end), 'range tree: cut outside of the range');
+    this.values[position] = below;
+    if (this.leafLinks[leaf * LEAF_LINKS] === LEAF_MAX) {
+      this.resize(start, start, at);
+      this.insert(at, end, above);
+      return;
+    }
+    // No gap comes or goes, and what the leaf spans stays: nothing above it changes.
+    this.leafOpen(leaf, (position & LEAF_MASK) + 1, 1);
+    leafEnds[position] = at;
+    leafStarts[position + 1] = at;
+    leafEnds[position + 1] = end;
+    this.values[position + 1] = above;
+    this.nrRanges++;
+  }
+
+  /**
+   * Cuts what lies below `from` and from `to` on off the range that starts at `start`: these become ranges of their own,
+   * without a gap between them.
+   *
+   * @throws KernelBug where no range starts at `start`, or [from, to) does not lie inside it
+   */
+  cutMiddle(start: number, from: number, to: number, below: T, above: T): void {
+    const leaf = this.descend(start);
+    const { leafStarts, leafEnds, values } = this;
+    const position = this.positionIn(leaf, start);
+    const end = leafEnds[position];
+    bugOn(!(start < from && from < to && to < end), 'range tree: cut outside of the range');
+    if (this.leafLinks[leaf * LEAF_LINKS] > LEAF_MAX - 2) {
+      this.resize(start, from, to);
+      this.insert(start, from, below);
+      this.insert(to, end, above);
+      return;
+    }
+    this.leafOpen(leaf, (position & LEAF_MASK) + 1, 2);
+    leafEnds[position] = from;
+    leafStarts[position + 1] = from;
+    leafEnds[position + 1] = to;
+    leafStarts[position + 2] = to;
+    leafEnds[position + 2] = end;
+    values[position + 1] = values[position];
+    values[position] = below;
+    values[position + 2] = above;
+    this.nrRanges += 2;
+  }
+
+  /**
+   * Lets the range that starts at `start` take in the `nr` ranges behind it, between which there is no gap.
+   *
+   * @throws KernelBug where no range starts at `start`, or there is a gap
+   */
+  join(start: number, nr: number): void {
+    const leaf = this.descend(start);
+    const { leafStarts, leafEnds } = this;
+    const first = this.positionIn(leaf, start);
+    let last = first;
+    for (let i = 0; i < nr; i++) {
+      const after = this.after(last);
+      bugOn(after < 0 || leafStarts[after] !== leafEnds[last], 'range tree: a gap between ranges to join');
+      last = after;
+    }
+    const end = leafEnds[last];
+    if (last === first + nr && (this.height === 0 || this.leafLinks[leaf * LEAF_LINKS] - nr > LEAF_FEW)) {
+      leafEnds[first] = end;
+      this.leafDelete(leaf, (first & LEAF_MASK) + 1, nr);
+      this.nrRanges -= nr;
+      return;
+    }
+    this.removeRange(leafEnds[first], end);
+    this.resize(start, start, end);
+  }
+
+  /**
    * Gives the range that starts at `start` another value and returns the old one.
    *
    * @throws KernelBug where no range does

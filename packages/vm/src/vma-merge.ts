@@ -16,7 +16,7 @@ import type { MemPolicy } from './mempolicy.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { UffdContext } from './userfaultfd.ts';
 import { splitMiddle, splitVma } from './vma-split.ts';
-import { removeVma, vmaPages, vmaResize, vmaUnlink, vmaUnlinkPair } from './vma-tree.ts';
+import { removeVma, vmaJoin, vmaPages, vmaResize, vmaUnlink } from './vma-tree.ts';
 import { VM_IGNORE_MERGE, VM_SPECIAL, VM_STICKY } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
@@ -185,8 +185,7 @@ function mergeExistingRange(vma: VmArea, start: VirtAddr, end: VirtAddr, range: 
 function joinThree(prev: VmArea, vma: VmArea, next: VmArea): VmArea | number {
   if (dupAnonVma(prev, next.anonVma !== null ? next : vma) !== 0) return -Errno.ENOMEM;
   const end = next.end;
-  vmaUnlinkPair(vma, next);
-  vmaResize(prev, prev.start, end, prev.pgoff);
+  vmaJoin(prev, 2, end);
   prev.flags |= (vma.flags | next.flags) & VM_STICKY;
   removeVma(vma);
   removeVma(next);
@@ -198,8 +197,7 @@ function giveToPrev(prev: VmArea, vma: VmArea, end: VirtAddr): VmArea | number {
   if (dupAnonVma(prev, vma) !== 0) return -Errno.ENOMEM;
   prev.flags |= vma.flags & VM_STICKY;
   if (end === vma.end) {
-    vmaUnlink(vma);
-    vmaResize(prev, prev.start, end, prev.pgoff);
+    vmaJoin(prev, 1, end);
     removeVma(vma);
   } else {
     vmaResize(vma, end, vma.end, vma.pgoff + (end - vma.start) / PAGE_SIZE);

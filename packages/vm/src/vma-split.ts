@@ -6,7 +6,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { anonVmaClone } from './anon-vma.ts';
 import { fileGet } from './open-file.ts';
 import { isAligned } from './page-align.ts';
-import { linkFileVma, removeVma, vmAreaDup, vmaLink, vmaReserve, vmaResize } from './vma-tree.ts';
+import { linkFileVma, removeVma, vmAreaDup, vmaCut, vmaCutMiddle, vmaReserve } from './vma-tree.ts';
 import { VM_HUGETLB } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
@@ -23,9 +23,7 @@ export function splitVmaUnlimited(vma: VmArea, addr: VirtAddr, newBelow: boolean
   if (vmaReserve(mm, 1) !== 0) return -Errno.ENOMEM;
   const fresh = newBelow ? splitOff(vma, vma.start, addr) : splitOff(vma, addr, vma.end);
   if (fresh === null) return -Errno.ENOMEM;
-  if (newBelow) vmaResize(vma, addr, vma.end, vma.pgoff + (addr - vma.start) / PAGE_SIZE);
-  else vmaResize(vma, vma.start, addr, vma.pgoff);
-  vmaLink(fresh);
+  vmaCut(vma, addr, fresh);
   return 0;
 }
 
@@ -81,8 +79,6 @@ export function splitMiddle(vma: VmArea, start: VirtAddr, end: VirtAddr): number
     removeVma(below);
     return -Errno.ENOMEM;
   }
-  vmaResize(vma, start, end, vma.pgoff + (start - vma.start) / PAGE_SIZE);
-  vmaLink(below);
-  vmaLink(above);
+  vmaCutMiddle(vma, start, end, below, above);
   return 0;
 }

@@ -192,11 +192,39 @@ export function vmaUnlink(vma: VmArea): void {
   unlinked(mm, 1);
 }
 
-/** Takes two neighbours out of the tree. */
-export function vmaUnlinkPair(low: VmArea, high: VmArea): void {
-  const { mm } = low;
-  mm.vmas.removeRange(low.start, high.end);
-  unlinked(mm, 2);
+/**
+ * Cuts a VMA in two at `addr`, after {@link vmaReserve}: `fresh`, which is in no tree yet, is the part that its bounds name.
+ * Cannot fail.
+ *
+ * @linux mm/vma.c:__split_vma
+ */
+export function vmaCut(vma: VmArea, addr: VirtAddr, fresh: VmArea): void {
+  const { mm, start } = vma;
+  if (fresh.start === start) {
+    setRange(vma, addr, vma.end, vma.pgoff + (addr - start) / PAGE_SIZE);
+    mm.vmas.cut(start, addr, fresh, vma);
+  } else {
+    setRange(vma, start, addr, vma.pgoff);
+    mm.vmas.cut(start, addr, vma, fresh);
+  }
+  mm.mapCount++;
+}
+
+/** Cuts what lies below `start` and from `end` on off a VMA, as {@link vmaCut} does: `below` and `above` are those parts. */
+export function vmaCutMiddle(vma: VmArea, start: VirtAddr, end: VirtAddr, below: VmArea, above: VmArea): void {
+  const { mm } = vma;
+  const oldStart = vma.start;
+  setRange(vma, start, end, vma.pgoff + (start - oldStart) / PAGE_SIZE);
+  mm.vmas.cutMiddle(oldStart, start, end, below, above);
+  mm.mapCount += 2;
+}
+
+/** Lets a VMA take in the `nrVmas` right behind it, up to `end`: they are out of the tree then. */
+export function vmaJoin(vma: VmArea, nrVmas: number, end: VirtAddr): void {
+  const { mm } = vma;
+  setRange(vma, vma.start, end, vma.pgoff);
+  mm.vmas.join(vma.start, nrVmas);
+  unlinked(mm, nrVmas);
 }
 
 function unlinked(mm: MmStruct, nrVmas: number): void {
@@ -212,13 +240,19 @@ function unlinked(mm: MmStruct, nrVmas: number): void {
  * @linux mm/vma.c:vma_set_range
  */
 export function vmaResize(vma: VmArea, start: VirtAddr, end: VirtAddr, pgoff: number): void {
+  const oldStart = vma.start;
+  setRange(vma, start, end, pgoff);
+  vma.mm.vmas.resize(oldStart, start, end);
+}
+
+/** What {@link vmaResize} does but for the tree of mappings. */
+function setRange(vma: VmArea, start: VirtAddr, end: VirtAddr, pgoff: number): void {
   if ((vma.mm.depositedTables.length | vma.mm.filePmds) !== 0) {
     splitHugePmdAt(vma.mm, start);
     splitHugePmdAt(vma.mm, end);
   }
   const linked = vma.file !== null || vma.anonVmaChain.length !== 0;
   if (linked) vmaIntervalRemove(vma);
-  vma.mm.vmas.resize(vma.start, start, end);
   vma.start = start;
   vma.end = end;
   vma.pgoff = pgoff;
