@@ -1,0 +1,1 @@
+export function withoutEmptyFields(code: string): string;
