@@ -184,6 +184,7 @@ export {
   WEXITED,
   WNOHANG,
   WNOWAIT,
+  __WNOTHREAD,
   WUNTRACED,
   WCONTINUED,
 } from './resource.ts';
@@ -206,6 +207,7 @@ export {
   SIGCHLD,
   SIGCONT,
   SIGSTOP,
+  SIGSYS,
   SIGTSTP,
   SIGTTIN,
   SIGTTOU,

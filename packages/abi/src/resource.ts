@@ -37,3 +37,5 @@ export const WCONTINUED = 8;
 export const WEXITED = 0x4;
 /** `waitid`: who was waited for can be waited for again. */
 export const WNOWAIT = 0x100_0000;
+/** Of `wait4` and `waitid`: only children that the calling thread has made. */
+export const __WNOTHREAD = 0x2000_0000;

@@ -76,6 +76,7 @@ export const Syscall = {
   getpgid: 121,
   capget: 125,
   capset: 126,
+  rt_sigpending: 127,
   sigaltstack: 131,
   personality: 135,
   mlock: 149,

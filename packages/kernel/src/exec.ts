@@ -4,7 +4,7 @@
  *
  * @linux fs/exec.c
  */
-import { ADDR_COMPAT_LAYOUT, ADDR_LIMIT_3GB, ADDR_NO_RANDOMIZE, Errno } from '@pagelab/abi';
+import { ADDR_COMPAT_LAYOUT, ADDR_LIMIT_3GB, ADDR_NO_RANDOMIZE, Errno, READ_IMPLIES_EXEC } from '@pagelab/abi';
 import type { Program, ProgramDescription, VirtAddr } from '@pagelab/abi';
 import { FileTable } from '@pagelab/syscalls';
 import { execLayout, inheritMemoryFlags, ksmEnter, mmAlloc, mmput } from '@pagelab/vm';
@@ -209,7 +209,8 @@ export function execProgram(task: Task, program: Program | null, options: StartO
     mmput(mm);
     return error;
   }
-  // From here on there is no way back.
+  // From here on there is no way back. @linux arch/x86/kernel/process_64.c:set_personality_64bit
+  if (!mm.is32Bit && options.compat !== true) task.personality &= ~READ_IMPLIES_EXEC;
   becomeOnlyThread(task);
   settleFaults(task);
   process.maxRss = maxResident(process);

@@ -11,6 +11,8 @@ import type { Kernel } from './kernel.ts';
 import { processMemory } from './process-memory.ts';
 import { addAccounting } from './process.ts';
 import type { Process } from './process.ts';
+import { retargetSharedPending } from './signal-queue.ts';
+import { ALL_SIGNALS, subtractSignals } from './signal-set.ts';
 import { sendSignal } from './signals.ts';
 import { freeKernelStack, freeProcessObjects, freeTaskObjects } from './task-objects.ts';
 import type { Task } from './task.ts';
@@ -79,6 +81,8 @@ export function endTask(task: Task, word: number): void {
   task.state = 'dead';
   task.generator = null;
   task.pending.length = 0;
+  // What it was to look at for its process, others have to. @linux kernel/signal.c:exit_signals
+  if (task.signalPending && process.threads.length > 1) retargetSharedPending(task, subtractSignals(ALL_SIGNALS, task.blocked));
   if (kernel.current === task) {
     task.port.detach();
     kernel.leaveCurrent();
@@ -86,6 +90,8 @@ export function endTask(task: Task, word: number): void {
     if (kernel.scheduler.isIdle(task.cpu)) kernel.smp.enterLazyTlb(task.cpu);
   }
   process.threads.splice(process.threads.indexOf(task), 1);
+  // @linux kernel/exit.c:find_new_reaper
+  for (const child of process.children) if (child.parentThread === task) child.parentThread = process.threads[0] ?? null;
   addAccounting(process.ended, task.accounting);
   if (process.threads.length === 0) endAddressSpace(kernel, process);
   else mmput(process.mm!);

@@ -82,6 +82,7 @@ export function forkProcess(
   child.signalStack = task.signalStack;
   child.stackPointer = task.stackPointer;
   parent.children.add(process);
+  process.parentThread = task;
   attachHandle(child);
   kernel.tasks.add(child);
   if (kernel.trace.enabled) kernel.trace.emit(kernel.tracepoints.processFork, task.pid, pid);

@@ -81,7 +81,7 @@ function enterFromUser(task: Task, programNumber: number): void {
 /** @linux include/linux/entry-common.h:syscall_exit_to_user_mode */
 function exitToUser(task: Task): void {
   if (task.kernel.vm.memcgs !== null) payOverHigh(task);
-  if (task.pending.length > 0 || task.process.pending.length > 0) deliverSignals(task);
+  if (task.signalPending) deliverSignals(task);
 }
 
 /** Gives a new task its memory port and its handle. */

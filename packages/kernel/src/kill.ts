@@ -16,7 +16,7 @@ export function killProcesses(task: Task, pid: number, signal: number): number {
   if (pid === INT_MIN) return -Errno.ESRCH;
   if (pid > 0) {
     const target = task.kernel.tasks.get(pid);
-    return target === undefined ? -Errno.ESRCH : sendTo(task, target.process, signal);
+    return target === undefined ? -Errno.ESRCH : sendTo(task, target.process, signal, target);
   }
   const group = pid === 0 ? task.process.pgrp : -pid;
   let result: number = -Errno.ESRCH;
@@ -41,10 +41,10 @@ function processes(task: Task): Set<Process> {
   return new Set([...task.kernel.tasks.values()].map((each) => each.process));
 }
 
-function sendTo(task: Task, process: Process, signal: number): number {
+function sendTo(task: Task, process: Process, signal: number, named = process.leader): number {
   const refused = permission(task, process, signal);
   if (refused < 0 || signal === 0) return refused;
-  return sendSignal(process, null, { signo: signal, code: SI_USER, addr: 0, pid: task.tgid });
+  return sendSignal(process, null, { signo: signal, code: SI_USER, addr: 0, pid: task.tgid }, named);
 }
 
 /** @linux kernel/signal.c:check_kill_permission */

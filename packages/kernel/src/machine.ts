@@ -66,6 +66,11 @@ export interface Process {
   readonly status: number | null;
   /** Makes a child that is driven from outside too; or -errno. */
   fork(): Process | number;
+  /**
+   * Makes a child in this very address space, driven from outside too; or -errno. Nothing holds this process up: to leave it
+   * alone until the child has ended or runs another program is up to who drives them.
+   */
+  vfork(): Process | number;
   /** Makes a further thread, driven from outside too; or -errno: EAGAIN, ENOMEM. */
   thread(): Thread | number;
   /** Puts another program in its place, driven from outside too: `os` and `image` are that one's. @returns 0 or -errno */
@@ -240,6 +245,12 @@ export function createMachine(kernel: Kernel): Machine {
 /** The handle of a process that is driven from outside. */
 function driven(task: Task, inKernel: <T>(body: (kernel: Kernel) => T) => T): Process {
   const { process } = task;
+  const fork = (kind: 'fork' | 'vfork'): Process | number =>
+    inKernel(() => {
+      if (task.isDead) throw new TaskExit(`task ${task.pid} has ended`);
+      const child = forkProcess(task, null, [], kind);
+      return typeof child === 'number' ? child : driven(child, inKernel);
+    });
   return Object.freeze<Process>({
     pid: task.pid,
     get os() {
@@ -258,12 +269,8 @@ function driven(task: Task, inKernel: <T>(body: (kernel: Kernel) => T) => T): Pr
     get status() {
       return process.isZombie && (process.statusWord & 0x7f) === 0 ? process.statusWord >> 8 : null;
     },
-    fork: () =>
-      inKernel(() => {
-        if (task.isDead) throw new TaskExit(`task ${task.pid} has ended`);
-        const child = forkProcess(task, null, []);
-        return typeof child === 'number' ? child : driven(child, inKernel);
-      }),
+    fork: () => fork('fork'),
+    vfork: () => fork('vfork'),
     thread: () =>
       inKernel(() => {
         if (task.isDead) throw new TaskExit(`task ${task.pid} has ended`);

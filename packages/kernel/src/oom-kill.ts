@@ -183,6 +183,7 @@ function end(kernel: Kernel, { mm, process }: Candidate): boolean {
     for (const thread of process.threads) thread.oomVictim = true;
     kernel.pages.currentIsOomVictim = true;
     current.pending.push({ signo: SIGKILL, code: SI_KERNEL, addr: 0, pid: 0 });
+    current.signalPending = true;
     return true;
   }
   if (process.mm === null) return false;

@@ -39,11 +39,13 @@ class PidFile extends BaseFile {
   }
 }
 
-/** @returns the file with a reference, or -errno: ESRCH, EINVAL for a thread that is not its process's first, ENFILE @linux kernel/pid.c:pidfd_create */
+/** @returns the file with a reference, or -errno: ESRCH, ENOENT (before 6.18: EINVAL) for a thread that is not its process's first, ENFILE @linux kernel/pid.c:pidfd_create */
 export function openPidfd(kernel: Kernel, pid: number, flags: number): PidFile | number {
   const task = kernel.tasks.get(pid);
   if (task === undefined) return -Errno.ESRCH;
-  if (task !== task.process.leader && (flags & PIDFD_THREAD) === 0) return -Errno.EINVAL;
+  if (task !== task.process.leader && (flags & PIDFD_THREAD) === 0) {
+    return kernel.config.kernel === '6.18' ? -Errno.ENOENT : -Errno.EINVAL;
+  }
   const object = kernel.caches.filp.alloc(GFP_KERNEL);
   return object === 0 ? -Errno.ENFILE : new PidFile(kernel, flags, object, pid);
 }

@@ -65,6 +65,8 @@ export class Process {
   /** `null`: the machine itself, which is process 1 and reaps at once. */
   parent: Process | null;
   readonly children = new Set<Process>();
+  /** The thread of its parent that made it, or has taken over from that. @linux include/linux/sched.h:task_struct.real_parent */
+  parentThread: Task | null = null;
   /** Live threads, the first one first as long as it lives. */
   readonly threads: Task[] = [];
   /** The first thread; until the process is reaped. */
@@ -83,6 +85,8 @@ export class Process {
   readonly actions: Map<number, SignalSetting>;
   /** Signals for any of its threads. */
   readonly pending: SigInfo[] = [];
+  /** The thread that the last search for one which looks at a signal came to. @linux include/linux/sched/signal.h:signal_struct.curr_target */
+  signalTaker: Task | null = null;
   /** It is killed first where memory runs out: it does what takes much of it. @linux include/linux/sched/signal.h:signal_struct.oom_flag_origin */
   isOomOrigin = false;
   oomScoreAdj: number;

@@ -3,6 +3,7 @@ import { SIGKILL, SIGRTMAX, SIGSTOP } from '@pagelab/abi';
 import type { SignalSet } from '@pagelab/syscalls';
 
 export const EMPTY_SIGNALS: SignalSet = Object.freeze({ low: 0, high: 0 });
+export const ALL_SIGNALS: SignalSet = Object.freeze({ low: -1, high: -1 });
 
 /** The set of some signals; numbers that no signal has are left out. */
 export function signalSet(signals: Iterable<number>): SignalSet {

@@ -28,6 +28,8 @@ import {
   SS_DISABLE,
   SS_ONSTACK,
   Syscall,
+  WNOHANG,
+  __WNOTHREAD,
 } from '@pagelab/abi';
 import type { Os, SigInfo } from '@pagelab/abi';
 import { describe, expect, test } from 'vitest';
@@ -93,7 +95,7 @@ describe('a handler is told', () => {
 });
 
 describe('signals held back', () => {
-  test('wait until they are let through, the lowest first, each once', () => {
+  test('wait until they are let through: the lowest is set up first, and runs last; each once', () => {
     runChecked(small(), (os) => {
       const order: number[] = [];
       for (const signal of [SIGUSR1, SIGUSR2, 40]) os.sigaction(signal, ({ signo }) => void order.push(signo));
@@ -104,7 +106,7 @@ describe('signals held back', () => {
       expect(os.sigprocmask(SIG_UNBLOCK, [SIGUSR1])).toEqual([SIGUSR1, SIGUSR2, 40]);
       expect(order).toEqual([SIGUSR1]);
       os.sigprocmask(SIG_SETMASK, []);
-      expect(order).toEqual([SIGUSR1, SIGUSR2, 40, 40]);
+      expect(order).toEqual([SIGUSR1, 40, 40, SIGUSR2]);
     });
   });
 
@@ -387,4 +389,86 @@ describe('groups and children', () => {
     expect(ipis).toBeGreaterThan(0);
     expect(ipis).toBeLessThan(4);
   });
+});
+
+describe('a signal for a process', () => {
+  test('is its first thread\'s to deal with, or another\'s that does not hold it back', () => {
+    const process = small().createProcess();
+    const thread = process.thread();
+    if (typeof thread === 'number') throw new Error(`thread: ${thread}`);
+    const takers: number[] = [];
+    let at = process.os;
+    const take = (): void => void takers.push(at.gettid());
+    for (const signal of [SIGUSR1, SIGUSR2]) process.os.sigaction(signal, take);
+    const enter = (os: Os): void => {
+      at = os;
+      os.getpid();
+    };
+    // Sent by the thread itself, which goes on: the first thread is to look.
+    at = thread.os;
+    thread.os.kill(process.pid, SIGUSR1);
+    expect(takers).toEqual([]);
+    enter(process.os);
+    expect(takers).toEqual([process.pid]);
+    process.os.sigprocmask(SIG_BLOCK, [SIGUSR1]);
+    process.os.kill(process.pid, SIGUSR1);
+    enter(thread.os);
+    expect(takers).toEqual([process.pid, thread.tid]);
+    // Named by the number of a thread, it is that thread's rather than others'.
+    process.os.kill(thread.tid, SIGUSR2);
+    enter(thread.os);
+    expect(takers).toEqual([process.pid, thread.tid, thread.tid]);
+  });
+
+  test('is others\' to deal with once the one that was to holds it back, or ends', () => {
+    const process = small().createProcess();
+    const thread = process.thread();
+    const last = process.thread();
+    if (typeof thread === 'number' || typeof last === 'number') throw new Error('no threads');
+    const takers: number[] = [];
+    let at = last.os;
+    process.os.sigaction(SIGUSR1, () => void takers.push(at.gettid()));
+    process.os.sigprocmask(SIG_BLOCK, [SIGUSR1]);
+    at = process.os;
+    process.os.kill(process.pid, SIGUSR1);
+    thread.exit();
+    at = last.os;
+    last.os.getpid();
+    expect(takers).toEqual([last.tid]);
+  });
+
+  test('is told of while it is held back', () => {
+    runChecked(small(), (os) => {
+      const set = os.mmap(0, 4096, RW, PRIVATE_ANON);
+      os.sigprocmask(SIG_BLOCK, [SIGUSR1, 40]);
+      os.kill(os.getpid(), 40);
+      os.syscall(Syscall.tkill, os.gettid(), SIGUSR1);
+      expect(os.syscall(Syscall.rt_sigpending, set, 8)).toBe(0);
+      expect(os.mem.load64(set)).toBe((1n << 39n) | (1n << 9n));
+      expect([os.syscall(Syscall.rt_sigpending, set, 9), os.syscall(Syscall.rt_sigpending, 0, 8), os.syscall(Syscall.rt_sigpending, 0, 0)]).toEqual([-22, -14, 0]);
+    });
+  });
+
+  test('that an instruction could have raised comes first', () => {
+    runChecked(small(), (os) => {
+      const order: number[] = [];
+      for (const signal of [SIGUSR1, SIGSEGV]) os.sigaction(signal, ({ signo }) => void order.push(signo), { mask: [SIGUSR1, SIGSEGV] });
+      os.sigprocmask(SIG_BLOCK, [SIGUSR1, SIGSEGV]);
+      for (const signal of [SIGUSR1, SIGSEGV]) os.kill(os.getpid(), signal);
+      os.sigprocmask(SIG_SETMASK, []);
+      expect(order).toEqual([SIGSEGV, SIGUSR1]);
+    });
+  });
+});
+
+test('a thread waits for its own children only, with __WNOTHREAD', () => {
+  const process = small().createProcess();
+  const thread = process.thread();
+  if (typeof thread === 'number') throw new Error(`thread: ${thread}`);
+  const child = process.fork();
+  if (typeof child === 'number') throw new Error(`fork: ${child}`);
+  child.exit(3);
+  expect(thread.os.syscall(Syscall.wait4, -1, 0, WNOHANG | __WNOTHREAD, 0)).toBe(-10);
+  expect(thread.os.syscall(Syscall.wait4, -1, 0, WNOHANG, 0)).toBe(child.pid);
+  expect(thread.os.syscall(Syscall.pidfd_open, thread.tid, 0)).toBe(-2);
 });

@@ -33,6 +33,7 @@ import type { SignalSet } from '@pagelab/syscalls';
 import { endProcess, exitError, throwIfEnded } from './exit.ts';
 import type { Process, SignalSetting } from './process.ts';
 import { pushSignalFrame } from './signal-frame.ts';
+import { dequeueSignal, setBlocked, wakeForSignal } from './signal-queue.ts';
 import { EMPTY_SIGNALS, UNBLOCKABLE, hasSignal, signalSet, subtractSignals, uniteSignals } from './signal-set.ts';
 import type { Task } from './task.ts';
 
@@ -57,10 +58,11 @@ export function describeSignal(signal: number): string {
  * One that ends it does so at once, unless it is for the process that runs: that one ends when it returns to user mode.
  *
  * @param thread which thread is to see it; `null` for any
+ * @param preferred which of them rather than others: the one by whose number the process was named
  * @returns 0, or -ENOSYS for one that would stop the process: none is ever stopped
  * @linux kernel/signal.c:__send_signal_locked
  */
-export function sendSignal(process: Process, thread: Task | null, info: SigInfo): number {
+export function sendSignal(process: Process, thread: Task | null, info: SigInfo, preferred: Task = thread ?? process.leader): number {
   if (process.threads.length === 0) return 0;
   const { kernel } = process.leader;
   const { signo } = info;
@@ -68,7 +70,7 @@ export function sendSignal(process: Process, thread: Task | null, info: SigInfo)
   const setting = process.actions.get(signo);
   const target = thread === null || thread.isDead ? null : thread;
   // One that is held back is kept even where it is ignored: that may change before it is let through.
-  if (!hasSignal((target ?? process.threads[0]!).blocked, signo) && isIgnored(setting, signo)) return 0;
+  if (!hasSignal(preferred.blocked, signo) && isIgnored(setting, signo)) return 0;
   if (isDefault(setting) && STOPPING.includes(signo)) return -Errno.ENOSYS;
   const running = kernel.current !== null && kernel.current.process === process;
   const taken = target === null ? process.threads.some((each) => !hasSignal(each.blocked, signo)) : !hasSignal(target.blocked, signo);
@@ -80,6 +82,7 @@ export function sendSignal(process: Process, thread: Task | null, info: SigInfo)
   // A signal below the real-time ones is either pending or not.
   if (signo < 32 && queue.some((other) => other.signo === signo)) return 0;
   queue.push(info);
+  wakeForSignal(process, target, preferred, signo);
   return 0;
 }
 
@@ -123,24 +126,29 @@ function forget(queue: SigInfo[], signal: number): void {
 /** Changes what a task holds back. @returns 0, or -EINVAL @linux kernel/signal.c:sigprocmask */
 export function changeSignalMask(task: Task, how: number, set: SignalSet): number {
   const wanted = subtractSignals(set, UNBLOCKABLE);
-  if (how === SIG_BLOCK) task.blocked = uniteSignals(task.blocked, wanted);
-  else if (how === SIG_UNBLOCK) task.blocked = subtractSignals(task.blocked, wanted);
-  else if (how === SIG_SETMASK) task.blocked = wanted;
+  if (how === SIG_BLOCK) setBlocked(task, uniteSignals(task.blocked, wanted));
+  else if (how === SIG_UNBLOCK) setBlocked(task, subtractSignals(task.blocked, wanted));
+  else if (how === SIG_SETMASK) setBlocked(task, wanted);
   else return -Errno.EINVAL;
   return 0;
 }
 
+/** Which signals have come for a task or its process and are held back. @linux kernel/signal.c:do_sigpending */
+export function pendingSignals(task: Task): SignalSet {
+  const queued = [...task.pending, ...task.process.pending];
+  return signalSet(queued.map(({ signo }) => signo).filter((signo) => hasSignal(task.blocked, signo)));
+}
+
 /**
- * Delivers what is pending for a task that is about to return to user mode: its own signals first, then its process's,
- * each by number.
+ * Delivers what is pending for a task that is about to return to user mode.
  *
  * @throws TaskExit where one of the signals ends it; what a handler throws
  * @linux kernel/signal.c:get_signal
  */
 export function deliverSignals(task: Task): void {
   const { process } = task;
-  while (task.pending.length > 0 || process.pending.length > 0) {
-    const info = dequeue(task.pending, task.blocked) ?? dequeue(process.pending, task.blocked);
+  while (task.signalPending) {
+    const info = dequeueSignal(task);
     if (info === undefined) return;
     const setting = process.actions.get(info.signo);
     if (isIgnored(setting, info.signo)) continue;
@@ -150,17 +158,6 @@ export function deliverSignals(task: Task): void {
     }
     runHandler(task, info, setting!);
   }
-}
-
-/** Takes the lowest signal that is not held back out of a queue. @linux kernel/signal.c:__dequeue_signal */
-function dequeue(queue: SigInfo[], blocked: SignalSet): SigInfo | undefined {
-  let next = -1;
-  for (let i = 0; i < queue.length; i++) {
-    const { signo } = queue[i]!;
-    if (hasSignal(blocked, signo)) continue;
-    if (next < 0 || signo < queue[next]!.signo) next = i;
-  }
-  return next < 0 ? undefined : queue.splice(next, 1)[0];
 }
 
 /**
@@ -213,15 +210,17 @@ function runHandler(task: Task, info: SigInfo, setting: SignalSetting): void {
     return;
   }
   const own = setting.flags & SA_NODEFER ? EMPTY_SIGNALS : signalSet([info.signo]);
-  task.blocked = uniteSignals(uniteSignals(blocked, setting.mask), own);
+  setBlocked(task, uniteSignals(uniteSignals(blocked, setting.mask), own));
   task.handlers += 1;
   try {
+    // A handler begins in user mode: what else is to be dealt with comes before its first instruction.
+    deliverSignals(task);
     (setting.disposition as SignalHandler)(Object.freeze({ ...info }));
   } finally {
     // Where the handler ran another program, that one's state is nobody's to restore.
     if (task.programNumber === programNumber) {
       task.handlers -= 1;
-      task.blocked = blocked;
+      setBlocked(task, blocked);
       task.stackPointer = stackPointer;
       task.signalStack = signalStack;
     }

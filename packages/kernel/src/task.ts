@@ -40,7 +40,7 @@ import { processGroup, setProcessGroup } from './process-group.ts';
 import { setAffinity, sleepTask, yieldCpu } from './scheduler.ts';
 import { NO_SIGNAL_STACK, setSignalStack, shownSignalStack } from './signal-frame.ts';
 import { EMPTY_SIGNALS } from './signal-set.ts';
-import { changeSignalMask, setDisposition } from './signals.ts';
+import { changeSignalMask, pendingSignals, setDisposition } from './signals.ts';
 import { usageOf } from './usage.ts';
 import { waitForChild } from './wait.ts';
 
@@ -91,6 +91,8 @@ export class Task implements TaskContext {
 
   /** Signals sent to it and not yet delivered, lowest number first to be looked at. */
   readonly pending: SigInfo[] = [];
+  /** Whether it has to deal with signals before it goes on in user mode. @linux include/asm-generic/thread_info.h:TIF_SIGPENDING */
+  signalPending = false;
   /** Signals that are held back. */
   blocked: SignalSet = EMPTY_SIGNALS;
   /** Handlers that are running, one inside the other. */
@@ -228,6 +230,10 @@ export class Task implements TaskContext {
 
   setSignalAction(signal: number, action: 'default' | 'ignore', flags: number): void {
     setDisposition(this, signal, action, { flags });
+  }
+
+  pendingSignals(): SignalSet {
+    return pendingSignals(this);
   }
 
   changeSignalMask(how: number, set: SignalSet): number {

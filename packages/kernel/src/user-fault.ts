@@ -37,7 +37,7 @@ export function userFault(task: Task, address: VirtAddr, errorCode: number, vect
   for (let tries = 0; ; tries++) {
     const outcome = serve(task, address, errorCode);
     if (kernel.vm.memcgs !== null) payOverHigh(task);
-    if (task.pending.length > 0 || task.process.pending.length > 0) deliverSignals(task);
+    if (task.signalPending) deliverSignals(task);
     switch (outcome) {
       case FAULT_OK:
         return;

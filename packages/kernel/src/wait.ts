@@ -3,7 +3,7 @@
  *
  * @linux kernel/exit.c:do_wait
  */
-import { Errno, WEXITED, WNOHANG, WNOWAIT } from '@pagelab/abi';
+import { Errno, WEXITED, WNOHANG, WNOWAIT, __WNOTHREAD } from '@pagelab/abi';
 import type { WaitOutcome } from '@pagelab/syscalls';
 import { reap } from './exit.ts';
 import { addAccounting, newAccounting } from './process.ts';
@@ -16,7 +16,7 @@ import { toUsage } from './usage.ts';
  * Waits for a child to end, and reaps it. Others run meanwhile.
  *
  * @param pid a child's number, −1 for any, 0 for any of the own group, below −1 for any of group `-pid`
- * @param options WEXITED among them, or nothing ever comes
+ * @param options WEXITED among them, or nothing ever comes; with __WNOTHREAD, children that this very thread has made
  * @returns what ended; 0 with WNOHANG where none has; -ECHILD
  * @throws DeadlockError where none of them can ever end: nobody else can run
  */
@@ -25,6 +25,7 @@ export function waitForChild(task: Task, pid: number, options: number): WaitOutc
     let found = false;
     for (const child of task.process.children) {
       if (!matches(task.process, child, pid)) continue;
+      if ((options & __WNOTHREAD) !== 0 && child.parentThread !== task) continue;
       // Of a child that has ended there is nothing else to come.
       if (child.isZombie && (options & WEXITED) === 0) continue;
       found = true;

@@ -37,3 +37,15 @@ export function sysRtSigprocmask(task: TaskContext, how: number, set: number, ol
   }
   return old === 0 ? 0 : putUser(task, old, encodeSignalSet(before));
 }
+
+/**
+ * Tells which signals are held back and have come: for the task, or for its process.
+ *
+ * @param setBytes how much of the set is wanted, at most all of it
+ * @returns 0, or -errno: EINVAL, EFAULT
+ * @linux kernel/signal.c:rt_sigpending
+ */
+export function sysRtSigpending(task: TaskContext, set: number, setBytes: number): number {
+  if (setBytes < 0 || setBytes > SIGSET_BYTES) return -Errno.EINVAL;
+  return putUser(task, set, encodeSignalSet(task.pendingSignals()).subarray(0, setBytes));
+}

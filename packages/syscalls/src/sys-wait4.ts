@@ -1,11 +1,10 @@
-import { Errno, WCONTINUED, WEXITED, WNOHANG, WUNTRACED } from '@pagelab/abi';
+import { Errno, WCONTINUED, WEXITED, WNOHANG, WUNTRACED, __WNOTHREAD } from '@pagelab/abi';
 import { flagMask, flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
 import { putUser } from './user-access.ts';
 import { encodeInt, encodeUsage } from './user-struct.ts';
 
-const __WNOTHREAD = 0x2000_0000;
 const __WALL = 0x4000_0000;
 const __WCLONE = 0x8000_0000 | 0;
 
@@ -13,13 +12,12 @@ export const WAIT4_OPTIONS = flagTable(
   'wait4',
   'options',
   'bits',
-  { WNOHANG, __WALL, __WCLONE },
-  { WUNTRACED, WCONTINUED, __WNOTHREAD },
+  { WNOHANG, __WNOTHREAD, __WALL, __WCLONE },
+  { WUNTRACED, WCONTINUED },
   {
     notes: {
       WUNTRACED: 'no process is ever stopped',
       WCONTINUED: 'no process is ever stopped',
-      __WNOTHREAD: 'children of other threads are waited for all the same',
       __WCLONE: 'ECHILD: every child sends SIGCHLD when it ends',
     },
   },

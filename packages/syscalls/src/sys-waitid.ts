@@ -1,4 +1,4 @@
-import { CLD_EXITED, CLD_KILLED, Errno, SIGCHLD, WCONTINUED, WEXITED, WNOHANG, WNOWAIT } from '@pagelab/abi';
+import { CLD_EXITED, CLD_KILLED, Errno, SIGCHLD, WCONTINUED, WEXITED, WNOHANG, WNOWAIT, __WNOTHREAD } from '@pagelab/abi';
 import { flagMask, flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { TaskContext, WaitOutcome } from './task-context.ts';
@@ -10,7 +10,6 @@ const P_PID = 1;
 const P_PGID = 2;
 const P_PIDFD = 3;
 const WSTOPPED = 2;
-const __WNOTHREAD = 0x2000_0000;
 const __WALL = 0x4000_0000;
 const __WCLONE = 0x8000_0000 | 0;
 
@@ -20,13 +19,12 @@ export const WAITID_OPTIONS = flagTable(
   'waitid',
   'options',
   'bits',
-  { WEXITED, WNOHANG, WNOWAIT, __WALL, __WCLONE },
-  { WSTOPPED, WCONTINUED, __WNOTHREAD },
+  { WEXITED, WNOHANG, WNOWAIT, __WNOTHREAD, __WALL, __WCLONE },
+  { WSTOPPED, WCONTINUED },
   {
     notes: {
       WSTOPPED: 'no process is ever stopped',
       WCONTINUED: 'no process is ever stopped',
-      __WNOTHREAD: 'children of other threads are waited for all the same',
       __WCLONE: 'ECHILD: every child sends SIGCHLD when it ends',
     },
   },

@@ -71,7 +71,7 @@ import { sysGetpgid, sysGetpgrp, sysSetpgid } from './sys-setpgid.ts';
 import { SHMAT_FLAGS, SHMCTL_COMMANDS, SHMGET_FLAGS, sysShmat, sysShmctl, sysShmdt, sysShmget } from './sys-shm.ts';
 import { SIGACTION_FLAGS, sysRtSigaction } from './sys-sigaction.ts';
 import { SIGALTSTACK_FLAGS, sysSigaltstack } from './sys-sigaltstack.ts';
-import { SIGPROCMASK_HOW, sysRtSigprocmask } from './sys-sigprocmask.ts';
+import { SIGPROCMASK_HOW, sysRtSigpending, sysRtSigprocmask } from './sys-sigprocmask.ts';
 import { sysFstat, sysNewfstatat, sysStat } from './sys-stat.ts';
 import { sysSysinfo } from './sys-sysinfo.ts';
 import { sysClockGettime, sysClockNanosleep, sysGettimeofday, sysNanosleep, sysTime } from './sys-time.ts';
@@ -158,6 +158,7 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   getpgid: sysGetpgid,
   capget: sysCapget,
   capset: sysCapset,
+  rt_sigpending: sysRtSigpending,
   sigaltstack: sysSigaltstack,
   personality: sysPersonality,
   prctl: sysPrctl,

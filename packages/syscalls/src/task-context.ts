@@ -171,6 +171,8 @@ export interface TaskContext extends MmLimits {
   setSignalAction(signal: number, action: 'default' | 'ignore', flags: number): void;
   /** Signals that are held back. */
   readonly blocked: SignalSet;
+  /** Signals that are held back and have come. */
+  pendingSignals(): SignalSet;
   /** Holds back those of `set` too (SIG_BLOCK), or no longer (SIG_UNBLOCK), or no others (SIG_SETMASK). @returns 0 or -EINVAL */
   changeSignalMask(how: number, set: SignalSet): number;
   /** The stack for handlers, as `sigaltstack` tells it. */

@@ -6,6 +6,8 @@ is mapped where, so that most calls meet something; it need not be right.
 """
 import random
 
+from generate_tasks import TASK_FACTORS, TASK_PROFILES, TASK_WEIGHTS, TaskKinds
+
 WINDOW = 48                 # pages of S that most steps are about
 FAR = 300                   # S is looked at this far below and above, for stacks that grow
 
@@ -13,7 +15,7 @@ WEIGHTS = dict(
     mmap=14, mmap_auto=3, mmap_file=4, mmap_odd=1, munmap=4, mprotect=6, mremap=6, brk=1, madvise=6, mlock=1, mlockall=0.3,
     mincore=1.5, msync=1, load=6, store=9, touch=3, check=2, fetch=0.5, fork=0.6, exit=0.3, file=2, seal=0.2,
     shm=0.7, process_vm=0.7, setrlimit=0.3, drop_caps=0.05, growsdown=1, remap=0.5, pmadvise=0.4, sync=0.4, ranges=0.4, mseal=0.1,
-    persona=0.1, outside=0.4, frames=0.3)
+    persona=0.1, outside=0.4, frames=0.3, **TASK_WEIGHTS)
 
 # What each profile asks for more often, as factors.
 PROFILES = dict(
@@ -26,6 +28,7 @@ PROFILES = dict(
     limits=dict(brk=10, setrlimit=15, growsdown=8, drop_caps=4, mmap_auto=2),
     segments=dict(shm=25, fork=3, exit=3, mremap=2),
     seals=dict(mseal=60, munmap=2, mremap=2, madvise=3, shm=3, brk=3, persona=8, outside=5, frames=4, fork=2),
+    **TASK_FACTORS,
 )
 
 ADVICE = ['NORMAL', 'RANDOM', 'SEQUENTIAL', 'WILLNEED', 'DONTNEED', 'DONTNEED', 'DONTNEED', 'FREE', 'FREE', 'REMOVE',
@@ -37,14 +40,20 @@ ADVICE = ['NORMAL', 'RANDOM', 'SEQUENTIAL', 'WILLNEED', 'DONTNEED', 'DONTNEED', 
 class Task:
     def __init__(self, name, mapped=()):
         self.name, self.mapped, self.marked, self.children = name, set(mapped), False, []
+        # The first thread of its process; a parent that waits for it to leave its memory; its layout; signals with handlers.
+        self.leader, self.parent, self.legacy, self.handled = self, None, False, set()
+
+    def shares(self, other):
+        self.leader, self.mapped, self.legacy = other.leader, other.mapped, other.legacy
 
 
-class Generator:
+class Generator(TaskKinds):
     def __init__(self, seed, profile, steps, without=()):
         self.random = random.Random('%s/%s' % (profile, seed))
         self.weights = {kind: weight * PROFILES[profile].get(kind, 1) for kind, weight in WEIGHTS.items()
                         if kind not in without}
-        self.count, self.steps = steps, []
+        self.weights.update(TASK_PROFILES.get(profile, {}))
+        self.profile, self.count, self.steps = profile, steps, []
         self.devices = [] if 'device' in without else ['Z']
         self.tasks, self.zombies, self.made = [Task('main')], [], 0
         self.autos, self.segments, self.fresh = [], [], 0
@@ -344,19 +353,22 @@ class Generator:
     # Processes
 
     def fork(self, t):
-        if len(self.tasks) >= 5 or self.made >= 9:
+        if len(self.tasks) >= 5 or self.made >= 9 or t.leader is not t:
             return None
         self.made += 1
         child = Task('c%d' % self.made, t.mapped)
+        child.legacy, child.handled = t.legacy, set(t.handled)
         t.marked = False
         t.children.append(child)
         self.tasks.append(child)
         return dict(op='fork', **{'as': child.name})
 
     def exit(self, t):
-        if t.name == 'main':
+        if t.leader.name == 'main':
             return None
-        self.tasks.remove(t)
+        self.tasks = [each for each in self.tasks if each.leader is not t.leader]
+        t = t.leader
+        self.goes_on(t)
         for parent in self.tasks:
             if t in parent.children:
                 self.zombies.append((parent, t))
@@ -419,9 +431,9 @@ class Generator:
         if self.chance(0.9):
             out.append(dict(op='pagemap', at='S', len=self.pages(WINDOW)))
         if self.chance(0.3):
-            out.append(dict(op='maps', at='T-512*PAGE', len='512*PAGE'))
+            out.append(dict(op='maps', at='L' if t.legacy else 'T-512*PAGE', len='512*PAGE'))
         if self.autos and self.chance(0.2):
-            out.append(dict(op='pagemap', at='T-64*PAGE', len='64*PAGE'))
+            out.append(dict(op='pagemap', at='L' if t.legacy else 'T-64*PAGE', len='64*PAGE'))
         if self.chance(0.1):
             out.append(dict(op='maps', at='B', len='64*PAGE'))
         key = 'k_' + t.name
@@ -461,6 +473,7 @@ class Generator:
             dict(op='open', **{'as': 'O'}, path='file:F', mode='WRONLY'),
             dict(op='open', **{'as': 'Z'}, path='/dev/zero', mode='RDWR'),
         ])
+        self.add(main, self.first_steps(self.profile))
         task, until_look = main, 3
         while len(self.steps) < self.count:
             if self.chance(0.25):
@@ -475,7 +488,7 @@ class Generator:
             if made is None:
                 continue
             self.add(task, made)
-            if kind == 'exit':
+            if task not in self.tasks:
                 task = self.one(*self.tasks)
             until_look -= 1
             if until_look <= 0:

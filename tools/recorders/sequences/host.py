@@ -21,6 +21,7 @@ import time
 
 from words import (CALLS, CODES, FALLOC, IPC, MADV, MAP, MASK, MCL, MFD, MLOCK, MREMAP, MS, OPEN, PAGE, PROT, RLIMIT,
                    SEAL, SHM, SIGNALS, Unbound, error_name, evaluate, mask)
+from tasks import Gone, Lost, TaskSteps
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 LIBC = ctypes.CDLL(None, use_errno=True)
@@ -76,28 +77,32 @@ def in_namespace(work):
         raise
 
 
-class Lost(Exception):
-    """An actor that died or does not answer: the sequence broke its own tools."""
-
-
 class Actor:
     def __init__(self, connection, pid):
         self.socket, self.pid, self.scratch = connection, pid, 0
+        # Its place among the servers of its memory, which `shares` stands for.
+        self.tid, self.server, self.shares, self.is_thread = pid, 0, object(), False
 
     def receive(self, count):
         data = b''
         while len(data) < count:
             if not select.select([self.socket], [], [], ANSWER_SECONDS)[0]:
                 raise Lost('no answer from %d' % self.pid)
-            part = self.socket.recv(count - len(data))
+            try:
+                part = self.socket.recv(count - len(data))
+            except ConnectionError:
+                part = b''
             if not part:
-                raise Lost('%d ended' % self.pid)
+                raise Gone('%d ended' % self.pid)
             data += part
         return data
 
     def send(self, what, *args, data=b''):
         words = [int(a) & MASK for a in args] + [0] * (7 - len(args))
-        self.socket.sendall(struct.pack('<9Q', what, *words, len(data)) + data)
+        try:
+            self.socket.sendall(struct.pack('<9Q', what, *words, len(data)) + data)
+        except ConnectionError:
+            raise Gone('%d ended' % self.pid)
 
     def ask(self, what, *args, data=b''):
         """(value, signal, code, address, bytes)"""
@@ -130,7 +135,7 @@ def read(path):
         return file.read()
 
 
-class Recording:
+class Recording(TaskSteps):
     """One sequence, in fresh processes. `leave_out`: names of counters and smaps fields not to be noted."""
 
     def __init__(self, program, files, leave_out=()):
@@ -155,11 +160,17 @@ class Recording:
                 os._exit(126)
         self.actors = {'main': self.accept()}
         self.names['SCRATCH'] = self.actors['main'].scratch
+        self.begin_tasks()
 
     def become_actor(self, program, path):
         LIBC.prctl(1, signal.SIGKILL)
+        for each in range(1, 65):
+            if each not in (signal.SIGKILL, signal.SIGSTOP, 32, 33):
+                signal.signal(each, signal.SIG_DFL)             # an interpreter ignores SIGPIPE
+        os.setpgid(0, 0)                                        # what is sent to the group is for actors alone
         LIBC.personality(0x0040000)                             # no address randomisation
         resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 4096))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         for limit, soft in ((resource.RLIMIT_STACK, 8 << 20), (resource.RLIMIT_MEMLOCK, 8 << 20),
                             (resource.RLIMIT_AS, resource.RLIM_INFINITY), (resource.RLIMIT_DATA, resource.RLIM_INFINITY)):
             hard = resource.getrlimit(limit)[1]                 # raising it takes CAP_SYS_RESOURCE
@@ -212,7 +223,7 @@ class Recording:
     def expression(self, value):
         """An address relative to a place that the case form knows, so that it means something elsewhere."""
         spaces = [(name, 1024, 2048) for name in self.spaces]
-        for name, below, above in (*spaces, ('B', 16, 65536), ('T', 65536, 0)):
+        for name, below, above in (*spaces, ('B', 16, 65536), ('T', 65536, 0), ('L', 0, 65536)):
             if name in self.names:
                 pages, rest = divmod(value - self.names[name], PAGE)
                 if -below <= pages <= above:
@@ -247,22 +258,31 @@ class Recording:
             step = {key: value for key, value in given.items() if key not in ('expect', 'fault_at', 'pages')
                     or key == 'pages' and given['op'] in ('file', 'memfd')}
             actor = self.actors.get(step.get('in', 'main'))
-            if actor is None:
+            if actor is None or step.get('in', 'main') in self.suspended:
                 continue
             try:
                 if self.harms_actor(step) or step['op'] == 'fetch' and not self.may_fetch(step, done):
                     continue
                 if getattr(self, 'do_' + step['op'])(step, actor) is not False:
                     done.append(step)
+                    if self.collects:
+                        self.collect(step)
             except Unbound:
                 continue
+            except Gone:
+                if not self.collects:
+                    raise
+                step['died'] = []
+                self.died(step.get('in', 'main'), step['died'])
+                self.collect_again(step)
+                done.append(step)
             except Lost as reason:
                 raise Lost('%s at %s' % (reason, step))
         return done
 
     def harms_actor(self, step):
         """Whether a step reaches what lies above `T`, the stack and the vDSO of the actor itself, or its data below `B`."""
-        top = self.names.get('T')
+        top, base = self.names.get('T'), self.names.get('L', 0)
         if step['op'] in ('fread', 'fwrite', 'mincore') and self.value(step['len']) & MASK > SCRATCH_BYTES * (PAGE if step['op'] == 'mincore' else 1):
             return True
         if top is None:
@@ -280,7 +300,7 @@ class Recording:
             if at in step] + step.get('local', []) + step.get('remote', [])
         for at, length in ranges:
             start = self.value(at) & MASK
-            if 0x10000 < start < self.heap:
+            if 0x10000 < start < self.heap or start < base < start + (self.value(length) & MASK) or base - 64 * PAGE < start < base:
                 return True
             if start < self.names['TASK_SIZE'] and top < start + (self.value(length) & MASK) <= self.names['TASK_SIZE']:
                 return True
@@ -309,14 +329,16 @@ class Recording:
         self.names[step['as']] = self.value(step['value'])
 
     def do_fork(self, step, actor):
-        if step['as'] in self.actors:
+        if step['as'] in self.actors or actor.is_thread:
             return False
         pid = actor.ask(DO_FORK)[0]
         if pid < 0:
             step['expect'] = self.outcome(pid)
             return True
-        self.actors[step['as']] = self.accept()
+        child = self.actors[step['as']] = self.accept()
+        child.server = actor.server
         self.names[step['as']] = pid
+        self.pids[pid] = step['as']
         self.disturb(actor, 'minflt')                           # both take their own pages back
 
     def disturb(self, actor, *counters):
@@ -326,13 +348,23 @@ class Recording:
 
     def do_exit(self, step, actor):
         actor.send(DO_EXIT, self.value(step.get('code')))
+        self.await_end(actor)
+        self.ended(actor)
+
+    @staticmethod
+    def await_end(actor):
         deadline = time.monotonic() + ANSWER_SECONDS
-        while read('/proc/%d/stat' % actor.pid).rsplit(')', 1)[1].split()[0] not in 'ZX':
+        while not Recording.has_ended(actor):
             if time.monotonic() > deadline:
                 raise Lost('%d does not exit' % actor.pid)
             time.sleep(0.0002)
-        actor.socket.close()
-        del self.actors[step.get('in', 'main')]
+
+    @staticmethod
+    def has_ended(actor):
+        try:
+            return read('/proc/%d/stat' % actor.pid).rsplit(')', 1)[1].split()[0] in 'ZX'
+        except (FileNotFoundError, ProcessLookupError):
+            return True                                         # and nobody waits for it
 
     def do_wait(self, step, actor):
         pid = self.names.get(step['for'])
@@ -341,7 +373,7 @@ class Recording:
         if actor.call('wait4', pid, actor.scratch, 0, 0) != pid:
             return False
         status = struct.unpack('<I', actor.get(4))[0]
-        step['expect'] = status >> 8 & 255
+        step['expect'] = 'SIG%d' % (status & 127) if status & 127 else status >> 8 & 255
 
     def do_drop_caps(self, step, actor):
         at = actor.put(0, struct.pack('<Ii6I', 0x20080522, 0, *[0] * 6))

@@ -7,7 +7,7 @@ MASK = (1 << 64) - 1
 
 CALLS = dict(
     read=0, write=1, open=2, close=3, stat=4, fstat=5, lstat=6, lseek=8, mmap=9, mprotect=10, munmap=11, brk=12,
-    rt_sigaction=13, rt_sigprocmask=14, pread64=17, pwrite64=18, access=21, pipe=22, sched_yield=24, mremap=25, msync=26,
+    rt_sigaction=13, rt_sigprocmask=14, rt_sigpending=127, pread64=17, pwrite64=18, access=21, pipe=22, sched_yield=24, mremap=25, msync=26,
     mincore=27, madvise=28, shmget=29, shmat=30, shmctl=31, dup=32, dup2=33, getpid=39, wait4=61, kill=62, shmdt=67,
     fcntl=72, fsync=74, fdatasync=75, truncate=76, ftruncate=77, rename=82, mkdir=83, rmdir=84, creat=85, link=86,
     unlink=87, gettimeofday=96, getrlimit=97, getrusage=98, sysinfo=99, getuid=102, getgid=104, geteuid=107, getegid=108,
@@ -43,9 +43,19 @@ FALLOC = dict(KEEP_SIZE=1, PUNCH_HOLE=2, ZERO_RANGE=16)
 IPC = dict(CREAT=0o1000, EXCL=0o2000)
 SHM = dict(RDONLY=0o10000, RND=0o20000, REMAP=0o40000, EXEC=0o100000)
 
-SIGNALS = {7: 'SIGBUS', 9: 'SIGKILL', 11: 'SIGSEGV'}
+SIGNAL_NUMBERS = {'SIG' + name: number for number, name in enumerate((
+    'HUP INT QUIT ILL TRAP ABRT BUS FPE KILL USR1 SEGV USR2 PIPE ALRM TERM STKFLT CHLD CONT STOP TSTP TTIN TTOU URG XCPU XFSZ '
+    'VTALRM PROF WINCH IO PWR SYS').split(), 1)}
+SIGNALS = {number: name for name, number in SIGNAL_NUMBERS.items()}
 CODES = {(11, 1): 'SEGV_MAPERR', (11, 2): 'SEGV_ACCERR', (11, 128): 'SI_KERNEL', (7, 1): 'BUS_ADRALN',
          (7, 2): 'BUS_ADRERR'}
+SI_CODES = {0: 'SI_USER', -1: 'SI_QUEUE', -6: 'SI_TKILL'}
+CLD = {1: 'CLD_EXITED', 2: 'CLD_KILLED', 3: 'CLD_DUMPED', 4: 'CLD_TRAPPED', 5: 'CLD_STOPPED', 6: 'CLD_CONTINUED'}
+SA = dict(NOCLDSTOP=1, NOCLDWAIT=2, SIGINFO=4, ONSTACK=0x08000000, RESTART=0x10000000, NODEFER=0x40000000, RESETHAND=0x80000000)
+SIG_HOW = dict(BLOCK=0, UNBLOCK=1, SETMASK=2)
+SS = dict(ONSTACK=1, DISABLE=2, AUTODISARM=1 << 31)
+WAIT = dict(NOHANG=1, UNTRACED=2, EXITED=4, CONTINUED=8, NOWAIT=0x1000000, WNOTHREAD=0x20000000, WALL=0x40000000, WCLONE=0x80000000)
+P_TYPES = dict(ALL=0, PID=1, PGID=2, PIDFD=3)
 
 
 def mask(text, words):

@@ -3,6 +3,7 @@
  */
 import { errnoName, isError, TASK_SIZE } from '@pagelab/abi';
 import type { SyscallName } from '@pagelab/abi';
+import { TaskExit } from '@pagelab/kernel';
 import type { Machine, Process } from '@pagelab/kernel';
 import { argumentOffset, callArguments } from './call-arguments.ts';
 import type { CallArgument } from './call-arguments.ts';
@@ -10,6 +11,7 @@ import type { ConformanceCase, ExpectedMapping, Step, Value } from './case.ts';
 import { evaluate, namesIn } from './expression.ts';
 import { pagemapLetter, readCounters, readMaps, readMeminfo, readPagemap, readSmaps } from './proc.ts';
 import { isFault, SCRATCH_BYTES, Target } from './target.ts';
+import { TASK_OPERATIONS, TaskNotes, compareNotes } from './task-steps.ts';
 import type { ObservedFault } from './target.ts';
 import {
   FALLOC_WORDS, flagsValue, IPC_WORDS, MADV_WORDS, MAP_WORDS, MCL_WORDS, MFD_WORDS, MLOCK_WORDS, MREMAP_WORDS, MS_WORDS,
@@ -37,20 +39,22 @@ function isName(text: unknown): text is string {
 }
 
 /** A system call's raw result as the cases write it. */
-function outcomeOf(result: number): Outcome {
+export function outcomeOf(result: number): Outcome {
   return isError(result) ? `-${errnoName(result)}` : BigInt.asUintN(64, BigInt(result));
 }
 
 const littleEndian = (values: readonly bigint[]): Uint8Array =>
   new Uint8Array(BigUint64Array.from(values, (value) => BigInt.asUintN(64, value)).buffer);
 
-type Operation = (run: CaseRun, step: Step, target: Target) => void;
+export type Operation = (run: CaseRun, step: Step, target: Target) => void;
 
-class CaseRun {
+/** A case under way. */
+export class CaseRun {
   readonly machine: Machine;
   readonly names: Map<string, bigint>;
   readonly targets = new Map<string, Target>();
   readonly fds = new Map<string, number>();
+  readonly tasks = new TaskNotes();
   #lastFault: number | undefined;
   #spaces = 0n;
 
@@ -65,18 +69,28 @@ class CaseRun {
       ['MAX_MAP_COUNT', BigInt(machine.readFile('/proc/sys/vm/max_map_count').trim())],
     ]);
     const main = new Target(machine.createProcess({ name: 'main' }));
-    main.start();
+    this.tasks.at = main;
+    main.start(() => this.tasks.at);
     this.targets.set('main', main);
+    this.tasks.names.set(main.process.pid, 'main');
+    this.names.set('main', BigInt(main.process.pid));
     this.names.set('SCRATCH', BigInt(main.scratch));
   }
 
   step(step: Step): void {
     const target = this.targets.get(step.in ?? 'main');
     if (!target) throw new Mismatch(`no process named ${step.in}`);
-    if (!target.process.alive) throw new Mismatch('the target process died');
-    const operation = OPERATIONS[step.op];
+    if (!target.alive) throw new Mismatch('the target process died');
+    const operation = OPERATIONS[step.op] ?? TASK_OPERATIONS[step.op];
     if (!operation) throw new Mismatch(`unknown operation '${step.op}'`);
-    operation(this, step, target);
+    const alive = this.tasks.collects ? [...this.targets.keys()].filter((name) => this.targets.get(name)!.alive) : [];
+    this.tasks.at = target;
+    try {
+      operation(this, step, target);
+    } catch (error) {
+      if (!this.tasks.collects || !(error instanceof TaskExit)) throw error;
+    }
+    if (this.tasks.collects) compareNotes(this, step, alive);
   }
 
   steps(steps: readonly Step[], prefix = ''): void {
@@ -189,6 +203,7 @@ class CaseRun {
     target.ownPages();
     this.targets.set(step.as!, forked);
     this.names.set(step.as!, BigInt(child.pid));
+    this.tasks.names.set(child.pid, step.as!);
   }
 }
 

@@ -12,6 +12,9 @@ const EXTRA: Readonly<Record<string, Readonly<Record<string, number>>>> = {
   F_SEAL_: { SEAL: 1, SHRINK: 2, GROW: 4, WRITE: 8, FUTURE_WRITE: 16, EXEC: 32 },
   FALLOC_FL_: { KEEP_SIZE: 1, PUNCH_HOLE: 2, ZERO_RANGE: 16 },
   IPC_: { CREAT: 0o1000, EXCL: 0o2000 },
+  SA_: {},
+  SS_: {},
+  W: { UNTRACED: 2, WNOTHREAD: 0x2000_0000, WALL: 0x4000_0000, WCLONE: 0x8000_0000 },
   SHM_: { RDONLY: 0o10000, RND: 0o20000, REMAP: 0o40000, EXEC: 0o100000 },
 };
 
@@ -38,6 +41,9 @@ export const SEAL_WORDS = wordsOf('F_SEAL_');
 export const FALLOC_WORDS = wordsOf('FALLOC_FL_');
 export const IPC_WORDS = wordsOf('IPC_');
 export const SHM_WORDS = wordsOf('SHM_');
+export const SA_WORDS = wordsOf('SA_');
+export const SS_WORDS = wordsOf('SS_');
+export const WAIT_WORDS = wordsOf('W');
 
 /** A word that is neither a flag nor a number. */
 export class UnknownWord extends Error {
