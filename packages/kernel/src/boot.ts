@@ -180,6 +180,8 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
     ptr: (pointer, cpu) => percpu.ptr(pointer, cpu),
     physAddr: (address) => vm.vmalloc.physAddr(address),
   });
+  // Since 6.2 an address space counts its pages by CPU.
+  if (config.kernel !== '6.1') vm.percpu = percpu;
   // Tasks, and the stacks they and interrupts run on in the kernel.
   const stacks = new KernelStacks({ config: config.kernelStack, vm, vmalloc: vm.vmalloc, pages, ram, smp, bootFrames });
   const kernel = new Kernel({
@@ -242,6 +244,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   hooks.outOfMemory = (gfp, order, nodemask) => outOfMemory(kernel, gfp, order, nodemask);
   // Huge pages that are set aside before anybody can take memory.
   vm.restoresHugeReserve = config.kernel !== '6.1';
+  vm.groupsCountTables = config.kernel !== '6.18';
   vm.countedTableLevels = config.kernel === '6.18' ? 4 : config.kernel === '6.12' ? 3 : 2;
   vm.deferredSplit.splitsUnderused = vm.deferredSplit.dropsZeros = config.kernel !== '6.1';
   vm.swap.skipsZeros = config.kernel !== '6.1';
@@ -344,6 +347,7 @@ function adminReserveKbytes(pages: PageAlloc): number {
 function vmCaches(caches: KernelCaches): VmCaches {
   return {
     vmArea: caches.vm_area_struct,
+    dentry: caches.dentry,
     mm: caches.mm_struct,
     anonVma: caches.anon_vma,
     anonVmaChain: caches.anon_vma_chain,

@@ -72,13 +72,14 @@ export { Tracking, trackBytes } from './track.ts';
 export type { SlabContext, SlabTrack } from './track.ts';
 export {
   DEFAULT_SEEKS,
+  SHRINKER_MEMCG_AWARE,
   SHRINKER_NUMA_AWARE,
   SHRINK_BATCH,
   SHRINK_EMPTY,
   SHRINK_STOP,
   ShrinkerRegistry,
 } from './shrinker.ts';
-export type { ShrinkControl, ShrinkerInfo, ShrinkerSpec } from './shrinker.ts';
+export type { ShrinkControl, ShrinkerGroup, ShrinkerInfo, ShrinkerSpec } from './shrinker.ts';
 export { observedAllocator } from './observed-allocator.ts';
 export type { SlabObserver } from './observed-allocator.ts';
 export { Mempool, mempoolKmalloc, mempoolPages, mempoolSlab } from './mempool.ts';
@@ -87,7 +88,7 @@ export { Percpu } from './percpu.ts';
 export { PCPU_MIN_UNIT_SIZE, percpuAllocInfo } from './percpu-layout.ts';
 export type { PercpuAllocInfo, PercpuLayout } from './percpu-layout.ts';
 export type { PercpuSource } from './percpu-source.ts';
-export type { PercpuHost, PercpuPtr, PercpuStats } from './percpu.ts';
+export type { PercpuAccounting, PercpuHost, PercpuPtr, PercpuStats } from './percpu.ts';
 export { Rcu } from './rcu.ts';
 export { Slab } from './slab.ts';
 export type { SlabParts, SlubOptions } from './slab.ts';

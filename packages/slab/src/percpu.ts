@@ -15,7 +15,7 @@
 import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
-import { GFP_KERNEL, __GFP_DIRECT_RECLAIM, __GFP_NOWARN } from '@pagelab/mm-core';
+import { GFP_KERNEL, __GFP_ACCOUNT, __GFP_DIRECT_RECLAIM, __GFP_NOWARN } from '@pagelab/mm-core';
 import { PCPU_MIN_ALLOC_SIZE, PercpuChunk } from './percpu-chunk.ts';
 import { PCPU_MIN_UNIT_SIZE, percpuAllocInfo } from './percpu-layout.ts';
 import type { PercpuAllocInfo, PercpuLayout } from './percpu-layout.ts';
@@ -51,6 +51,14 @@ export interface PercpuHost {
   warn(text: string): void;
 }
 
+/** Who charges per-CPU memory that asks for it (`__GFP_ACCOUNT`) to a memory cgroup. */
+export interface PercpuAccounting {
+  /** @param bytes of all copies, and of what says whose they are @returns 0 or −ENOMEM @linux mm/percpu.c:pcpu_memcg_pre_alloc_hook */
+  charge(pointer: PercpuPtr, bytes: number, gfp: number): number;
+  /** Takes the charge back, where there is one. @linux mm/percpu.c:pcpu_memcg_free_hook */
+  uncharge(pointer: PercpuPtr): void;
+}
+
 /** `/sys/kernel/debug/percpu_stats`: counts since boot. @linux mm/percpu-internal.h:percpu_stats */
 export interface PercpuStats {
   nrAlloc: number;
@@ -74,6 +82,8 @@ export class Percpu {
   readonly chunks: PercpuChunk[] = [];
   /** Pages of a unit that are there, over all chunks. @linux mm/percpu.c:pcpu_nr_populated */
   nrPopulated: number;
+  /** `null` while there are no memory cgroups. */
+  accounting: PercpuAccounting | null = null;
   /** Told of what is given out and taken back; `null` while nobody listens. */
   observer: { alloc(pointer: PercpuPtr, size: number): void; free(pointer: PercpuPtr): void } | null = null;
 
@@ -109,6 +119,15 @@ export class Percpu {
    * @linux mm/percpu.c:pcpu_alloc_noprof
    */
   alloc(size: number, align = 8, gfp = GFP_KERNEL): PercpuPtr {
+    const pointer = this.#alloc(size, align, gfp & ~__GFP_ACCOUNT);
+    if (pointer === 0 || this.accounting === null || (gfp & __GFP_ACCOUNT) === 0) return pointer;
+    const bytes = Math.ceil(size / PCPU_MIN_ALLOC_SIZE) * PCPU_MIN_ALLOC_SIZE;
+    if (this.accounting.charge(pointer, bytes * this.nrUnits + (bytes / PCPU_MIN_ALLOC_SIZE) * this.#host.wordBytes, gfp) === 0) return pointer;
+    this.free(pointer);
+    return 0;
+  }
+
+  #alloc(size: number, align: number, gfp: number): PercpuPtr {
     const fits = size > 0 && size <= PCPU_MIN_UNIT_SIZE && align > 0 && align <= PAGE_SIZE && Number.isInteger(Math.log2(align));
     if (!fits) {
       this.#host.warn(`illegal size (${size}) or align (${align}) for percpu allocation`);
@@ -215,6 +234,7 @@ export class Percpu {
       this.#host.warn(`free_percpu: not a per-CPU allocation: ${pointer}`);
       return;
     }
+    this.accounting?.uncharge(pointer);
     this.observer?.free(pointer);
     chunk.free(address - chunk.base);
     this.stats.nrDealloc += 1;

@@ -18,8 +18,13 @@ export const SHRINK_EMPTY = -2;
 export const SHRINK_STOP = -1;
 /** The shrinker keeps its objects by node. */
 export const SHRINKER_NUMA_AWARE = 1 << 0;
+/** The shrinker keeps its objects by memory cgroup: it is asked for those of a group that is reclaimed, too. */
+export const SHRINKER_MEMCG_AWARE = 1 << 1;
 /** The priority reclaim begins with. @linux include/linux/mmzone.h:DEF_PRIORITY */
 const DEF_PRIORITY = 12;
+
+/** A memory cgroup, of which nothing is known here but which one it is. */
+export type ShrinkerGroup = object;
 
 /** What a shrinker is told. @linux include/linux/shrinker.h:shrink_control */
 export interface ShrinkControl {
@@ -27,6 +32,8 @@ export interface ShrinkControl {
   readonly gfp: number;
   /** 0 where the shrinker is not SHRINKER_NUMA_AWARE. */
   readonly nid: number;
+  /** The memory cgroup whose objects are wanted; `null` for those of the root, and for all where the shrinker is not SHRINKER_MEMCG_AWARE. */
+  readonly memcg: ShrinkerGroup | null;
   /** Objects to look at. */
   nrToScan: number;
   /** Objects looked at; the shrinker sets it where it is not `nrToScan`. */
@@ -55,8 +62,10 @@ interface Shrinker {
   readonly seeks: number;
   readonly batch: number;
   readonly numaAware: boolean;
-  /** Scans put off, by node. */
+  readonly memcgAware: boolean;
+  /** Scans put off, by node: of the root's objects, and of groups'. */
   readonly nrDeferred: Float64Array;
+  readonly groupDeferred: Map<ShrinkerGroup, Float64Array>;
 }
 
 /** What a shrinker comes to now. */
@@ -90,7 +99,9 @@ export class ShrinkerRegistry {
       seeks: spec.seeks ?? DEFAULT_SEEKS,
       batch: spec.batch ?? SHRINK_BATCH,
       numaAware,
+      memcgAware: ((spec.flags ?? 0) & SHRINKER_MEMCG_AWARE) !== 0,
       nrDeferred: new Float64Array(numaAware ? this.nrNodes : 1),
+      groupDeferred: new Map(),
     });
   }
 
@@ -106,23 +117,45 @@ export class ShrinkerRegistry {
    *
    * @param gfp of the allocation that reclaim works for
    * @param priority 12 (little) to 0 (all there is)
+   * @param memcg the memory cgroup whose objects are wanted: only shrinkers that know groups are asked; `null` for the root
    * @returns objects freed
-   * @linux mm/shrinker.c:shrink_slab
+   * @linux mm/shrinker.c:shrink_slab, shrink_slab_memcg
    */
-  shrinkSlab(gfp: number, nid: number, priority: number): number {
+  shrinkSlab(gfp: number, nid: number, priority: number, memcg: ShrinkerGroup | null = null): number {
     let freed = 0;
     for (const shrinker of this.shrinkers) {
-      const got = this.shrinkOne(shrinker, { gfp, nid: shrinker.numaAware ? nid : 0, nrToScan: 0, nrScanned: 0 }, priority);
+      if (memcg !== null && !shrinker.memcgAware) continue;
+      const got = this.shrinkOne(shrinker, { gfp, nid: shrinker.numaAware ? nid : 0, memcg, nrToScan: 0, nrScanned: 0 }, priority);
       if (got > 0) freed += got;
     }
     return freed;
   }
 
+  /** A group is removed: what was put off of its objects is its parent's (`null`: the root's). @linux mm/shrinker.c:reparent_shrinker_deferred */
+  reparent(memcg: ShrinkerGroup, parent: ShrinkerGroup | null): void {
+    for (const shrinker of this.shrinkers) {
+      const from = shrinker.groupDeferred.get(memcg);
+      if (from === undefined) continue;
+      shrinker.groupDeferred.delete(memcg);
+      const to = this.deferredOf(shrinker, parent);
+      for (let nid = 0; nid < from.length; nid++) to[nid] += from[nid];
+    }
+  }
+
+  private deferredOf({ nrDeferred, groupDeferred }: Shrinker, memcg: ShrinkerGroup | null): Float64Array {
+    if (memcg === null) return nrDeferred;
+    let deferred = groupDeferred.get(memcg);
+    if (deferred === undefined) groupDeferred.set(memcg, (deferred = new Float64Array(nrDeferred.length)));
+    return deferred;
+  }
+
   /** @linux mm/shrinker.c:do_shrink_slab */
-  private shrinkOne({ spec, seeks, batch, nrDeferred }: Shrinker, control: ShrinkControl, priority: number): number {
+  private shrinkOne(shrinker: Shrinker, control: ShrinkControl, priority: number): number {
+    const { spec, seeks, batch } = shrinker;
     const freeable = spec.countObjects(control);
     if (freeable <= 0) return 0;
     const { nid } = control;
+    const nrDeferred = this.deferredOf(shrinker, control.memcg);
     const deferred = nrDeferred[nid];
     nrDeferred[nid] = 0;
     const shift = 2 ** priority;
@@ -168,7 +201,7 @@ export class ShrinkerRegistry {
   info(): ShrinkerInfo[] {
     return this.shrinkers.map(({ spec, nrDeferred }) => ({
       name: spec.name,
-      freeable: [...nrDeferred.keys()].map((nid) => Math.max(0, spec.countObjects({ gfp: 0, nid, nrToScan: 0, nrScanned: 0 }))),
+      freeable: [...nrDeferred.keys()].map((nid) => Math.max(0, spec.countObjects({ gfp: 0, nid, memcg: null, nrToScan: 0, nrScanned: 0 }))),
       nrDeferred: [...nrDeferred],
     }));
   }

@@ -129,6 +129,7 @@ export class Slab {
   /** Kernel memory through the direct map. */
   readonly memory: DirectMap;
 
+  private accountant: ((cache: KmemCache) => void) | null = null;
   private readonly host: SlabHost;
   /** Where the kernel has frame 0. */
   private readonly pageOffset: VirtAddr;
@@ -270,7 +271,16 @@ export class Slab {
    * @linux mm/slab_common.c:kmem_cache_create
    */
   kmemCacheCreate(options: KmemCacheOptions): KmemCache | number {
-    return this.registry.create(options);
+    const before = this.registry.caches.length;
+    const cache = this.registry.create(options);
+    if (this.accountant !== null && typeof cache !== 'number' && this.registry.caches.length > before) this.accountant(cache);
+    return cache;
+  }
+
+  /** Has each cache that there is and that will be told to `accountant`: it charges their objects to memory cgroups. */
+  account(accountant: (cache: KmemCache) => void): void {
+    this.accountant = accountant;
+    for (const cache of this.registry.caches) accountant(cache);
   }
 
   /**

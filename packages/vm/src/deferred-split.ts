@@ -1,6 +1,6 @@
 /**
  * Huge pages that may be better small: those of which parts are unmapped, and those that may hold mostly zeros. They wait
- * here, by node, in the order they came, until memory is short.
+ * here, by memory cgroup and node, in the order they came, until memory is short.
  *
  *     partly mapped huge pages  === entries that say so
  *     other entries             === huge pages since they were made, until they are looked at
@@ -8,18 +8,24 @@
  * @linux mm/huge_memory.c
  */
 import type { Pfn } from '@pagelab/hw';
-import { PG_MLOCKED, VM_EVENT } from '@pagelab/mm-core';
-import { SHRINKER_NUMA_AWARE, SHRINK_STOP } from '@pagelab/slab';
+import { PG_MEMCG, PG_MLOCKED, VM_EVENT } from '@pagelab/mm-core';
+import { SHRINKER_MEMCG_AWARE, SHRINKER_NUMA_AWARE, SHRINK_STOP } from '@pagelab/slab';
 import type { ShrinkControl, ShrinkerSpec } from '@pagelab/slab';
 import { splitHugePage } from './huge-memory.ts';
+import type { MemCgroup } from './memcg.ts';
 import type { Vm } from './vm.ts';
 
 const PAGE_WORDS = 1024;
 
+type SplitQueue = Map<Pfn, boolean>;
+
 export class DeferredSplit {
   readonly #vm: Vm;
-  /** By node: heads, and whether parts are unmapped. */
-  readonly #queues: readonly Map<Pfn, boolean>[];
+  /** Heads that wait: those that are charged to no group by node, those of groups by group and node; and whether parts are unmapped. */
+  readonly #queues: readonly SplitQueue[];
+  readonly #groupQueues = new Map<MemCgroup, readonly SplitQueue[]>();
+  /** Where each head waits. */
+  readonly #queued = new Map<Pfn, SplitQueue>();
   /** Those of which parts were unmapped just now, before it is clear that something stays. */
   readonly #uncounted = new Set<Pfn>();
   /** Whether whole pages wait, too, which may hold mostly zeros: since 6.12. `/sys/kernel/mm/transparent_hugepage/shrink_underused` */
@@ -38,35 +44,56 @@ export class DeferredSplit {
     return this.#uncounted.size > 0;
   }
 
-  #queueOf(head: Pfn): Map<Pfn, boolean> {
-    return this.#queues[this.#vm.pages.nodeOf(head)];
+  #queuesOf(memcg: MemCgroup | null): readonly SplitQueue[] {
+    if (memcg === null) return this.#queues;
+    let queues = this.#groupQueues.get(memcg);
+    if (queues === undefined) this.#groupQueues.set(memcg, (queues = this.#queues.map(() => new Map<Pfn, boolean>())));
+    return queues;
+  }
+
+  /** The queue that a head belongs on. @linux mm/huge_memory.c:get_deferred_split_queue */
+  #queueFor(head: Pfn): SplitQueue {
+    const { memcgs, frames, pages } = this.#vm;
+    const memcg = memcgs === null || (frames.flags[head] & PG_MEMCG) === 0 ? null : memcgs.groupOf(head);
+    return this.#queuesOf(memcg)[pages.nodeOf(head)];
+  }
+
+  #put(head: Pfn, queue: SplitQueue, partial: boolean): void {
+    queue.set(head, partial);
+    this.#queued.set(head, queue);
   }
 
   /** A huge page is made. @linux mm/huge_memory.c:deferred_split_folio */
   addWhole(head: Pfn): void {
-    if (this.splitsUnderused) this.#queueOf(head).set(head, false);
+    if (this.splitsUnderused) this.#put(head, this.#queueFor(head), false);
   }
 
   /** Parts of one are unmapped. */
   addPartial(head: Pfn): void {
-    const queue = this.#queueOf(head);
+    const queue = this.#queued.get(head) ?? this.#queueFor(head);
     if (queue.get(head) === true) return;
-    queue.set(head, true);
+    this.#put(head, queue, true);
     this.#uncounted.add(head);
   }
 
   /** One is gone, or small. @linux mm/huge_memory.c:folio_unqueue_deferred_split */
   remove(head: Pfn): void {
-    this.#queueOf(head).delete(head);
+    this.#queued.get(head)?.delete(head);
+    this.#queued.delete(head);
     this.#uncounted.delete(head);
   }
 
-  /** One moves to another frame. */
+  /** One moves to another frame, which is charged in its stead. */
   move(from: Pfn, to: Pfn): void {
-    const partial = this.#queueOf(from).get(from);
+    const partial = this.#queued.get(from)?.get(from);
     if (partial === undefined) return;
     this.remove(from);
-    this.#queueOf(to).set(to, partial);
+    this.#put(to, this.#queueFor(to), partial);
+  }
+
+  /** A group is gone, and all its pages with it. */
+  forgetGroup(memcg: MemCgroup): void {
+    this.#groupQueues.delete(memcg);
   }
 
   /** Counts the huge pages that were left with unmapped parts by what was just done. */
@@ -77,29 +104,30 @@ export class DeferredSplit {
 
   /** Whether parts of a huge page are known to be unmapped; `undefined` where it does not wait here. */
   isPartial(head: Pfn): boolean | undefined {
-    return this.#queueOf(head).get(head);
+    return this.#queued.get(head)?.get(head);
   }
 
   /** All that wait here. */
-  *heads(): Iterable<Pfn> {
-    for (const queue of this.#queues) yield* queue.keys();
+  heads(): Iterable<Pfn> {
+    return this.#queued.keys();
   }
 
   /**
-   * Looks at those that have waited longest: splits what is mapped in part, or holds mostly zeros, and forgets the others.
+   * Looks at those of a group (`null`: of none) that have waited longest: splits what is mapped in part, or holds mostly zeros,
+   * and forgets the others.
    *
    * @param nrToScan how many to look at
    * @returns huge pages split
    * @linux mm/huge_memory.c:deferred_split_scan
    */
-  scan(nid: number, nrToScan: number): number {
+  scan(memcg: MemCgroup | null, nid: number, nrToScan: number): number {
     this.count();
-    const queue = this.#queues[nid];
+    const queue = this.#queuesOf(memcg)[nid];
     let split = 0;
     for (const head of [...queue.keys()].slice(0, nrToScan)) {
       const underused = queue.get(head) === false;
       if (underused && !this.#isUnderused(head)) {
-        queue.delete(head);
+        this.remove(head);
         continue;
       }
       if (underused) this.#vm.pages.events[VM_EVENT.THP_UNDERUSED_SPLIT_PAGE]++;
@@ -128,11 +156,11 @@ export class DeferredSplit {
   #shrinker(): ShrinkerSpec {
     return {
       name: 'thp-deferred_split',
-      flags: SHRINKER_NUMA_AWARE,
-      countObjects: ({ nid }) => this.#queues[nid].size,
-      scanObjects: (control: ShrinkControl) => {
-        const split = this.scan(control.nid, control.nrToScan);
-        return split === 0 && this.#queues[control.nid].size === 0 ? SHRINK_STOP : split;
+      flags: SHRINKER_NUMA_AWARE | SHRINKER_MEMCG_AWARE,
+      countObjects: ({ memcg, nid }) => this.#queuesOf(memcg as MemCgroup | null)[nid].size,
+      scanObjects: ({ memcg, nid, nrToScan }: ShrinkControl) => {
+        const split = this.scan(memcg as MemCgroup | null, nid, nrToScan);
+        return split === 0 && this.#queuesOf(memcg as MemCgroup | null)[nid].size === 0 ? SHRINK_STOP : split;
       },
     };
   }

@@ -9,6 +9,7 @@ import type { AddressSpace } from './file.ts';
 import { dissolveFolio, folioStart } from './folio.ts';
 import { folioOrder, removeFromPageCache } from './page-cache.ts';
 import { deactivateFileFolio, lruAddDrainAll } from './swap.ts';
+import { descendants } from './memcg.ts';
 import type { Vm } from './vm.ts';
 
 /** Drops pages of files that are clean and that nobody maps. @linux fs/drop_caches.c:drop_pagecache_sb */
@@ -38,7 +39,12 @@ function invalidate(vm: Vm, mapping: AddressSpace, pgoff: number, pfn: Pfn): voi
 export function dropSlab(vm: Vm): void {
   for (let shift = 0; ; shift++) {
     let freed = 0;
-    for (const { nid } of vm.pages.nodes) freed += vm.slab.shrinkers.shrinkSlab(GFP_KERNEL, nid, 0);
+    for (const { nid } of vm.pages.nodes) {
+      freed += vm.slab.shrinkers.shrinkSlab(GFP_KERNEL, nid, 0);
+      for (const memcg of vm.memcgs === null ? [] : descendants(vm.memcgs.root)) {
+        if (memcg.parent !== null) freed += vm.slab.shrinkers.shrinkSlab(GFP_KERNEL, nid, 0, memcg);
+      }
+    }
     if (freed >> shift <= 1) break;
   }
   vm.pages.countEvent(VM_EVENT.DROP_SLAB);

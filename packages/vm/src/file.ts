@@ -200,6 +200,7 @@ export interface VmFile {
   readonly writable: boolean;
   refcount: number;
   readonly object: VirtAddr;
+  readonly dentry: VirtAddr;
   /** What its mappings do when they come and go; `null` for nothing. */
   vmOps: VmOperations | null;
   /** How it is read ahead; `null` until it is first read from a device. */

@@ -120,10 +120,10 @@ test('what is unmapped in part is split, and freed when memory is short', () => 
   expect([huge(), mm.rss[MM_ANONPAGES], event('THP_SPLIT_PMD'), event('THP_DEFERRED_SPLIT_PAGE')]).toEqual([0, 511, 1, 1]);
   expect(event('THP_SPLIT_PAGE')).toBe(0);
   expect([memory.load32(BASE), memory.load32(BASE + 2 * PAGE_SIZE)]).toEqual([7, 0]);
-  expect(mm.vm.deferredSplit.scan(0, Infinity)).toBe(1);
+  expect(mm.vm.deferredSplit.scan(null, 0, Infinity)).toBe(1);
   validateVm(mm.vm);
   expect([event('THP_SPLIT_PAGE'), memory.load32(BASE)]).toEqual([1, 7]);
-  expect(mm.vm.deferredSplit.scan(0, Infinity)).toBe(0);
+  expect(mm.vm.deferredSplit.scan(null, 0, Infinity)).toBe(0);
   expect(vmMunmap(mm, BASE, HUGE)).toBe(0);
   validateVm(mm.vm);
   mm.vm.pages.validate();

@@ -8,7 +8,7 @@ import { GFP_KERNEL } from '@pagelab/mm-core';
 import type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
 import { putHugetlbPage } from './hugetlb.ts';
 import { hugetlbReservePages, hugetlbUnreservePages } from './hugetlb-reserve.ts';
-import { allocFile, inodePut } from './open-file.ts';
+import { allocPseudoFile, inodePut } from './open-file.ts';
 import { makeInode } from './page-cache.ts';
 import type { Vm } from './vm.ts';
 import { VM_MAYSHARE } from './vma.ts';
@@ -145,7 +145,7 @@ export function hugetlbFileSetup(vm: Vm, path: string, sizeBytes: number, reserv
   if (object === 0) return -Errno.ENOMEM;
   const inode = makeInode(vm, { ops: vm.hugetlbOps, size: sizeBytes, nlink: 0, mode: ANONYMOUS_MODE, accounted: reserve, object });
   const reserved = reserve ? hugetlbReservePages(vm, inode, 0, sizeBytes / vm.tables.pmdSize, VM_MAYSHARE) : null;
-  const file = typeof reserved === 'number' ? null : allocFile(vm, inode, path, { readable: true, writable: true });
+  const file = typeof reserved === 'number' ? null : allocPseudoFile(vm, inode, path, { readable: true, writable: true });
   inodePut(inode);
   return file ?? -Errno.ENOMEM;
 }

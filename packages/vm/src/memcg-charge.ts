@@ -211,10 +211,25 @@ export function migrateCharge(vm: Vm, from: Pfn, to: Pfn): void {
 // ---- kernel memory
 
 /** The owner that the running task's kernel memory is charged to; `null` for the root. @linux mm/memcontrol.c:current_obj_cgroup */
-function currentObjcg(memcgs: MemCgroups): ObjCgroup | null {
+export function currentObjcg(memcgs: MemCgroups): ObjCgroup | null {
   if (memcgs.current === null) return null;
   for (let { memcg } = memcgs.current; memcg.parent !== null; memcg = memcg.parent) if (memcg.objcg !== null) return memcg.objcg;
   return null;
+}
+
+/** The owner that kernel memory which stands for a page is charged to; `null` for the root. @linux mm/memcontrol.c:get_obj_cgroup_from_folio */
+export function objcgOfFolio(memcgs: MemCgroups, pfn: Pfn): ObjCgroup | null {
+  if ((memcgs.vm.frames.flags[pfn] & PG_MEMCG) === 0) return null;
+  for (let memcg = memcgs.groupOf(pfn); memcg.parent !== null; memcg = memcg.parent) if (memcg.objcg !== null) return memcg.objcg;
+  return null;
+}
+
+/** The group (`null`: the root) whose an object of kernel memory is. @linux mm/memcontrol.c:mem_cgroup_from_slab_obj */
+export function groupOfObject({ memcgs }: Vm, object: VirtAddr): MemCgroup | null {
+  const charge = memcgs?.objects.get(object);
+  if (charge === undefined) return null;
+  const { memcg } = memcgs!.owners[Math.floor(charge / OBJECT_BYTES)]!;
+  return memcg.parent === null ? null : memcg;
 }
 
 /** @linux mm/memcontrol.c:obj_cgroup_charge_pages */
@@ -286,25 +301,42 @@ function refillObjStock(memcgs: MemCgroups, objcg: ObjCgroup, nrBytes: number, m
 }
 
 /**
+ * Charges bytes of kernel memory to an owner.
+ *
+ * @returns 0 or −ENOMEM
+ * @linux mm/memcontrol.c:obj_cgroup_charge
+ */
+export function objCgroupCharge(memcgs: MemCgroups, objcg: ObjCgroup, gfp: number, bytes: number): number {
+  const stock = memcgs.objStock[memcgs.vm.smp.processorId];
+  if (stock.objcg === objcg && stock.nrBytes >= bytes) {
+    stock.nrBytes -= bytes;
+    return 0;
+  }
+  const nrPages = Math.ceil(bytes / PAGE_BYTES);
+  const error = chargeObjPages(memcgs, objcg, gfp, nrPages);
+  if (error !== 0) return error;
+  const rest = nrPages * PAGE_BYTES - bytes;
+  if (rest > 0) refillObjStock(memcgs, objcg, rest, false);
+  return 0;
+}
+
+/** Takes the charge of bytes back. @linux mm/memcontrol.c:obj_cgroup_uncharge */
+export function objCgroupUncharge(memcgs: MemCgroups, objcg: ObjCgroup, bytes: number): void {
+  refillObjStock(memcgs, objcg, bytes, true);
+}
+
+/**
  * Charges an object of kernel memory to the running task's group.
  *
  * @param bytes of it, with what its owner takes
  * @returns 0 or −ENOMEM
- * @linux mm/slub.c:memcg_slab_post_alloc_hook, mm/memcontrol.c:obj_cgroup_charge
+ * @linux mm/slub.c:memcg_slab_post_alloc_hook
  */
 export function chargeObject(memcgs: MemCgroups, object: VirtAddr, bytes: number, gfp: number, reclaimable: boolean): number {
   const objcg = currentObjcg(memcgs);
   if (objcg === null) return 0;
-  const stock = memcgs.objStock[memcgs.vm.smp.processorId];
-  if (stock.objcg === objcg && stock.nrBytes >= bytes) {
-    stock.nrBytes -= bytes;
-  } else {
-    const nrPages = Math.ceil(bytes / PAGE_BYTES);
-    const error = chargeObjPages(memcgs, objcg, gfp, nrPages);
-    if (error !== 0) return error;
-    const rest = nrPages * PAGE_BYTES - bytes;
-    if (rest > 0) refillObjStock(memcgs, objcg, rest, false);
-  }
+  const error = objCgroupCharge(memcgs, objcg, gfp, bytes);
+  if (error !== 0) return error;
   memcgs.objects.set(object, objcg.id * OBJECT_BYTES + bytes);
   countObject(memcgs, objcg, object, bytes, reclaimable);
   return 0;

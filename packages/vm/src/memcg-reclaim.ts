@@ -7,7 +7,6 @@
  *
  * @linux mm/vmscan.c:shrink_node_memcgs, mm/memcontrol.c:mem_cgroup_iter
  */
-import type { Lruvec } from '@pagelab/mm-core';
 import { MEMCG_EVENT, memcgEvent } from './memcg.ts';
 import type { MemCgroup } from './memcg.ts';
 import { calculateProtection } from './page-counter.ts';
@@ -60,10 +59,10 @@ function nextDescendant(pos: MemCgroup | null, root: MemCgroup): MemCgroup | nul
 }
 
 /**
- * Looks at the lists of a node that belong to the target's groups. Whoever only wants some pages stops when there are enough,
+ * Looks at the lists of a node, and the objects of caches, that belong to the target's groups. Whoever only wants some pages stops when there are enough,
  * and the next goes on with the group after that.
  */
-export function shrinkNodeMemcgs(vm: Vm, nid: number, sc: ScanControl, shrink: (lruvec: Lruvec) => void): void {
+export function shrinkNodeMemcgs(vm: Vm, nid: number, sc: ScanControl, shrink: (memcg: MemCgroup) => void): void {
   const target = sc.target ?? vm.memcgs!.root;
   const partial = !sc.isKswapd && !sc.memcgFullWalk;
   let memcg = nextDescendant(partial ? target.iterators[nid] : null, target) ?? target;
@@ -71,7 +70,7 @@ export function shrinkNodeMemcgs(vm: Vm, nid: number, sc: ScanControl, shrink: (
     if (partial) target.iterators[nid] = memcg;
     if (!isSpared(memcg, target, sc)) {
       sc.memcg = memcg;
-      shrink(memcg.lruvecs[nid]);
+      shrink(memcg);
       if (partial && sc.nrReclaimed >= sc.nrToReclaim) return;
     }
     const next = nextDescendant(memcg, target);

@@ -2,13 +2,13 @@
  * The first memory cgroup: from here on pages and objects are charged.
  */
 import type { Pfn } from '@pagelab/hw';
-import { PG_MEMCG } from '@pagelab/mm-core';
+import { PG_MEMCG, __GFP_ACCOUNT } from '@pagelab/mm-core';
 import type { Lruvec, MemcgAccounting } from '@pagelab/mm-core';
-import { SLAB_ACCOUNT, SLAB_RECLAIM_ACCOUNT } from '@pagelab/slab';
-import type { KmemCache } from '@pagelab/slab';
-import { MemCgroups, descendants, modMemcgState } from './memcg.ts';
+import { SLAB_ACCOUNT, SLAB_KMALLOC, SLAB_RECLAIM_ACCOUNT } from '@pagelab/slab';
+import type { KmemCache, PercpuAccounting, PercpuPtr } from '@pagelab/slab';
+import { MEMCG_STAT, MemCgroups, descendants, modMemcgState } from './memcg.ts';
 import type { MemcgHooks } from './memcg.ts';
-import { chargeKmemPage, chargeObject, unchargeObject, unchargePages } from './memcg-charge.ts';
+import { chargeKmemPage, chargeObject, currentObjcg, objCgroupCharge, objCgroupUncharge, unchargeObject, unchargePages } from './memcg-charge.ts';
 import type { Vm } from './vm.ts';
 
 /** Bytes of the pointer to its owner that an object takes. @linux mm/memcontrol.c:obj_full_size */
@@ -24,7 +24,11 @@ export function enableMemCgroups(vm: Vm, hooks: MemcgHooks): MemCgroups {
   const memcgs = new MemCgroups(vm, hooks);
   vm.memcgs = memcgs;
   vm.pages.enableMemcg(new FrameCharges(memcgs));
-  for (const cache of vm.slab.caches()) if ((cache.flags & SLAB_ACCOUNT) !== 0) accountObjects(cache, memcgs);
+  if (vm.percpu !== null) vm.percpu.accounting = new PercpuCharges(memcgs);
+  vm.slab.account((cache) => {
+    // `kmalloc` has caches of its own for what is charged.
+    if ((cache.flags & SLAB_ACCOUNT) !== 0 || (cache.flags & SLAB_KMALLOC) === 0) accountObjects(cache, memcgs);
+  });
   return memcgs;
 }
 
@@ -66,8 +70,37 @@ class FrameCharges implements MemcgAccounting {
   }
 }
 
+/** @linux mm/percpu.c:pcpu_memcg_pre_alloc_hook */
+class PercpuCharges implements PercpuAccounting {
+  readonly #memcgs: MemCgroups;
+
+  constructor(memcgs: MemCgroups) {
+    this.#memcgs = memcgs;
+  }
+
+  charge(pointer: PercpuPtr, bytes: number, gfp: number): number {
+    const memcgs = this.#memcgs;
+    const objcg = currentObjcg(memcgs);
+    if (objcg === null) return 0;
+    const error = objCgroupCharge(memcgs, objcg, gfp, bytes);
+    if (error !== 0) return error;
+    objcg.memcg.stat[MEMCG_STAT.PERCPU_B] += bytes;
+    memcgs.percpu.set(pointer, { objcg, bytes });
+    return 0;
+  }
+
+  uncharge(pointer: PercpuPtr): void {
+    const memcgs = this.#memcgs;
+    const charge = memcgs.percpu.get(pointer);
+    if (charge === undefined) return;
+    memcgs.percpu.delete(pointer);
+    charge.objcg.memcg.stat[MEMCG_STAT.PERCPU_B] -= charge.bytes;
+    objCgroupUncharge(memcgs, charge.objcg, charge.bytes);
+  }
+}
+
 /**
- * Has a cache charge its objects. Its methods call one another: only the outermost call does.
+ * Has a cache charge its objects: all where it says SLAB_ACCOUNT, otherwise those that are asked for with __GFP_ACCOUNT. Its methods call one another: only the outermost call does.
  *
  * @linux mm/slub.c:memcg_slab_post_alloc_hook, memcg_slab_free_hook
  */
@@ -76,7 +109,9 @@ function accountObjects(cache: KmemCache, memcgs: MemCgroups): void {
   const reclaimable = (cache.flags & SLAB_RECLAIM_ACCOUNT) !== 0;
   let depth = 0;
   const free = cache.free.bind(cache);
+  const all = (cache.flags & SLAB_ACCOUNT) !== 0;
   const charged = (make: () => number, gfp: number): number => {
+    if (!all && (gfp & __GFP_ACCOUNT) === 0) return make();
     depth++;
     const object = make();
     depth--;

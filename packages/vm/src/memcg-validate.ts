@@ -3,7 +3,7 @@
  */
 import { KernelBug } from '@pagelab/lib';
 import { NODE_STAT, PG_ANON, PG_MEMCG, PG_SWAPBACKED, PG_SWAPCACHE, PG_TABLE, PG_TAIL, blockOrder, compoundHead } from '@pagelab/mm-core';
-import { MemCgroup, OBJECT_BYTES, ObjCgroup, descendants } from './memcg.ts';
+import { MEMCG_STAT, MemCgroup, OBJECT_BYTES, ObjCgroup, descendants, isBelow, memcgPageState } from './memcg.ts';
 import type { MemCgroups } from './memcg.ts';
 import { chargedSlots } from './memcg-swap.ts';
 import { PAGE_COUNTER_MAX } from './page-counter.ts';
@@ -36,6 +36,7 @@ export function validateMemCgroups(vm: Vm): void {
     if (!(objcg instanceof ObjCgroup)) throw new KernelBug(`memcg: object ${object} belongs to an owner that is gone`);
     objects.set(objcg, (objects.get(objcg) ?? 0) + (charge % OBJECT_BYTES));
   }
+  for (const { objcg, bytes } of memcgs.percpu.values()) objects.set(objcg, (objects.get(objcg) ?? 0) + bytes);
   const slots = new Map<number, number>();
   for (const area of vm.swap.areas) if (area !== null) for (const [id, count] of chargedSlots(area)) slots.set(id, (slots.get(id) ?? 0) + count);
   let groups = 0;
@@ -48,7 +49,7 @@ export function validateMemCgroups(vm: Vm): void {
       check(owner.nrSwapSlots === (slots.get(id) ?? 0), `${owner.path}: ${owner.nrSwapSlots} swap slots, ${slots.get(id) ?? 0} found`);
       if (owner !== memcgs.root) validateGroup(vm, memcgs, owner, found);
     } else {
-      validateOwner(memcgs, owner, found.pages.get(id) ?? 0, objects.get(owner) ?? 0);
+      validateOwner(memcgs, owner, found.pages.get(id) ?? 0, (objects.get(owner) ?? 0) + vm.zswap.storedOf(owner).bytes);
     }
   }
   check(groups === memcgs.nrGroups, `${memcgs.nrGroups} groups, ${groups} found`);
@@ -77,7 +78,7 @@ function lookAtFrames(vm: Vm, memcgs: MemCgroups): Found {
     check(owner !== undefined, `frame ${pfn} is charged to ${id}, which is nobody`);
     const key = `${owner!.memcg.id}:${vm.pages.nodeOf(pfn)}:`;
     const note = (item: number): void => void found.states.set(key + item, (found.states.get(key + item) ?? 0) + 1);
-    if ((flags[head] & PG_TABLE) !== 0) note(NODE_STAT.NR_PAGETABLE);
+    if ((flags[head] & PG_TABLE) !== 0 && vm.groupsCountTables) note(NODE_STAT.NR_PAGETABLE);
     if (!(owner instanceof MemCgroup)) continue;
     const isAnon = (flags[pfn] & PG_ANON) !== 0;
     if (mapcount[pfn] > 0) note(isAnon ? NODE_STAT.NR_ANON_MAPPED : NODE_STAT.NR_FILE_MAPPED);
@@ -118,6 +119,20 @@ function validateGroup(vm: Vm, memcgs: MemCgroups, memcg: MemCgroup, found: Foun
     }
   }
   if (!memcg.online) return;
+  let percpu = 0;
+  for (const { objcg, bytes } of memcgs.percpu.values()) if (isBelow(objcg.memcg, memcg)) percpu += bytes;
+  check(memcgPageState(memcg, MEMCG_STAT.PERCPU_B) === percpu, `${path}: bytes of per-CPU memory miscounted: ${percpu} found`);
+  let zswapped = 0;
+  let zswapBytes = 0;
+  for (const each of descendants(memcg)) {
+    for (const objcg of each.objcgs) {
+      const stored = vm.zswap.storedOf(objcg);
+      zswapped += stored.nrPages;
+      zswapBytes += stored.bytes;
+    }
+  }
+  check(memcgPageState(memcg, MEMCG_STAT.ZSWAPPED) === zswapped, `${path}: compressed pages miscounted: ${zswapped} found`);
+  check(memcgPageState(memcg, MEMCG_STAT.ZSWAP_B) === zswapBytes, `${path}: bytes of compressed pages miscounted: ${zswapBytes} found`);
   let pages = 0;
   let slots = 0;
   let minUsage = 0;

@@ -20,7 +20,8 @@ import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import { NODE_STAT_NAMES, NR_LRU_LISTS, VM_EVENT_NAMES } from '@pagelab/mm-core';
 import type { Lruvec } from '@pagelab/mm-core';
-import { PageCounter, pageCounterSetLow, pageCounterSetMin, pageCounterUncharge } from './page-counter.ts';
+import type { PercpuPtr } from '@pagelab/slab';
+import { PAGE_COUNTER_MAX, PageCounter, pageCounterSetLow, pageCounterSetMin, pageCounterUncharge } from './page-counter.ts';
 import type { Vm } from './vm.ts';
 
 /** Ids: they fit 16 bits. @linux include/linux/memcontrol.h:MEM_CGROUP_ID_MAX */
@@ -34,8 +35,8 @@ export const MEMCG_EVENT = { LOW: 0, HIGH: 1, MAX: 2, OOM: 3, OOM_KILL: 4, OOM_G
 const NR_MEMCG_EVENTS = 9;
 
 /** Counters of a group that nodes do not have: pages, and bytes of per-CPU memory. @linux include/linux/memcontrol.h:memcg_stat_item */
-export const MEMCG_STAT = { KMEM: 0, PERCPU_B: 1, VMALLOC: 2, SWAP: 3 } as const;
-const NR_MEMCG_STATS = 4;
+export const MEMCG_STAT = { KMEM: 0, PERCPU_B: 1, VMALLOC: 2, SWAP: 3, ZSWAP_B: 4, ZSWAPPED: 5 } as const;
+const NR_MEMCG_STATS = 6;
 
 /** Whom kernel memory is charged to: a group, and its parent once that is removed. @linux include/linux/memcontrol.h:obj_cgroup */
 export class ObjCgroup {
@@ -63,6 +64,9 @@ export class MemCgroup {
   readonly swap: PageCounter;
   /** Whether a kill takes all tasks of the group. */
   oomGroup = false;
+  /** Pages that its compressed pages may take, and whether these may go to their slots. */
+  zswapMax = PAGE_COUNTER_MAX;
+  zswapWriteback = true;
   /** False once the group is removed. */
   online = true;
   /** The path of its directory below the mount point, as reports name it. */
@@ -165,6 +169,8 @@ export class MemCgroups {
    * @linux include/linux/slab.h:slabobj_ext
    */
   readonly objects = new Map<VirtAddr, number>();
+  /** Whose per-CPU memory this is, by pointer, and the bytes of all copies. @linux mm/percpu-internal.h:pcpuobj_ext */
+  readonly percpu = new Map<PercpuPtr, { readonly objcg: ObjCgroup; readonly bytes: number }>();
   /** Groups but the root that exist, removed ones that own memory included. */
   nrGroups = 0;
   #nextId = 1;
@@ -215,6 +221,10 @@ export class MemCgroups {
       objcg.memcg = parent;
       parent.objcgs.add(objcg);
     }
+    // What lists of caches have of it is its parent's as well.
+    const above = parent.parent === null ? null : parent;
+    for (const lists of this.vm.listLrus) lists.reparent(memcg, above);
+    this.vm.slab.shrinkers.reparent(memcg, above);
     for (const objcg of memcg.objcgs) this.#releaseObjcg(objcg);
     memcg.objcgs.clear();
     this.releaseIfUnused(memcg);
@@ -238,6 +248,7 @@ export class MemCgroups {
       for (let nid = 0; nid < above.iterators.length; nid++) if (above.iterators[nid] === memcg) above.iterators[nid] = null;
     }
     inheritStats(parent, memcg);
+    this.vm.deferredSplit.forgetGroup(memcg);
     for (const lruvec of memcg.lruvecs) {
       this.vm.reclaim.policy.exitLruvec?.(lruvec);
       this.vm.pages.lru.destroy(lruvec);
@@ -347,6 +358,13 @@ function inheritStats(parent: MemCgroup, child: MemCgroup): void {
 export function memcgEvent(memcg: MemCgroup, event: number): void {
   memcg.eventsLocal[event]++;
   for (let each = memcg; each.parent !== null; each = each.parent) each.events[event]++;
+}
+
+/** A counter (MEMCG_STAT) of a group and all below it. @linux mm/memcontrol.c:memcg_page_state */
+export function memcgPageState(memcg: MemCgroup, item: number): number {
+  let sum = 0;
+  for (const { stat } of descendants(memcg)) sum += stat[item];
+  return sum;
 }
 
 /** A counter (NODE_STAT) of a group and all below it, over all nodes or of one. @linux mm/memcontrol.c:lruvec_page_state */

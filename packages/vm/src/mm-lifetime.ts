@@ -2,7 +2,7 @@
  * Address spaces coming and going: empty, copied by `fork`, torn down with their last task.
  */
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
-import { GFP_KERNEL } from '@pagelab/mm-core';
+import { GFP_KERNEL, GFP_KERNEL_ACCOUNT } from '@pagelab/mm-core';
 import { anonVmaFork } from './anon-vma.ts';
 import { copyPageRange } from './copy-page-range.ts';
 import { ksmEnter, ksmExit } from './ksm.ts';
@@ -28,6 +28,10 @@ import { VM_ACCOUNT, VM_DONTCOPY, VM_LOCKED_MASK, VM_NOHUGEPAGE, VM_UFFD_MISSING
 import type { VmArea } from './vma.ts';
 import { mmRss, unmapRegion, updateHiwaterRss } from './zap.ts';
 
+/** Anonymous pages, those of files and of shared memory, swap entries: a number of each, of 4 bytes. @linux include/linux/mm_types_task.h:NR_MM_COUNTERS */
+const NR_MM_COUNTERS = 4;
+const COUNTER_BYTES = 4;
+
 /** What new mappings get from the parent's settings. @linux include/linux/mm.h:VM_INIT_DEF_MASK */
 const VM_INIT_DEF_MASK = VM_NOHUGEPAGE;
 
@@ -43,17 +47,27 @@ export function mmAlloc(vm: Vm, limits: MmLimits): MmStruct | number {
   const mm = new MmStruct(vm, limits);
   mm.object = object;
   mm.taskSize = vm.tables.taskSize;
-  if (pgdAlloc(mm) !== 0) {
+  if (pgdAlloc(mm) !== 0 || !allocRssCounters(mm)) {
     mmFree(mm);
     return -Errno.ENOMEM;
   }
   return mm;
 }
 
+/** @linux lib/percpu_counter.c:__percpu_counter_init_many */
+function allocRssCounters(mm: MmStruct): boolean {
+  const { percpu } = mm.vm;
+  if (percpu === null) return true;
+  mm.rssCounters = percpu.alloc(NR_MM_COUNTERS * COUNTER_BYTES, COUNTER_BYTES, GFP_KERNEL_ACCOUNT);
+  return mm.rssCounters !== 0;
+}
+
 /** Frees an address space without mappings. @linux kernel/fork.c:free_mm */
 function mmFree(mm: MmStruct): void {
   const { vm } = mm;
   if (mm.pgd >= 0) pgdFree(mm);
+  if (mm.rssCounters !== 0) vm.percpu!.free(mm.rssCounters);
+  mm.rssCounters = 0;
   vm.mms.free(mm.id);
   vm.caches.mm.free(mm.object);
   mm.object = 0;

@@ -4,6 +4,7 @@
 import type { VirtAddr } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { RangeTree } from '@pagelab/lib';
+import type { PercpuPtr } from '@pagelab/slab';
 import type { MemCgroup } from './memcg.ts';
 import type { Vm } from './vm.ts';
 import type { MergeRange } from './vma-merge.ts';
@@ -110,6 +111,8 @@ export class MmStruct {
 
   /** Address of its object in the `mm_struct` cache. */
   object: VirtAddr = 0;
+  /** What each CPU counts of its pages; 0 where CPUs do not. @linux include/linux/mm_types.h:mm_struct.rss_stat */
+  rssCounters: PercpuPtr = 0;
   /** Objects of the `maple_node` cache that stand for the nodes of `vmas`. */
   readonly mapleNodes: VirtAddr[] = [];
   /** VMAs on their way out during `munmap`; empty between calls. Kept, as the next three, so that a call makes no object. */

@@ -4,6 +4,7 @@
  * A VMA and a descriptor hold an open file; open files hold its inode; names in directories keep an inode by its link
  * count. What nobody holds and no name leads to is gone, and its pages with it.
  */
+import type { VirtAddr } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import type { Inode, ReadAheadState, VmFile, VmOperations } from './file.ts';
 import type { Vm } from './vm.ts';
@@ -26,6 +27,8 @@ class OpenVmFile implements VmFile {
   readonly readable: boolean;
   readonly writable: boolean;
   readonly object: number;
+  /** Address of the dentry that stands for a name that it has not; 0 for none. */
+  dentry: VirtAddr = 0;
   refcount = 1;
   vmOps: VmOperations | null = null;
   readAhead: ReadAheadState | null = null;
@@ -53,11 +56,25 @@ class OpenVmFile implements VmFile {
  * @returns `null` without memory
  * @linux fs/file_table.c:alloc_file
  */
-export function allocFile(vm: Vm, inode: Inode, name: string | PathSource, mode: OpenMode): VmFile | null {
+export function allocFile(vm: Vm, inode: Inode, name: string | PathSource, mode: OpenMode): OpenVmFile | null {
   const object = vm.caches.file.alloc(GFP_KERNEL);
   if (object === 0) return null;
   inode.refcount++;
   return new OpenVmFile(inode, name, mode, object);
+}
+
+/**
+ * As {@link allocFile}, for an inode that has no name in any directory: a dentry of the file's own stands for one.
+ *
+ * @linux fs/file_table.c:alloc_file_pseudo
+ */
+export function allocPseudoFile(vm: Vm, inode: Inode, name: string | PathSource, mode: OpenMode): VmFile | null {
+  const dentry = vm.caches.dentry.alloc(GFP_KERNEL);
+  if (dentry === 0) return null;
+  const file = allocFile(vm, inode, name, mode);
+  if (file === null) vm.caches.dentry.free(dentry);
+  else file.dentry = dentry;
+  return file;
 }
 
 /** Takes a reference to an open file, and returns it. @linux include/linux/fs.h:get_file */
@@ -70,6 +87,7 @@ export function fileGet(file: VmFile): VmFile {
 export function filePut(vm: Vm, file: VmFile): void {
   if (--file.refcount > 0) return;
   vm.caches.file.free(file.object);
+  if (file.dentry !== 0) vm.caches.dentry.free(file.dentry);
   inodePut(file.inode);
 }
 

@@ -12,7 +12,7 @@
  */
 import type { VirtAddr } from '@pagelab/abi';
 import { bugOn } from '@pagelab/lib';
-import { GFP_KERNEL, LRU_UNEVICTABLE, NODE_STAT } from '@pagelab/mm-core';
+import { GFP_KERNEL_ACCOUNT, LRU_UNEVICTABLE, NODE_STAT } from '@pagelab/mm-core';
 import type { ShrinkerSpec } from '@pagelab/slab';
 import type { AddressSpace } from './file.ts';
 import type { Vm } from './vm.ts';
@@ -36,7 +36,7 @@ export type ShadowNodes = Map<number, { readonly mapping: AddressSpace; readonly
 export function growNodes(vm: Vm, mapping: AddressSpace, index: number): boolean {
   const made: VirtAddr[] = [];
   while (made.length < missingNodes(mapping, index)) {
-    const object = vm.caches.radixTreeNode.alloc(GFP_KERNEL);
+    const object = vm.caches.radixTreeNode.alloc(GFP_KERNEL_ACCOUNT);
     if (object === 0) {
       for (const each of made) vm.caches.radixTreeNode.free(each);
       return false;

@@ -7,7 +7,7 @@
  */
 import { Errno } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
-import { NODE_STAT, PG_DIRTY, PG_RECLAIM, PG_UPTODATE, PG_WRITEBACK, VM_EVENT } from '@pagelab/mm-core';
+import { NODE_STAT, PG_DIRTY, PG_MEMCG, PG_RECLAIM, PG_UPTODATE, PG_WRITEBACK, VM_EVENT } from '@pagelab/mm-core';
 import { isZeroPage } from './deferred-split.ts';
 import { countFolioEvents } from './memcg-events.ts';
 import { folioRotateReclaimable } from './swap.ts';
@@ -21,12 +21,13 @@ export type PendingWrites = Pfn[];
 /**
  * Begins to write a page of the swap cache to its slot: it is clean, and under writeback until {@link endSwapWrites}.
  *
- * @returns whether a write was needed: not where nobody names the slot any more, which is given back
+ * @returns `none` where no write was needed, since nobody names the slot any more, which is given back; `activate` where the
+ *   page's memory cgroup lets it leave memory compressed or not at all, and it is not compressed: it is dirty still
  * @linux mm/page_io.c:swap_writeout
  */
-export function swapWriteout(vm: Vm, pfn: Pfn, pending: PendingWrites): boolean {
+export function swapWriteout(vm: Vm, pfn: Pfn, pending: PendingWrites): 'begun' | 'none' | 'activate' {
   const { flags, private: priv } = vm.frames;
-  if (folioFreeSwap(vm, pfn)) return false;
+  if (folioFreeSwap(vm, pfn)) return 'none';
   const entry = priv[pfn];
   const area = vm.swap.area(entry);
   const slot = swpOffset(entry);
@@ -34,12 +35,19 @@ export function swapWriteout(vm: Vm, pfn: Pfn, pending: PendingWrites): boolean 
   if (vm.swap.skipsZeros && isZeroPage(vm, pfn)) {
     area.setZero(slot, true);
     countFolioEvents(vm, pfn, VM_EVENT.SWPOUT_ZERO, 1);
-    return true;
+    return 'begun';
   }
   area.setZero(slot, false);
-  if (vm.zswap.state === 'ready' && vm.zswap.store(pfn, entry)) return true;
+  if (vm.zswap.state === 'ready') {
+    if (vm.zswap.store(pfn, entry)) return 'begun';
+    const memcg = vm.memcgs === null || (flags[pfn] & PG_MEMCG) === 0 ? null : vm.memcgs.groupOf(pfn);
+    if (!vm.zswap.writesBack(memcg)) {
+      flags[pfn] = (flags[pfn] | PG_DIRTY) & ~PG_RECLAIM;
+      return 'activate';
+    }
+  }
   writeToSlot(vm, pfn, pending);
-  return true;
+  return 'begun';
 }
 
 /**

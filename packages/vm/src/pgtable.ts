@@ -89,7 +89,7 @@ function allocTable(vm: Vm, gfp: number, level: number): Pfn {
   const pfn = vm.pages.allocPage(gfp);
   if (pfn < 0) return pfn;
   vm.frames.flags[pfn] |= PG_TABLE;
-  if (level <= vm.countedTableLevels) vm.pages.modNodeState(pfn, NODE_STAT.NR_PAGETABLE, 1);
+  if (level <= vm.countedTableLevels) countTable(vm, pfn, 1);
   else vm.frames.private[pfn] = NOT_COUNTED;
   return pfn;
 }
@@ -103,8 +103,13 @@ export function isCountedTable({ frames }: Vm, pfn: Pfn): boolean {
 export function freeTable(vm: Vm, pfn: Pfn): void {
   vm.frames.flags[pfn] &= ~PG_TABLE;
   if (vm.frames.private[pfn] === NOT_COUNTED) vm.frames.private[pfn] = 0;
-  else vm.pages.modNodeState(pfn, NODE_STAT.NR_PAGETABLE, -1);
+  else countTable(vm, pfn, -1);
   vm.pages.freePage(pfn);
+}
+
+function countTable({ pages, groupsCountTables }: Vm, pfn: Pfn, delta: 1 | -1): void {
+  if (groupsCountTables) pages.modNodeState(pfn, NODE_STAT.NR_PAGETABLE, delta);
+  else pages.modOnlyNodeState(pfn, NODE_STAT.NR_PAGETABLE, delta);
 }
 
 /** Host word of the table that an entry leads to; −1 for an empty entry. */

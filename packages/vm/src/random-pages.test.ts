@@ -175,7 +175,7 @@ class Player {
     const length = pages * PAGE_SIZE;
     const at = `mm ${mm.id} 0x${addr.toString(16)} +${pages}`;
     if (this.huge && this.prng.below(30) === 0) {
-      this.vm.deferredSplit.scan(0, Infinity);
+      this.vm.deferredSplit.scan(null, 0, Infinity);
       return 'split what is partly unmapped';
     }
     if (this.prng.below(12) === 0) return this.migrate(mm, addr, pages);

@@ -19,20 +19,19 @@ import type { Vm } from './vm.ts';
 /**
  * Writes a page of shared memory that nobody maps to swap.
  *
- * @returns false where there is no slot for it: it stays
+ * @returns as {@link swapWriteout}; `activate` also where there is no slot for it: it stays
  * @linux mm/shmem.c:shmem_writeout
  */
-export function shmemWriteout(vm: Vm, mapping: AddressSpace, pfn: Pfn, pending: PendingWrites): boolean {
+export function shmemWriteout(vm: Vm, mapping: AddressSpace, pfn: Pfn, pending: PendingWrites): 'begun' | 'none' | 'activate' {
   const pgoff = vm.frames.index[pfn];
-  if (!addToSwap(vm, pfn)) return false;
+  if (!addToSwap(vm, pfn)) return 'activate';
   const swp = vm.frames.private[pfn];
   swapDuplicate(vm, swp);
   mapping.swaps.set(pgoff, swp);
   forgetCachedPage(vm, mapping, pgoff);
   vm.frames.private[pfn] = swp;
   vm.pages.freePage(pfn);
-  swapWriteout(vm, pfn, pending);
-  return true;
+  return swapWriteout(vm, pfn, pending);
 }
 
 /**

@@ -26,7 +26,7 @@ import { folioStart } from './folio.ts';
 import { clearHighpage } from './highmem.ts';
 import { allocByPolicy } from './mempolicy.ts';
 import type { MmStruct } from './mm-struct.ts';
-import { allocFile, inodePut } from './open-file.ts';
+import { allocPseudoFile, inodePut } from './open-file.ts';
 import type { PathSource } from './open-file.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
 import { addToPageCache, folioOrder, makeInode, markPageAccessed, setPageDirty } from './page-cache.ts';
@@ -258,7 +258,7 @@ export function shmemFileSetup(
 ): VmFile | number {
   const inode = shmemMakeInode(vm, sizeBytes, ANONYMOUS_MODE, 0, accounted, mm);
   if (typeof inode === 'number') return inode;
-  const file = allocFile(vm, inode, path, { readable: true, writable: true });
+  const file = allocPseudoFile(vm, inode, path, { readable: true, writable: true });
   inodePut(inode);
   return file ?? -Errno.ENOMEM;
 }

@@ -212,18 +212,15 @@ function pageout(vm: Vm, pfn: Pfn, sc: ScanControl, stat: ReclaimStat, pending: 
   if (references === FOLIOREF_RECLAIM_CLEAN || !mayEnterFs(vm, pfn, sc.gfp) || !sc.mayWritepage) return KEEP;
   if (isPinned(vm, pfn) && (flags[pfn] & PG_SWAPCACHE) !== 0) return KEEP;
   flags[pfn] |= PG_RECLAIM;
-  let begun: boolean;
-  if ((flags[pfn] & PG_SWAPCACHE) !== 0) {
-    begun = swapWriteout(vm, pfn, pending);
-  } else {
-    const file = vm.mappings.get(mapping[pfn]);
-    if (file === undefined || vm.frames.refcount[pfn] !== 2 || vm.totalSwapPages === 0 || !shmemWriteout(vm, file, pfn, pending)) {
-      flags[pfn] &= ~PG_RECLAIM;
-      return ACTIVATE;
-    }
-    begun = true;
+  const file = (flags[pfn] & PG_SWAPCACHE) === 0 ? vm.mappings.get(mapping[pfn]) : undefined;
+  let written: 'begun' | 'none' | 'activate' = 'activate';
+  if ((flags[pfn] & PG_SWAPCACHE) !== 0) written = swapWriteout(vm, pfn, pending);
+  else if (file !== undefined && vm.frames.refcount[pfn] === 2 && vm.totalSwapPages > 0) written = shmemWriteout(vm, file, pfn, pending);
+  if (written === 'activate') {
+    flags[pfn] &= ~PG_RECLAIM;
+    return ACTIVATE;
   }
-  if (begun) {
+  if (written === 'begun') {
     vm.pages.modNodeState(pfn, NODE_STAT.NR_VMSCAN_WRITE, 1);
     stat.nrPageout++;
   }

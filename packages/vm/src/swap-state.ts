@@ -121,13 +121,16 @@ export function readSwapCache(vm: Vm, entry: number, gfp: number): Pfn {
   if (vm.swap.area(entry).map[swpOffset(entry)] <= 0) return -1;
   const pfn = vm.pages.allocPage(gfp);
   if (pfn < 0) return -1;
-  // Getting the page may have come to reclaim: that brings nothing in, but may have taken the last entry away.
+  // Getting the page may have come to reclaim, which may have taken the last entry away, or brought the page in to write it back.
+  vm.swap.readFresh = false;
+  const cached = swapCacheFrame(vm, entry);
   const shadow = -vm.swap.area(entry).cache[swpOffset(entry)];
-  if (!swapcachePrepare(vm, entry)) {
+  if (cached >= 0 || !swapcachePrepare(vm, entry)) {
     vm.pages.freePage(pfn);
-    return -1;
+    return cached;
   }
   if (vm.memcgs !== null && !chargeSwapin(vm.memcgs, pfn, entry, gfp)) {
+    vm.swap.readFresh = false;
     putSwapSlot(vm, entry);
     vm.pages.freePage(pfn);
     return -1;

@@ -7,7 +7,7 @@ import type { CostModel, VirtualClock, PhysicalMemory, Pfn, Smp } from '@pagelab
 import { IdTable, KernelBug } from '@pagelab/lib';
 import type { TraceRing } from '@pagelab/lib';
 import type { NodeMask, PageAlloc, PageFrames } from '@pagelab/mm-core';
-import type { KmemCache, Slab } from '@pagelab/slab';
+import type { KmemCache, Percpu, Slab } from '@pagelab/slab';
 import type { AnonVma, AnonVmaChain } from './anon-vma.ts';
 import { DeferredSplit } from './deferred-split.ts';
 import type { AddressSpace } from './file.ts';
@@ -32,6 +32,7 @@ import type { KernelWarningSink } from './kernel-warning.ts';
 import { TaskAllocPolicy, noTaskPolicy } from './mempolicy.ts';
 import type { TaskPolicy } from './mempolicy.ts';
 import { MemoryTiers } from './memory-tiers.ts';
+import type { ListLru } from './list-lru.ts';
 import type { MemCgroups } from './memcg.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { NumaBalancing } from './numa-balancing.ts';
@@ -133,6 +134,7 @@ const DEFAULT_DISK_BLOCKS = 2 ** 22;
 /** The caches that this subsystem's objects live in. */
 export interface VmCaches {
   readonly vmArea: KmemCache;
+  readonly dentry: KmemCache;
   readonly mm: KmemCache;
   readonly anonVma: KmemCache;
   readonly anonVmaChain: KmemCache;
@@ -225,6 +227,12 @@ export class Vm {
   readonly numa: NumaBalancing;
   /** What of swapped pages stays in memory, compressed. */
   readonly zswap: Zswap;
+  /** Per-CPU memory, once there is some. */
+  percpu: Pick<Percpu, 'alloc' | 'free' | 'accounting'> | null = null;
+  /** Whether a memory cgroup counts the page tables that are charged to it apart: not in 6.18. @linux include/linux/mm.h:__pagetable_ctor */
+  groupsCountTables = true;
+  /** Lists of caches' objects, by memory cgroup and node. */
+  readonly listLrus: ListLru<unknown>[] = [];
   /** Swapped pages that could not be written, and read. */
   readonly swapErrors = { writes: 0, reads: 0 };
   /** Reclaim's own state. */

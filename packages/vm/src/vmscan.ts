@@ -78,18 +78,23 @@ export function shrinkNode(vm: Vm, node: ReclaimNode, sc: ScanControl): void {
   } while (shouldContinueReclaim(vm, node, sc, sc.nrReclaimed - before));
 }
 
+/** @linux mm/vmscan.c:shrink_node_memcgs */
 function shrinkListsAndCaches(vm: Vm, node: ReclaimNode, lruvec: Lruvec, sc: ScanControl): void {
-  if (vm.memcgs === null) vm.reclaim.policy.shrink(lruvec, sc);
-  else {
-    shrinkNodeMemcgs(vm, node.nid, sc, (each) => {
-      vm.reclaim.policy.shrink(each, sc);
+  if (vm.memcgs === null) {
+    vm.reclaim.policy.shrink(lruvec, sc);
+    shrinkSlab(vm, node.nid, null, sc);
+  } else {
+    shrinkNodeMemcgs(vm, node.nid, sc, (memcg) => {
+      vm.reclaim.policy.shrink(memcg.lruvecs[node.nid], sc);
+      shrinkSlab(vm, node.nid, memcg.parent === null ? null : memcg, sc);
     });
   }
-  // Caches are the machine's.
-  if (sc.target !== null) return;
+}
+
+/** Takes objects of caches: those of a group, or (`null`) the root's and the machine's. What that gave back counts as reclaimed. @linux mm/shrinker.c:shrink_slab */
+function shrinkSlab(vm: Vm, nid: number, memcg: MemCgroup | null, sc: ScanControl): void {
   const before = vm.pages.events[VM_EVENT.PGFREE];
-  vm.slab.shrinkers.shrinkSlab(sc.gfp, node.nid, sc.priority);
-  // What caches gave back counts as reclaimed.
+  vm.slab.shrinkers.shrinkSlab(sc.gfp, nid, sc.priority, memcg);
   sc.nrReclaimed += vm.pages.events[VM_EVENT.PGFREE] - before;
 }
 

@@ -2,11 +2,13 @@
  * Swapped pages that stay in memory, compressed: in front of the swap areas, which get what no longer fits.
  *
  *     entries.size === storedPages === entries of all LRU lists
+ *     ZSWAPPED of a group's own === its entries; ZSWAP_B === their bytes
  *     an entry's slot is named or cached: swap areas tell when it comes free
  *
  * A page that comes back leaves the pool, and is dirty. What compresses to a page and more is stored as it is. Where the
  * pool has reached its share of memory nothing is taken until it has shrunk to `accept_threshold_percent` of that: the
- * pages stored first go to their slots.
+ * pages stored first go to their slots. A page's bytes are charged to its memory cgroup as kernel memory: `memory.zswap.max`
+ * bounds them, and `memory.zswap.writeback` says whether they may leave memory.
  *
  * @linux mm/zswap.c
  */
@@ -17,6 +19,7 @@ import { bugOn } from '@pagelab/lib';
 import {
   GFP_KERNEL,
   GFP_NOWAIT,
+  PF_MEMALLOC,
   PG_DIRTY,
   PG_RECLAIM,
   PG_UPTODATE,
@@ -28,9 +31,14 @@ import {
   __GFP_IO,
   __GFP_NORETRY,
 } from '@pagelab/mm-core';
-import { SHRINKER_NUMA_AWARE, SHRINK_STOP } from '@pagelab/slab';
+import { SHRINKER_MEMCG_AWARE, SHRINKER_NUMA_AWARE, SHRINK_STOP } from '@pagelab/slab';
 import type { KmemCache, ShrinkControl } from '@pagelab/slab';
 import type { Compressor } from './compressor.ts';
+import { ListLru } from './list-lru.ts';
+import { MEMCG_STAT, descendants, memcgPageState } from './memcg.ts';
+import type { MemCgroup, ObjCgroup } from './memcg.ts';
+import { objCgroupCharge, objCgroupUncharge, objcgOfFolio } from './memcg-charge.ts';
+import { PAGE_COUNTER_MAX } from './page-counter.ts';
 import { endSwapWrites, writeToSlot } from './page-io.ts';
 import { deleteFromSwapCache, readSwapCache } from './swap-state.ts';
 import type { Vm } from './vm.ts';
@@ -60,6 +68,8 @@ interface ZswapEntry {
   /** Bytes; 4096 where it is stored as it is. */
   readonly length: number;
   readonly nid: number;
+  /** Whom its bytes are charged to; `null` for the root. */
+  readonly objcg: ObjCgroup | null;
   /** It gets another round before it is written back. */
   referenced: boolean;
   /** Address of its object in the `zswap_entry` cache. */
@@ -78,13 +88,21 @@ export interface ZswapStats {
   writtenBackPages: number;
 }
 
+/** The group on whose list an entry is; `null` for the root. */
+function groupOf({ objcg }: ZswapEntry): MemCgroup | null {
+  return objcg === null || objcg.memcg.parent === null ? null : objcg.memcg;
+}
+
 export class Zswap {
   readonly #vm: Vm;
   /** What there is to compress with, by name. */
   readonly #compressors = new Map<string, Compressor>();
   readonly #entries = new Map<number, ZswapEntry>();
-  /** Entries of each node, the one stored first in front: by their slots, since a set keeps its order. */
-  readonly #lru: readonly Set<number>[];
+  /** Entries of each group and node, the one stored first in front: by their slots. @linux mm/zswap.c:zswap_list_lru */
+  readonly #lru: ListLru<number>;
+  /** Whose turn it is when the pool shrinks. @linux mm/zswap.c:zswap_next_shrink */
+  #nextShrink: MemCgroup | null = null;
+  #rootTurn = false;
   /** Pages of each node that had to be read from disk: as many are spared. */
   readonly #diskSwapins: Float64Array;
   /** The current pool in front. */
@@ -119,7 +137,7 @@ export class Zswap {
 
   constructor(vm: Vm) {
     this.#vm = vm;
-    this.#lru = vm.pages.nodes.map(() => new Set());
+    this.#lru = new ListLru(vm);
     this.#diskSwapins = new Float64Array(vm.pages.nodes.length);
   }
 
@@ -172,7 +190,7 @@ export class Zswap {
     this.#cache = cache;
     slab.shrinkers.register({
       name: 'mm-zswap',
-      flags: SHRINKER_NUMA_AWARE,
+      flags: SHRINKER_NUMA_AWARE | SHRINKER_MEMCG_AWARE,
       countObjects: (control) => this.#shrinkerCount(control),
       scanObjects: (control) => this.#shrinkerScan(control),
     });
@@ -235,14 +253,39 @@ export class Zswap {
    * @linux mm/zswap.c:zswap_store
    */
   store(pfn: Pfn, swp: number): boolean {
+    const { memcgs } = this.#vm;
+    const objcg = memcgs === null ? null : objcgOfFolio(memcgs, pfn);
     let stored = false;
-    if (this.enabled && !this.#isFull()) stored = this.#storePage(pfn, swp);
-    if (stored) this.#vm.pages.events[VM_EVENT.ZSWPOUT]++;
+    if (this.enabled && this.#groupMayStore(objcg) && !this.#isFull()) stored = this.#storePage(pfn, swp, objcg);
+    if (stored) this.#countEvent(VM_EVENT.ZSWPOUT, objcg);
     else {
       if (this.#reachedFull) this.wakeShrinker();
       this.invalidate(swp);
     }
     return stored;
+  }
+
+  #countEvent(event: number, objcg: ObjCgroup | null): void {
+    this.#vm.pages.events[event]++;
+    if (objcg !== null) objcg.memcg.vmEvents[event]++;
+  }
+
+  /** Whether the group of a page, and those above, may have one more: where not, one of theirs is written back first. @linux mm/memcontrol.c:obj_cgroup_may_zswap */
+  #groupMayStore(objcg: ObjCgroup | null): boolean {
+    if (objcg === null) return true;
+    for (let each = objcg.memcg; each.parent !== null; each = each.parent) {
+      if (each.zswapMax >= PAGE_COUNTER_MAX) continue;
+      const isFull = each.zswapMax === 0 || Math.floor(memcgPageState(each, MEMCG_STAT.ZSWAP_B) / PAGE_SIZE) >= each.zswapMax;
+      if (isFull) return this.#shrinkGroup(objcg.memcg) === 0;
+    }
+    return true;
+  }
+
+  /** Whether the pages of a group may leave the pool for their slots. @linux mm/memcontrol.c:mem_cgroup_zswap_writeback_enabled */
+  writesBack(memcg: MemCgroup | null): boolean {
+    if (!this.enabled) return true;
+    for (let each = memcg ?? this.#vm.memcgs?.root ?? null; each !== null; each = each.parent) if (!each.zswapWriteback) return false;
+    return true;
   }
 
   /** @linux mm/zswap.c:zswap_check_limits */
@@ -266,7 +309,7 @@ export class Zswap {
   }
 
   /** @linux mm/zswap.c:zswap_store_page */
-  #storePage(pfn: Pfn, swp: number): boolean {
+  #storePage(pfn: Pfn, swp: number, objcg: ObjCgroup | null): boolean {
     const vm = this.#vm;
     const object = this.#cache!.alloc(GFP_KERNEL);
     if (object === 0) {
@@ -275,6 +318,12 @@ export class Zswap {
     }
     const [pool] = this.#pools;
     const data = this.#compress(pool, pfn);
+    // What is as large as before is worth keeping only where it can go to its slot later.
+    if (data.length === PAGE_SIZE && !this.writesBack(objcg?.memcg ?? null)) {
+      this.stats.rejectCompressPoor++;
+      this.#cache!.free(object);
+      return false;
+    }
     const { nid } = vm.pages.zoneOf(pfn)!;
     const handle = pool.zspool.malloc(data.length, POOL_GFP, nid);
     if (typeof handle === 'number') {
@@ -285,12 +334,33 @@ export class Zswap {
     pool.zspool.write(handle, data);
     pool.stored++;
     const home = pool.zspool.nid(handle);
-    const entry: ZswapEntry = { swp, pool, handle, length: data.length, nid: home, referenced: true, object };
+    const entry: ZswapEntry = { swp, pool, handle, length: data.length, nid: home, objcg, referenced: true, object };
     this.invalidate(swp);
+    this.#charge(objcg, data.length);
     this.#entries.set(swp, entry);
-    this.#lru[home].add(swp);
+    this.#lru.add(swp, groupOf(entry), home);
     if (data.length === PAGE_SIZE) this.storedIncompressible++;
     return true;
+  }
+
+  /** The bytes are charged whatever the limit: they take less than the page did. @linux mm/memcontrol.c:obj_cgroup_charge_zswap */
+  #charge(objcg: ObjCgroup | null, bytes: number): void {
+    if (objcg === null) return;
+    const { memcgs, pages } = this.#vm;
+    const saved = pages.currentFlags;
+    pages.currentFlags |= PF_MEMALLOC;
+    objCgroupCharge(memcgs!, objcg, GFP_KERNEL, bytes);
+    pages.currentFlags = saved;
+    objcg.memcg.stat[MEMCG_STAT.ZSWAP_B] += bytes;
+    objcg.memcg.stat[MEMCG_STAT.ZSWAPPED]++;
+  }
+
+  /** @linux mm/memcontrol.c:obj_cgroup_uncharge_zswap */
+  #uncharge(objcg: ObjCgroup | null, bytes: number): void {
+    if (objcg === null) return;
+    objcg.memcg.stat[MEMCG_STAT.ZSWAP_B] -= bytes;
+    objcg.memcg.stat[MEMCG_STAT.ZSWAPPED]--;
+    objCgroupUncharge(this.#vm.memcgs!, objcg, bytes);
   }
 
   /** What a page comes to; its own bytes where nothing is gained. @linux mm/zswap.c:zswap_compress */
@@ -338,7 +408,7 @@ export class Zswap {
     const entry = this.#entries.get(swp);
     if (entry === undefined) return -Errno.ENOENT;
     if (!this.#decompress(entry, pfn)) return -Errno.EIO;
-    this.#vm.pages.events[VM_EVENT.ZSWPIN]++;
+    this.#countEvent(VM_EVENT.ZSWPIN, entry.objcg);
     this.#vm.frames.flags[pfn] |= PG_DIRTY | PG_UPTODATE;
     this.#free(entry);
     return 0;
@@ -359,7 +429,8 @@ export class Zswap {
   #free(entry: ZswapEntry): void {
     const { swp, pool, handle, nid, length, object } = entry;
     this.#entries.delete(swp);
-    this.#lru[nid].delete(swp);
+    this.#lru.delete(swp, groupOf(entry), nid);
+    this.#uncharge(entry.objcg, length);
     pool.zspool.free(handle);
     pool.stored--;
     if (length === PAGE_SIZE) this.storedIncompressible--;
@@ -369,33 +440,79 @@ export class Zswap {
 
   // ---- writing back
 
-  /** Writes pages to their slots until the pool takes more again. @linux mm/zswap.c:shrink_worker */
+  /**
+   * Writes pages to their slots until the pool takes more again, one of each group and node in turn.
+   *
+   * @linux mm/zswap.c:shrink_worker
+   */
   shrink(): void {
     const threshold = this.#acceptPages();
     let failures = 0;
-    while (this.totalPages > threshold && this.#entries.size > 0) {
-      let written = 0;
-      for (const { nid } of this.#vm.pages.nodes) written += this.#walk(nid, 1).written;
-      if (written === 0 && ++failures === MAX_RECLAIM_RETRIES) return;
+    let attempts = 0;
+    do {
+      const memcg = this.#nextGroup();
+      if (memcg === undefined) {
+        if (attempts === 0 && ++failures === MAX_RECLAIM_RETRIES) return;
+        attempts = 0;
+        continue;
+      }
+      const error = this.#shrinkGroup(memcg);
+      if (error === -Errno.ENOENT) continue;
+      attempts++;
+      if (error !== 0 && ++failures === MAX_RECLAIM_RETRIES) return;
+    } while (this.totalPages > threshold);
+  }
+
+  /** The group whose turn it is, `null` for the root; `undefined` after the last. @linux mm/memcontrol.c:mem_cgroup_iter */
+  #nextGroup(): MemCgroup | null | undefined {
+    const root = this.#vm.memcgs?.root;
+    if (root === undefined) {
+      // One turn of the root's, then the end of the round.
+      this.#rootTurn = !this.#rootTurn;
+      return this.#rootTurn ? null : undefined;
     }
+    const groups = [...descendants(root)];
+    const next = groups[this.#nextShrink === null ? 0 : groups.indexOf(this.#nextShrink) + 1];
+    this.#nextShrink = next ?? null;
+    return next === undefined ? undefined : next === root ? null : next;
   }
 
   /**
-   * Looks at entries of a node, in the order they were stored: one that has not had its second round gets it, the others
+   * Writes back one of a group's pages on each node.
+   *
+   * @param memcg `null` for the root
+   * @returns 0; −ENOENT where there is nothing to write or it may not be written; −EAGAIN
+   * @linux mm/zswap.c:shrink_memcg
+   */
+  #shrinkGroup(memcg: MemCgroup | null): number {
+    if (!this.writesBack(memcg) || memcg?.online === false) return -Errno.ENOENT;
+    const group = memcg === null || memcg.parent === null ? null : memcg;
+    let scanned = 0;
+    let shrunk = 0;
+    for (const { nid } of this.#vm.pages.nodes) {
+      scanned += Math.min(1, this.#lru.list(group, nid).size);
+      shrunk += this.#walk(group, nid, 1).written;
+    }
+    if (scanned === 0) return -Errno.ENOENT;
+    return shrunk > 0 ? 0 : -Errno.EAGAIN;
+  }
+
+  /**
+   * Looks at a group's entries of a node, in the order they were stored: one that has not had its second round gets it, the others
    * are written to their slots.
    *
    * @linux mm/zswap.c:shrink_memcg_cb
    */
-  #walk(nid: number, nrToWalk: number): { written: number; stopped: boolean } {
-    const lru = this.#lru[nid];
+  #walk(memcg: MemCgroup | null, nid: number, nrToWalk: number): { written: number; stopped: boolean } {
+    const lru = this.#lru.list(memcg, nid);
     let written = 0;
     for (let left = Math.min(nrToWalk, lru.size); left > 0; left--) {
       const first = lru.values().next();
       if (first.done === true) break;
       const entry = this.#entries.get(first.value)!;
       // Whatever becomes of it, it is not the next one.
-      lru.delete(entry.swp);
-      lru.add(entry.swp);
+      this.#lru.delete(entry.swp, memcg, nid);
+      this.#lru.add(entry.swp, memcg, nid);
       if (entry.referenced) {
         entry.referenced = false;
         continue;
@@ -432,7 +549,7 @@ export class Zswap {
       return stillThere ? -Errno.EIO : -Errno.ENOMEM;
     }
     this.#free(entry);
-    vm.pages.events[VM_EVENT.ZSWPWB]++;
+    this.#countEvent(VM_EVENT.ZSWPWB, entry.objcg);
     flags[pfn] |= PG_UPTODATE | PG_RECLAIM;
     const pending: Pfn[] = [];
     writeToSlot(vm, pfn, pending);
@@ -442,21 +559,25 @@ export class Zswap {
   }
 
   /** @linux mm/zswap.c:zswap_shrinker_count */
-  #shrinkerCount({ gfp, nid }: ShrinkControl): number {
-    if (!this.shrinkerEnabled || (gfp & (__GFP_IO | __GFP_FS)) !== (__GFP_IO | __GFP_FS)) return 0;
-    const freeable = this.#lru[nid].size;
+  #shrinkerCount({ gfp, nid, memcg }: ShrinkControl): number {
+    const group = memcg as MemCgroup | null;
+    if (!this.shrinkerEnabled || !this.writesBack(group) || (gfp & (__GFP_IO | __GFP_FS)) !== (__GFP_IO | __GFP_FS)) return 0;
+    const freeable = this.#lru.list(group, nid).size;
     if (freeable === 0) return 0;
     // Pages that had to be read from disk would better have stayed: so many are spared.
     const spared = Math.min(freeable, this.#diskSwapins[nid]);
     this.#diskSwapins[nid] -= spared;
     // What is well compressed frees little: a page counts by what it takes.
-    return Math.floor(((freeable - spared) * this.totalPages) / this.#entries.size);
+    const backing = group === null ? this.totalPages : Math.floor(memcgPageState(group, MEMCG_STAT.ZSWAP_B) / PAGE_SIZE);
+    const stored = group === null ? this.#entries.size : memcgPageState(group, MEMCG_STAT.ZSWAPPED);
+    return stored === 0 ? 0 : Math.floor(((freeable - spared) * backing) / stored);
   }
 
   /** @linux mm/zswap.c:zswap_shrinker_scan */
-  #shrinkerScan(control: ShrinkControl): number {
-    if (!this.shrinkerEnabled) return SHRINK_STOP;
-    const { written, stopped } = this.#walk(control.nid, control.nrToScan);
+  #shrinkerScan({ nid, memcg, nrToScan }: ShrinkControl): number {
+    const group = memcg as MemCgroup | null;
+    if (!this.shrinkerEnabled || !this.writesBack(group)) return SHRINK_STOP;
+    const { written, stopped } = this.#walk(group, nid, nrToScan);
     return stopped || written === 0 ? SHRINK_STOP : written;
   }
 
@@ -466,10 +587,12 @@ export class Zswap {
   validate(): void {
     const { pages, swap } = this.#vm;
     let listed = 0;
-    for (const [nid, lru] of this.#lru.entries()) {
-      listed += lru.size;
-      for (const swp of lru) bugOn(this.#entries.get(swp)?.nid !== nid, `zswap: slot ${swp} is on the list of node ${nid}, and not stored there`);
+    for (const [swp, memcg, nid] of this.#lru.entries()) {
+      listed++;
+      const entry = this.#entries.get(swp);
+      bugOn(entry?.nid !== nid || groupOf(entry) !== memcg, `zswap: slot ${swp} is on the list of node ${nid}, and not stored there`);
     }
+    bugOn(listed !== this.#lru.size, `zswap: lists of ${this.#lru.size} entries, ${listed} found`);
     bugOn(listed !== this.#entries.size, `zswap: ${this.#entries.size} pages stored, ${listed} on lists`);
     let frames = 0;
     for (const pool of this.#pools) {
@@ -487,5 +610,17 @@ export class Zswap {
     bugOn(incompressible !== this.storedIncompressible, 'zswap: pages stored as they are, miscounted');
     bugOn(this.#cache !== null && this.#cache.activeObjects < this.#entries.size, 'zswap: an entry without its object');
     bugOn(frames !== pages.zoneState(ZONE_STAT.NR_ZSPAGES), `zswap: its pools have ${frames} frames, and ${pages.zoneState(ZONE_STAT.NR_ZSPAGES)} are counted`);
+  }
+
+  /** Pages that a group has in the pools, and their bytes. */
+  storedOf(objcg: ObjCgroup): { nrPages: number; bytes: number } {
+    let nrPages = 0;
+    let bytes = 0;
+    for (const entry of this.#entries.values()) {
+      if (entry.objcg !== objcg) continue;
+      nrPages++;
+      bytes += entry.length;
+    }
+    return { nrPages, bytes };
   }
 }

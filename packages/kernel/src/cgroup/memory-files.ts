@@ -5,7 +5,7 @@
  */
 import { Errno } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
-import { MEMCG_EVENT, PAGE_COUNTER_MAX, lruAddDrainAll, memcgEvent, pageCounterSetLow, pageCounterSetMin, parsePages, tryToFreeMemCgroupPages } from '@pagelab/vm';
+import { MEMCG_EVENT, MEMCG_STAT, PAGE_COUNTER_MAX, lruAddDrainAll, memcgEvent, memcgPageState, pageCounterSetLow, pageCounterSetMin, parsePages, tryToFreeMemCgroupPages } from '@pagelab/vm';
 import type { MemCgroup, PageCounter } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import { memcgOutOfMemory } from '../oom-kill.ts';
@@ -57,7 +57,10 @@ export function memoryFiles(kernel: Kernel, cgroup: Cgroup): Map<string, ProcFil
   }
   files.set('memory.reclaim', writable(0o200, undefined, (text) => proactiveReclaim(kernel, memcg ?? memcgsOf(kernel).root, text)));
   files.set('memory.stat', readOnly(() => `${memoryStat(kernel, memcg).join('\n')}\n`));
-  if (memcg === null) return files;
+  if (memcg === null) {
+    files.set('memory.zswap.writeback', zswapWriteback(() => kernel.vm.memcgs?.root, () => memcgsOf(kernel).root));
+    return files;
+  }
   const { swap } = memcg;
   files.set('memory.swap.current', readOnly(() => bytes(swap.usage)));
   files.set('memory.swap.events', readOnly(() => `high ${memcg.events[MEMCG_EVENT.SWAP_HIGH]}\nmax ${memcg.events[MEMCG_EVENT.SWAP_MAX]}\nfail ${memcg.events[MEMCG_EVENT.SWAP_FAIL]}\n`));
@@ -68,7 +71,22 @@ export function memoryFiles(kernel: Kernel, cgroup: Cgroup): Map<string, ProcFil
     swap.max = pages;
   }));
   files.set('memory.swap.peak', new PeakFile(swap));
+  files.set('memory.zswap.current', readOnly(() => `${memcgPageState(memcg, MEMCG_STAT.ZSWAP_B)}\n`));
+  files.set('memory.zswap.max', limit(() => memcg.zswapMax, (pages) => {
+    memcg.zswapMax = pages;
+  }));
+  files.set('memory.zswap.writeback', zswapWriteback(() => memcg, () => memcg));
   return files;
+}
+
+/** Whether compressed pages may go to their slots; the root's is there before there are groups. @linux mm/memcontrol.c:zswap_writeback_write */
+function zswapWriteback(get: () => MemCgroup | undefined, make: () => MemCgroup): ProcFile {
+  return writable(0o644, () => `${get()?.zswapWriteback === false ? 0 : 1}\n`, (text) => {
+    const value = parseInt32(text);
+    if (value !== 0 && value !== 1) return -Errno.EINVAL;
+    make().zswapWriteback = value === 1;
+    return 0;
+  });
 }
 
 function bytes(pages: number): string {

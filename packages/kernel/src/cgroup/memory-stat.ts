@@ -16,8 +16,8 @@ const NODE_ITEMS: readonly (readonly [name: string, item: number, unit: number])
   ['pagetables', NODE_STAT.NR_PAGETABLE, PAGE_BYTES],
   ['sec_pagetables', NODE_STAT.NR_SECONDARY_PAGETABLE, PAGE_BYTES],
 ];
+const SHMEM_ITEM: readonly [name: string, item: number, unit: number] = ['shmem', NODE_STAT.NR_SHMEM, PAGE_BYTES];
 const USER_ITEMS: readonly (readonly [name: string, item: number, unit: number])[] = [
-  ['shmem', NODE_STAT.NR_SHMEM, PAGE_BYTES],
   ['file_mapped', NODE_STAT.NR_FILE_MAPPED, PAGE_BYTES],
   ['file_dirty', NODE_STAT.NR_FILE_DIRTY, PAGE_BYTES],
   ['file_writeback', NODE_STAT.NR_WRITEBACK, PAGE_BYTES],
@@ -66,6 +66,9 @@ const EVENTS: readonly (readonly [name: string, event: number])[] = [
   ['pglazyfreed', VM_EVENT.PGLAZYFREED],
   ['swpin_zero', VM_EVENT.SWPIN_ZERO],
   ['swpout_zero', VM_EVENT.SWPOUT_ZERO],
+  ['zswpin', VM_EVENT.ZSWPIN],
+  ['zswpout', VM_EVENT.ZSWPOUT],
+  ['zswpwb', VM_EVENT.ZSWPWB],
   ['thp_fault_alloc', VM_EVENT.THP_FAULT_ALLOC],
   ['thp_collapse_alloc', VM_EVENT.THP_COLLAPSE_ALLOC],
   ['thp_swpout', VM_EVENT.THP_SWPOUT],
@@ -129,6 +132,9 @@ export function memoryStat(kernel: Kernel, memcg: MemCgroup | null): string[] {
     `percpu ${from.stat(MEMCG_STAT.PERCPU_B)}`,
     'sock 0',
     `vmalloc ${from.stat(MEMCG_STAT.VMALLOC) * PAGE_BYTES}`,
+    item(SHMEM_ITEM),
+    `zswap ${from.stat(MEMCG_STAT.ZSWAP_B)}`,
+    `zswapped ${from.stat(MEMCG_STAT.ZSWAPPED) * PAGE_BYTES}`,
     ...USER_ITEMS.map(item),
     `slab_reclaimable ${from.slab(0)}`,
     `slab_unreclaimable ${from.slab(1)}`,
@@ -150,6 +156,7 @@ export function memoryNumaStat(kernel: Kernel, memcg: MemCgroup | null): string 
     line('anon', (nid) => from.state(NODE_STAT.NR_ANON_MAPPED, nid) * PAGE_BYTES),
     line('file', (nid) => from.state(NODE_STAT.NR_FILE_PAGES, nid) * PAGE_BYTES),
     ...NODE_ITEMS.map(item),
+    item(SHMEM_ITEM),
     ...USER_ITEMS.map(item),
     line('slab_reclaimable', (nid) => from.slab(0, nid)),
     line('slab_unreclaimable', (nid) => from.slab(1, nid)),

@@ -1,6 +1,7 @@
 /**
  * What memory keeps of names and files on the disk: their dentries and inodes. Those that nobody uses wait on lists, the least
- * recently used first, until memory is short; then their objects go, and the next look-up reads them again.
+ * recently used first, until memory is short; then their objects go, and the next look-up reads them again. Those that are
+ * charged to a memory cgroup wait on its list: a group at its limit gives up its own.
  *
  * A dentry is in use while its file is open or mapped, or while one below it is in memory. An inode is in use while it is
  * open, has a dentry in memory, or pages in the page cache.
@@ -8,10 +9,12 @@
  * @linux fs/dcache.c, fs/inode.c, fs/super.c:super_cache_scan
  */
 import { Errno } from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
 import { GFP_KERNEL, __GFP_FS } from '@pagelab/mm-core';
-import { SHRINK_STOP } from '@pagelab/slab';
+import { SHRINKER_MEMCG_AWARE, SHRINKER_NUMA_AWARE, SHRINK_STOP } from '@pagelab/slab';
 import type { ShrinkControl, ShrinkerSpec } from '@pagelab/slab';
-import type { Inode } from '@pagelab/vm';
+import { ListLru, groupOfObject } from '@pagelab/vm';
+import type { Inode, MemCgroup } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import type { Dentry, DirectoryNode } from './node.ts';
 
@@ -22,18 +25,21 @@ const SUPER_BATCH = 1024;
 export class Dcache implements ShrinkerSpec {
   readonly name: string;
   readonly batch = SUPER_BATCH;
+  readonly flags = SHRINKER_NUMA_AWARE | SHRINKER_MEMCG_AWARE;
   /** How readily they are given up, in percent; 0 never. @linux fs/dcache.c:sysctl_vfs_cache_pressure */
   vfsCachePressure = 100;
 
   readonly #kernel: Kernel;
-  /** Dentries, and whether each was used since it was last looked at. */
-  readonly #dentries = new Map<Dentry, boolean>();
-  /** Inodes without a dentry in memory. */
-  readonly #inodes = new Set<Inode>();
+  /** Dentries that are in memory. @linux include/linux/fs.h:super_block.s_dentry_lru */
+  readonly #dentries: ListLru<Dentry>;
+  /** Inodes without a dentry in memory. @linux include/linux/fs.h:super_block.s_inode_lru */
+  readonly #inodes: ListLru<Inode>;
 
   constructor(kernel: Kernel, fsName: string) {
     this.#kernel = kernel;
     this.name = `sb-${fsName}`;
+    this.#dentries = new ListLru(kernel.vm);
+    this.#inodes = new ListLru(kernel.vm);
   }
 
   /**
@@ -51,67 +57,88 @@ export class Dcache implements ShrinkerSpec {
       dentry.object = object;
     }
     if (node.kind === 'file') {
-      this.#inodes.delete(node.inode);
-      if (node.inode.object === 0) {
+      if (node.inode.object !== 0) this.#remove(this.#inodes, node.inode);
+      else {
         const object = this.#kernel.caches.inode_cache.alloc(GFP_KERNEL);
         if (object === 0) return -Errno.ENOMEM;
         node.inode.object = object;
       }
     }
-    this.#dentries.set(dentry, this.#dentries.has(dentry));
+    dentry.isReferenced = !this.#add(this.#dentries, dentry);
     return 0;
   }
 
   /** Forgets a name that is taken away. @linux fs/dcache.c:d_delete */
   forget(dentry: Dentry): void {
-    this.#dentries.delete(dentry);
-    if (dentry.node.kind === 'file') this.#inodes.delete(dentry.node.inode);
+    this.#remove(this.#dentries, dentry);
+    if (dentry.node.kind === 'file') this.#remove(this.#inodes, dentry.node.inode);
+  }
+
+  /** The node that an object lies on. */
+  #nodeOf(object: VirtAddr): number {
+    const { pages } = this.#kernel;
+    return pages.nodeOf(pages.virtToPfn(object));
+  }
+
+  /** @returns whether it was not there yet */
+  #add<T extends { readonly object: VirtAddr }>(list: ListLru<T>, item: T): boolean {
+    const { size } = list;
+    list.add(item, groupOfObject(this.#kernel.vm, item.object), this.#nodeOf(item.object));
+    return list.size > size;
+  }
+
+  #remove<T extends { readonly object: VirtAddr }>(list: ListLru<T>, item: T): void {
+    if (item.object !== 0) list.delete(item, groupOfObject(this.#kernel.vm, item.object), this.#nodeOf(item.object));
   }
 
   /** @linux fs/super.c:super_cache_count */
-  countObjects(): number {
-    return Math.floor(((this.#dentries.size + this.#inodes.size) * this.vfsCachePressure) / 100);
+  countObjects({ memcg, nid }: ShrinkControl): number {
+    const group = memcg as MemCgroup | null;
+    const objects = this.#dentries.list(group, nid).size + this.#inodes.list(group, nid).size;
+    return Math.floor((objects * this.vfsCachePressure) / 100);
   }
 
   /** @linux fs/super.c:super_cache_scan */
-  scanObjects({ gfp, nrToScan }: ShrinkControl): number {
+  scanObjects({ gfp, memcg, nid, nrToScan }: ShrinkControl): number {
     // Who holds locks of a file system cannot wait for them.
     if ((gfp & __GFP_FS) === 0) return SHRINK_STOP;
-    const dentries = this.#dentries.size;
-    const total = dentries + this.#inodes.size;
-    const share = total === 0 ? 0 : Math.ceil((nrToScan * dentries) / total);
-    return this.#pruneDentries(share) + this.#pruneInodes(nrToScan - share);
+    const group = memcg as MemCgroup | null;
+    const dentries = this.#dentries.list(group, nid);
+    const total = dentries.size + this.#inodes.list(group, nid).size;
+    const share = total === 0 ? 0 : Math.ceil((nrToScan * dentries.size) / total);
+    return this.#pruneDentries(dentries, share) + this.#pruneInodes(this.#inodes.list(group, nid), nrToScan - share);
   }
 
   /** @linux fs/dcache.c:dentry_lru_isolate */
-  #pruneDentries(nrToScan: number): number {
+  #pruneDentries(list: ReadonlySet<Dentry>, nrToScan: number): number {
     let freed = 0;
     // What is put back comes last, and is not looked at again.
-    let left = Math.min(nrToScan, this.#dentries.size);
-    for (const [dentry, referenced] of this.#dentries) {
+    let left = Math.min(nrToScan, list.size);
+    for (const dentry of list) {
       if (left-- <= 0) break;
-      this.#dentries.delete(dentry);
-      if (referenced || isInUse(dentry)) {
-        this.#dentries.set(dentry, false);
+      this.#remove(this.#dentries, dentry);
+      if (dentry.isReferenced || isInUse(dentry)) {
+        dentry.isReferenced = false;
+        this.#add(this.#dentries, dentry);
         continue;
       }
       this.#kernel.caches.dentry.free(dentry.object);
       dentry.object = 0;
       freed++;
-      if (dentry.node.kind === 'file') this.#inodes.add(dentry.node.inode);
+      if (dentry.node.kind === 'file') this.#add(this.#inodes, dentry.node.inode);
     }
     return freed;
   }
 
   /** @linux fs/inode.c:inode_lru_isolate */
-  #pruneInodes(nrToScan: number): number {
+  #pruneInodes(list: ReadonlySet<Inode>, nrToScan: number): number {
     let freed = 0;
-    let left = Math.min(nrToScan, this.#inodes.size);
-    for (const inode of this.#inodes) {
+    let left = Math.min(nrToScan, list.size);
+    for (const inode of list) {
       if (left-- <= 0) break;
-      this.#inodes.delete(inode);
+      this.#remove(this.#inodes, inode);
       if (inode.refcount > 0 || inode.mapping.pages.size > 0) {
-        this.#inodes.add(inode);
+        this.#add(this.#inodes, inode);
         continue;
       }
       this.#kernel.caches.inode_cache.free(inode.object);

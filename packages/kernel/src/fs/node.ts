@@ -70,6 +70,8 @@ export class Dentry implements PathSource {
   readonly node: FsNode;
   /** Address of its object in the `dentry` cache; 0 while only the disk has it, and for the root. */
   object: number;
+  /** Whether it was looked up since its file system's cache last looked at it. @linux include/linux/dcache.h:DCACHE_REFERENCED */
+  isReferenced = false;
   /** Whether it was taken out of its directory. */
   isGone = false;
 

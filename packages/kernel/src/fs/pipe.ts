@@ -4,13 +4,16 @@
  * @linux fs/pipe.c
  */
 import { CAP_SYS_RESOURCE, Errno, O_NONBLOCK, O_RDONLY, O_WRONLY, SIGPIPE } from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE } from '@pagelab/hw';
-import { GFP_HIGHUSER, GFP_KERNEL, __GFP_ACCOUNT } from '@pagelab/mm-core';
+import { GFP_HIGHUSER, GFP_KERNEL, GFP_KERNEL_ACCOUNT, __GFP_ACCOUNT } from '@pagelab/mm-core';
 import type { FileStatus, OpenFile, TaskContext } from '@pagelab/syscalls';
 import type { Kernel } from '../kernel.ts';
 import { DeadlockError, runOthers } from '../scheduler.ts';
 import type { Task } from '../task.ts';
 import { BaseFile } from './base-file.ts';
+import { allocPseudoInode, freePseudoInode } from './pseudo-inode.ts';
+import type { PseudoInode } from './pseudo-inode.ts';
 import { pipeStatus } from './status.ts';
 
 /** Frames that a pipe has at most, unless it is told otherwise. @linux include/linux/pipe_fs_i.h:PIPE_DEF_BUFFERS */
@@ -29,9 +32,23 @@ interface PipeBuffer {
   length: number;
 }
 
+/** Bytes of a `struct pipe_inode_info`, and of a `struct pipe_buffer` on 64 bits and on 32. */
+const PIPE_INFO_BYTES = 168;
+const PIPE_BUFFER_BYTES = 40;
+const PIPE_BUFFER_BYTES_32 = 24;
+
+/** Addresses of the objects that stand for a pipe. */
+interface PipeObjects {
+  readonly pseudo: PseudoInode;
+  readonly info: VirtAddr;
+  /** The array of its buffers. */
+  buffers: VirtAddr;
+}
+
 /** @linux include/linux/pipe_fs_i.h:pipe_inode_info */
 class Pipe {
   readonly kernel: Kernel;
+  readonly objects: PipeObjects;
   readonly ino: number;
   readonly buffers: PipeBuffer[] = [];
   /** Frames that it has at most. */
@@ -39,8 +56,9 @@ class Pipe {
   readers = 1;
   writers = 1;
 
-  constructor(kernel: Kernel) {
+  constructor(kernel: Kernel, objects: PipeObjects) {
     this.kernel = kernel;
+    this.objects = objects;
     this.ino = kernel.vm.nextIno++;
   }
 
@@ -99,7 +117,7 @@ class Pipe {
    * Lets it hold `bytes`, rounded up to pages by a power of 2.
    *
    * @returns the bytes that it holds now; -EINVAL beyond 2 GiB; -EPERM beyond 1 MiB without CAP_SYS_RESOURCE; -EBUSY where
-   *   there is more in it
+   *   there is more in it; -ENOMEM
    * @linux fs/pipe.c:pipe_set_size
    */
   resize(task: TaskContext, bytes: number): number {
@@ -109,6 +127,10 @@ class Pipe {
     const nrBuffers = wanted / PAGE_SIZE;
     if (nrBuffers > this.maxBuffers && wanted > PIPE_MAX_SIZE && !task.capable(CAP_SYS_RESOURCE)) return -Errno.EPERM;
     if (nrBuffers < this.buffers.length) return -Errno.EBUSY;
+    const array = allocBuffers(this.kernel, nrBuffers);
+    if (array === 0) return -Errno.ENOMEM;
+    this.kernel.slab.kfree(this.objects.buffers);
+    this.objects.buffers = array;
     this.maxBuffers = nrBuffers;
     return wanted;
   }
@@ -118,7 +140,32 @@ class Pipe {
     if (this.readers > 0 || this.writers > 0) return;
     for (const { pfn } of this.buffers) this.kernel.pages.freePage(pfn);
     this.buffers.length = 0;
+    freePipe(this.kernel, this.objects);
   }
+}
+
+function allocBuffers({ slab }: Kernel, nrBuffers: number): VirtAddr {
+  return slab.kcalloc(nrBuffers, slab.memory.wordBytes === 8 ? PIPE_BUFFER_BYTES : PIPE_BUFFER_BYTES_32, GFP_KERNEL_ACCOUNT);
+}
+
+/** @linux fs/pipe.c:alloc_pipe_info */
+function allocPipe(kernel: Kernel): PipeObjects | null {
+  const { slab, caches } = kernel;
+  const pseudo = allocPseudoInode(caches);
+  if (pseudo === null) return null;
+  const info = slab.kzalloc(PIPE_INFO_BYTES, GFP_KERNEL_ACCOUNT);
+  const buffers = info === 0 ? 0 : allocBuffers(kernel, PIPE_DEF_BUFFERS);
+  if (buffers !== 0) return { pseudo, info, buffers };
+  if (info !== 0) slab.kfree(info);
+  freePseudoInode(caches, pseudo);
+  return null;
+}
+
+/** @linux fs/pipe.c:free_pipe_info */
+function freePipe({ slab, caches }: Kernel, { pseudo, info, buffers }: PipeObjects): void {
+  slab.kfree(buffers);
+  slab.kfree(info);
+  freePseudoInode(caches, pseudo);
 }
 
 abstract class PipeEnd extends BaseFile {
@@ -210,12 +257,15 @@ class PipeWriter extends PipeEnd {
 /** Makes a pipe. @returns its reading and its writing end, a reference each; or -ENFILE @linux fs/pipe.c:create_pipe_files */
 export function openPipe(kernel: Kernel, flags: number): readonly [reader: OpenFile, writer: OpenFile] | number {
   const { filp } = kernel.caches;
+  const objects = allocPipe(kernel);
+  if (objects === null) return -Errno.ENFILE;
   const reader = filp.alloc(GFP_KERNEL);
   const writer = reader === 0 ? 0 : filp.alloc(GFP_KERNEL);
   if (writer === 0) {
     if (reader !== 0) filp.free(reader);
+    freePipe(kernel, objects);
     return -Errno.ENFILE;
   }
-  const pipe = new Pipe(kernel);
+  const pipe = new Pipe(kernel, objects);
   return [new PipeReader(pipe, O_RDONLY | flags, reader), new PipeWriter(pipe, O_WRONLY | flags, writer)];
 }

@@ -54,6 +54,8 @@ import type { Kernel } from '../kernel.ts';
 import { DeadlockError, runOthers } from '../scheduler.ts';
 import type { Task } from '../task.ts';
 import { BaseFile } from './base-file.ts';
+import { allocPseudoInode, freePseudoInode } from './pseudo-inode.ts';
+import type { PseudoInode } from './pseudo-inode.ts';
 
 /** What can be agreed on: of Linux's, all but huge pages of the pool and the asynchronous mode. */
 const FEATURES =
@@ -80,15 +82,22 @@ const RANGE_IOCTLS = bit(UFFDIO_WAKE) | bit(UFFDIO_COPY) | bit(UFFDIO_ZEROPAGE) 
 
 const S_IFREG = 0o10_0000;
 
+/** Addresses of the objects that stand for one. */
+interface UserfaultObjects {
+  readonly file: VirtAddr;
+  readonly context: VirtAddr;
+  readonly pseudo: PseudoInode;
+}
+
 class UserfaultFile extends BaseFile {
   override readonly seekable = false;
   private readonly context: UffdContext;
   /** The `userfaultfd_ctx`. */
-  private readonly contextObject: VirtAddr;
+  private readonly objects: UserfaultObjects;
 
-  constructor(kernel: Kernel, context: UffdContext, openFlags: number, objects: { readonly file: VirtAddr; readonly context: VirtAddr }) {
+  constructor(kernel: Kernel, context: UffdContext, openFlags: number, objects: UserfaultObjects) {
     super(kernel, 'anon_inode:[userfaultfd]', openFlags, objects.file);
-    this.contextObject = objects.context;
+    this.objects = objects;
     this.context = context;
   }
 
@@ -169,7 +178,8 @@ class UserfaultFile extends BaseFile {
 
   protected override release(): void {
     uffdRelease(this.context);
-    this.kernel.caches.userfaultfd_ctx_cache.free(this.contextObject);
+    this.kernel.caches.userfaultfd_ctx_cache.free(this.objects.context);
+    freePseudoInode(this.kernel.caches, this.objects.pseudo);
   }
 
   private get has32Bits(): boolean {
@@ -335,10 +345,12 @@ function newUserfaultFile(kernel: Kernel, served: UffdContext, openFlags: number
   const { filp, userfaultfd_ctx_cache: contexts } = kernel.caches;
   const context = contexts.alloc(GFP_KERNEL);
   if (context === 0) return -Errno.ENOMEM;
-  const file = filp.alloc(GFP_KERNEL);
-  if (file !== 0) return new UserfaultFile(kernel, served, openFlags, { file, context });
+  const pseudo = allocPseudoInode(kernel.caches);
+  const file = pseudo === null ? 0 : filp.alloc(GFP_KERNEL);
+  if (pseudo !== null && file !== 0) return new UserfaultFile(kernel, served, openFlags, { file, context, pseudo });
+  if (pseudo !== null) freePseudoInode(kernel.caches, pseudo);
   contexts.free(context);
-  return -Errno.ENFILE;
+  return pseudo === null ? -Errno.ENOMEM : -Errno.ENFILE;
 }
 
 /** Lets others run until a fault was served. @throws DeadlockError where nobody can serve it */

@@ -64,6 +64,7 @@ export function testVm(options: TestVmOptions = {}): Vm {
     sysctl: { ...DEFAULT_VM_SYSCTL },
     caches: {
       vmArea: made.vm_area_struct,
+      dentry: made.dentry,
       mm: made.mm_struct,
       anonVma: made.anon_vma,
       anonVmaChain: made.anon_vma_chain,
