@@ -75,6 +75,8 @@ export interface SigInfo {
   readonly addr: VirtAddr;
   /** The sender of a signal sent by `kill`, or the child of a SIGCHLD; 0 otherwise. */
   readonly pid: number;
+  /** Of `BUS_MCEERR_AR` and `BUS_MCEERR_AO`: log2 of the bytes around `addr` that are lost. */
+  readonly addrLsb?: number | undefined;
 }
 
 /**

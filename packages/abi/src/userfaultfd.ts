@@ -55,15 +55,21 @@ export const UFFD_FEATURE_EVENT_FORK = 1 << 1;
 export const UFFD_FEATURE_EVENT_REMAP = 1 << 2;
 export const UFFD_FEATURE_EVENT_REMOVE = 1 << 3;
 export const UFFD_FEATURE_EVENT_UNMAP = 1 << 6;
+export const UFFD_FEATURE_MISSING_HUGETLBFS = 1 << 4;
 export const UFFD_FEATURE_MISSING_SHMEM = 1 << 5;
 /** No messages: what would be one is SIGBUS. */
 export const UFFD_FEATURE_SIGBUS = 1 << 7;
 export const UFFD_FEATURE_THREAD_ID = 1 << 8;
+export const UFFD_FEATURE_MINOR_HUGETLBFS = 1 << 9;
 export const UFFD_FEATURE_MINOR_SHMEM = 1 << 10;
 export const UFFD_FEATURE_EXACT_ADDRESS = 1 << 11;
+/** Write protection of shared memory and of huge pages of the pool. */
+export const UFFD_FEATURE_WP_HUGETLBFS_SHMEM = 1 << 12;
 /** Pages that are not there yet can be protected, too. */
 export const UFFD_FEATURE_WP_UNPOPULATED = 1 << 13;
 export const UFFD_FEATURE_POISON = 1 << 14;
+/** No messages of stores to protected pages: the kernel takes the protection off, and PAGEMAP_SCAN tells. */
+export const UFFD_FEATURE_WP_ASYNC = 1 << 15;
 export const UFFD_FEATURE_MOVE = 1 << 16;
 
 /** Bytes of a message: { u8 event; … u64 flags @8, address @16; u32 thread @24 } */

@@ -83,12 +83,13 @@ export function pushSignalFrame(task: Task, info: SigInfo, flags: number): boole
 }
 
 /** A `siginfo_t`. @linux include/uapi/asm-generic/siginfo.h */
-function encodeSigInfo({ signo, code, addr, pid }: SigInfo): Uint8Array {
+function encodeSigInfo({ signo, code, addr, pid, addrLsb }: SigInfo): Uint8Array {
   const bytes = new Uint8Array(SIGINFO_BYTES);
   const view = new DataView(bytes.buffer);
   view.setInt32(0, signo, true);
   view.setInt32(8, code, true);
   if (pid !== 0) view.setInt32(16, pid, true);
   else view.setBigInt64(16, BigInt(addr), true);
+  if (addrLsb !== undefined) view.setInt16(24, addrLsb, true);
   return bytes;
 }

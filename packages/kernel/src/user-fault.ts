@@ -51,7 +51,7 @@ export function userFault(task: Task, address: VirtAddr, errorCode: number, vect
         raise(task, SIGBUS, BUS_ADRERR, address, errorCode, address);
         return;
       case FAULT_HWPOISON:
-        raise(task, SIGBUS, BUS_MCEERR_AR, address, errorCode, address);
+        raise(task, SIGBUS, BUS_MCEERR_AR, address, errorCode, address, kernel.vm.poisonShift);
         return;
       case FAULT_OOM:
         // The access is tried again: a victim may have given memory back meanwhile.
@@ -73,12 +73,12 @@ function serve(task: Task, address: VirtAddr, errorCode: number): number {
 }
 
 /** Raises SIGSEGV or SIGBUS, as often as a handler returns without having repaired anything, within a limit. */
-function raise(task: Task, signo: number, code: number, addr: VirtAddr, errorCode: number, at: VirtAddr): void {
+function raise(task: Task, signo: number, code: number, addr: VirtAddr, errorCode: number, at: VirtAddr, addrLsb?: number): void {
   const { kernel } = task;
   if (wouldEnd(task, signo)) {
     const what = errorCode & PF_INSTR ? 'fetch from' : errorCode & PF_WRITE ? 'write to' : 'read of';
     logFault(task, signo, code, addr, errorCode);
-    forceSignal(task, { signo, code, addr, pid: 0 }, `${what} ${hex(at)} (${signalCodeName(signo, code)})`);
+    forceSignal(task, { signo, code, addr, pid: 0, addrLsb }, `${what} ${hex(at)} (${signalCodeName(signo, code)})`);
     return;
   }
   task.repeatedFaults = task.lastFaultAddress === at ? task.repeatedFaults + 1 : 0;
@@ -91,7 +91,7 @@ function raise(task: Task, signo: number, code: number, addr: VirtAddr, errorCod
     endProcess(task.process, signo);
     throw exitError(task);
   }
-  forceSignal(task, { signo, code, addr, pid: 0 }, '');
+  forceSignal(task, { signo, code, addr, pid: 0, addrLsb }, '');
 }
 
 /**

@@ -111,7 +111,7 @@ class Server {
 const map = (os: Os, pages: number, flags = MAP_PRIVATE): number => os.mmap(0, pages * PAGE_SIZE, PROT_READ | PROT_WRITE, flags | MAP_ANONYMOUS);
 
 it('answers as Linux does', () => {
-  const machine = boot({ memory: '128M', cmdline: 'transparent_hugepage=never' });
+  const machine = boot({ memory: '128M', cmdline: 'transparent_hugepage=never', sysctl: { 'vm.mmap_min_addr': 0 } });
   const process = machine.createProcess();
   const { os } = process;
   const server = new Server(os, -1);

@@ -94,6 +94,7 @@ export function doBrkFlags(
   range.anonVma = null;
   range.policy = null;
   range.uffd = null;
+  range.uffdMinor = false;
   range.source = null;
   if (below === undefined || !expandOnly(below, addr, addr + length, range)) {
     const vma = vmaReserve(mm, 1) === 0 ? vmAreaAlloc(mm, addr, addr + length, flags, addr / PAGE_SIZE) : null;

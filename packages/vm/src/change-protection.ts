@@ -1,30 +1,39 @@
 /**
  * `mprotect` at the level of page tables.
  */
+import { Errno } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE, PTE_DIRTY, PTE_PRESENT, PTE_PS, PTE_RW, PTE_UFFD_WP_LO } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE } from '@pagelab/mm-core';
 import { hugeStart, splitHugePmd } from './huge-memory.ts';
 import type { MmuGather } from './mmu-gather.ts';
-import { entryHi, setEntry } from './pgtable-shape.ts';
-import { PteTableWalk, findPmd, nextBoundary, pteOffset, tableBelow } from './pgtable.ts';
-import { PTE_KEEP_HI, PTE_KEEP_LO, PTE_MAPS, PTE_SPECIAL, pageProtHi, pfnOf, vmaProtLo } from './pte.ts';
+import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
+import { PteTableWalk, allocPmd, allocPteBelow, findPmd, nextBoundary, pteOffset, tableBelow } from './pgtable.ts';
+import { MARKER_UFFD_WP, PTE_KEEP_HI, PTE_KEEP_LO, PTE_MAPS, PTE_SPECIAL, markerHi, markerLo, markerOf, pageProtHi, pfnOf, swpUffdWp, vmaProtLo } from './pte.ts';
+import { pteToSwp } from './swapops.ts';
+import { uffdWpUsesMarkers } from './userfault-wp.ts';
 import { VM_HUGETLB, VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
+
+/** The entries are to be write-protected by userfaultfd beside that, or freed of it. @linux include/linux/mm.h:MM_CP_UFFD_WP */
+export const MM_CP_UFFD_WP = 1 << 2;
+export const MM_CP_UFFD_WP_RESOLVE = 1 << 3;
 
 /**
  * Gives the entries of [start, end), which lies in `vma`, the rights that `vma.flags` now allow, and flushes where some
  * lost any. A private page becomes writable only where it can be written without a copy; the others fault first. Guard
  * pages stay what they are. The cost grows with the tables there are.
  *
- * @returns entries changed
+ * @param cpFlags MM_CP_ bits
+ * @returns entries changed; −ENOMEM without memory for tables of markers
  * @linux mm/mprotect.c:change_protection
  */
-export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
+export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr, cpFlags = 0): number {
   const { mm } = vma;
   const { vm } = mm;
   const { tables } = vm;
   const { gather } = vm;
+  if ((cpFlags & MM_CP_UFFD_WP) !== 0 && uffdWpUsesMarkers(vma) && !populateTables(vma, start, end)) return -Errno.ENOMEM;
   if (end <= nextBoundary(start, tables.pmdSize)) {
     // Most ranges are short: one table or none, and no walk to set up.
     const pmdEntry = findPmd(mm, start);
@@ -32,7 +41,7 @@ export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): n
     if (table < 0) return 0;
     if ((vm.ram.i32[pmdEntry] & PTE_PS) === 0) {
       gather.begin(mm);
-      const changed = changePteRange(gather, vma, pteOffset(tables, table, start), (end - start) / PAGE_SIZE, start);
+      const changed = changePteRange(gather, vma, pteOffset(tables, table, start), (end - start) / PAGE_SIZE, start, cpFlags);
       gather.finish();
       return changed;
     }
@@ -43,14 +52,14 @@ export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): n
   while (walk.next()) {
     if (walk.huge) {
       if (walk.count === tables.ptrsPerPte) {
-        if (changeHuge(vma, walk.pmdEntry)) gather.noteRange(walk.addr, walk.addr + tables.pmdSize);
+        if (changeHuge(vma, walk.pmdEntry, cpFlags)) gather.noteRange(walk.addr, walk.addr + tables.pmdSize);
         changed += walk.count;
         continue;
       }
       splitHugePmd(mm, hugeStart(tables, walk.addr), walk.pmdEntry);
       walk.splitDone();
     }
-    changed += changePteRange(gather, vma, walk.entry, walk.count, walk.addr);
+    changed += changePteRange(gather, vma, walk.entry, walk.count, walk.addr, cpFlags);
   }
   gather.finish();
   return changed;
@@ -62,7 +71,7 @@ export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr): n
  * @returns entries changed
  * @linux mm/mprotect.c:change_pte_range
  */
-function changePteRange(gather: MmuGather, vma: VmArea, firstEntry: number, count: number, firstAddr: VirtAddr): number {
+function changePteRange(gather: MmuGather, vma: VmArea, firstEntry: number, count: number, firstAddr: VirtAddr, cpFlags: number): number {
   const { vm } = vma.mm;
   const { i32 } = vm.ram;
   const { flags } = vm.frames;
@@ -78,15 +87,19 @@ function changePteRange(gather: MmuGather, vma: VmArea, firstEntry: number, coun
   for (let i = 0; i < count; i++) {
     const entry = firstEntry + i * step;
     const oldLo = i32[entry];
-    if ((oldLo & PTE_MAPS) === 0) continue;
+    if ((oldLo & PTE_MAPS) === 0) {
+      if (cpFlags !== 0 && changeElsewhere(vma, entry, cpFlags)) changed++;
+      continue;
+    }
     const oldHi = entryHi(i32, entry, step);
     let lo = (oldLo & PTE_KEEP_LO) | protLo;
+    if (cpFlags !== 0) lo = changeUffdWp(lo, cpFlags);
+    const isFree = (lo & PTE_UFFD_WP_LO) === 0 || (vma.flags & VM_UFFD_WP) === 0;
     const hi = (oldHi & PTE_KEEP_HI) | protHi;
     if (privateWritable && (lo & (PTE_PRESENT | PTE_SPECIAL)) === PTE_PRESENT) {
       const pageFlags = flags[pfnOf(lo, hi)];
-      const isFree = (lo & PTE_UFFD_WP_LO) === 0 || (vma.flags & VM_UFFD_WP) === 0;
       if ((pageFlags & PG_ANON) !== 0 && (pageFlags & PG_ANON_EXCLUSIVE) !== 0 && isFree) lo |= PTE_RW;
-    } else if (notifiedWritable && (lo & (PTE_PRESENT | PTE_DIRTY)) === (PTE_PRESENT | PTE_DIRTY)) {
+    } else if (notifiedWritable && isFree && (lo & (PTE_PRESENT | PTE_DIRTY)) === (PTE_PRESENT | PTE_DIRTY)) {
       lo |= PTE_RW;
     }
     setEntry(i32, entry, step, lo, hi);
@@ -100,8 +113,48 @@ function changePteRange(gather: MmuGather, vma: VmArea, firstEntry: number, coun
   return changed;
 }
 
+/** The low word of an entry that shows a frame, with or without userfaultfd's protection. */
+function changeUffdWp(lo: number, cpFlags: number): number {
+  return (cpFlags & MM_CP_UFFD_WP) !== 0 ? (lo | PTE_UFFD_WP_LO) & ~PTE_RW : lo & ~PTE_UFFD_WP_LO;
+}
+
+/** Makes tables for all of a range: markers go into them. @linux mm/mprotect.c:pgtable_populate_needed */
+function populateTables(vma: VmArea, start: VirtAddr, end: VirtAddr): boolean {
+  const { mm } = vma;
+  const { ram, tables } = mm.vm;
+  for (let addr = start; addr < end; addr = nextBoundary(addr, tables.pmdSize)) {
+    const pmdEntry = allocPmd(mm, addr);
+    if (pmdEntry < 0) return false;
+    // Of a file, what showed its huge page is gone with that.
+    if ((ram.i32[pmdEntry] & PTE_PS) !== 0 && vma.file !== null) splitHugePmd(mm, hugeStart(tables, addr), pmdEntry);
+    if ((ram.i32[pmdEntry] & PTE_PS) === 0 && allocPteBelow(mm, pmdEntry, addr) < 0) return false;
+  }
+  return true;
+}
+
+/** An entry that shows no frame is write-protected by userfaultfd, or freed of that. @returns whether it changed */
+function changeElsewhere(vma: VmArea, entry: number, cpFlags: number): boolean {
+  const { ram: { i32 }, tables } = vma.mm.vm;
+  const step = tables.entryWords;
+  const lo = i32[entry];
+  const hi = entryHi(i32, entry, step);
+  const protects = (cpFlags & MM_CP_UFFD_WP) !== 0;
+  if ((lo | hi) === 0) {
+    if (!protects || !uffdWpUsesMarkers(vma)) return false;
+    setEntry(i32, entry, step, markerLo(tables, MARKER_UFFD_WP), markerHi(tables));
+    return true;
+  }
+  if (pteToSwp(step, lo, hi) >= 0) {
+    i32[entry] = protects ? lo | swpUffdWp(tables) : lo & ~swpUffdWp(tables);
+    return i32[entry] !== lo;
+  }
+  if (protects || markerOf(tables, lo, hi) !== MARKER_UFFD_WP) return false;
+  clearEntry(i32, entry, step);
+  return true;
+}
+
 /** Gives a huge entry its mapping's rights; whether a flush is due. @linux mm/huge_memory.c:change_huge_pmd */
-function changeHuge(vma: VmArea, entry: number): boolean {
+function changeHuge(vma: VmArea, entry: number, cpFlags: number): boolean {
   const { vm } = vma.mm;
   const { i32 } = vm.ram;
   const step = vm.tables.entryWords;
@@ -109,7 +162,9 @@ function changeHuge(vma: VmArea, entry: number): boolean {
   const oldHi = entryHi(i32, entry, step);
   let lo = (oldLo & PTE_KEEP_LO) | (vmaProtLo(vma) & ~PTE_KEEP_LO);
   const hi = (oldHi & PTE_KEEP_HI) | (step === 2 ? pageProtHi(vma.flags) & ~PTE_KEEP_HI : 0);
-  if ((vma.flags & (VM_WRITE | VM_HUGETLB)) === VM_WRITE && (lo & (PTE_PRESENT | PTE_SPECIAL)) === PTE_PRESENT) {
+  if (cpFlags !== 0) lo = changeUffdWp(lo, cpFlags);
+  const isFree = (lo & PTE_UFFD_WP_LO) === 0 || (vma.flags & VM_UFFD_WP) === 0;
+  if (isFree && (vma.flags & (VM_WRITE | VM_HUGETLB)) === VM_WRITE && (lo & (PTE_PRESENT | PTE_SPECIAL)) === PTE_PRESENT) {
     if ((vm.frames.flags[pfnOf(lo, hi)] & PG_ANON_EXCLUSIVE) !== 0) lo |= PTE_RW;
   }
   setEntry(i32, entry, step, lo, hi);

@@ -5,7 +5,7 @@
  */
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PTE_PS } from '@pagelab/hw';
+import { PTE_PS, PTE_UFFD_WP_LO } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT, VM_EVENT, __GFP_ZERO } from '@pagelab/mm-core';
 import { copyUserPage } from './highmem.ts';
@@ -85,8 +85,10 @@ export function collapseBlock(vma: VmArea, block: VirtAddr, check: BlockCheck | 
     const lo = i32[entry];
     const hi = entryHi(i32, entry, step);
     if ((lo & PTE_MAPS) === 0 && (lo | hi) !== 0) return -Errno.EINVAL;
-    if (check === null) continue;
     const shown = (lo & PTE_MAPS) !== 0 && (lo & PTE_SPECIAL) === 0;
+    // A huge entry would hide what a program wants to be told of.
+    if (vma.uffd !== null && (!shown || (lo & PTE_UFFD_WP_LO) !== 0)) return -Errno.EINVAL;
+    if (check === null) continue;
     if (!(shown ? check.present(vm, lo, pfnOf(lo, hi)) : check.missing(vm))) return -Errno.EINVAL;
   }
   if (check !== null && !check.end()) return -Errno.EINVAL;

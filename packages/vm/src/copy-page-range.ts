@@ -5,21 +5,21 @@
  * left out where the child's first touch finds them again in the file.
  */
 import { Errno } from '@pagelab/abi';
-import { PTE_ACCESSED, PTE_DIRTY, PTE_PS, PTE_RW } from '@pagelab/hw';
+import { PTE_ACCESSED, PTE_DIRTY, PTE_PS, PTE_RW, PTE_UFFD_WP_LO } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED, PG_TAIL } from '@pagelab/mm-core';
 import { copyHugePmd } from './huge-memory.ts';
 import { copyHugetlbRange } from './hugetlb-fault.ts';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS } from './mm-struct.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { PteTableWalk, allocPmd, allocPte, allocPud, findPud, nextBoundary } from './pgtable.ts';
-import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
+import { MARKER_UFFD_WP, PTE_MAPS, PTE_SPECIAL, markerOf, pfnOf, swpUffdWp } from './pte.ts';
 import { VM_HUGETLB, VM_MAYBE_GUARD, VM_MAYWRITE, VM_MIXEDMAP, VM_PFNMAP, VM_SHARED, VM_UFFD_WP } from './vma.ts';
 import { swapDuplicate } from './swapfile.ts';
 import { pteToSwp, swpExclusive } from './swapops.ts';
 import type { VmArea } from './vma.ts';
 
 /** Mappings whose entries say what nothing else does. @linux include/linux/mm.h:VM_COPY_ON_FORK */
-const VM_COPY_ON_FORK = VM_PFNMAP | VM_MIXEDMAP | VM_UFFD_WP | VM_MAYBE_GUARD;
+const VM_COPY_ON_FORK = VM_PFNMAP | VM_MIXEDMAP | VM_MAYBE_GUARD;
 
 /** Whether writes to the mapping's pages stay its own. @linux include/linux/mm.h:is_cow_mapping */
 export function isCowMapping(vmFlags: number): boolean {
@@ -27,8 +27,8 @@ export function isCowMapping(vmFlags: number): boolean {
 }
 
 /** Whether a child needs a mapping's entries, or finds its pages by itself. @linux mm/memory.c:vma_needs_copy */
-function needsCopy(src: VmArea): boolean {
-  return (src.flags & VM_COPY_ON_FORK) !== 0 || src.anonVma !== null;
+function needsCopy(dst: VmArea, src: VmArea): boolean {
+  return (dst.flags & VM_UFFD_WP) !== 0 || (src.flags & VM_COPY_ON_FORK) !== 0 || src.anonVma !== null;
 }
 
 /**
@@ -40,7 +40,7 @@ function needsCopy(src: VmArea): boolean {
  * @linux mm/memory.c:copy_page_range
  */
 export function copyPageRange(dst: VmArea, src: VmArea): number {
-  if (!needsCopy(src)) return 0;
+  if (!needsCopy(dst, src)) return 0;
   if ((src.flags & VM_HUGETLB) !== 0) return copyHugetlbRange(dst, src);
   const { mm } = dst;
   if (copyUpperTables(dst, src) !== 0) return -Errno.ENOMEM;
@@ -92,7 +92,9 @@ function copyPteRange(dst: VmArea, src: VmArea, dstEntry: number, srcEntry: numb
   const { flags, refcount, mapcount, next } = vm.frames;
   const isCow = isCowMapping(src.flags);
   // What an entry loses on its way to the child: it was not used there yet, and what is shared is dirtied here.
-  const dropped = (src.flags & VM_SHARED) !== 0 ? PTE_ACCESSED | PTE_DIRTY : PTE_ACCESSED;
+  const keepsWp = (dst.flags & VM_UFFD_WP) !== 0;
+  const dropped = ((src.flags & VM_SHARED) !== 0 ? PTE_ACCESSED | PTE_DIRTY : PTE_ACCESSED) | (keepsWp ? 0 : PTE_UFFD_WP_LO);
+  const droppedSwp = keepsWp ? 0 : swpUffdWp(vm.tables);
   let anon = 0;
   let shmem = 0;
   let file = 0;
@@ -129,7 +131,10 @@ function copyPteRange(dst: VmArea, src: VmArea, dstEntry: number, srcEntry: numb
         lo &= ~swpExclusive(step);
         i32[srcEntry + i] = lo;
         swapped++;
+      } else if (!keepsWp && markerOf(vm.tables, lo, hi) === MARKER_UFFD_WP) {
+        continue;
       }
+      lo &= ~droppedSwp;
     }
     setEntry(i32, dstEntry + i, step, lo, hi);
   }

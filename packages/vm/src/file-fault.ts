@@ -28,7 +28,7 @@ import { allocPteBelow } from './pgtable.ts';
 import { pageProtHi, vmaProtLo } from './pte.ts';
 import { addFileRmap, addNewAnonRmap, linearPageIndex, mmCounter } from './rmap.ts';
 import { folioAddLru } from './swap.ts';
-import { VM_WRITE } from './vma.ts';
+import { VM_UFFD_WP, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /**
@@ -38,15 +38,20 @@ import type { VmArea } from './vma.ts';
  */
 export const FAULT_AROUND_PAGES = 16;
 
+/** @linux include/linux/userfaultfd_k.h:uffd_disable_fault_around */
+function uffdDisablesFaultAround(vma: VmArea): boolean {
+  return vma.uffd !== null && ((vma.flags & VM_UFFD_WP) !== 0 || vma.uffdMinor);
+}
+
 /** A read of a page of a file: maps it and what is cached around it. @linux mm/memory.c:do_read_fault */
 export function serveFileRead(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: number): number {
-  // Mappings with operations of their own, those of System V segments, have none for it; nor is it wanted where faults are told.
-  const mapsAround = vma.uffd === null && vma.file!.vmOps === null;
+  // Mappings with operations of their own, those of System V segments, have none for it; nor is it wanted where it would hide faults.
+  const mapsAround = !uffdDisablesFaultAround(vma) && vma.file!.vmOps === null;
   const around = mapsAround ? faultAround(vma, address, pmdEntry) : 0;
   if (around !== 0) return around;
   const pfn = fetchPage(vma, address);
   if (pfn < 0) return faultOf(pfn);
-  if (vma.mm.vm.faultWaited && (flags & FAULT_FLAG_ALLOW_RETRY) !== 0) {
+  if (mapsAround && vma.mm.vm.faultWaited && (flags & FAULT_FLAG_ALLOW_RETRY) !== 0) {
     // By now the page's neighbours are cached, too.
     const again = faultAround(vma, address, pmdEntry);
     if (again !== 0) {
@@ -201,7 +206,8 @@ export function announceStore(vma: VmArea, address: VirtAddr): number {
  */
 function finishFault(vma: VmArea, address: VirtAddr, pmdEntry: number, pfn: Pfn, flags: number): number {
   const { vm } = vma.mm;
-  const order = folioOrder(vm, pfn);
+  // Who serves faults is told of each page.
+  const order = vma.uffd === null ? folioOrder(vm, pfn) : 0;
   if (order > 0 && vm.ram.i32[pmdEntry] === 0 && !endsInFolio(vma, address, order) && mapFilePmd(vma, address, pmdEntry, pfn, flags)) {
     vm.pages.freePage(pfn);
     return 0;

@@ -68,7 +68,8 @@ import { PTE_SPECIAL, PTE_TABLE, pageProtHi, pageProtLo, pfnOf } from './pte.ts'
 import { linearPageIndex, locksPages, mlockPage, munlockPage, pageMappings, removeRmap } from './rmap.ts';
 import { shmemHugeOrders } from './shmem-huge.ts';
 import { folioAddLru, lruAddSplit } from './swap.ts';
-import { VM_HUGEPAGE, VM_HUGETLB, VM_NOHUGEPAGE, VM_SPECIAL, VM_WRITE } from './vma.ts';
+import { WP_REASON, handleUserfault, isUffdAsync } from './userfaultfd.ts';
+import { VM_HUGEPAGE, VM_HUGETLB, VM_NOHUGEPAGE, VM_SPECIAL, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from './vma.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
 
@@ -143,7 +144,7 @@ export function fileThpAllowed(vma: VmArea, forced: boolean): boolean {
  * @linux mm/huge_memory.c:do_huge_pmd_anonymous_page
  */
 export function serveHugeMissing(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: number): number {
-  if (vma.uffd !== null || !thpEnabled(vma) || !coversBlock(vma, address)) return VM_FAULT_FALLBACK;
+  if ((vma.flags & VM_UFFD_MISSING) !== 0 || !thpEnabled(vma) || !coversBlock(vma, address)) return VM_FAULT_FALLBACK;
   if (vma.anonVma === null && anonVmaPrepare(vma) !== 0) return VM_FAULT_OOM;
   const { mm } = vma;
   if ((flags & FAULT_FLAG_WRITE) === 0 && mm.vm.usesHugeZero) {
@@ -184,6 +185,11 @@ export function serveHugePresent(vma: VmArea, address: VirtAddr, flags: number, 
   }
   let rights = PTE_ACCESSED | PTE_DIRTY;
   if ((lo & PTE_RW) === 0) {
+    if (!unshare && (lo & PTE_UFFD_WP_LO) !== 0 && (vma.flags & VM_UFFD_WP) !== 0) {
+      if (!isUffdAsync(vma)) return handleUserfault(vma, address, flags, WP_REASON);
+      splitHugePmd(mm, hugeStart(mm.vm.tables, address), pmdEntry);
+      return VM_FAULT_FALLBACK;
+    }
     if ((lo & PTE_SPECIAL) !== 0) return replaceHugeZero(vma, address, pmdEntry);
     if (!takeOverHuge(vma, pfnOf(lo, hi))) {
       splitHugePmd(mm, hugeStart(mm.vm.tables, address), pmdEntry);
@@ -375,7 +381,8 @@ export function copyHugePmd(dst: VmArea, dstEntry: number, srcEntry: number): bo
     mm.rss[MM_ANONPAGES] += ptrsPerPte;
   }
   i32[srcEntry] = lo & ~PTE_RW;
-  setEntry(i32, dstEntry, entryWords, lo & ~(PTE_RW | PTE_ACCESSED), hi);
+  const dropped = PTE_RW | PTE_ACCESSED | ((dst.flags & VM_UFFD_WP) !== 0 ? 0 : PTE_UFFD_WP_LO);
+  setEntry(i32, dstEntry, entryWords, lo & ~dropped, hi);
   return true;
 }
 

@@ -255,9 +255,11 @@ export { doMbind, doMigratePages, nodeOfPageAt, policyRangeEnd, queuePageForMove
 export { khugepagedHasWork, khugepagedScan } from './khugepaged.ts';
 export type { Khugepaged } from './khugepaged.ts';
 export type { ThpDefrag } from './huge-memory.ts';
-export { UffdContext, uffdRangeEnd, uffdRegister, uffdRelease, uffdUnregister } from './userfaultfd.ts';
+export { UffdContext, rangeHasHugetlb, uffdRangeEnd, uffdRegister, uffdRelease, uffdUnalignedEnd, uffdUnregister } from './userfaultfd.ts';
 export type { UffdWait, UserfaultHooks } from './userfaultfd.ts';
-export { uffdFill, uffdMove, uffdWriteProtect } from './userfault-fill.ts';
+export { uffdFill } from './userfault-fill.ts';
+export { uffdMove } from './userfault-move.ts';
+export { uffdWriteProtect } from './userfault-wp.ts';
 export type { UffdFill } from './userfault-fill.ts';
 export { ksmScan, ksmUnmergeAll } from './ksm.ts';
 export { hugetlbTotalPages, setMaxHugePages } from './hugetlb.ts';

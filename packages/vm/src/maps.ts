@@ -144,6 +144,7 @@ export function vmFlagsNames(vma: VmArea): string[] {
     if ((vma.flags & flag) !== 0) names.push(name);
   }
   if (vma.droppable) names.push('dp');
+  if (vma.uffdMinor) names.push('ui');
   if ((vma.flags & VM_SEALED) !== 0) names.push('sl');
   return names;
 }

@@ -133,6 +133,7 @@ export class MmStruct {
     anonVma: null,
     policy: null,
     uffd: null,
+    uffdMinor: false,
     source: null,
   };
 

@@ -350,6 +350,7 @@ export function mmapRegion(
   range.anonVma = null;
   range.policy = null;
   range.uffd = null;
+  range.uffdMinor = false;
   range.source = null;
   // Shared anonymous memory gets an object of its own: no neighbour has it.
   const isZeroShared = file === null && (flags & VM_SHARED) !== 0;

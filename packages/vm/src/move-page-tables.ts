@@ -3,7 +3,7 @@
  */
 import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PTE_PS } from '@pagelab/hw';
+import { PTE_PS, PTE_UFFD_WP_LO } from '@pagelab/hw';
 import { hugeStart, splitHugePmd } from './huge-memory.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
@@ -17,8 +17,9 @@ import {
   pteOffset,
   tableBelow,
 } from './pgtable.ts';
-import { PTE_MAPS } from './pte.ts';
-import { SWP_SOFT_DIRTY, pteToSwp } from './swapops.ts';
+import { MARKER_UFFD_WP, PTE_MAPS, SWP_SOFT_DIRTY, markerOf, swpUffdWp } from './pte.ts';
+import { pteToSwp } from './swapops.ts';
+import { uffdMovesAlong } from './userfault-events.ts';
 import type { VmArea } from './vma.ts';
 
 /**
@@ -42,6 +43,8 @@ export function movePageTables(
   const delta = newAddr - oldAddr;
   let addr = oldAddr;
   if (canAlign(oldVma, oldAddr, newVma, newAddr, length)) addr = hugeStart(mm.vm.tables, oldAddr);
+  // Who serves the faults and does not hear of the move keeps nothing of it: its protection is taken off entry by entry.
+  const dropsWp = oldVma.uffd !== null && !uffdMovesAlong(oldVma);
   // Making a table may come to kill a process, whose pages go through the gatherer meanwhile.
   let firstMoved = Infinity;
   let movedEnd = 0;
@@ -51,11 +54,11 @@ export function movePageTables(
     if (oldPud >= 0 && i32[oldPud] !== 0) {
       const newPud = allocPud(mm, addr + delta);
       if (newPud < 0) break;
-      if (extent === pudSize && i32[newPud] === 0 && !pudFolded) {
+      if (extent === pudSize && i32[newPud] === 0 && !pudFolded && !dropsWp) {
         moveTable(i32, oldPud, newPud, entryWords);
       } else {
         extent = extentOf(addr, delta, end, pmdSize);
-        if (!moveBelowPud(mm, addr, addr + delta, extent)) break;
+        if (!moveBelowPud(mm, addr, addr + delta, extent, dropsWp)) break;
       }
       firstMoved = Math.min(firstMoved, addr);
       movedEnd = addr + extent;
@@ -99,19 +102,21 @@ function startsTable(vma: VmArea, addr: VirtAddr): boolean {
 }
 
 /** Moves what lies below one third-level entry on either side; false without memory for a table. */
-function moveBelowPud(mm: MmStruct, oldAddr: VirtAddr, newAddr: VirtAddr, extent: number): boolean {
+function moveBelowPud(mm: MmStruct, oldAddr: VirtAddr, newAddr: VirtAddr, extent: number, dropsWp: boolean): boolean {
   const { i32 } = mm.vm.ram;
   const { entryWords, pmdSize, softDirtyHi } = mm.vm.tables;
   const oldPmd = findPmd(mm, oldAddr);
   if (i32[oldPmd] === 0) return true;
   const newPmd = allocPmd(mm, newAddr);
   if (newPmd < 0) return false;
-  if (extent !== pmdSize || i32[newPmd] !== 0) {
-    if ((i32[oldPmd] & PTE_PS) !== 0) splitHugePmd(mm, hugeStart(mm.vm.tables, oldAddr), oldPmd);
+  const isHuge = (i32[oldPmd] & PTE_PS) !== 0;
+  if (extent !== pmdSize || i32[newPmd] !== 0 || (dropsWp && !isHuge)) {
+    if (isHuge) splitHugePmd(mm, hugeStart(mm.vm.tables, oldAddr), oldPmd);
     if (i32[oldPmd] === 0) return true;
-    return moveEntries(mm, oldPmd, newPmd, oldAddr, newAddr, extent / PAGE_SIZE);
+    return moveEntries(mm, oldPmd, newPmd, oldAddr, newAddr, extent / PAGE_SIZE, dropsWp);
   }
   moveTable(i32, oldPmd, newPmd, entryWords);
+  if (dropsWp) i32[newPmd] &= ~PTE_UFFD_WP_LO;
   if ((i32[newPmd] & PTE_PS) !== 0 && softDirtyHi !== 0) i32[newPmd + 1] |= softDirtyHi;
   return true;
 }
@@ -130,9 +135,11 @@ function moveEntries(
   oldAddr: VirtAddr,
   newAddr: VirtAddr,
   count: number,
+  dropsWp: boolean,
 ): boolean {
   const { i32 } = mm.vm.ram;
-  const { entryWords: step, softDirtyHi } = mm.vm.tables;
+  const { tables } = mm.vm;
+  const { entryWords: step, softDirtyHi } = tables;
   const to = allocPteBelow(mm, newPmd, newAddr);
   if (to < 0) return false;
   const from = pteOffset(mm.vm.tables, tableBelow(mm.vm, oldPmd), oldAddr);
@@ -141,6 +148,10 @@ function moveEntries(
     const hi = entryHi(i32, from + i, step);
     if ((lo | hi) === 0) continue;
     clearEntry(i32, from + i, step);
+    if (dropsWp) {
+      if (markerOf(tables, lo, hi) === MARKER_UFFD_WP) continue;
+      lo &= (lo & PTE_MAPS) !== 0 ? ~PTE_UFFD_WP_LO : ~swpUffdWp(tables);
+    }
     if (softDirtyHi !== 0 && pteToSwp(step, lo, hi) >= 0) lo |= SWP_SOFT_DIRTY;
     setEntry(i32, to + i, step, lo, (lo & PTE_MAPS) !== 0 ? hi | softDirtyHi : hi);
   }

@@ -182,6 +182,7 @@ function resizeAt(remap: Remap): number {
     range.anonVma = vma.anonVma;
     range.policy = vma.policy;
     range.uffd = vma.uffd;
+    range.uffdMinor = vma.uffdMinor;
     range.source = null;
     const grown = mergeNewRange(mm, vma.end, vma.end + delta, range);
     if (grown === null) {
@@ -362,6 +363,7 @@ function copyVma(remap: Remap): VmArea | null {
   range.policy = vma.policy;
   // Who does not hear of it does not serve the faults of what has moved.
   range.uffd = movesAlong ? vma.uffd : null;
+  range.uffdMinor = movesAlong && vma.uffdMinor;
   range.source = vma;
   const merged = mergeNewRange(mm, newAddr, newAddr + newLength, range);
   if (merged !== null) {

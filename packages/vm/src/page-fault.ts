@@ -8,7 +8,7 @@
  *
  * @linux mm/memory.c, arch/x86/mm/fault.c
  */
-import { PAGE_SIZE } from '@pagelab/abi';
+import { PAGE_SHIFT, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import {
   PF_INSTR,
@@ -200,7 +200,10 @@ function serveMarker(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: nu
   const { i32 } = vm.ram;
   const step = vm.tables.entryWords;
   const marker = markerOf(vm.tables, i32[entry], entryHi(i32, entry, step));
-  if (marker === MARKER_POISONED) return VM_FAULT_HWPOISON;
+  if (marker === MARKER_POISONED) {
+    vm.poisonShift = PAGE_SHIFT;
+    return VM_FAULT_HWPOISON;
+  }
   if (marker !== MARKER_UFFD_WP) return VM_FAULT_SIGSEGV;
   if (vma.uffd !== null) {
     const reason = userfaultReason(vma, linearPageIndex(vma, address));

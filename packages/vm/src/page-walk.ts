@@ -3,18 +3,18 @@
  */
 import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PTE_ACCESSED, PTE_DIRTY, PTE_PS, PTE_RW, PTE_SOFT_DIRTY_HI, PTE_UFFD_WP_LO } from '@pagelab/hw';
+import { PTE_ACCESSED, PTE_DIRTY, PTE_PS, PTE_RW, PTE_SOFT_DIRTY_HI } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_DIRTY, PG_KSM, PG_REFERENCED, PG_SWAPBACKED, PG_UPTODATE } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { PteTableWalk, findLeaf, leafLo } from './pgtable.ts';
-import { GUARD_PAGEMAP_LO, PTE_MAPS, PTE_SPECIAL, isGuardMarker, pfnOf } from './pte.ts';
+import { PTE_MAPS, PTE_MARKER_GUARD, PTE_SPECIAL, SWP_SOFT_DIRTY, isGuardMarker, isUffdWp, markerOf, markerPagemapLo, pfnOf } from './pte.ts';
 import { linearPageIndex } from './rmap.ts';
 import { VM_HUGETLB, VM_LOCKED, VM_SOFTDIRTY } from './vma.ts';
 import { swapCacheFrame } from './swap-state.ts';
 import { swpSwapcount } from './swapfile.ts';
-import { SWP_SOFT_DIRTY, pteToSwp, swpOffset, swpType } from './swapops.ts';
+import { pteToSwp, swpOffset, swpType } from './swapops.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
 
@@ -211,7 +211,10 @@ export function pagemapEntry(mm: MmStruct, addr: VirtAddr): PagemapEntry {
   const pteLo = leafLo(vm.tables, vm.ram.i32[entry], addr);
   const pteHi = entryHi(vm.ram.i32, entry, vm.tables.entryWords);
   // A marker is a swap entry of its own kind.
-  if (isGuardMarker(vm.tables, pteLo, pteHi)) return { lo: GUARD_PAGEMAP_LO, hi: hi | PM_SWAP_HI | PM_GUARD_REGION_HI };
+  if (isUffdWp(vm.tables, pteLo, pteHi)) hi |= PM_UFFD_WP_HI;
+  if (isGuardMarker(vm.tables, pteLo, pteHi)) return { lo: markerPagemapLo(PTE_MARKER_GUARD), hi: hi | PM_SWAP_HI | PM_GUARD_REGION_HI };
+  const marker = markerOf(vm.tables, pteLo, pteHi);
+  if (marker !== 0) return { lo: markerPagemapLo(marker), hi: hi | PM_SWAP_HI };
   const swp = pteToSwp(vm.tables.entryWords, pteLo, pteHi);
   if (swp >= 0) {
     if (vm.tables.entryWords === 2 && (pteLo & SWP_SOFT_DIRTY) !== 0) hi |= PM_SOFT_DIRTY_HI;
@@ -221,7 +224,6 @@ export function pagemapEntry(mm: MmStruct, addr: VirtAddr): PagemapEntry {
   const pfn = pfnOf(pteLo, pteHi);
   hi |= PM_PRESENT_HI;
   if ((pteHi & PTE_SOFT_DIRTY_HI) !== 0) hi |= PM_SOFT_DIRTY_HI;
-  if ((pteLo & PTE_UFFD_WP_LO) !== 0) hi |= PM_UFFD_WP_HI;
   if ((pteLo & PTE_SPECIAL) === 0) {
     if ((vm.frames.flags[pfn] & PG_ANON) === 0) hi |= PM_FILE_HI;
     // Of a huge entry Linux looks at the first page, whichever is asked for.

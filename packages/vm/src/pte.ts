@@ -37,7 +37,7 @@ import {
   PTE_USER,
 } from '@pagelab/hw';
 import type { PageTableShape } from './pgtable-shape.ts';
-import { VM_EXEC, VM_READ, VM_SHARED, VM_WRITE } from './vma.ts';
+import { VM_EXEC, VM_READ, VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /**
@@ -58,12 +58,16 @@ export const PTE_KEEP_LO =
   PTE_LO_FRAME_MASK | PTE_PCD | PTE_PWT | PTE_SPECIAL | PTE_ACCESSED | PTE_DIRTY | PTE_PS | PTE_UFFD_WP_LO;
 export const PTE_KEEP_HI = PTE_HI_FRAME_MASK | PTE_SOFT_DIRTY_HI;
 
+/** Low word of an entry of 64 bits that shows no frame: it is soft dirty, or write-protected by userfaultfd. @linux arch/x86/include/asm/pgtable_types.h:_PAGE_SWP_SOFT_DIRTY, _PAGE_SWP_UFFD_WP */
+export const SWP_SOFT_DIRTY = 1 << 1;
+export const SWP_UFFD_WP = 1 << 2;
+
 const SWP_TYPE_SHIFT_HI = 27;
 const SWP_OFFSET_SHIFT_LO = 9;
 /** The type of entries that only mark. @linux include/linux/swap.h:SWP_PTE_MARKER */
 const SWP_PTE_MARKER = 31;
 /** @linux include/linux/swapops.h:PTE_MARKER_GUARD */
-const PTE_MARKER_GUARD = 4;
+export const PTE_MARKER_GUARD = 4;
 
 /** Markers: a page that is not there yet is write-protected by userfaultfd; nobody may use the page. @linux include/linux/swapops.h:PTE_MARKER_UFFD_WP */
 export const MARKER_UFFD_WP = 1;
@@ -76,8 +80,10 @@ export const PTE_GUARD_HI = (SWP_PTE_MARKER << SWP_TYPE_SHIFT_HI) | 0x7ff_ffff |
 /** That entry, where it is one word. */
 export const PTE_GUARD_ONE_WORD = (SWP_PTE_MARKER << 1) | (PTE_MARKER_GUARD << SWP_OFFSET_SHIFT_LO);
 
-/** Type and offset of the marker as `/proc/PID/pagemap` gives them: in 5 bits, and above. */
-export const GUARD_PAGEMAP_LO = SWP_PTE_MARKER | (PTE_MARKER_GUARD << 5);
+/** Type and offset of a marker as `/proc/PID/pagemap` gives them: in 5 bits, and above. */
+export function markerPagemapLo(marker: number): number {
+  return SWP_PTE_MARKER | (marker << 5);
+}
 
 /**
  * Low words of new entries by `VM_READ | VM_WRITE | VM_EXEC | VM_SHARED`. Private entries are never writable here: who
@@ -108,7 +114,12 @@ export function pageProtLo(vmFlags: number): number {
  */
 export function vmaProtLo(vma: VmArea): number {
   const lo = pageProtLo(vma.flags);
-  return (lo & PTE_RW) !== 0 && vma.file!.inode.mapping.ops.writeNotify ? lo & ~PTE_RW : lo;
+  return (lo & PTE_RW) !== 0 && wantsWriteNotify(vma) ? lo & ~PTE_RW : lo;
+}
+
+/** Whether a store to a page of a shared mapping has to be found out. @linux mm/vma.c:vma_wants_writenotify */
+function wantsWriteNotify(vma: VmArea): boolean {
+  return vma.file!.inode.mapping.ops.writeNotify || (vma.flags & VM_UFFD_WP) !== 0;
 }
 
 /** High word, without a frame, of a new entry of a mapping with these `VM_` flags. */
@@ -134,11 +145,27 @@ export function markerHi({ guardHi }: PageTableShape): number {
 /** The marker that an entry is, of those above; 0 for anything else. @linux include/linux/swapops.h:pte_marker_get */
 export function markerOf(tables: PageTableShape, lo: number, hi: number): number {
   if (hi !== tables.guardHi) return 0;
-  if (lo === markerLo(tables, MARKER_UFFD_WP)) return MARKER_UFFD_WP;
-  return lo === markerLo(tables, MARKER_POISONED) ? MARKER_POISONED : 0;
+  const plain = lo & ~swpUffdWp(tables);
+  if (plain === markerLo(tables, MARKER_UFFD_WP)) return MARKER_UFFD_WP;
+  return plain === markerLo(tables, MARKER_POISONED) ? MARKER_POISONED : 0;
+}
+
+/** The bit by which an entry that shows no frame says that the page is write-protected; 0 where there is no room for it. @linux arch/x86/include/asm/pgtable_types.h:_PAGE_SWP_UFFD_WP */
+export function swpUffdWp({ entryWords }: PageTableShape): number {
+  return entryWords === 2 ? SWP_UFFD_WP : 0;
+}
+
+/**
+ * Whether an entry is write-protected by userfaultfd: one that shows a frame, one of a swapped page, or a marker.
+ *
+ * @linux include/asm-generic/pgtable_uffd.h:pte_uffd_wp, include/linux/userfaultfd_k.h:pte_swp_uffd_wp_any
+ */
+export function isUffdWp(tables: PageTableShape, lo: number, hi: number): boolean {
+  if ((lo & PTE_MAPS) !== 0) return (lo & PTE_UFFD_WP_LO) !== 0;
+  return (lo & swpUffdWp(tables)) !== 0 || markerOf(tables, lo, hi) === MARKER_UFFD_WP;
 }
 
 /** Whether an entry is the marker of a guard page. @linux include/linux/swapops.h:is_guard_swp_entry */
-export function isGuardMarker({ guardLo, guardHi }: PageTableShape, lo: number, hi: number): boolean {
-  return lo === guardLo && hi === guardHi;
+export function isGuardMarker(tables: PageTableShape, lo: number, hi: number): boolean {
+  return hi === tables.guardHi && (lo & ~swpUffdWp(tables)) === tables.guardLo;
 }

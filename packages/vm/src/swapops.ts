@@ -36,9 +36,6 @@ const OFFSET_MASK = MAX_SWAP_PAGES - 1;
 /** Low word: the page belonged to one process alone. @linux arch/x86/include/asm/pgtable_types.h:_PAGE_SWP_EXCLUSIVE */
 const SWP_EXCLUSIVE_64 = 1 << 3;
 const SWP_EXCLUSIVE_32 = 1 << 7;
-/** @linux arch/x86/include/asm/pgtable_types.h:_PAGE_SWP_SOFT_DIRTY, _PAGE_SWP_UFFD_WP */
-export const SWP_SOFT_DIRTY = 1 << 1;
-export const SWP_UFFD_WP = 1 << 2;
 
 /** The number of a slot. @linux include/linux/swapops.h:swp_entry */
 export function swpEntry(type: number, offset: number): number {

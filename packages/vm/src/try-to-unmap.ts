@@ -18,10 +18,11 @@ import { MM_ANONPAGES, MM_SWAPENTS } from './mm-struct.ts';
 import { setPageDirty } from './page-cache.ts';
 import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';
-import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
+import { PTE_MAPS, PTE_SPECIAL, SWP_SOFT_DIRTY, SWP_UFFD_WP, pfnOf } from './pte.ts';
 import { locksPages, mlockPage, mmCounter, removeRmap } from './rmap.ts';
 import { swapDuplicate } from './swapfile.ts';
-import { SWP_SOFT_DIRTY, SWP_UFFD_WP, swpExclusive, swpPteHi, swpPteLo } from './swapops.ts';
+import { swpExclusive, swpPteHi, swpPteLo } from './swapops.ts';
+import { leaveUffdWp } from './userfault-wp.ts';
 import type { Vm } from './vm.ts';
 import { VM_LOCKED, VM_RAND_READ, VM_SEQ_READ } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -158,6 +159,7 @@ export class RmapWalk {
       if ((lo & PTE_DIRTY) !== 0) setPageDirty(vm, pfn);
       updateHiwaterRss(mm);
       clearEntry(i32, entry, step);
+      if ((lo & PTE_UFFD_WP_LO) !== 0) leaveUffdWp(vma, entry, lo, hi);
       mm.rss[mmCounter(pageFlags)]--;
     } else if ((pageFlags & PG_SWAPBACKED) === 0) {
       // Given up: it goes for good, unless it was stored to since, or somebody holds it. What may be dropped goes in any case.

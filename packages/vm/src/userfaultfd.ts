@@ -14,6 +14,7 @@ import {
   UFFDIO_REGISTER_MODE_WP,
   UFFD_FEATURE_EXACT_ADDRESS,
   UFFD_FEATURE_SIGBUS,
+  UFFD_FEATURE_WP_ASYNC,
   UFFD_PAGEFAULT_FLAG_MINOR,
   UFFD_PAGEFAULT_FLAG_WP,
   UFFD_PAGEFAULT_FLAG_WRITE,
@@ -23,8 +24,10 @@ import type { VirtAddr } from '@pagelab/abi';
 import type { MmStruct } from './mm-struct.ts';
 import { FAULT_FLAG_USER, FAULT_FLAG_WRITE, VM_FAULT_RETRY, VM_FAULT_SIGBUS } from './fault-flags.ts';
 import type { Vm } from './vm.ts';
+import { isAligned } from './page-align.ts';
 import { vmaModify } from './vma-merge.ts';
-import { VM_HUGETLB, VM_MAYWRITE, VM_SHARED, VM_SPECIAL, VM_UFFD_MISSING, VM_UFFD_WP } from './vma.ts';
+import { uffdWpRange } from './userfault-wp.ts';
+import { VM_HUGETLB, VM_MAYWRITE, VM_SPECIAL, VM_UFFD_MISSING, VM_UFFD_WP } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /** A fault that waits to be served. */
@@ -163,11 +166,13 @@ export const WP_REASON = UFFD_PAGEFAULT_FLAG_WP;
  */
 export function uffdRegister(ctx: UffdContext, start: VirtAddr, end: VirtAddr, mode: number): number {
   const { mm } = ctx;
+  const isAsync = (ctx.features & UFFD_FEATURE_WP_ASYNC) !== 0;
   const first = mm.vmas.find(start);
-  if (first === undefined || first.start >= end) return -Errno.EINVAL;
+  if (first === undefined || first.start >= end || !startsWhole(first, start)) return -Errno.EINVAL;
   for (let vma: VmArea | undefined = first; vma !== undefined && vma.start < end; vma = mm.vmas.find(vma.end)) {
-    if (!canServe(vma, mode)) return -Errno.EINVAL;
+    if (!canServe(vma, mode, isAsync)) return -Errno.EINVAL;
     if ((vma.flags & VM_MAYWRITE) === 0) return -Errno.EPERM;
+    if (end <= vma.end && !startsWhole(vma, end)) return -Errno.EINVAL;
     if (vma.uffd !== null && vma.uffd !== ctx) return -Errno.EBUSY;
   }
   let bits = 0;
@@ -177,23 +182,42 @@ export function uffdRegister(ctx: UffdContext, start: VirtAddr, end: VirtAddr, m
 }
 
 /** @linux include/linux/userfaultfd_k.h:vma_can_userfault */
-function canServe(vma: VmArea, mode: number): boolean {
-  if ((vma.flags & (VM_SPECIAL | VM_HUGETLB)) !== 0 || vma.droppable) return false;
+function canServe(vma: VmArea, mode: number, isAsync: boolean): boolean {
+  const isPool = (vma.flags & VM_HUGETLB) !== 0;
+  if (((vma.flags & VM_SPECIAL) !== 0 && !isPool) || vma.droppable) return false;
   const isShmem = vma.file !== null && vma.file.inode.mapping.ops.swapBacked;
-  if ((mode & UFFDIO_REGISTER_MODE_MINOR) !== 0 && !isShmem) return false;
-  if (vma.file !== null && !isShmem) return false;
-  // Entries of shared memory that are dropped could not keep the protection.
-  return (mode & UFFDIO_REGISTER_MODE_WP) === 0 || !isShmem || (vma.flags & VM_SHARED) === 0;
+  if ((mode & UFFDIO_REGISTER_MODE_MINOR) !== 0 && !isShmem && !isPool) return false;
+  // Where nobody is told of stores, any memory can be watched.
+  if (isAsync && mode === UFFDIO_REGISTER_MODE_WP) return true;
+  return vma.file === null || isPool || isShmem;
+}
+
+/** Whether a mapping's stores to protected pages are noted and not told. @linux fs/userfaultfd.c:userfaultfd_wp_async */
+export function isUffdAsync(vma: VmArea): boolean {
+  return vma.uffd !== null && (vma.uffd.features & UFFD_FEATURE_WP_ASYNC) !== 0;
+}
+
+/** Whether an address is the start of a page of what lies there: huge ones of the pool are served as a whole. */
+function startsWhole(vma: VmArea, address: VirtAddr): boolean {
+  return (vma.flags & VM_HUGETLB) === 0 || isAligned(address, vma.mm.vm.tables.pmdSize);
+}
+
+/** What a mapping is registered for. */
+function modeOf(vma: VmArea): number {
+  const missing = (vma.flags & VM_UFFD_MISSING) !== 0 ? UFFDIO_REGISTER_MODE_MISSING : 0;
+  const protects = (vma.flags & VM_UFFD_WP) !== 0 ? UFFDIO_REGISTER_MODE_WP : 0;
+  return missing | protects | (vma.uffdMinor ? UFFDIO_REGISTER_MODE_MINOR : 0);
 }
 
 /** Takes a file's mappings in [start, end) off it, and wakes who waits there. @linux fs/userfaultfd.c:userfaultfd_unregister */
 export function uffdUnregister(ctx: UffdContext, start: VirtAddr, end: VirtAddr): number {
   const { mm } = ctx;
+  const isAsync = (ctx.features & UFFD_FEATURE_WP_ASYNC) !== 0;
   const first = mm.vmas.find(start);
-  if (first === undefined || first.start >= end) return -Errno.EINVAL;
+  if (first === undefined || first.start >= end || !startsWhole(first, start)) return -Errno.EINVAL;
   for (let vma: VmArea | undefined = first; vma !== undefined && vma.start < end; vma = mm.vmas.find(vma.end)) {
-    if (!canServe(vma, 0)) return -Errno.EINVAL;
     if (vma.uffd !== null && vma.uffd !== ctx) return -Errno.EINVAL;
+    if (!canServe(vma, modeOf(vma), isAsync)) return -Errno.EINVAL;
   }
   const error = setRange(mm, start, end, null, 0, false);
   ctx.wake(start, end);
@@ -206,11 +230,16 @@ function setRange(mm: MmStruct, start: VirtAddr, end: VirtAddr, ctx: UffdContext
     const vma = mm.vmas.find(at);
     if (vma === undefined || vma.start >= end) break;
     const flags = (vma.flags & ~(VM_UFFD_MISSING | VM_UFFD_WP)) | bits;
-    if (vma.uffd === ctx && vma.flags === flags && vma.uffdMinor === minor) {
+    // Who has it already for this, and for more, keeps that.
+    const isSame = ctx === null ? vma.uffd === null : vma.uffd === ctx && (vma.flags & bits) === bits && (vma.uffdMinor || !minor);
+    if (isSame) {
       at = vma.end;
       continue;
     }
-    const changed = vmaModify(vma, Math.max(at, vma.start), Math.min(end, vma.end), flags, vma.policy, ctx);
+    const from = Math.max(at, vma.start);
+    const to = Math.min(end, vma.end);
+    if (ctx === null && (vma.flags & VM_UFFD_WP) !== 0) uffdWpRange(vma, from, to, false);
+    const changed = vmaModify(vma, from, to, flags, vma.policy, ctx, minor);
     if (typeof changed === 'number') return changed;
     changed.uffd = ctx;
     changed.uffdMinor = minor;
@@ -233,7 +262,20 @@ export function uffdRelease(ctx: UffdContext): void {
 
 /** A range of an `ioctl`: its end, or −EINVAL. @linux fs/userfaultfd.c:validate_range */
 export function uffdRangeEnd(mm: MmStruct, start: VirtAddr, length: number): number {
-  if (start < 0 || start % PAGE_SIZE !== 0 || length <= 0 || length % PAGE_SIZE !== 0) return -Errno.EINVAL;
+  return isAligned(start, PAGE_SIZE) ? uffdUnalignedEnd(mm, start, length) : -Errno.EINVAL;
+}
+
+/** Whether huge pages of the pool lie in a range. */
+export function rangeHasHugetlb(mm: MmStruct, start: VirtAddr, end: VirtAddr): boolean {
+  for (let vma = mm.vmas.find(start); vma !== undefined && vma.start < end; vma = mm.vmas.find(vma.end)) {
+    if ((vma.flags & VM_HUGETLB) !== 0) return true;
+  }
+  return false;
+}
+
+/** Likewise of a range that may start anywhere. @linux fs/userfaultfd.c:validate_unaligned_range */
+export function uffdUnalignedEnd(mm: MmStruct, start: VirtAddr, length: number): number {
+  if (start < 0 || length <= 0 || !isAligned(length, PAGE_SIZE)) return -Errno.EINVAL;
   if (start < mm.vm.sysctl.mmapMinAddr || start >= mm.taskSize || length > mm.taskSize - start) return -Errno.EINVAL;
   return start + length;
 }

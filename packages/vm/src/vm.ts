@@ -1,6 +1,7 @@
 /**
  * Virtual memory as one subsystem: what all address spaces share.
  */
+import { PAGE_SHIFT } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { DEFAULT_COSTS } from '@pagelab/hw';
 import type { CostModel, VirtualClock, PhysicalMemory, Pfn, Smp } from '@pagelab/hw';
@@ -303,6 +304,8 @@ export class Vm {
   };
   /** Events that the system call under way has made, and waits for at its end. */
   readonly uffdWaits: { readonly ctx: UffdContext; readonly event: UffdEvent }[] = [];
+  /** Of the last fault on a broken page: log2 of its bytes. */
+  poisonShift = PAGE_SHIFT;
   /** Address of the page fault under way, to the byte. */
   faultAddress: VirtAddr = 0;
   /** What shared memory does for its pages. */

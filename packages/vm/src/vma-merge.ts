@@ -31,6 +31,7 @@ export interface MergeRange {
   anonVma: AnonVma | null;
   policy: MemPolicy | null;
   uffd: UffdContext | null;
+  uffdMinor: boolean;
   /** The mapping that the range is a part of, or that it is a moved copy of; `null` for a new range. */
   source: VmArea | null;
 }
@@ -56,6 +57,7 @@ function kindsFit(target: VmArea, range: MergeRange): boolean {
     target.droppable === range.droppable &&
     (target.policy === range.policy || mpolEqual(target.policy, range.policy)) &&
     target.uffd === range.uffd &&
+    target.uffdMinor === range.uffdMinor &&
     anonVmasFit(target, range)
   );
 }
@@ -226,12 +228,12 @@ function giveToNext(vma: VmArea, start: VirtAddr, next: VmArea): VmArea | number
  * Makes [start, end), a part of `vma`, a mapping of its own with the flags `flags`, or part of a neighbour that has them
  * already.
  *
- * @param policy the policy that it is about to have, which is compared and not yet set; and `uffd`, who is to serve its faults
+ * @param policy the policy that it is about to have, which is compared and not yet set; and `uffd`, who is to serve its faults, with `uffdMinor`
  * @returns the mapping that holds the range, its flags set; -ENOMEM with nothing changed, for lack of memory or beyond
  *   `max_map_count`
  * @linux mm/vma.c:vma_modify
  */
-export function vmaModify(vma: VmArea, start: VirtAddr, end: VirtAddr, flags: number, policy = vma.policy, uffd = vma.uffd): VmArea | number {
+export function vmaModify(vma: VmArea, start: VirtAddr, end: VirtAddr, flags: number, policy = vma.policy, uffd = vma.uffd, uffdMinor = vma.uffdMinor): VmArea | number {
   const range = vma.mm.mergeRange;
   range.flags = flags;
   range.droppable = vma.droppable;
@@ -241,6 +243,7 @@ export function vmaModify(vma: VmArea, start: VirtAddr, end: VirtAddr, flags: nu
   range.anonVma = vma.anonVma;
   range.policy = policy;
   range.uffd = uffd;
+  range.uffdMinor = uffdMinor;
   range.source = vma;
   const merged = mergeExistingRange(vma, start, end, range);
   // A neighbour that it became part of has these flags, and may have sticky ones beside them.

@@ -33,7 +33,7 @@ import { PTE_SPECIAL, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
 import { addNewAnonRmap, mmCounter, removeRmap } from './rmap.ts';
 import { folioAddLru } from './swap.ts';
 import { folioFreeSwap } from './swapfile.ts';
-import { WP_REASON, handleUserfault } from './userfaultfd.ts';
+import { WP_REASON, handleUserfault, isUffdAsync } from './userfaultfd.ts';
 import type { Vm } from './vm.ts';
 import { VM_MAYSHARE, VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -55,7 +55,11 @@ export function serveWriteProtected(
   const { vm } = vma.mm;
   const { flags } = vm.frames;
   const unshare = (faultFlags & FAULT_FLAG_UNSHARE) !== 0;
-  if (!unshare && (lo & PTE_UFFD_WP_LO) !== 0 && (vma.flags & VM_UFFD_WP) !== 0) return handleUserfault(vma, address, faultFlags, WP_REASON);
+  if (!unshare && (lo & PTE_UFFD_WP_LO) !== 0 && (vma.flags & VM_UFFD_WP) !== 0) {
+    if (!isUffdAsync(vma)) return handleUserfault(vma, address, faultFlags, WP_REASON);
+    vm.ram.i32[entry] = lo & ~PTE_UFFD_WP_LO;
+    return serveWriteProtected(vma, address, faultFlags, entry, lo & ~PTE_UFFD_WP_LO, hi);
+  }
   const pfn = (lo & PTE_SPECIAL) === 0 ? pfnOf(lo, hi) : -1;
   if ((vma.flags & (VM_SHARED | VM_MAYSHARE)) !== 0) {
     if (pfn >= 0) {

@@ -16,12 +16,13 @@ import type { MmuGather } from './mmu-gather.ts';
 import { folioOrder, markPageAccessed, setPageDirty } from './page-cache.ts';
 import { clearEntry, entryHi } from './pgtable-shape.ts';
 import { PteTableWalk, findPmd, nextBoundary, pteOffset, tableBelow } from './pgtable.ts';
-import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
+import { MARKER_POISONED, MARKER_UFFD_WP, PTE_MAPS, PTE_SPECIAL, markerOf, pfnOf } from './pte.ts';
 import { removeRmap } from './rmap.ts';
 import { freeSwapAndCache } from './swapfile.ts';
 import { pteToSwp } from './swapops.ts';
+import { leaveUffdWp } from './userfault-wp.ts';
 import type { Vm } from './vm.ts';
-import { VM_HUGETLB, VM_RAND_READ, VM_SEQ_READ } from './vma.ts';
+import { VM_HUGETLB, VM_RAND_READ, VM_SEQ_READ, VM_UFFD_WP } from './vma.ts';
 import type { VmArea } from './vma.ts';
 
 /** Markers go with the pages. Without it guard pages stay. @linux include/linux/mm.h:ZAP_FLAG_DROP_MARKER */
@@ -187,6 +188,18 @@ function noteUse(vma: VmArea, pfn: Pfn, lo: number, previousPfn: Pfn): void {
 }
 
 /**
+ * Whether a marker goes with the pages, though the mapping stays: a poisoned page's where private copies go, too, and the
+ * write protection of anonymous memory.
+ *
+ * @linux mm/memory.c:zap_nonpresent_ptes
+ */
+function dropsMarker(vma: VmArea, lo: number, hi: number, zapFlags: number): boolean {
+  const marker = markerOf(vma.mm.vm.tables, lo, hi);
+  if (marker === MARKER_POISONED) return (zapFlags & ZAP_KEEP_COWS) === 0;
+  return marker === MARKER_UFFD_WP && vma.file === null;
+}
+
+/**
  * Clears `count` entries in a row, those of `firstAddr` and up, and hands their pages to the gatherer.
  *
  * @returns entries that are still filled
@@ -205,6 +218,7 @@ function zapPteRange(
   const { i32 } = vm.ram;
   const { flags } = vm.frames;
   const step = vm.tables.entryWords;
+  const keepsWp = (vma.flags & VM_UFFD_WP) !== 0 && (zapFlags & ZAP_DROP_MARKER) === 0;
   let left = 0;
   let anon = 0;
   let shmem = 0;
@@ -225,9 +239,10 @@ function zapPteRange(
           continue;
         }
         clearEntry(i32, entry, step);
+        if (keepsWp && leaveUffdWp(vma, entry, lo, hi)) left++;
         rss[MM_SWAPENTS]--;
         freeSwapAndCache(vm, swp);
-      } else if ((zapFlags & ZAP_DROP_MARKER) !== 0) {
+      } else if ((zapFlags & ZAP_DROP_MARKER) !== 0 || dropsMarker(vma, lo, hi, zapFlags)) {
         clearEntry(i32, entry, step);
       } else {
         left++;
@@ -250,6 +265,7 @@ function zapPteRange(
         else file++;
       }
       clearEntry(i32, entry, step);
+      if (keepsWp && leaveUffdWp(vma, entry, lo, hi)) left++;
       removeRmap(vm, pfn, vma);
       if (firstCleared < 0) firstCleared = i;
       lastCleared = i;
@@ -260,6 +276,7 @@ function zapPteRange(
       }
     } else {
       clearEntry(i32, entry, step);
+      if (keepsWp && leaveUffdWp(vma, entry, lo, hi)) left++;
       if (firstCleared < 0) firstCleared = i;
       lastCleared = i;
     }

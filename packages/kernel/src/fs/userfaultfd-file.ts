@@ -35,20 +35,24 @@ import {
   UFFD_FEATURE_EVENT_REMOVE,
   UFFD_FEATURE_EVENT_UNMAP,
   UFFD_FEATURE_EXACT_ADDRESS,
+  UFFD_FEATURE_MINOR_HUGETLBFS,
   UFFD_FEATURE_MINOR_SHMEM,
+  UFFD_FEATURE_MISSING_HUGETLBFS,
   UFFD_FEATURE_MISSING_SHMEM,
   UFFD_FEATURE_MOVE,
   UFFD_FEATURE_PAGEFAULT_FLAG_WP,
   UFFD_FEATURE_POISON,
   UFFD_FEATURE_SIGBUS,
   UFFD_FEATURE_THREAD_ID,
+  UFFD_FEATURE_WP_ASYNC,
+  UFFD_FEATURE_WP_HUGETLBFS_SHMEM,
   UFFD_FEATURE_WP_UNPOPULATED,
   UFFD_MSG_BYTES,
 } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import type { FileStatus, TaskContext } from '@pagelab/syscalls';
-import { UffdContext, copyFromUser, copyToUser, uffdFill, uffdMove, uffdRangeEnd, uffdRegister, uffdRelease, uffdUnregister, uffdWriteProtect } from '@pagelab/vm';
+import { UffdContext, copyFromUser, copyToUser, rangeHasHugetlb, uffdFill, uffdMove, uffdRangeEnd, uffdRegister, uffdRelease, uffdUnalignedEnd, uffdUnregister, uffdWriteProtect } from '@pagelab/vm';
 import type { UffdEvent, UffdFill, UffdWait } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import { DeadlockError, runOthers } from '../scheduler.ts';
@@ -57,28 +61,41 @@ import { BaseFile } from './base-file.ts';
 import { allocPseudoInode, freePseudoInode } from './pseudo-inode.ts';
 import type { PseudoInode } from './pseudo-inode.ts';
 
-/** What can be agreed on: of Linux's, all but huge pages of the pool and the asynchronous mode. */
+/** What can be agreed on. @linux include/uapi/linux/userfaultfd.h:UFFD_API_FEATURES */
 const FEATURES =
   UFFD_FEATURE_EVENT_FORK |
   UFFD_FEATURE_EVENT_REMAP |
   UFFD_FEATURE_EVENT_REMOVE |
   UFFD_FEATURE_EVENT_UNMAP |
   UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+  UFFD_FEATURE_MISSING_HUGETLBFS |
   UFFD_FEATURE_MISSING_SHMEM |
   UFFD_FEATURE_SIGBUS |
   UFFD_FEATURE_THREAD_ID |
+  UFFD_FEATURE_MINOR_HUGETLBFS |
   UFFD_FEATURE_MINOR_SHMEM |
   UFFD_FEATURE_EXACT_ADDRESS |
+  UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
   UFFD_FEATURE_WP_UNPOPULATED |
   UFFD_FEATURE_POISON |
+  UFFD_FEATURE_WP_ASYNC |
   UFFD_FEATURE_MOVE;
 
 /** What needs more of an entry than there is with 32 bits: write protection, and faults on pages that are cached. @linux arch/x86/Kconfig:HAVE_ARCH_USERFAULTFD_WP */
-const FEATURES_64 = UFFD_FEATURE_PAGEFAULT_FLAG_WP | UFFD_FEATURE_WP_UNPOPULATED | UFFD_FEATURE_MINOR_SHMEM;
+const FEATURES_64 =
+  UFFD_FEATURE_PAGEFAULT_FLAG_WP |
+  UFFD_FEATURE_WP_HUGETLBFS_SHMEM |
+  UFFD_FEATURE_WP_UNPOPULATED |
+  UFFD_FEATURE_WP_ASYNC |
+  UFFD_FEATURE_MINOR_HUGETLBFS |
+  UFFD_FEATURE_MINOR_SHMEM;
 
 const bit = (request: number): bigint => 1n << BigInt(request & 0xff);
 const API_IOCTLS = bit(UFFDIO_REGISTER) | bit(UFFDIO_UNREGISTER) | bit(UFFDIO_API);
 const RANGE_IOCTLS = bit(UFFDIO_WAKE) | bit(UFFDIO_COPY) | bit(UFFDIO_ZEROPAGE) | bit(UFFDIO_MOVE) | bit(UFFDIO_POISON);
+
+/** @linux include/uapi/linux/userfaultfd.h:UFFD_API_RANGE_IOCTLS_BASIC */
+const RANGE_IOCTLS_BASIC = bit(UFFDIO_WAKE) | bit(UFFDIO_COPY) | bit(UFFDIO_POISON);
 
 const S_IFREG = 0o10_0000;
 
@@ -156,7 +173,7 @@ class UserfaultFile extends BaseFile {
     const structure = new UserWords(task, argument);
     switch (request) {
       case UFFDIO_API:
-        return this.handshake(structure);
+        return this.handshake(task, structure);
       case UFFDIO_REGISTER:
         return this.register(structure);
       case UFFDIO_UNREGISTER:
@@ -187,19 +204,19 @@ class UserfaultFile extends BaseFile {
   }
 
   /** @linux fs/userfaultfd.c:userfaultfd_api */
-  private handshake(structure: UserWords): number {
+  private handshake(task: TaskContext, structure: UserWords): number {
     const words = structure.read(3);
     if (words === null) return -Errno.EFAULT;
     const [api, features] = words as [bigint, bigint, bigint];
+    const refuse = (errno: number): number => (structure.write([0n, 0n, 0n]) ? -errno : -Errno.EFAULT);
     const offered = BigInt(this.has32Bits ? FEATURES & ~FEATURES_64 : FEATURES);
-    const unknown = (features & ~offered) !== 0n;
-    if (Number(api) === UFFD_API && !unknown && (features & BigInt(UFFD_FEATURE_EVENT_FORK)) !== 0n && !this.context.mm.limits.capable(CAP_SYS_PTRACE)) {
-      return structure.write([0n, 0n, 0n]) ? -Errno.EPERM : -Errno.EFAULT;
-    }
-    if (Number(api) !== UFFD_API || unknown) return structure.write([0n, 0n, 0n]) ? -Errno.EINVAL : -Errno.EFAULT;
+    if (Number(api) !== UFFD_API) return refuse(Errno.EINVAL);
+    if ((features & BigInt(UFFD_FEATURE_EVENT_FORK)) !== 0n && !task.capable(CAP_SYS_PTRACE)) return refuse(Errno.EPERM);
+    if ((features & ~offered) !== 0n) return refuse(Errno.EINVAL);
     if (!structure.write([BigInt(UFFD_API), offered, API_IOCTLS])) return -Errno.EFAULT;
-    if (this.context.features >= 0) return -Errno.EINVAL;
-    this.context.features = Number(features);
+    if (this.context.features >= 0) return refuse(Errno.EINVAL);
+    const agreed = Number(features);
+    this.context.features = (agreed & UFFD_FEATURE_WP_ASYNC) !== 0 ? agreed | UFFD_FEATURE_WP_UNPOPULATED : agreed;
     return 0;
   }
 
@@ -216,7 +233,8 @@ class UserfaultFile extends BaseFile {
     if (!context.isAlive) return -Errno.ENOMEM;
     const error = uffdRegister(context, start, end, mode);
     if (error !== 0) return error;
-    let ioctls = RANGE_IOCTLS;
+    // Huge pages of the pool have no zero page, and are not moved.
+    let ioctls = rangeHasHugetlb(context.mm, start, end) ? RANGE_IOCTLS_BASIC : RANGE_IOCTLS;
     if ((mode & UFFDIO_REGISTER_MODE_WP) !== 0) ioctls |= bit(UFFDIO_WRITEPROTECT);
     if ((mode & UFFDIO_REGISTER_MODE_MINOR) !== 0) ioctls |= bit(UFFDIO_CONTINUE);
     return structure.write([ioctls], 3) ? 0 : -Errno.EFAULT;
@@ -236,17 +254,18 @@ class UserfaultFile extends BaseFile {
 
   /** @linux fs/userfaultfd.c:userfaultfd_copy, userfaultfd_move */
   private transfer(task: TaskContext, structure: UserWords, moves: boolean): number {
+    const { context } = this;
+    const { mm } = context;
+    if (context.changing > 0) return structure.write([BigInt(-Errno.EAGAIN)], 4) ? -Errno.EAGAIN : -Errno.EFAULT;
     const words = structure.read(4);
     if (words === null) return -Errno.EFAULT;
     const [to, from, length, mode] = words.map(Number) as [number, number, number, number];
-    const { context } = this;
-    const { mm } = context;
+    if (moves && task.mm !== mm) return -Errno.EINVAL;
     if (uffdRangeEnd(mm, to, length) < 0) return -Errno.EINVAL;
-    if (moves ? uffdRangeEnd(mm, from, length) < 0 : from < 0 || from + length > mm.taskSize) return -Errno.EINVAL;
+    if (moves ? uffdRangeEnd(mm, from, length) < 0 : uffdUnalignedEnd(mm, from, length) < 0) return -Errno.EINVAL;
     const known = moves ? UFFDIO_MOVE_MODE_DONTWAKE | UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES : UFFDIO_COPY_MODE_DONTWAKE | UFFDIO_COPY_MODE_WP;
     if ((mode & ~known) !== 0) return -Errno.EINVAL;
     if (!context.isAlive) return -Errno.ESRCH;
-    if (context.changing > 0) return structure.write([BigInt(-Errno.EAGAIN)], 4) ? -Errno.EAGAIN : -Errno.EFAULT;
     const done = moves
       ? uffdMove(context, to, from, length, (mode & UFFDIO_MOVE_MODE_ALLOW_SRC_HOLES) !== 0)
       : uffdFill(context, to, length, { kind: 'copy', source: { mm: task.mm, address: from }, protect: (mode & UFFDIO_COPY_MODE_WP) !== 0 });
@@ -255,14 +274,14 @@ class UserfaultFile extends BaseFile {
 
   /** @linux fs/userfaultfd.c:userfaultfd_zeropage, userfaultfd_continue, userfaultfd_poison */
   private fill(structure: UserWords, request: number): number {
+    const { context } = this;
+    if (context.changing > 0) return structure.write([BigInt(-Errno.EAGAIN)], 3) ? -Errno.EAGAIN : -Errno.EFAULT;
     const words = structure.read(3);
     if (words === null) return -Errno.EFAULT;
     const [start, length, mode] = words.map(Number) as [number, number, number];
-    const { context } = this;
     if (uffdRangeEnd(context.mm, start, length) < 0) return -Errno.EINVAL;
     if ((mode & ~(request === UFFDIO_CONTINUE ? 3 : 1)) !== 0) return -Errno.EINVAL;
     if (!context.isAlive) return -Errno.ESRCH;
-    if (context.changing > 0) return structure.write([BigInt(-Errno.EAGAIN)], 3) ? -Errno.EAGAIN : -Errno.EFAULT;
     const kind: UffdFill['kind'] = request === UFFDIO_ZEROPAGE ? 'zero' : request === UFFDIO_CONTINUE ? 'continue' : 'poison';
     const done = uffdFill(context, start, length, { kind, protect: (mode & 2) !== 0 });
     return this.finish(structure, { start, length, done, word: 3, wakes: (mode & 1) === 0 });
@@ -279,17 +298,17 @@ class UserfaultFile extends BaseFile {
 
   /** @linux fs/userfaultfd.c:userfaultfd_writeprotect */
   private protect(structure: UserWords): number {
+    const { context } = this;
+    if (context.changing > 0) return -Errno.EAGAIN;
     const words = structure.read(3);
     if (words === null) return -Errno.EFAULT;
     const [start, length, mode] = words.map(Number) as [number, number, number];
-    const { context } = this;
     if (uffdRangeEnd(context.mm, start, length) < 0) return -Errno.EINVAL;
     const protects = (mode & UFFDIO_WRITEPROTECT_MODE_WP) !== 0;
     const quiet = (mode & UFFDIO_WRITEPROTECT_MODE_DONTWAKE) !== 0;
     if ((mode & ~3) !== 0 || (protects && quiet)) return -Errno.EINVAL;
     if (!context.isAlive) return -Errno.ESRCH;
-    if (context.changing > 0) return -Errno.EAGAIN;
-    const error = uffdWriteProtect(context, start, length, protects, (context.features & UFFD_FEATURE_WP_UNPOPULATED) !== 0);
+    const error = uffdWriteProtect(context, start, length, protects);
     if (error === 0 && !protects && !quiet) context.wake(start, start + length);
     return error;
   }
