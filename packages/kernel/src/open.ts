@@ -4,6 +4,7 @@
  * @linux fs/open.c, fs/seq_file.c
  */
 import { CAP_DAC_OVERRIDE, Errno, O_ACCMODE, O_CREAT, O_DIRECTORY, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_WRONLY } from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import { decodeUtf8, encodeUtf8 } from '@pagelab/syscalls';
 import type { FileNames, FileStatus, OpenFile, TaskContext } from '@pagelab/syscalls';
@@ -22,7 +23,7 @@ import type { Task } from './task.ts';
 class TextFile extends BaseFile {
   readonly noExec = true;
   override readonly mmapError: number;
-  private readonly file: ProcFile;
+  protected readonly file: ProcFile;
   private text: Uint8Array | null = null;
 
   constructor(kernel: Kernel, path: string, flags: number, object: number, file: ProcFile) {
@@ -53,6 +54,13 @@ class TextFile extends BaseFile {
 
   override status(): FileStatus {
     return procStatus(this.file.mode, false);
+  }
+}
+
+/** One that takes requests, too. */
+class RequestFile extends TextFile {
+  ioctl(task: TaskContext, request: number, argument: VirtAddr): number {
+    return this.file.ioctl!(task as Task, request, argument);
   }
 }
 
@@ -113,7 +121,7 @@ function openName(kernel: Kernel, task: Task | null, name: string, flags: number
   }
   if (flags & O_DIRECTORY) return -Errno.ENOTDIR;
   if (!(flags & O_PATH) && !permitted(task, found.mode, access)) return -Errno.EACCES;
-  return new TextFile(kernel, name, flags, object, found);
+  return found.ioctl === undefined ? new TextFile(kernel, name, flags, object, found) : new RequestFile(kernel, name, flags, object, found);
 }
 
 /** Whether the owner's bits allow it: all files are root's, and everybody is root. */

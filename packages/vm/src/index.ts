@@ -257,6 +257,8 @@ export type { Khugepaged } from './khugepaged.ts';
 export type { ThpDefrag } from './huge-memory.ts';
 export { UffdContext, rangeHasHugetlb, uffdRangeEnd, uffdRegister, uffdRelease, uffdUnalignedEnd, uffdUnregister } from './userfaultfd.ts';
 export type { UffdWait, UserfaultHooks } from './userfaultfd.ts';
+export { pagemapScan } from './pagemap-scan.ts';
+export type { PageRegion, PagemapScanQuery, PagemapScanResult } from './pagemap-scan.ts';
 export { uffdFill } from './userfault-fill.ts';
 export { uffdMove } from './userfault-move.ts';
 export { uffdWriteProtect } from './userfault-wp.ts';

@@ -13,6 +13,7 @@ import { maps, smaps, smapsRollup } from './maps.ts';
 import { readMem, writeMem } from './mem.ts';
 import { numaMaps } from './numa-maps.ts';
 import { oomScoreFile, oomScoreAdjFile } from './oom.ts';
+import { pagemapIoctl } from './pagemap-ioctl.ts';
 import { pagemap } from './pagemap.ts';
 import type { ProcFile } from './proc-file.ts';
 import { stat, statm, status } from './status.ts';
@@ -43,6 +44,7 @@ const FILES: Readonly<Record<string, PidFile>> = {
   pagemap: (task) => ({
     mode: 0o400,
     readBytes: (position, length, reader) => pagemap(task.process.mm, position, length, reader),
+    ioctl: (reader, request, argument) => pagemapIoctl(task.process.mm, reader, request, argument),
   }),
   mem: (task) => ({
     mode: 0o600,

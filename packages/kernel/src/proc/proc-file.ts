@@ -1,3 +1,4 @@
+import type { VirtAddr } from '@pagelab/abi';
 import type { Task } from '../task.ts';
 
 /** A file that the kernel makes up. `task` is who reads or writes; `null` is the machine itself. */
@@ -14,6 +15,8 @@ export interface ProcFile {
   readonly mmapError?: number;
   /** For a file whose bytes are looked up by position. */
   readBytes?(position: number, length: number, task: Task | null): Uint8Array | number;
+  /** Requests by `ioctl`; a file without it takes none. */
+  ioctl?(task: Task, request: number, argument: VirtAddr): number;
   /** Returns how many bytes it took, or -errno. */
   writeBytes?(position: number, bytes: Uint8Array, task: Task | null): number;
 }

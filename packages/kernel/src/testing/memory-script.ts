@@ -340,8 +340,8 @@ class MemoryScript {
   private map(name: string, kind: string, count: number, prot: number): string {
     const { os } = this;
     const unit = kind.startsWith('hug') ? HUGE : kind.startsWith('gig') ? GIGANTIC : PAGE_SIZE;
-    const align = kind === 'thp' ? HUGE : unit;
     const length = count * unit;
+    const align = kind === 'thp' || length >= HUGE ? Math.max(HUGE, unit) : unit;
     let fd = -1;
     os.mem.storeCString(this.scratch, `script-${name}`);
     if (kind === 'mem' || kind === 'tmp') fd = os.syscall(Syscall.memfd_create, this.scratch, 0);
