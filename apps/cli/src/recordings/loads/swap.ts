@@ -25,6 +25,7 @@ function run(load: LoadRun): void {
   load.equal('results', 'swapon', load.take(/^swapon\(\S+\)=(-?\d+)/)[1], '0');
   compareSwaps(load);
   load.stage('00-before');
+  load.takeOwnMemory('00-before');
   const hog = load.fork(load.start());
   const bytes = Number(load.take(/^hog: mmap (\d+) MiB/)[1]) * MIB;
   const start = map(hog.os, bytes);
