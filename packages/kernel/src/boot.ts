@@ -41,6 +41,7 @@ import { sendSignal } from './signals.ts';
 import { bootSwap, bootSwapDevices } from './swapon.ts';
 import { bootZswap } from './zswap-setup.ts';
 import type { OpenHostFile } from './swapon.ts';
+import { lruGenOf } from './sys/lru-gen.ts';
 import { TaskTable } from './task-table.ts';
 import { cpuTimes } from './usage.ts';
 import { lowEndPfn, vmallocLayout } from './vmalloc-layout.ts';
@@ -153,7 +154,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
     ram, smp, pages, slab, clock, trace, costs, sysctl, tables, vmalloc, warn, zeroPfn,
     caches: vmCaches(caches),
     kernelPgd: pageTables.pgd,
-    reclaimPolicy: options.reclaimPolicy ?? reclaimPolicies[config.reclaim],
+    reclaimPolicy: options.reclaimPolicy ?? (config.reclaim === 'mglru' ? lruGenOf(config.kernel) : reclaimPolicies[config.reclaim]),
     // With 6.15 page tables in high memory were given up.
     highPte: lowEnd !== undefined && config.kernel !== '6.18',
     // ext4 has large folios since 6.16.

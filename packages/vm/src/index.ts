@@ -175,7 +175,7 @@ export type { ReclaimPolicyName } from './reclaim-policies.ts';
 export { evictFolios, isolateFolio, isolateFolios, putbackFolios } from './isolate-folios.ts';
 export { ScanControl } from './scan-control.ts';
 export { classicReclaim } from './shrink-lists.ts';
-export { lruGenReclaim } from './lru-gen-policy.ts';
+export { lruGenReclaim, lruGenReclaimBefore614 } from './lru-gen-policy.ts';
 export { lruGenCommand, lruGenText } from './lru-gen-debugfs.ts';
 export { newReclaimStat, shrinkFolioList } from './shrink-folio-list.ts';
 export type { ReclaimStat } from './shrink-folio-list.ts';

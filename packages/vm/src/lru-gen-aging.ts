@@ -3,11 +3,11 @@
  *
  * @linux mm/vmscan.c:try_to_inc_max_seq, try_to_inc_min_seq
  */
-import { LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, PG_WORKINGSET, folioNrPages } from '@pagelab/mm-core';
+import { LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, folioNrPages } from '@pagelab/mm-core';
 import type { Lruvec } from '@pagelab/mm-core';
 import { ANON_AND_FILE, LRU_GEN_ANON, LRU_GEN_FILE, MAX_NR_GENS, MIN_NR_GENS, genOf, genOfLruvec } from './lru-gen.ts';
 import type { LruGen, LruGenLists } from './lru-gen.ts';
-import { MAX_NR_TIERS, isLazilyPromoted, tierOf } from './lru-gen-tiers.ts';
+import { MAX_NR_TIERS } from './lru-gen-tiers.ts';
 import { walkAddressSpaces } from './lru-gen-walk.ts';
 import type { LruGenCaps } from './lru-gen-walk.ts';
 import { MAX_SWAPPINESS, SWAPPINESS_ANON_ONLY } from './scan-control.ts';
@@ -83,12 +83,11 @@ function incMinSeq({ vm, lists }: LruGenContext, lruvec: Lruvec, type: number, s
     for (let zone = 0; zone < lrugen.nrZones; zone++) {
       const head = lrugen.heads + lrugen.at(oldGen, type, zone);
       for (let pfn = frames.lists.last(head); pfn !== 0; pfn = frames.lists.last(head)) {
-        const refs = lists.folioRefs(pfn);
-        const workingset = (frames.flags[pfn] & PG_WORKINGSET) !== 0;
+        const tier = lists.tier(pfn);
+        const isCounted = !lists.beforeRework && !lists.isSaturated(pfn);
         const gen = lists.incGen(lruvec, pfn, type, false);
         frames.lists.moveToBack(lists.row(lruvec, pfn, gen), pfn);
-        if (isLazilyPromoted(refs, workingset)) continue;
-        lrugen.tiers.protected[type * MAX_NR_TIERS + tierOf(refs, workingset)] += folioNrPages(frames, pfn);
+        if (isCounted) lrugen.tiers.protected[type * MAX_NR_TIERS + tier] += folioNrPages(frames, pfn);
       }
     }
   }
@@ -102,7 +101,7 @@ function incMinSeq({ vm, lists }: LruGenContext, lruvec: Lruvec, type: number, s
  * @returns whether there was one
  * @linux mm/vmscan.c:try_to_inc_min_seq
  */
-export function tryToIncMinSeq({ vm }: LruGenContext, lruvec: Lruvec, swappiness: number): boolean {
+export function tryToIncMinSeq({ vm, lists: pages }: LruGenContext, lruvec: Lruvec, swappiness: number): boolean {
   const lrugen = genOfLruvec(lruvec);
   const { lists } = vm.frames;
   const min: [number, number] = [...lrugen.minSeq];
@@ -117,14 +116,27 @@ export function tryToIncMinSeq({ vm }: LruGenContext, lruvec: Lruvec, swappiness
       isEmpty = true;
     }
   }
+  // Anonymous memory is never younger than files.
+  if (pages.beforeRework) {
+    if (swappiness > 0) {
+      min[LRU_GEN_ANON] = Math.min(...min);
+      min[LRU_GEN_FILE] = Math.max(min[LRU_GEN_ANON], lrugen.minSeq[LRU_GEN_FILE]);
+    }
+    return endGenerations(lrugen, min);
+  }
   // One kind does not run so far ahead of the other that pages of both could not be compared.
   if (swappiness > 0 && swappiness <= MAX_SWAPPINESS) {
     const seq = lrugen.maxSeq - MIN_NR_GENS;
     if (min[LRU_GEN_ANON] > seq && min[LRU_GEN_FILE] < seq) min[LRU_GEN_ANON] = seq;
     else if (min[LRU_GEN_FILE] > seq && min[LRU_GEN_ANON] < seq) min[LRU_GEN_FILE] = seq;
   }
+  return isEmpty && endGenerations(lrugen, min);
+}
+
+/** Lets the oldest generations be others. @returns whether they are */
+function endGenerations(lrugen: LruGen, min: readonly number[]): boolean {
   let changed = false;
-  for (let type = 0; isEmpty && type < ANON_AND_FILE; type++) {
+  for (let type = 0; type < ANON_AND_FILE; type++) {
     if (min[type] <= lrugen.minSeq[type]) continue;
     lrugen.tiers.carryOver(type);
     lrugen.minSeq[type] = min[type];

@@ -25,13 +25,14 @@ import {
 import type { Lruvec } from '@pagelab/mm-core';
 import { putbackFolios, takeFolios } from './isolate-folios.ts';
 import { LRU_GEN_ANON, LRU_GEN_FILE, MIN_NR_GENS, genOf, genOfLruvec } from './lru-gen.ts';
+import type { LruGen } from './lru-gen.ts';
 import { evictableMinSeq, isEvictable, tryToIncMaxSeq, tryToIncMinSeq } from './lru-gen-aging.ts';
 import type { LruGenContext } from './lru-gen-aging.ts';
-import { MAX_NR_TIERS, MIN_LRU_BATCH, isLazilyPromoted, tierOf } from './lru-gen-tiers.ts';
+import { MAX_NR_TIERS, MIN_LRU_BATCH } from './lru-gen-tiers.ts';
 import { countReclaimEvents } from './memcg-events.ts';
 import { memcgSwapPages } from './memcg-swap.ts';
 import { endSwapWrites } from './page-io.ts';
-import { DEF_PRIORITY } from './scan-control.ts';
+import { DEF_PRIORITY, MAX_SWAPPINESS } from './scan-control.ts';
 import type { ScanControl } from './scan-control.ts';
 import { newReclaimStat } from './shrink-folio-list.ts';
 import { folioEvictable, lruAddDrain } from './swap.ts';
@@ -114,14 +115,23 @@ function nrToScanOf(context: LruGenContext, lruvec: Lruvec, sc: ScanControl, swa
   const lrugen = genOfLruvec(lruvec);
   const { maxSeq, minSeq } = lrugen;
   const oldest = evictableMinSeq(lrugen, swappiness);
-  let size = 0;
+  let [size, young, old] = [0, 0, 0];
   if (oldest + MIN_NR_GENS <= maxSeq) {
     for (const type of [LRU_GEN_ANON, LRU_GEN_FILE]) {
       if (!isEvictable(type, swappiness)) continue;
-      for (let seq = minSeq[type]; seq <= maxSeq; seq++) size += lrugen.size(seq, type);
+      for (let seq = minSeq[type]; seq <= maxSeq; seq++) {
+        const pages = lrugen.size(seq, type);
+        size += pages;
+        if (seq === maxSeq) young += pages;
+        else if (seq + MIN_NR_GENS === maxSeq) old += pages;
+      }
     }
   }
-  const ages = oldest + MIN_NR_GENS >= maxSeq;
+  // What a removed group has left goes first.
+  if (size > 0 && sc.memcg?.online === false) return size;
+  let ages = oldest + MIN_NR_GENS >= maxSeq;
+  // Before 6.14 only where the young ones are many, or the old ones few.
+  if (context.lists.beforeRework && oldest + MIN_NR_GENS === maxSeq) ages = young * MIN_NR_GENS > size || old * (MIN_NR_GENS + 2) < size;
   if (!ages || (sc.priority === DEF_PRIORITY && size > 0)) return Math.floor(size / 2 ** sc.priority);
   return tryToIncMaxSeq(context, lruvec, maxSeq, swappiness, false) ? -1 : 0;
 }
@@ -147,11 +157,14 @@ export function evict(context: LruGenContext, lruvec: Lruvec, sc: ScanControl, s
   const { vm } = context;
   const lrugen = genOfLruvec(lruvec);
   const list: Pfn[] = [];
-  let type = lrugen.tiers.typeToScan(swappiness);
+  const { beforeRework } = context.lists;
+  let { type, lastTier } = beforeRework ? typeBefore(lrugen, sc, swappiness) : { type: lrugen.tiers.typeToScan(swappiness), lastTier: -1 };
   let scanned = 0;
   for (let tries = 0; tries < 2; tries++) {
-    if (isEvictable(type, swappiness)) scanned = scan(context, lruvec, sc, type, nrToScan, list, run);
+    if (lastTier < 0) lastTier = lrugen.tiers.lastEvictable(type, beforeRework);
+    if (isEvictable(type, swappiness)) scanned = scan(context, lruvec, sc, type, lastTier, nrToScan, list, run);
     if (scanned > 0) break;
+    lastTier = -1;
     type = type === LRU_GEN_ANON ? LRU_GEN_FILE : LRU_GEN_ANON;
   }
   if (tryToIncMinSeq(context, lruvec, swappiness)) scanned++;
@@ -164,6 +177,10 @@ export function evict(context: LruGenContext, lruvec: Lruvec, sc: ScanControl, s
   // What was refused does not come back to the oldest generation.
   const { flags } = vm.frames;
   for (const pfn of list) {
+    if (beforeRework) {
+      refuseBefore(context, pfn);
+      continue;
+    }
     if (!folioEvictable(flags[pfn]) || context.lists.seqFor(lruvec, pfn, false) !== lrugen.minSeq[type]) continue;
     flags[pfn] = (flags[pfn] & ~PG_REFERENCED) | PG_ACTIVE;
   }
@@ -173,21 +190,47 @@ export function evict(context: LruGenContext, lruvec: Lruvec, sc: ScanControl, s
 }
 
 /**
+ * The kind to take first before 6.14: the one with the older generation, unless swappiness decides; and the last tier of it,
+ * −1 where that is open.
+ *
+ * @linux mm/vmscan.c:isolate_folios
+ */
+function typeBefore({ minSeq, tiers }: LruGen, sc: ScanControl, swappiness: number): { type: 0 | 1; lastTier: number } {
+  if (swappiness === 0) return { type: LRU_GEN_FILE, lastTier: -1 };
+  if (minSeq[LRU_GEN_ANON] < minSeq[LRU_GEN_FILE]) return { type: LRU_GEN_ANON, lastTier: -1 };
+  if (swappiness === 1) return { type: LRU_GEN_FILE, lastTier: -1 };
+  if (swappiness >= MAX_SWAPPINESS) return { type: LRU_GEN_ANON, lastTier: -1 };
+  if ((sc.gfp & __GFP_IO) === 0) return { type: LRU_GEN_FILE, lastTier: -1 };
+  return tiers.typeAndTier(swappiness);
+}
+
+/** Before 6.14 what was refused goes to the youngest generation, but for what is on its way to a device. */
+function refuseBefore({ vm, lists }: LruGenContext, pfn: Pfn): void {
+  const { flags } = vm.frames;
+  if (!folioEvictable(flags[pfn])) return;
+  if ((flags[pfn] & PG_RECLAIM) !== 0 && (flags[pfn] & (PG_DIRTY | PG_WRITEBACK)) !== 0) {
+    if ((flags[pfn] & PG_WORKINGSET) !== 0) flags[pfn] |= PG_REFERENCED;
+    return;
+  }
+  lists.setRefs(pfn, 0);
+  flags[pfn] = (flags[pfn] & ~(PG_REFERENCED | PG_WORKINGSET)) | PG_ACTIVE;
+}
+
+/**
  * Goes through the oldest generation of a kind from its end, and isolates what may go.
  *
  * @param list gets the frames
  * @returns pages looked at, 0 where none was isolated and there are no more
  * @linux mm/vmscan.c:scan_folios
  */
-function scan(context: LruGenContext, lruvec: Lruvec, sc: ScanControl, type: 0 | 1, nrToScan: number, list: Pfn[], run: EvictRun): number {
+function scan(context: LruGenContext, lruvec: Lruvec, sc: ScanControl, type: 0 | 1, lastTier: number, nrToScan: number, list: Pfn[], run: EvictRun): number {
   const { vm } = context;
   const { events } = vm.pages;
   const lrugen = genOfLruvec(lruvec);
   if (lrugen.nrGens(type) === MIN_NR_GENS) return 0;
   const { lists } = vm.frames;
-  const lastTier = lrugen.tiers.lastEvictable(type);
   const gen = genOf(lrugen.minSeq[type]);
-  let remaining = Math.min(nrToScan, MAX_LRU_BATCH);
+  let remaining = context.lists.beforeRework ? MAX_LRU_BATCH : Math.min(nrToScan, MAX_LRU_BATCH);
   let [scanned, sorted, isolated] = [0, 0, 0];
   for (let i = lrugen.nrZones; i > 0 && remaining > 0 && isolated < MIN_LRU_BATCH; i--) {
     const zone = (Math.min(sc.reclaimIdx, lrugen.nrZones - 1) + i) % lrugen.nrZones;
@@ -252,13 +295,14 @@ function sort(
     frames.lists.moveTo(lists.row(lruvec, pfn, gen), pfn);
     return true;
   }
-  const refs = lists.folioRefs(pfn);
-  const workingset = (flags & PG_WORKINGSET) !== 0;
-  const tier = tierOf(refs, workingset);
-  const isLazy = isLazilyPromoted(refs, workingset);
-  if (tier > lastTier || isLazy) {
-    frames.lists.moveTo(lists.row(lruvec, pfn, lists.incGen(lruvec, pfn, type, false)), pfn);
-    if (!isLazy) lrugen.tiers.protected[type * MAX_NR_TIERS + tier] += nrPages;
+  const { beforeRework } = lists;
+  const tier = lists.tier(pfn);
+  const isSaturated = lists.isSaturated(pfn);
+  if (tier > lastTier || isSaturated) {
+    const row = lists.row(lruvec, pfn, lists.incGen(lruvec, pfn, type, false));
+    if (beforeRework) frames.lists.moveToBack(row, pfn);
+    else frames.lists.moveTo(row, pfn);
+    if (beforeRework || !isSaturated) lrugen.tiers.protected[type * MAX_NR_TIERS + tier] += nrPages;
     return true;
   }
   if (zone > sc.reclaimIdx) {
@@ -284,6 +328,7 @@ function isolate({ vm, lists }: LruGenContext, lruvec: Lruvec, sc: ScanControl, 
   const before = flags[pfn];
   if ((sc.gfp & __GFP_IO) === 0 && ((before & PG_DIRTY) !== 0 || (before & (PG_ANON | PG_SWAPCACHE)) === PG_ANON)) return false;
   if ((before & PG_REFERENCED) === 0) lists.setRefs(pfn, 0);
+  if (lists.beforeRework) flags[pfn] &= (before & PG_REFERENCED) === 0 ? ~PG_WORKINGSET : ~PG_REFERENCED;
   lists.takeOff(lruvec, pfn, gen);
   vm.frames.lists.remove(pfn);
   flags[pfn] &= ~(PG_LRU | PG_RECLAIM);

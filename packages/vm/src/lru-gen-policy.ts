@@ -6,20 +6,20 @@
  */
 import type { VirtAddr } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
-import { NODE_STAT, PG_MEMCG, PG_SWAPBACKED, PG_UNEVICTABLE, PG_WORKINGSET, folioNrPages } from '@pagelab/mm-core';
+import { NODE_STAT, PG_MEMCG, PG_REFERENCED, PG_SWAPBACKED, PG_UNEVICTABLE, PG_WORKINGSET, folioNrPages } from '@pagelab/mm-core';
 import type { Lruvec } from '@pagelab/mm-core';
 import { ANON_AND_FILE, LRU_GEN_FILE, LruGen, LruGenLists, MAX_NR_GENS, genOf, genOfLruvec, validateLruGen } from './lru-gen.ts';
 import { evictableMinSeq } from './lru-gen-aging.ts';
 import type { LruGenContext } from './lru-gen-aging.ts';
 import { shrinkGenerations, swappinessFor } from './lru-gen-evict.ts';
-import { LRU_REFS_WIDTH, MAX_NR_TIERS, tierOf } from './lru-gen-tiers.ts';
+import { LRU_REFS_WIDTH, MAX_NR_TIERS, tierBefore, tierOf } from './lru-gen-tiers.ts';
 import { lookAround } from './lru-gen-walk.ts';
 import type { LruGenCaps } from './lru-gen-walk.ts';
-import { FOLIOREF_ACTIVATE, FOLIOREF_KEEP, FOLIOREF_RECLAIM } from './reclaim.ts';
+import { FOLIOREF_ACTIVATE, FOLIOREF_KEEP, FOLIOREF_RECLAIM, FOLIOREF_RECLAIM_CLEAN } from './reclaim.ts';
 import type { ReclaimPolicy, ReclaimPolicyFactory } from './reclaim.ts';
 import type { ScanControl } from './scan-control.ts';
 import type { Vm } from './vm.ts';
-import { VM_LOCKED } from './vma.ts';
+import { VM_EXEC, VM_LOCKED } from './vma.ts';
 import type { VmArea } from './vma.ts';
 import { packShadow, shadowLruvec, shadowToken, shadowWorkingset } from './workingset.ts';
 
@@ -46,9 +46,9 @@ export class LruGenReclaim implements ReclaimPolicy, LruGenContext {
   readonly lists: LruGenLists;
   readonly placement: LruGenLists;
 
-  constructor(vm: Vm) {
+  constructor(vm: Vm, beforeRework = false) {
     this.vm = vm;
-    this.lists = new LruGenLists(vm);
+    this.lists = new LruGenLists(vm, beforeRework);
     this.placement = this.lists;
   }
 
@@ -90,8 +90,12 @@ export class LruGenReclaim implements ReclaimPolicy, LruGenContext {
   /** @linux mm/vmscan.c:folio_check_references */
   checkReferences(pfn: Pfn): number {
     const { rmap } = this.vm.reclaim;
+    const wasReferenced = (this.vm.frames.flags[pfn] & PG_REFERENCED) !== 0;
+    // A walk would have moved it, and it was isolated already.
+    if (this.lists.beforeRework && wasReferenced && this.vm.frames.mapcount[pfn] > 0) return FOLIOREF_KEEP;
     const entries = rmap.referenced(pfn);
     if ((rmap.vmFlags & VM_LOCKED) !== 0) return FOLIOREF_ACTIVATE;
+    if (this.lists.beforeRework) return this.#checkReferencesBefore(pfn, entries, wasReferenced);
     if (entries === 0) return FOLIOREF_RECLAIM;
     return this.lists.noteUse(pfn) ? FOLIOREF_ACTIVATE : FOLIOREF_KEEP;
   }
@@ -103,8 +107,8 @@ export class LruGenReclaim implements ReclaimPolicy, LruGenContext {
     const { minSeq, tiers } = genOfLruvec(lruvec);
     const type = this.lists.type(pfn);
     const refs = this.lists.folioRefs(pfn);
-    const workingset = (frames.flags[pfn] & PG_WORKINGSET) !== 0;
-    tiers.evicted[type * MAX_NR_TIERS + tierOf(refs, workingset)] += folioNrPages(frames, pfn);
+    const workingset = this.lists.beforeRework ? refs > 0 : (frames.flags[pfn] & PG_WORKINGSET) !== 0;
+    tiers.evicted[type * MAX_NR_TIERS + this.lists.tier(pfn)] += folioNrPages(frames, pfn);
     this.lists.setRefs(pfn, 0);
     const seq = (minSeq[type] & SEQ_MASK) << LRU_REFS_WIDTH;
     return packShadow(lruvec, (this.#memcgId(pfn) << MEMCG_SHIFT) | seq | Math.max(refs - 1, 0), workingset);
@@ -118,6 +122,10 @@ export class LruGenReclaim implements ReclaimPolicy, LruGenContext {
     const token = shadowToken(shadow);
     if (shadowLruvec(this.vm, shadow).nid !== lruvec.nid || token >>> MEMCG_SHIFT !== this.#memcgId(pfn)) return;
     pages.modNodeState(pfn, NODE_STAT.WORKINGSET_REFAULT_ANON + type, 1);
+    if (this.lists.beforeRework) {
+      this.#refaultBefore(pfn, lruvec, type, token, shadowWorkingset(shadow));
+      return;
+    }
     const { maxSeq, tiers } = genOfLruvec(lruvec);
     if (((maxSeq - (token >>> LRU_REFS_WIDTH)) & SEQ_MASK) >= MAX_NR_GENS) return;
     const refs = (token & REFS_MASK) + 1;
@@ -128,6 +136,30 @@ export class LruGenReclaim implements ReclaimPolicy, LruGenContext {
       frames.flags[pfn] |= PG_WORKINGSET;
       pages.modNodeState(pfn, NODE_STAT.WORKINGSET_RESTORE_ANON + type, 1);
     } else this.lists.setRefs(pfn, refs - 1);
+  }
+
+  /** Before 6.14 as without generations, but that the first use is not PG_referenced's to keep. */
+  #checkReferencesBefore(pfn: Pfn, entries: number, wasReferenced: boolean): number {
+    const { flags } = this.vm.frames;
+    const isFile = (flags[pfn] & PG_SWAPBACKED) === 0;
+    flags[pfn] &= ~PG_REFERENCED;
+    if (entries === 0) return wasReferenced && isFile ? FOLIOREF_RECLAIM_CLEAN : FOLIOREF_RECLAIM;
+    flags[pfn] |= PG_REFERENCED;
+    return wasReferenced || entries > 1 || (isFile && (this.vm.reclaim.rmap.vmFlags & VM_EXEC) !== 0) ? FOLIOREF_ACTIVATE : FOLIOREF_KEEP;
+  }
+
+  /** Before 6.14: recent is what went with the generation that is still the oldest. */
+  #refaultBefore(pfn: Pfn, lruvec: Lruvec, type: number, token: number, workingset: boolean): void {
+    const { frames, pages, reclaim } = this.vm;
+    const { minSeq, tiers } = genOfLruvec(lruvec);
+    if (((token >>> LRU_REFS_WIDTH) & SEQ_MASK) !== (minSeq[type] & SEQ_MASK)) return;
+    const refs = (token & REFS_MASK) + (workingset ? 1 : 0);
+    tiers.refaulted[type * MAX_NR_TIERS + tierBefore(refs)]++;
+    pages.modNodeState(pfn, NODE_STAT.WORKINGSET_ACTIVATE_ANON + type, 1);
+    if (!reclaim.inFault && refs < REFS_MASK) return;
+    frames.flags[pfn] |= PG_WORKINGSET;
+    this.lists.setRefs(pfn, REFS_MASK);
+    pages.modNodeState(pfn, NODE_STAT.WORKINGSET_RESTORE_ANON + type, 1);
   }
 
   validate(lruvec: Lruvec): void {
@@ -157,4 +189,10 @@ export class LruGenReclaim implements ReclaimPolicy, LruGenContext {
 export const lruGenReclaim: ReclaimPolicyFactory = Object.freeze({
   name: 'mglru',
   create: (vm: Vm) => new LruGenReclaim(vm),
+});
+
+/** The same with the rules of uses and tiers that kernels before 6.14 have. */
+export const lruGenReclaimBefore614: ReclaimPolicyFactory = Object.freeze({
+  name: 'mglru',
+  create: (vm: Vm) => new LruGenReclaim(vm, true),
 });

@@ -22,9 +22,9 @@ export function tierOf(refs: number, workingset: boolean): number {
   return refs <= 1 ? 0 : refs === 2 ? 1 : 2;
 }
 
-/** Whether a page of the working set was used as often as can be told: it goes to the next generation without being counted as protected. */
-export function isLazilyPromoted(refs: number, workingset: boolean): boolean {
-  return refs === 1 << LRU_REFS_WIDTH && workingset;
+/** The same before 6.14, of uses beyond the first. @linux include/linux/mm_inline.h:lru_tier_from_refs */
+export function tierBefore(refs: number): number {
+  return Math.ceil(Math.log2(refs + 1));
 }
 
 interface ControlPosition {
@@ -53,8 +53,9 @@ export class TierStats {
     }
   }
 
-  /** The last tier of a kind whose pages may go: 0 … 3. @linux mm/vmscan.c:get_tier_idx */
-  lastEvictable(type: number): number {
+  /** The last tier of a kind whose pages may go: 0 … 3. Before 6.14 with smaller gains. @linux mm/vmscan.c:get_tier_idx */
+  lastEvictable(type: number, before = false): number {
+    if (before) return this.#lastBelow(this.#read(type, 0, 0, 1), type, 2);
     // Each tier is used at least twice as often as the first: the gains leave it room to come back more often.
     const first = this.#read(type, 0, 0, 2);
     let tier = 1;
@@ -69,6 +70,24 @@ export class TierStats {
     const anon = this.#read(0, 0, MAX_NR_TIERS - 1, swappiness);
     const file = this.#read(1, 0, MAX_NR_TIERS - 1, MAX_SWAPPINESS - swappiness);
     return isPositiveError(anon, file) ? 1 : 0;
+  }
+
+  /**
+   * The kind to take first, and the last tier of it that may go, before 6.14: by the first tiers alone.
+   *
+   * @linux mm/vmscan.c:get_type_to_scan
+   */
+  typeAndTier(swappiness: number): { type: 0 | 1; lastTier: number } {
+    const gains = [swappiness, MAX_SWAPPINESS - swappiness];
+    const type = isPositiveError(this.#read(0, 0, 0, gains[0]), this.#read(1, 0, 0, gains[1])) ? 1 : 0;
+    return { type, lastTier: this.#lastBelow(this.#read(1 - type, 0, 0, gains[1 - type]), type, gains[type]) };
+  }
+
+  /** The last tier of a kind that comes back no more often than a set point. */
+  #lastBelow(setPoint: ControlPosition, type: number, gain: number): number {
+    let tier = 1;
+    while (tier < MAX_NR_TIERS && isPositiveError(setPoint, this.#read(type, tier, tier, gain))) tier++;
+    return tier - 1;
   }
 
   /** @linux mm/vmscan.c:read_ctrl_pos */

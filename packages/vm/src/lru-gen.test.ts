@@ -1,19 +1,20 @@
 import { Errno, MADV_COLD, MAP_ANONYMOUS, MAP_PRIVATE, PAGE_SIZE, PROT_READ, PROT_WRITE } from '@pagelab/abi';
 import type { UserMemory } from '@pagelab/abi';
-import { GFP_KERNEL, PG_REFERENCED, PG_WORKINGSET } from '@pagelab/mm-core';
+import { GFP_KERNEL, NODE_STAT, PG_REFERENCED, PG_WORKINGSET } from '@pagelab/mm-core';
 import type { PageAllocHooks } from '@pagelab/mm-core';
-import { beforeEach, expect, test } from 'vitest';
+import { beforeEach, describe, expect, it, test } from 'vitest';
 import { genOfLruvec } from './lru-gen.ts';
 import type { LruGen } from './lru-gen.ts';
 import { BloomFilters } from './lru-gen-bloom.ts';
 import { lruGenCommand, lruGenText } from './lru-gen-debugfs.ts';
-import { lruGenReclaim } from './lru-gen-policy.ts';
+import { lruGenReclaim, lruGenReclaimBefore614 } from './lru-gen-policy.ts';
 import type { LruGenReclaim } from './lru-gen-policy.ts';
 import { TierStats, tierOf } from './lru-gen-tiers.ts';
 import { doMadvise } from './madvise.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { doMmap } from './mmap.ts';
 import { pageState } from './page-walk.ts';
+import type { ReclaimPolicyFactory } from './reclaim.ts';
 import { RECLAIMER_KSWAPD, ScanControl } from './scan-control.ts';
 import { folioMarkAccessed, lruAddDrainAll } from './swap.ts';
 import { MemorySwapDevice } from './swap-device.ts';
@@ -28,14 +29,18 @@ let mm: MmStruct;
 let memory: UserMemory;
 let gens: LruGen;
 
-beforeEach(() => {
+function setUp(reclaimPolicy: ReclaimPolicyFactory): void {
   const hooks: PageAllocHooks = {};
-  vm = testVm({ memoryBytes: 32 * 2 ** 20, cpus: 1, hooks, reclaimPolicy: lruGenReclaim });
+  vm = testVm({ memoryBytes: 32 * 2 ** 20, cpus: 1, hooks, reclaimPolicy });
   installReclaim(vm, hooks);
   enableSwapArea(vm, new MemorySwapDevice(vm.ram, 16_384), { path: '/swap', kind: 'file', inode: null, max: 16_384, badPages: [] }, 0);
   mm = testMm(vm);
   memory = attachUser(mm).memory;
   gens = genOfLruvec(vm.pages.lru.lruvecs[0]);
+}
+
+beforeEach(() => {
+  setUp(lruGenReclaim);
 });
 
 function touched(nrPages: number): number {
@@ -205,4 +210,60 @@ test('where nothing is as old as min_ttl_ms, somebody goes', () => {
   vm.clock.advance(2e9);
   age();
   expect(killed).toBe(1);
+});
+
+describe('before 6.14', () => {
+  beforeEach(() => {
+    setUp(lruGenReclaimBefore614);
+  });
+
+  it('a page in use joins the youngest generation the first time', () => {
+    const addr = touched(128);
+    expect([seqOf(addr), gens.maxSeq]).toEqual([3, 3]);
+    newGeneration();
+    touch(addr, 64);
+    newGeneration();
+    expect([seqOf(addr), seqOf(addr + 100 * PAGE_SIZE), gens.maxSeq]).toEqual([4, 3, 5]);
+    expect(vm.frames.flags[frame(addr)] & (PG_REFERENCED | PG_WORKINGSET)).toBe(0);
+    validateVm(vm);
+  });
+
+  it('uses through files beyond the first are counted, the second of them as that of the working set', () => {
+    const pfn = frame(touched(1));
+    const refs = Array.from({ length: 6 }, () => {
+      folioMarkAccessed(vm, pfn);
+      return [lists().folioRefs(pfn), lists().tier(pfn)];
+    });
+    expect(refs).toEqual([[0, 0], [1, 1], [2, 2], [3, 2], [4, 3], [4, 3]]);
+  });
+
+  it('a refault tells of the oldest generation alone', () => {
+    const pfn = frame(touched(1));
+    const { policy } = vm.reclaim;
+    for (let use = 0; use < 4; use++) folioMarkAccessed(vm, pfn);
+    const shadow = policy.eviction(pfn);
+    const activated = (): number => vm.pages.nodeState(NODE_STAT.WORKINGSET_ACTIVATE_ANON);
+    policy.refault(pfn, shadow);
+    expect([activated(), lists().folioRefs(pfn), gens.tiers.refaulted[2]]).toEqual([1, 4, 1]);
+    gens.minSeq[0]++;
+    policy.refault(pfn, shadow);
+    gens.minSeq[0]--;
+    expect([activated(), vm.pages.nodeState(NODE_STAT.WORKINGSET_REFAULT_ANON)]).toEqual([1, 2]);
+  });
+
+  it('the kind to take first follows from the tiers that were used least', () => {
+    const tiers = new TierStats();
+    tiers.evicted.set([1000, 0, 0, 0, 1000, 1000, 0, 0]);
+    tiers.refaulted.set([500, 0, 0, 0, 100, 300, 0, 0]);
+    expect(tiers.typeAndTier(100)).toEqual({ type: 1, lastTier: 3 });
+    tiers.refaulted.set([100, 0, 0, 0, 500, 300, 0, 0]);
+    expect(tiers.typeAndTier(100).type).toBe(0);
+    // Half as often again, or twice as often as the first tier's.
+    tiers.refaulted.set([0, 0, 0, 0, 100, 140, 0, 0]);
+    expect([tiers.lastEvictable(1), tiers.lastEvictable(1, true)]).toEqual([3, 3]);
+    tiers.refaulted.set([0, 0, 0, 0, 100, 160, 0, 0]);
+    expect([tiers.lastEvictable(1), tiers.lastEvictable(1, true)]).toEqual([0, 3]);
+    tiers.refaulted.set([0, 0, 0, 0, 100, 200, 0, 0]);
+    expect([tiers.lastEvictable(1), tiers.lastEvictable(1, true)]).toEqual([0, 0]);
+  });
 });

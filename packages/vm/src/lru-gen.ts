@@ -41,7 +41,7 @@ import {
 } from '@pagelab/mm-core';
 import type { LruPlacement, Lruvec } from '@pagelab/mm-core';
 import { BloomFilters } from './lru-gen-bloom.ts';
-import { TierStats } from './lru-gen-tiers.ts';
+import { LRU_REFS_WIDTH, TierStats, tierBefore, tierOf } from './lru-gen-tiers.ts';
 import type { Vm } from './vm.ts';
 
 /** Generations that each kind of memory has at least and at most. @linux include/linux/mmzone.h:MIN_NR_GENS, MAX_NR_GENS */
@@ -115,9 +115,15 @@ export class LruGenLists implements LruPlacement {
   readonly #vm: Vm;
   /** By pfn: see the head of this file. */
   readonly #bits: Uint8Array;
+  /**
+   * Uses and tiers are as they were before 6.14: a page that is found in use goes to the youngest generation at once, one that is
+   * refused, too; PG_workingset counts as a use; and what comes back was taken too early if its generation is still the oldest.
+   */
+  readonly beforeRework: boolean;
 
-  constructor(vm: Vm) {
+  constructor(vm: Vm, beforeRework: boolean) {
     this.#vm = vm;
+    this.beforeRework = beforeRework;
     const { nrFrames } = vm.frames;
     this.#bits = new LazyColumns(nrFrames, 1).uint8(nrFrames);
   }
@@ -129,10 +135,27 @@ export class LruGenLists implements LruPlacement {
     return (this.#bits[pfn] & GEN_MASK) - 1;
   }
 
-  /** Uses so far, as PG_referenced and the bits beside it tell: 0 … 4. @linux include/linux/mm_inline.h:folio_lru_refs */
+  /**
+   * Uses so far, as PG_referenced and the bits beside it tell: 0 … 4. Before 6.14 those beyond the first, as PG_workingset and
+   * the bits tell.
+   *
+   * @linux include/linux/mm_inline.h:folio_lru_refs
+   */
   folioRefs(pfn: Pfn): number {
+    if (this.beforeRework) return ((this.#bits[pfn] & REFS_MASK) >>> REFS_SHIFT) + ((this.#vm.frames.flags[pfn] & PG_WORKINGSET) !== 0 ? 1 : 0);
     if ((this.#vm.frames.flags[pfn] & PG_REFERENCED) === 0) return 0;
     return ((this.#bits[pfn] & REFS_MASK) >>> REFS_SHIFT) + 1;
+  }
+
+  /** The tier of a page: 0 … 3. @linux include/linux/mm_inline.h:lru_tier_from_refs */
+  tier(pfn: Pfn): number {
+    const refs = this.folioRefs(pfn);
+    return this.beforeRework ? tierBefore(refs) : tierOf(refs, (this.#vm.frames.flags[pfn] & PG_WORKINGSET) !== 0);
+  }
+
+  /** Whether a page was used as often as can be told. From 6.14 on it goes to the next generation without being counted as protected. */
+  isSaturated(pfn: Pfn): boolean {
+    return this.folioRefs(pfn) === 1 << LRU_REFS_WIDTH && (this.#vm.frames.flags[pfn] & PG_WORKINGSET) !== 0;
   }
 
   setRefs(pfn: Pfn, refs: number): void {
@@ -144,7 +167,9 @@ export class LruGenLists implements LruPlacement {
     const { flags } = this.#vm.frames;
     if ((flags[pfn] & PG_REFERENCED) === 0) {
       flags[pfn] |= PG_REFERENCED;
-      this.#bits[pfn] &= ~REFS_MASK;
+      if (!this.beforeRework) this.#bits[pfn] &= ~REFS_MASK;
+    } else if (this.beforeRework && (flags[pfn] & PG_WORKINGSET) === 0) {
+      flags[pfn] |= PG_WORKINGSET;
     } else if ((this.#bits[pfn] & REFS_MASK) === REFS_MASK) {
       flags[pfn] |= PG_WORKINGSET;
     } else {
@@ -172,6 +197,10 @@ export class LruGenLists implements LruPlacement {
   /** The same for a page that is found in use by a walk: one of the working set moves to a generation. @linux mm/vmscan.c:folio_update_gen */
   promote(lruvec: Lruvec, pfn: Pfn, gen: number): void {
     const { flags } = this.#vm.frames;
+    if (this.beforeRework) {
+      this.#promoteAtOnce(lruvec, pfn, gen);
+      return;
+    }
     if ((flags[pfn] & (PG_REFERENCED | PG_WORKINGSET)) === 0) {
       this.#bits[pfn] &= ~REFS_MASK;
       flags[pfn] |= PG_REFERENCED;
@@ -181,6 +210,19 @@ export class LruGenLists implements LruPlacement {
     if (oldGen < 0) return;
     this.#bits[pfn] = gen + 1;
     flags[pfn] = (flags[pfn] & ~PG_REFERENCED) | PG_WORKINGSET;
+    if (oldGen !== gen) this.#updateSize(lruvec, pfn, oldGen, gen);
+  }
+
+  /** Before 6.14: whatever is found in use moves, and counts its uses anew. */
+  #promoteAtOnce(lruvec: Lruvec, pfn: Pfn, gen: number): void {
+    const { flags } = this.#vm.frames;
+    const oldGen = this.folioGen(pfn);
+    if (oldGen < 0) {
+      flags[pfn] |= PG_REFERENCED;
+      return;
+    }
+    this.#bits[pfn] = gen + 1;
+    flags[pfn] &= ~(PG_REFERENCED | PG_WORKINGSET);
     if (oldGen !== gen) this.#updateSize(lruvec, pfn, oldGen, gen);
   }
 
@@ -198,7 +240,7 @@ export class LruGenLists implements LruPlacement {
     if (is !== oldGen) return is;
     const gen = (oldGen + 1) % MAX_NR_GENS;
     this.#bits[pfn] = gen + 1;
-    flags[pfn] &= ~PG_REFERENCED;
+    flags[pfn] &= this.beforeRework ? ~(PG_REFERENCED | PG_WORKINGSET) : ~PG_REFERENCED;
     if (reclaiming) flags[pfn] |= PG_RECLAIM;
     this.#updateSize(lruvec, pfn, oldGen, gen);
     return gen;
@@ -225,6 +267,7 @@ export class LruGenLists implements LruPlacement {
     const { maxSeq, minSeq } = genOfLruvec(lruvec);
     const flags = this.#vm.frames.flags[pfn];
     const type = this.type(pfn);
+    if (this.beforeRework) return this.#seqBefore(lruvec, pfn, reclaiming);
     const worked = (flags & PG_WORKINGSET) !== 0 ? 1 : 0;
     let gen: number;
     if ((flags & PG_ACTIVE) !== 0) gen = MIN_NR_GENS - worked;
@@ -236,6 +279,17 @@ export class LruGenLists implements LruPlacement {
       gen = MIN_NR_GENS;
     } else gen = MAX_NR_GENS - worked;
     return Math.max(maxSeq - gen + 1, minSeq[type]);
+  }
+
+  /** The same before 6.14: what was in use is the youngest. */
+  #seqBefore(lruvec: Lruvec, pfn: Pfn, reclaiming: boolean): number {
+    const { maxSeq, minSeq } = genOfLruvec(lruvec);
+    const flags = this.#vm.frames.flags[pfn];
+    const type = this.type(pfn);
+    if ((flags & PG_ACTIVE) !== 0) return maxSeq;
+    if (type === LRU_GEN_ANON && (flags & PG_SWAPCACHE) === 0) return maxSeq - 1;
+    if ((flags & PG_RECLAIM) !== 0 && (flags & (PG_DIRTY | PG_WRITEBACK)) !== 0) return maxSeq - 1;
+    return reclaiming || minSeq[type] + MIN_NR_GENS >= maxSeq ? minSeq[type] : minSeq[type] + 1;
   }
 
   // ---- LruPlacement

@@ -5,7 +5,9 @@
  * @linux mm/vmscan.c:lru_gen_attr_group
  */
 import { Errno } from '@pagelab/abi';
-import { classicReclaim, lruGenCommand, lruGenReclaim, lruGenText, setReclaimPolicy } from '@pagelab/vm';
+import { classicReclaim, lruGenCommand, lruGenReclaim, lruGenReclaimBefore614, lruGenText, setReclaimPolicy } from '@pagelab/vm';
+import type { ReclaimPolicyFactory } from '@pagelab/vm';
+import type { MachineConfig } from '../config.ts';
 import type { Kernel } from '../kernel.ts';
 import type { ProcFile } from '../proc/proc-file.ts';
 
@@ -14,6 +16,11 @@ const DIRECTORY = '/sys/kernel/mm/lru_gen/';
 const CORE = 1;
 const MM_WALK = 2;
 const NONLEAF_YOUNG = 4;
+
+/** The multi-generational LRU that a kernel has. */
+export function lruGenOf(kernel: MachineConfig['kernel']): ReclaimPolicyFactory {
+  return kernel === '6.18' ? lruGenReclaim : lruGenReclaimBefore614;
+}
 
 /** The files, by path. */
 export function lruGenFiles(kernel: Kernel): Map<string, ProcFile> {
@@ -32,7 +39,7 @@ export function lruGenFiles(kernel: Kernel): Map<string, ProcFile> {
     write: (text) => {
       const caps = capsOf(text);
       if (caps < 0) return -Errno.EINVAL;
-      if (((caps & CORE) !== 0) !== isOn()) setReclaimPolicy(vm, isOn() ? classicReclaim : lruGenReclaim);
+      if (((caps & CORE) !== 0) !== isOn()) setReclaimPolicy(vm, isOn() ? classicReclaim : lruGenOf(kernel.config.kernel));
       reclaim.lruGen.walksMmu = (caps & MM_WALK) !== 0;
       reclaim.lruGen.clearsNonleaf = (caps & NONLEAF_YOUNG) !== 0;
       return text.length;
