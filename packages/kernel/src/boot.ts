@@ -250,6 +250,10 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   vm.deferredSplit.splitsUnderused = vm.deferredSplit.dropsZeros = config.kernel !== '6.1';
   vm.swap.skipsZeros = config.kernel !== '6.1';
   vm.swap.prefersNonfull = config.kernel === '6.18';
+  vm.swap.takesHuge = vm.tables.format.addressBits === 48;
+  vm.swap.hugeNeedsSolidState = config.kernel !== '6.18';
+  vm.swap.mapsHuge = config.kernel !== '6.1';
+  vm.zswap.takesHuge = config.kernel === '6.18';
   vm.replacesHugeZero = config.kernel === '6.18';
   for (const { nid, pages: count } of config.commandLine.hugepages ?? []) if (nid < pages.nodes.length) setMaxHugePages(vm, count, nid);
   // What the configuration sets in /proc/sys.

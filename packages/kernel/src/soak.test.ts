@@ -31,9 +31,6 @@ function combination(reclaim: string, pageAllocator: string, slab: string): Name
 
 const MACHINES: readonly Named[] = [
   ...COMBINATIONS,
-  ['huge pages', { memory: '96M', cmdline: 'transparent_hugepage=always' }],
-  ['huge pages and generations', { memory: '96M', cmdline: 'transparent_hugepage=always', reclaim: 'mglru' }],
-  ['huge pages and arc', { memory: '96M', cmdline: 'transparent_hugepage=always', reclaim: 'arc' }],
   ['page tables of three levels', { arch: 'x86-pae' }],
   ['page tables of two levels', { arch: 'x86-32' }],
   ['two nodes', { memory: '80M', numa: [{ memory: '40M', cpus: [0] }, { memory: '40M', cpus: [1] }] }],
@@ -52,6 +49,8 @@ const deflate: Compressor = {
   decompress: (data) => inflateRawSync(data),
 };
 const BALANCING = '/sys/kernel/debug/sched/numa_balancing/';
+/** So little memory has no huge pages unless they are asked for. */
+const HUGE_PAGES = { '/sys/kernel/mm/transparent_hugepage/enabled': 'always' };
 const MORE: readonly (readonly [string, Omit<SoakOptions, 'seed' | 'accesses' | 'programs'>])[] = [
   ['compressed swap', { machine: { cmdline: 'zswap.enabled=1 zswap.max_pool_percent=15 zswap.shrinker_enabled=1' }, compressors: [deflate] }],
   ['slower memory, and pages that follow their users', {
@@ -63,6 +62,9 @@ const MORE: readonly (readonly [string, Omit<SoakOptions, 'seed' | 'accesses' | 
       '/proc/sys/kernel/numa_balancing': '3',
     },
   }],
+  ['huge pages', { machine: { memory: '96M' }, settings: HUGE_PAGES }],
+  ['huge pages and generations', { machine: { memory: '96M', reclaim: 'mglru' }, settings: HUGE_PAGES }],
+  ['huge pages and arc', { machine: { memory: '96M', reclaim: 'arc' }, settings: HUGE_PAGES }],
   ['merged pages', { merges: true, settings: { '/sys/kernel/mm/ksm/pages_to_scan': '500', '/sys/kernel/mm/ksm/sleep_millisecs': '1', '/sys/kernel/mm/ksm/run': '1' } }],
 ];
 

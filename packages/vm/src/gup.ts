@@ -8,7 +8,7 @@ import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_ACCESSED, PTE_PS, PTE_RW } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
-import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY } from '@pagelab/mm-core';
+import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, compoundHead } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
 import { isCowMapping } from './copy-page-range.ts';
 import {
@@ -235,7 +235,7 @@ function touchPage(vma: VmArea, pfn: Pfn): void {
 /** @linux mm/page-writeback.c:folio_mark_dirty */
 function markWritten(vm: Vm, pfn: Pfn): void {
   const { flags } = vm.frames;
-  if ((flags[pfn] & PG_ANON) !== 0) flags[pfn] |= PG_DIRTY;
+  if ((flags[pfn] & PG_ANON) !== 0) flags[compoundHead(vm.frames, pfn)] |= PG_DIRTY;
   else setPageDirty(vm, pfn);
 }
 

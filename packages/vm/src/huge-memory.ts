@@ -8,6 +8,7 @@
  *
  *     frames.private[head]          === third-level entries that show it
  *     frames.private[head + 2]      === its frames that are mapped at all
+ *     frames.private[head + 3]      === the slot of its first frame, where it is in the swap cache: see `swap-state.ts`
  *     mm.depositedTables.length     === third-level entries of mm that show a huge page, or the huge zero page
  *
  * Below each of those entries a page table waits, deposited: splitting cannot fail for lack of memory.
@@ -27,6 +28,7 @@ import {
   pteLo,
 } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
+import { bugOn } from '@pagelab/lib';
 import {
   GFP_TRANSHUGE,
   GFP_TRANSHUGE_LIGHT,
@@ -35,14 +37,17 @@ import {
   PG_ANON_EXCLUSIVE,
   PG_BLOCK,
   PG_ACTIVE,
+  PG_DIRTY,
   PG_HEAD,
   PG_LRU,
   PG_MLOCKED,
   PG_REFERENCED,
   PG_SWAPBACKED,
+  PG_SWAPCACHE,
   PG_TAIL,
   PG_UNEVICTABLE,
   PG_WORKINGSET,
+  PG_WRITEBACK,
   PG_UPTODATE,
   VM_EVENT,
   __GFP_DIRECT_RECLAIM,
@@ -50,6 +55,7 @@ import {
   __GFP_MOVABLE,
   __GFP_NORETRY,
   __GFP_ZERO,
+  compoundHead,
 } from '@pagelab/mm-core';
 import { anonVmaPrepare } from './anon-vma.ts';
 import { isZeroPage } from './deferred-split.ts';
@@ -67,7 +73,9 @@ import { allocPteTable, findLeaf, findPmd, freeTable } from './pgtable.ts';
 import { PTE_SPECIAL, PTE_TABLE, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
 import { linearPageIndex, locksPages, mlockPage, munlockPage, pageMappings, removeRmap } from './rmap.ts';
 import { shmemHugeOrders } from './shmem-huge.ts';
+import { splitSwapCache } from './swap-state.ts';
 import { folioAddLru, lruAddSplit } from './swap.ts';
+import { folioFreeSwap } from './swapfile.ts';
 import { WP_REASON, handleUserfault, isUffdAsync } from './userfaultfd.ts';
 import { VM_HUGEPAGE, VM_HUGETLB, VM_NOHUGEPAGE, VM_SPECIAL, VM_UFFD_MISSING, VM_UFFD_WP, VM_WRITE } from './vma.ts';
 import type { Vm } from './vm.ts';
@@ -148,7 +156,7 @@ export function serveHugeMissing(vma: VmArea, address: VirtAddr, flags: number, 
   if (vma.anonVma === null && anonVmaPrepare(vma) !== 0) return VM_FAULT_OOM;
   const { mm } = vma;
   if ((flags & FAULT_FLAG_WRITE) === 0 && mm.vm.usesHugeZero) {
-    const zero = hugeZeroPage(mm.vm);
+    const zero = mm.vm.hugeZero.get(mm);
     if (zero < 0) return VM_FAULT_FALLBACK;
     if (!depositTable(mm)) return VM_FAULT_OOM;
     setHugeZero(vma, pmdEntry, zero);
@@ -289,26 +297,6 @@ function allocHuge(vma: VmArea, address: VirtAddr): Pfn {
   return pfn;
 }
 
-/**
- * The huge zero page, made when it is first wanted; negative, and counted, where there is no block. It stays: what Linux
- * gives back is what its shrinker finds unused.
- *
- * @linux mm/huge_memory.c:mm_get_huge_zero_folio
- */
-function hugeZeroPage(vm: Vm): Pfn {
-  if (vm.hugeZeroPfn >= 0) return vm.hugeZeroPfn;
-  const { events } = vm.pages;
-  const pfn = vm.pages.allocPages((GFP_TRANSHUGE | __GFP_ZERO) & ~__GFP_MOVABLE, vm.tables.hugeOrder);
-  if (pfn < 0) {
-    events[VM_EVENT.THP_ZERO_PAGE_ALLOC_FAILED]++;
-    events[VM_EVENT.THP_FAULT_FALLBACK]++;
-    return pfn;
-  }
-  events[VM_EVENT.THP_ZERO_PAGE_ALLOC]++;
-  vm.hugeZeroPfn = pfn;
-  return pfn;
-}
-
 // ---- entries
 
 /** @linux mm/huge_memory.c:set_huge_zero_folio */
@@ -369,7 +357,9 @@ export function copyHugePmd(dst: VmArea, dstEntry: number, srcEntry: number): bo
     dropDeposit(mm);
     return true;
   }
-  if ((lo & PTE_SPECIAL) === 0) {
+  if ((lo & PTE_SPECIAL) !== 0) {
+    vm.hugeZero.get(mm);
+  } else {
     const { flags, mapcount, private: priv, refcount } = vm.frames;
     const head = pfnOf(lo, hi);
     refcount[head]++;
@@ -504,6 +494,11 @@ export function unmapPart(vm: Vm, pfn: Pfn): void {
   notePartsUnmapped(vm, head, 1);
 }
 
+/** A frame that nobody mapped is mapped again: where it is one of a huge page, which came from swap. */
+export function notePartMapped({ frames }: Vm, pfn: Pfn): void {
+  if ((frames.flags[pfn] & (PG_HEAD | PG_TAIL)) !== 0) frames.private[compoundHead(frames, pfn) + 2]++;
+}
+
 function clearPart({ frames }: Vm, pfn: Pfn): void {
   if ((frames.flags[pfn] & PG_TAIL) === 0) return;
   frames.flags[pfn] = PG_TAIL;
@@ -513,7 +508,26 @@ function clearPart({ frames }: Vm, pfn: Pfn): void {
 function notePartsUnmapped(vm: Vm, head: Pfn, count: number): void {
   const left = (vm.frames.private[head + 2] -= count);
   if (left === 0) vm.deferredSplit.remove(head);
-  else vm.deferredSplit.addPartial(head);
+  // Reclaim is at it already.
+  else if ((vm.frames.flags[head] & PG_SWAPCACHE) === 0) vm.deferredSplit.addPartial(head);
+}
+
+/** References to a huge page that its mappings and the swap cache hold: each third-level entry has one for all its parts. @linux include/linux/mm.h:folio_expected_ref_count */
+export function hugeReferences(vm: Vm, head: Pfn): number {
+  const { flags, mapcount, private: priv } = vm.frames;
+  const { ptrsPerPte } = vm.tables;
+  let references = (flags[head] & PG_SWAPCACHE) !== 0 ? ptrsPerPte : 0;
+  for (let pfn = head; pfn < head + ptrsPerPte; pfn++) references += mapcount[pfn];
+  return references - priv[head] * (ptrsPerPte - 1);
+}
+
+/** Cuts every third-level entry that shows a huge page. @linux mm/rmap.c:try_to_unmap_one, TTU_SPLIT_HUGE_PMD */
+export function splitHugeEntries(vm: Vm, head: Pfn): void {
+  if (vm.frames.private[head] === 0) return;
+  for (const { mm, address } of pageMappings(vm, head)) {
+    const pmdEntry = findPmd(mm, address);
+    if ((vm.ram.i32[pmdEntry] & PTE_PS) !== 0) splitHugePmd(mm, address, pmdEntry);
+  }
 }
 
 /**
@@ -527,25 +541,27 @@ function notePartsUnmapped(vm: Vm, head: Pfn, count: number): void {
 export function splitHugePage(vm: Vm, head: Pfn, keep: Pfn = -1): number {
   const { frames, tables } = vm;
   const { flags, mapcount, private: priv, refcount } = frames;
-  if (priv[head] > 0) {
-    for (const { mm, address } of pageMappings(vm, head)) {
-      const pmdEntry = findPmd(mm, address);
-      if ((vm.ram.i32[pmdEntry] & PTE_PS) !== 0) splitHugePmd(mm, address, pmdEntry);
-    }
-  }
+  bugOn((flags[head] & PG_WRITEBACK) !== 0, 'huge page: split while it is written');
+  splitHugeEntries(vm, head);
   vm.deferredSplit.remove(head);
   priv[head + 2] = 0;
+  const cached = (flags[head] & PG_SWAPCACHE) !== 0;
+  const dirty = flags[head] & PG_DIRTY;
   const wasLru = flags[head] & (PG_LRU | PG_ACTIVE | PG_UNEVICTABLE | PG_REFERENCED | PG_SWAPBACKED | PG_WORKINGSET);
   flags[head] = (flags[head] & ~PG_HEAD) | PG_BLOCK;
   vm.pages.splitPage(head, tables.hugeOrder);
   lruAddSplit(vm, head, tables.ptrsPerPte, wasLru);
+  if (cached) splitSwapCache(vm, head, tables.ptrsPerPte);
   let freed = 0;
   for (let pfn = head; pfn < head + tables.ptrsPerPte; pfn++) {
+    flags[pfn] |= dirty;
     if (mapcount[pfn] > 0 && pfn !== keep && vm.deferredSplit.dropsZeros && isZeroPage(vm, pfn)) mapZeroPage(vm, pfn);
-    refcount[pfn] = Math.max(1, mapcount[pfn]);
-    if (mapcount[pfn] > 0) continue;
-    vm.pages.freePage(pfn);
+    refcount[pfn] = mapcount[pfn] + (cached ? 1 : 0);
+    if (mapcount[pfn] > 0 || (cached && !folioFreeSwap(vm, pfn))) continue;
     freed++;
+    if (cached) continue;
+    refcount[pfn] = 1;
+    vm.pages.freePage(pfn);
   }
   vm.pages.events[VM_EVENT.THP_SPLIT_PAGE]++;
   return freed;

@@ -25,11 +25,11 @@ function onlineGroup(memcg: MemCgroup): MemCgroup {
 }
 
 /**
- * Charges the slot that a page got, or notes that it got none (−1).
+ * Charges the slots that a page got, or notes that it got none (−1).
  *
  * @returns false where the group has no more: the slot is the caller's to give back
  */
-export function chargeSwap(memcgs: MemCgroups, pfn: Pfn, entry: number): boolean {
+export function chargeSwap(memcgs: MemCgroups, pfn: Pfn, nrPages: number, entry: number): boolean {
   const { vm } = memcgs;
   if ((vm.frames.flags[pfn] & PG_MEMCG) === 0) return true;
   const memcg = onlineGroup(memcgs.groupOf(pfn));
@@ -38,16 +38,16 @@ export function chargeSwap(memcgs: MemCgroups, pfn: Pfn, entry: number): boolean
     memcgEvent(memcg, MEMCG_EVENT.SWAP_FAIL);
     return true;
   }
-  if (pageCounterTryCharge(memcg.swap, 1) !== null) {
+  if (pageCounterTryCharge(memcg.swap, nrPages) !== null) {
     memcgEvent(memcg, MEMCG_EVENT.SWAP_MAX);
     memcgEvent(memcg, MEMCG_EVENT.SWAP_FAIL);
     return false;
   }
   const area = vm.swap.area(entry);
   area.memcg ??= new Uint16Array(area.max);
-  area.memcg[swpOffset(entry)] = memcg.id;
-  memcg.nrSwapSlots++;
-  memcg.stat[MEMCG_STAT.SWAP]++;
+  area.memcg.fill(memcg.id, swpOffset(entry), swpOffset(entry) + nrPages);
+  memcg.nrSwapSlots += nrPages;
+  memcg.stat[MEMCG_STAT.SWAP] += nrPages;
   return true;
 }
 

@@ -82,7 +82,7 @@ function lookAtFrames(vm: Vm, memcgs: MemCgroups): Found {
     if (!(owner instanceof MemCgroup)) continue;
     const isAnon = (flags[pfn] & PG_ANON) !== 0;
     if (mapcount[pfn] > 0) note(isAnon ? NODE_STAT.NR_ANON_MAPPED : NODE_STAT.NR_FILE_MAPPED);
-    if ((flags[pfn] & PG_SWAPCACHE) !== 0) note(NODE_STAT.NR_SWAPCACHE);
+    if ((flags[head] & PG_SWAPCACHE) !== 0) note(NODE_STAT.NR_SWAPCACHE);
     if (isAnon || mapping[pfn] === 0) continue;
     note(NODE_STAT.NR_FILE_PAGES);
     if ((flags[pfn] & PG_SWAPBACKED) !== 0) note(NODE_STAT.NR_SHMEM);

@@ -36,11 +36,12 @@ import {
   VM_EVENT,
   ZONE_STAT,
   blockOrder,
+  folioNrPages,
 } from '@pagelab/mm-core';
 import type { GetNewPage, MigrationOps } from '@pagelab/mm-core';
 import { unmapFilePmds } from './file-pmd.ts';
 import { copyUserPage } from './highmem.ts';
-import { splitHugePage } from './huge-memory.ts';
+import { hugeReferences, splitHugePage } from './huge-memory.ts';
 import { ksmMigrate } from './ksm.ts';
 import { migrateCharge } from './memcg-charge.ts';
 import { TAG_DIRTY, folioOrder, setPageDirty } from './page-cache.ts';
@@ -48,6 +49,7 @@ import { CPUPID_UNSET, usesAccessTime } from './numa-balancing.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { findLeaf } from './pgtable.ts';
 import { pageMappings } from './rmap.ts';
+import { moveHugeSwapEntry } from './swap-state.ts';
 import { folioAddLru, isolateLru, lruAddDrainAll, putbackLru } from './swap.ts';
 import { swpOffset } from './swapops.ts';
 import { waitOnWriteback } from './folio-writeback.ts';
@@ -165,7 +167,7 @@ export function migratePages(vm: Vm, list: Pfn[], getNewPage: GetNewPage, mode: 
  * @linux mm/migrate.c:folio_expected_refs
  */
 function mayMove(vm: Vm, pfn: Pfn, order: number, mode: number): boolean {
-  const { flags, mapcount, mapping, private: priv, refcount } = vm.frames;
+  const { flags, mapcount, mapping, refcount } = vm.frames;
   if ((flags[pfn] & PG_LOCKED) !== 0) return false;
   if ((flags[pfn] & PG_WRITEBACK) !== 0) {
     if (mode !== MIGRATE_SYNC) return false;
@@ -177,10 +179,7 @@ function mayMove(vm: Vm, pfn: Pfn, order: number, mode: number): boolean {
     if (refcount[pfn] !== mapcount[pfn] + cached + swapCached + 1) return false;
     return pageMappings(vm, pfn).length === mapcount[pfn];
   }
-  let mappings = 0;
-  for (let part = pfn; part < pfn + (1 << order); part++) mappings += mapcount[part];
-  // Each huge entry holds one reference for all its parts.
-  return refcount[pfn] === mappings - priv[pfn] * (vm.tables.ptrsPerPte - 1) + 1;
+  return refcount[pfn] === hugeReferences(vm, pfn) + 1;
 }
 
 /** @linux mm/migrate.c:migrate_folio_unmap, migrate_folio_move */
@@ -248,7 +247,7 @@ function movePageState(vm: Vm, from: Pfn, to: Pfn): void {
     priv[to] = priv[from];
     priv[from] = 0;
   }
-  if ((moving & PG_SWAPCACHE) !== 0) {
+  if ((moving & PG_SWAPCACHE) !== 0 && (flags[to] & PG_HEAD) === 0) {
     priv[to] = priv[from];
     priv[from] = 0;
     vm.swap.area(priv[to]).cache[swpOffset(priv[to])] = to + 1;
@@ -276,8 +275,9 @@ function countPage(vm: Vm, pfn: Pfn, pageFlags: number, dirty: boolean, sign: nu
   if (vm.frames.mapcount[pfn] > 0) pages.modNodeState(pfn, isAnon ? NODE_STAT.NR_ANON_MAPPED : NODE_STAT.NR_FILE_MAPPED, sign);
   if ((pageFlags & PG_MLOCKED) !== 0) pages.modZoneState(pfn, ZONE_STAT.NR_MLOCK, sign);
   if ((pageFlags & PG_SWAPCACHE) !== 0) {
-    pages.modOnlyNodeState(pfn, NODE_STAT.NR_FILE_PAGES, sign);
-    pages.modNodeState(pfn, NODE_STAT.NR_SWAPCACHE, sign);
+    const nrPages = sign * folioNrPages(vm.frames, pfn);
+    pages.modOnlyNodeState(pfn, NODE_STAT.NR_FILE_PAGES, nrPages);
+    pages.modNodeState(pfn, NODE_STAT.NR_SWAPCACHE, nrPages);
   }
   if (isAnon || vm.frames.mapping[pfn] === 0) return;
   pages.modNodeState(pfn, NODE_STAT.NR_FILE_PAGES, sign);
@@ -298,6 +298,7 @@ function moveHugeState(vm: Vm, from: Pfn, to: Pfn): void {
     vm.pages.modNodeState(from, NODE_STAT.NR_ANON_THPS, -vm.tables.ptrsPerPte);
     vm.pages.modNodeState(to, NODE_STAT.NR_ANON_THPS, vm.tables.ptrsPerPte);
   }
+  if ((vm.frames.flags[from] & PG_SWAPCACHE) !== 0) moveHugeSwapEntry(vm, from, to, vm.tables.ptrsPerPte);
   vm.deferredSplit.move(from, to);
 }
 

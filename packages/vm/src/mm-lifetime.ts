@@ -167,6 +167,7 @@ export function mmput(mm: MmStruct): void {
   if (--mm.users > 0) return;
   if (mm.mergeable) ksmExit(mm);
   exitMmap(mm);
+  mm.vm.hugeZero.put(mm);
   mmFree(mm);
 }
 

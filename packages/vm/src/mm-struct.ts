@@ -73,6 +73,8 @@ export class MmStruct {
   mergeAny = false;
   /** What PR_SET_THP_DISABLE set: 0; 1 no huge pages, 3 none but where they are asked for. @linux include/linux/mm_types.h:MMF_DISABLE_THP_COMPLETELY */
   thpDisable = 0;
+  /** It has had the huge zero page. @linux include/linux/mm_types.h:MMF_HUGE_ZERO_FOLIO */
+  hasHugeZero = false;
   ksmMerging = 0;
   /** Huge pages of the pool that its entries show. @linux include/linux/mm_types.h:mm_struct.hugetlb_usage */
   hugetlbPages = 0;

@@ -11,11 +11,11 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SHIFT, PAGE_SIZE, TLB_FREED_TABLES } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
-import { PG_SWAPCACHE } from '@pagelab/mm-core';
+import { PG_SWAPCACHE, PG_TAIL } from '@pagelab/mm-core';
 import { putUnmappedHugetlb } from './hugetlb.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { freeTable } from './pgtable.ts';
-import { folioFreeSwap } from './swapfile.ts';
+import { freeSwapCache } from './swap-state.ts';
 import type { Vm } from './vm.ts';
 
 /** Pages collected at most before a flush is due. @linux include/asm-generic/tlb.h:MAX_GATHER_BATCH_COUNT */
@@ -90,11 +90,11 @@ export class MmuGather {
     if (vm.hugetlb.unmapped.length > 0) putUnmappedHugetlb(vm);
     const pages = this.#pages;
     const nrPages = this.#nrPages;
-    const { flags, mapcount } = vm.frames;
+    const { flags } = vm.frames;
     for (let i = 0; i < nrPages; i++) {
       const pfn = pages[i];
       // The slot of a page that nobody maps any more goes with it.
-      if ((flags[pfn] & PG_SWAPCACHE) !== 0 && mapcount[pfn] === 0) folioFreeSwap(vm, pfn);
+      if ((flags[pfn] & (PG_SWAPCACHE | PG_TAIL)) !== 0) freeSwapCache(vm, pfn);
       vm.pages.putPage(pfn);
     }
     this.#nrPages = 0;

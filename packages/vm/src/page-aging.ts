@@ -5,7 +5,7 @@ import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { PTE_ACCESSED, PTE_DIRTY } from '@pagelab/hw';
-import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE } from '@pagelab/mm-core';
+import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE, PG_TAIL, compoundHead } from '@pagelab/mm-core';
 import type { AddressSpace } from './file.ts';
 import { splitFolio } from './folio.ts';
 import { hugeStart, splitHugePmd } from './huge-memory.ts';
@@ -55,6 +55,8 @@ export function markLazyFree(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
       if ((lo & PTE_SPECIAL) !== 0) continue;
       const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
       if ((flags[pfn] & PG_ANON) === 0) continue;
+      // What the swap cache has of a huge page must not be older than what the page holds.
+      if ((flags[pfn] & PG_TAIL) !== 0 && (flags[compoundHead(vm.frames, pfn)] & PG_SWAPCACHE) !== 0) continue;
       if ((flags[pfn] & (PG_DIRTY | PG_SWAPCACHE)) !== 0) {
         if (mapcount[pfn] !== 1) continue;
         if ((flags[pfn] & PG_SWAPCACHE) !== 0 && !folioFreeSwap(vm, pfn)) continue;

@@ -7,9 +7,10 @@
  */
 import { Errno } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
-import { NODE_STAT, PG_DIRTY, PG_MEMCG, PG_RECLAIM, PG_UPTODATE, PG_WRITEBACK, VM_EVENT } from '@pagelab/mm-core';
+import { NODE_STAT, PG_DIRTY, PG_MEMCG, PG_RECLAIM, PG_UPTODATE, PG_WRITEBACK, VM_EVENT, folioNrPages } from '@pagelab/mm-core';
 import { isZeroPage } from './deferred-split.ts';
 import { countFolioEvents } from './memcg-events.ts';
+import { folioSwapEntry } from './swap-state.ts';
 import { folioRotateReclaimable } from './swap.ts';
 import { folioFreeSwap } from './swapfile.ts';
 import { swpOffset } from './swapops.ts';
@@ -26,20 +27,20 @@ export type PendingWrites = Pfn[];
  * @linux mm/page_io.c:swap_writeout
  */
 export function swapWriteout(vm: Vm, pfn: Pfn, pending: PendingWrites): 'begun' | 'none' | 'activate' {
-  const { flags, private: priv } = vm.frames;
+  const { flags } = vm.frames;
   if (folioFreeSwap(vm, pfn)) return 'none';
-  const entry = priv[pfn];
+  const entry = folioSwapEntry(vm, pfn);
+  const nrPages = folioNrPages(vm.frames, pfn);
   const area = vm.swap.area(entry);
-  const slot = swpOffset(entry);
   flags[pfn] &= ~PG_DIRTY;
-  if (vm.swap.skipsZeros && isZeroPage(vm, pfn)) {
-    area.setZero(slot, true);
-    countFolioEvents(vm, pfn, VM_EVENT.SWPOUT_ZERO, 1);
+  const isZero = vm.swap.skipsZeros && isZeroFolio(vm, pfn, nrPages);
+  for (let i = 0; i < nrPages; i++) area.setZero(swpOffset(entry) + i, isZero);
+  if (isZero) {
+    countFolioEvents(vm, pfn, VM_EVENT.SWPOUT_ZERO, nrPages);
     return 'begun';
   }
-  area.setZero(slot, false);
   if (vm.zswap.state === 'ready') {
-    if (vm.zswap.store(pfn, entry)) return 'begun';
+    if (vm.zswap.storeFolio(pfn, entry, nrPages)) return 'begun';
     const memcg = vm.memcgs === null || (flags[pfn] & PG_MEMCG) === 0 ? null : vm.memcgs.groupOf(pfn);
     if (!vm.zswap.writesBack(memcg)) {
       flags[pfn] = (flags[pfn] | PG_DIRTY) & ~PG_RECLAIM;
@@ -50,19 +51,28 @@ export function swapWriteout(vm: Vm, pfn: Pfn, pending: PendingWrites): 'begun' 
   return 'begun';
 }
 
+/** @linux mm/page_io.c:is_folio_zero_filled */
+function isZeroFolio(vm: Vm, pfn: Pfn, nrPages: number): boolean {
+  for (let i = 0; i < nrPages; i++) if (!isZeroPage(vm, pfn + i)) return false;
+  return true;
+}
+
 /**
  * Begins to write a page of the swap cache to its slot, past the pool of compressed pages.
  *
  * @linux mm/page_io.c:__swap_writepage
  */
 export function writeToSlot(vm: Vm, pfn: Pfn, pending: PendingWrites): void {
-  const { flags, private: priv } = vm.frames;
-  countFolioEvents(vm, pfn, VM_EVENT.PSWPOUT, 1);
-  vm.pages.events[VM_EVENT.PGPGOUT] += 4;
-  flags[pfn] |= PG_WRITEBACK;
-  vm.pages.modNodeState(pfn, NODE_STAT.NR_WRITEBACK, 1);
+  const entry = folioSwapEntry(vm, pfn);
+  const nrPages = folioNrPages(vm.frames, pfn);
+  if (nrPages > 1) countFolioEvents(vm, pfn, VM_EVENT.THP_SWPOUT, 1);
+  countFolioEvents(vm, pfn, VM_EVENT.PSWPOUT, nrPages);
+  vm.pages.events[VM_EVENT.PGPGOUT] += 4 * nrPages;
+  vm.frames.flags[pfn] |= PG_WRITEBACK;
+  vm.pages.modNodeState(pfn, NODE_STAT.NR_WRITEBACK, nrPages);
   vm.frames.refcount[pfn]++;
-  if (vm.swap.area(priv[pfn]).device.write(swpOffset(priv[pfn]), pfn) !== 0) writeFailed(vm, pfn);
+  const { device } = vm.swap.area(entry);
+  for (let i = 0; i < nrPages; i++) if (device.write(swpOffset(entry) + i, pfn + i) !== 0) writeFailed(vm, pfn);
   pending.push(pfn);
 }
 
@@ -77,7 +87,7 @@ export function endSwapWrites(vm: Vm, pending: PendingWrites): void {
   const { flags } = vm.frames;
   for (const pfn of pending) {
     flags[pfn] &= ~PG_WRITEBACK;
-    vm.pages.modNodeState(pfn, NODE_STAT.NR_WRITEBACK, -1);
+    vm.pages.modNodeState(pfn, NODE_STAT.NR_WRITEBACK, -folioNrPages(vm.frames, pfn));
     if ((flags[pfn] & PG_RECLAIM) !== 0) {
       flags[pfn] &= ~PG_RECLAIM;
       folioRotateReclaimable(vm, pfn);

@@ -24,7 +24,7 @@ import {
 } from '@pagelab/mm-core';
 import { demoteFolios, demotionTarget } from './demote.ts';
 import { dissolveFolio, folioStart } from './folio.ts';
-import { splitHugePage } from './huge-memory.ts';
+import { hugeReferences, splitHugePage } from './huge-memory.ts';
 import { countFolioEvents } from './memcg-events.ts';
 import { folioSwapFull } from './memcg-swap.ts';
 import { folioOrder, removeFromPageCache } from './page-cache.ts';
@@ -36,7 +36,7 @@ import type { ScanControl } from './scan-control.ts';
 import { isLargeShmem, splitShmemFolio } from './shmem-folio.ts';
 import { shmemUnacctBlock } from './shmem-super.ts';
 import { shmemWriteout } from './shmem-swap.ts';
-import { addToSwap, removeFromSwapCache } from './swap-state.ts';
+import { addToSwap, folioMapped, removeFromSwapCache } from './swap-state.ts';
 import { folioAddLru, folioEvictable } from './swap.ts';
 import { folioFreeSwap } from './swapfile.ts';
 import type { Vm } from './vm.ts';
@@ -128,7 +128,7 @@ function shrinkFolios(
   vm.smp.flushBatch();
   for (const pfn of freed) {
     flags[pfn] &= ~(PG_ACTIVE | PG_REFERENCED);
-    vm.pages.freePage(pfn);
+    vm.pages.putPage(pfn);
   }
   return nrReclaimed;
 }
@@ -148,10 +148,11 @@ function shrinkFolio(
   useReferences: boolean,
   demotes: boolean,
 ): number {
-  const { flags, mapcount } = vm.frames;
+  const { flags } = vm.frames;
+  const { rmap } = vm.reclaim;
   if (!folioEvictable(flags[pfn])) return ACTIVATE;
   const huge = (flags[pfn] & PG_HEAD) !== 0;
-  const mapped = huge || mapcount[pfn] > 0;
+  const mapped = folioMapped(vm, pfn);
   if (!sc.mayUnmap && mapped) return KEEP;
   const isFile = (flags[pfn] & (PG_SWAPBACKED | PG_ANON)) === 0;
   if (isFile && (flags[pfn] & PG_DIRTY) !== 0) stat.nrUnqueuedDirty++;
@@ -162,17 +163,20 @@ function shrinkFolio(
   const references = useReferences ? vm.reclaim.policy.checkReferences(pfn) : FOLIOREF_RECLAIM;
   if (references === ACTIVATE || references === KEEP) return references;
   if (demotes) return DEMOTE;
-  if (huge) {
-    splitIsolated(vm, pfn);
-    return GONE;
-  }
   if (isLargeShmem(vm, pfn)) splitShmemFolio(vm, pfn);
   if ((flags[pfn] & (PG_ANON | PG_SWAPBACKED | PG_SWAPCACHE)) === (PG_ANON | PG_SWAPBACKED)) {
     if ((sc.gfp & __GFP_IO) === 0) return KEEP;
     if (isPinned(vm, pfn)) return KEEP;
-    if (!addToSwap(vm, pfn)) return ACTIVATE;
+    // What is mapped in part goes by its parts: some need no writing.
+    const isPartial = huge && vm.deferredSplit.isPartial(pfn) === true;
+    if (isPartial || !addToSwap(vm, pfn)) {
+      if (!huge) return ACTIVATE;
+      if (!isPartial) countFolioEvents(vm, pfn, VM_EVENT.THP_SWPOUT_FALLBACK, 1);
+      splitIsolated(vm, pfn);
+      return GONE;
+    }
   }
-  if (mapcount[pfn] > 0 && !vm.reclaim.rmap.unmap(pfn)) return ACTIVATE;
+  if (mapped && !(huge ? rmap.unmapHuge(pfn) : rmap.unmap(pfn))) return ACTIVATE;
   if ((flags[pfn] & PG_DIRTY) !== 0) {
     const verdict = pageout(vm, pfn, sc, stat, pending, references);
     if (verdict !== FREED) return verdict;
@@ -183,6 +187,7 @@ function shrinkFolio(
 /** Whether somebody but page tables, cache and reclaim refers to the page. */
 function isPinned(vm: Vm, pfn: Pfn): boolean {
   const { flags, mapcount, refcount } = vm.frames;
+  if ((flags[pfn] & PG_HEAD) !== 0) return refcount[pfn] > hugeReferences(vm, pfn) + 1;
   const cached = (flags[pfn] & PG_SWAPCACHE) !== 0 ? 1 : 0;
   return refcount[pfn] > mapcount[pfn] + cached + 1;
 }
@@ -192,7 +197,6 @@ function splitIsolated(vm: Vm, head: Pfn): void {
   folioAddLru(vm, head);
   vm.frames.refcount[head]--;
   splitHugePage(vm, head);
-  vm.pages.countEvent(VM_EVENT.THP_SWPOUT_FALLBACK);
 }
 
 /**
@@ -222,7 +226,7 @@ function pageout(vm: Vm, pfn: Pfn, sc: ScanControl, stat: ReclaimStat, pending: 
   }
   if (written === 'begun') {
     vm.pages.modNodeState(pfn, NODE_STAT.NR_VMSCAN_WRITE, 1);
-    stat.nrPageout++;
+    stat.nrPageout += folioNrPages(vm.frames, pfn);
   }
   if ((flags[pfn] & PG_WRITEBACK) !== 0) return KEEP;
   flags[pfn] &= ~PG_RECLAIM;
@@ -242,16 +246,17 @@ function mayEnterFs(vm: Vm, pfn: Pfn, gfp: number): boolean {
  */
 function removeMapping(vm: Vm, pfn: Pfn): boolean {
   const { flags, index, mapping, refcount } = vm.frames;
-  if ((flags[pfn] & PG_DIRTY) !== 0 || vm.frames.mapcount[pfn] > 0) return false;
+  if ((flags[pfn] & PG_DIRTY) !== 0 || folioMapped(vm, pfn)) return false;
   if ((flags[pfn] & (PG_ANON | PG_SWAPBACKED)) === PG_ANON) {
     if (refcount[pfn] !== 1) return false;
     countFolioEvents(vm, pfn, VM_EVENT.PGLAZYFREED, 1);
     return true;
   }
   if ((flags[pfn] & PG_SWAPCACHE) !== 0) {
-    if (refcount[pfn] !== 2) return false;
+    const nrPages = folioNrPages(vm.frames, pfn);
+    if (refcount[pfn] !== 1 + nrPages) return false;
     removeFromSwapCache(vm, pfn, vm.reclaim.policy.eviction(pfn));
-    refcount[pfn]--;
+    refcount[pfn] -= nrPages;
     return true;
   }
   const file = vm.mappings.get(mapping[pfn]);

@@ -4,11 +4,28 @@
  * @linux mm/memory.c:do_swap_page
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PTE_DIRTY, PTE_RW, PTE_UFFD_WP_LO, pteHi, pteLo } from '@pagelab/hw';
+import { PAGE_SIZE, PTE_DIRTY, PTE_RW, PTE_UFFD_WP_LO, pteHi, pteLo } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
-import { GFP_HIGHUSER_MOVABLE, NODE_STAT, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_KSM, PG_MLOCKED, PG_SWAPBACKED, PG_SWAPCACHE, VM_EVENT } from '@pagelab/mm-core';
+import {
+  GFP_HIGHUSER_MOVABLE,
+  NODE_STAT,
+  PG_ANON,
+  PG_ANON_EXCLUSIVE,
+  PG_DIRTY,
+  PG_HEAD,
+  PG_KSM,
+  PG_MLOCKED,
+  PG_SWAPBACKED,
+  PG_SWAPCACHE,
+  PG_TAIL,
+  PG_UPTODATE,
+  VM_EVENT,
+  compoundHead,
+  folioNrPages,
+} from '@pagelab/mm-core';
 import { allocUserPage } from './anon-fault.ts';
 import { copyUserPage } from './highmem.ts';
+import { notePartMapped } from './huge-memory.ts';
 import { ksmNeedsCopy } from './ksm.ts';
 import { folioSwapFull } from './memcg-swap.ts';
 import { MM_ANONPAGES, MM_SWAPENTS } from './mm-struct.ts';
@@ -16,10 +33,10 @@ import { FAULT_FLAG_WRITE, VM_FAULT_OOM, VM_FAULT_SIGBUS } from './fault-flags.t
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { SWP_SOFT_DIRTY, SWP_UFFD_WP, pageProtHi, pageProtLo } from './pte.ts';
 import { addNewAnonRmap, linearPageIndex, locksPages, mlockPage } from './rmap.ts';
-import { swapCacheFrame, swapUpdateReadahead, swapUptodate, swapinReadahead } from './swap-state.ts';
+import { folioSwapEntry, swapCacheFrame, swapUpdateReadahead, swapUptodate, swapinReadahead } from './swap-state.ts';
 import { folioAddLru } from './swap.ts';
 import { folioFreeSwap, swapFree } from './swapfile.ts';
-import { swpExclusive } from './swapops.ts';
+import { pteToSwp, swpExclusive, swpPteHi, swpPteLo } from './swapops.ts';
 import type { Vm } from './vm.ts';
 import { VM_LOCKED, VM_WRITE } from './vma.ts';
 import type { VmArea } from './vma.ts';
@@ -63,6 +80,7 @@ export function serveSwap(vma: VmArea, address: VirtAddr, flags: number, pte: nu
     mapCopiedPage(vma, address, pte, lo, pfn, swp, write);
     return 0;
   }
+  if (vm.swap.mapsHuge && (vm.frames.flags[pfn] & (PG_HEAD | PG_TAIL)) !== 0 && mapSwappedHuge(vma, address, pte, lo, hi, pfn, write)) return 0;
   const exclusive = mapSwappedPage(vma, address, pte, lo, pfn, swp, write);
   return write && !exclusive ? SWAP_WRITE_PROTECTED : 0;
 }
@@ -127,10 +145,11 @@ export function mapSwappedPage(
   const { vm } = mm;
   const { flags, refcount } = vm.frames;
   const step = vm.tables.entryWords;
-  refcount[pfn]++;
+  const folio = compoundHead(vm.frames, pfn);
+  refcount[folio]++;
   swapFree(vm, swp);
-  if (shouldTryToFreeSwap(vma, pfn, write)) folioFreeSwap(vm, pfn);
-  const exclusive = (flags[pfn] & PG_KSM) === 0 && ((swpLo & swpExclusive(step)) !== 0 || refcount[pfn] === 1);
+  if (shouldTryToFreeSwap(vma, folio, write)) folioFreeSwap(vm, folio);
+  const exclusive = (flags[pfn] & PG_KSM) === 0 && ((swpLo & swpExclusive(step)) !== 0 || refcount[folio] === 1);
   mm.rss[MM_ANONPAGES]++;
   mm.rss[MM_SWAPENTS]--;
   let lo = pageProtLo(vma.flags);
@@ -150,13 +169,38 @@ export function mapSwappedPage(
   return exclusive && !protectedByUffd;
 }
 
+/**
+ * Puts a huge page of the swap cache in the place of the entries that name its slots, where all of them do and a last-level
+ * table is filled by them.
+ *
+ * @returns whether it was done: not either where the address space has not got the page to itself
+ * @linux mm/memory.c:do_swap_page
+ */
+function mapSwappedHuge(vma: VmArea, address: VirtAddr, pte: number, lo: number, hi: number, pfn: Pfn, write: boolean): boolean {
+  const { vm } = vma.mm;
+  const { i32 } = vm.ram;
+  const { entryWords: step, pmdSize, ptrsPerPte } = vm.tables;
+  const head = compoundHead(vm.frames, pfn);
+  const start = address - (pfn - head) * PAGE_SIZE;
+  if (start % pmdSize !== 0 || start < vma.start || start + pmdSize > vma.end || (lo & swpExclusive(step)) === 0) return false;
+  const first = pte - (pfn - head) * step;
+  const slot = folioSwapEntry(vm, head);
+  const bits = lo ^ swpPteLo(step, pteToSwp(step, lo, hi));
+  for (let i = 0; i < ptrsPerPte; i++) {
+    const at = first + i * step;
+    if (i32[at] !== (swpPteLo(step, slot + i) | bits) || entryHi(i32, at, step) !== swpPteHi(slot + i)) return false;
+  }
+  for (let i = 0; i < ptrsPerPte; i++) mapSwappedPage(vma, start + i * PAGE_SIZE, first + i * step, swpPteLo(step, slot + i) | bits, head + i, slot + i, write);
+  return true;
+}
+
 /** Whether the slot is better given back now. @linux mm/memory.c:should_try_to_free_swap */
 function shouldTryToFreeSwap(vma: VmArea, pfn: Pfn, write: boolean): boolean {
   const { vm } = vma.mm;
   const { flags, refcount } = vm.frames;
   if ((flags[pfn] & PG_SWAPCACHE) === 0) return false;
   if (folioSwapFull(vm, pfn) || (vma.flags & VM_LOCKED) !== 0 || (flags[pfn] & PG_MLOCKED) !== 0) return true;
-  return write && (flags[pfn] & PG_KSM) === 0 && refcount[pfn] === 2;
+  return write && (flags[pfn] & PG_KSM) === 0 && refcount[pfn] === 1 + folioNrPages(vm.frames, pfn);
 }
 
 /** Counts one more mapping of an anonymous page. One that nobody maps yet becomes the family's, or this VMA's alone. @linux mm/rmap.c:folio_add_anon_rmap_pte */
@@ -164,7 +208,7 @@ function addAnonRmap(vm: Vm, pfn: Pfn, vma: VmArea, address: VirtAddr, exclusive
   const { flags, index, mapcount, mapping } = vm.frames;
   const anonVma = vma.anonVma!;
   if ((flags[pfn] & PG_ANON) === 0) {
-    flags[pfn] |= PG_ANON | PG_SWAPBACKED;
+    flags[pfn] |= PG_ANON | PG_SWAPBACKED | PG_UPTODATE;
     mapping[pfn] = anonVma.root.id;
     index[pfn] = linearPageIndex(vma, address);
   }
@@ -172,6 +216,9 @@ function addAnonRmap(vm: Vm, pfn: Pfn, vma: VmArea, address: VirtAddr, exclusive
     flags[pfn] |= PG_ANON_EXCLUSIVE;
     mapping[pfn] = anonVma.id;
   }
-  if (++mapcount[pfn] === 1) vm.pages.modNodeState(pfn, NODE_STAT.NR_ANON_MAPPED, 1);
+  if (++mapcount[pfn] === 1) {
+    vm.pages.modNodeState(pfn, NODE_STAT.NR_ANON_MAPPED, 1);
+    notePartMapped(vm, pfn);
+  }
   if (locksPages(vma)) mlockPage(vm, pfn);
 }

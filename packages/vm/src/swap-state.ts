@@ -3,6 +3,9 @@
  *
  *     PG_SWAPCACHE ⇔ private is the entry of a slot whose `cache` names the frame; the cache holds a reference
  *
+ * A huge page has a cluster of slots, one for each of its parts, and the cache as many references to it. PG_SWAPCACHE is its
+ * head's; the entry of the first slot is in the private word of its fourth frame.
+ *
  * A page comes in from either side: it was given a slot and is on its way out, or it was read back. While both are there
  * nothing is lost, whoever touches it first: two processes that share a page through `fork` find the same frame again.
  *
@@ -16,20 +19,24 @@ import {
   GFP_HIGHUSER_MOVABLE,
   NODE_STAT,
   PG_DIRTY,
+  PG_HEAD,
   PG_RECLAIM,
   PG_SWAPBACKED,
   PG_SWAPCACHE,
+  PG_TAIL,
   PG_UPTODATE,
   VM_EVENT,
   __GFP_NORETRY,
   __GFP_NOWARN,
+  compoundHead,
+  folioNrPages,
 } from '@pagelab/mm-core';
 import { chargeSwap, chargeSwapin, folioSwapFull } from './memcg-swap.ts';
 import { swapReadFolio } from './page-io.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { findPte } from './pgtable.ts';
 import { folioAddLru } from './swap.ts';
-import { allocSwapSlot, folioFreeSwap, putSwapSlot, swapcachePrepare } from './swapfile.ts';
+import { allocSwapCluster, allocSwapSlot, folioFreeSwap, putSwapSlot, swapcachePrepare } from './swapfile.ts';
 import { pteToSwp, swpEntry, swpOffset, swpType } from './swapops.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
@@ -47,31 +54,68 @@ export function swapCacheFrame(vm: Vm, entry: number): Pfn {
   return cached > 0 ? cached - 1 : -1;
 }
 
-/** Puts a page into the cache, which takes a reference. Its slot must count that already. @linux mm/swap_state.c:swap_cache_add_folio */
-function addToSwapCache(vm: Vm, pfn: Pfn, entry: number): void {
+/** Which frame of a huge page has the entry in its private word. */
+const HUGE_ENTRY = 3;
+
+/** The slot of a page of the swap cache, or of a part of one. @linux mm/swap.h:page_swap_entry */
+export function folioSwapEntry({ frames }: Vm, pfn: Pfn): number {
+  const { flags, private: priv } = frames;
+  if ((flags[pfn] & (PG_HEAD | PG_TAIL)) === 0) return priv[pfn];
+  const head = compoundHead(frames, pfn);
+  return priv[head + HUGE_ENTRY] + pfn - head;
+}
+
+/** Puts a page into the cache, which takes a reference for each slot. The slots must count that already. @linux mm/swap_state.c:swap_cache_add_folio */
+function addToSwapCache(vm: Vm, pfn: Pfn, nrPages: number, entry: number): void {
   const { flags, private: priv, refcount } = vm.frames;
   flags[pfn] |= PG_SWAPCACHE;
-  priv[pfn] = entry;
-  refcount[pfn]++;
-  vm.swap.area(entry).cache[swpOffset(entry)] = pfn + 1;
-  vm.pages.modOnlyNodeState(pfn, NODE_STAT.NR_FILE_PAGES, 1);
-  vm.pages.modNodeState(pfn, NODE_STAT.NR_SWAPCACHE, 1);
+  priv[nrPages === 1 ? pfn : pfn + HUGE_ENTRY] = entry;
+  refcount[pfn] += nrPages;
+  cacheFrames(vm, pfn, nrPages, entry);
+  vm.pages.modOnlyNodeState(pfn, NODE_STAT.NR_FILE_PAGES, nrPages);
+  vm.pages.modNodeState(pfn, NODE_STAT.NR_SWAPCACHE, nrPages);
+}
+
+function cacheFrames(vm: Vm, pfn: Pfn, nrPages: number, entry: number): void {
+  const { cache } = vm.swap.area(entry);
+  const slot = swpOffset(entry);
+  for (let i = 0; i < nrPages; i++) cache[slot + i] = pfn + i + 1;
+}
+
+/** A huge page of the cache moves to other frames, which have its flags. @linux mm/migrate.c:__folio_migrate_mapping */
+export function moveHugeSwapEntry(vm: Vm, from: Pfn, to: Pfn, nrPages: number): void {
+  const { private: priv } = vm.frames;
+  const entry = priv[from + HUGE_ENTRY];
+  priv[to + HUGE_ENTRY] = entry;
+  priv[from + HUGE_ENTRY] = 0;
+  cacheFrames(vm, to, nrPages, entry);
+}
+
+/** A huge page of the cache is single pages now, which have no references of the cache's yet. @linux mm/huge_memory.c:__split_folio_to_order */
+export function splitSwapCache(vm: Vm, head: Pfn, nrPages: number): void {
+  const { flags, private: priv } = vm.frames;
+  const entry = priv[head + HUGE_ENTRY];
+  for (let i = 0; i < nrPages; i++) {
+    flags[head + i] |= PG_SWAPCACHE | PG_SWAPBACKED | PG_UPTODATE;
+    priv[head + i] = entry + i;
+  }
 }
 
 /**
- * Gives a page a slot, and makes it dirty: it is to be written there.
+ * Gives a page a slot, or a huge one a cluster of them, and makes it dirty: it is to be written there.
  *
  * @returns whether there was one
  * @linux mm/swapfile.c:folio_alloc_swap
  */
 export function addToSwap(vm: Vm, pfn: Pfn): boolean {
-  const entry = allocSwapSlot(vm);
-  if (vm.memcgs !== null && !chargeSwap(vm.memcgs, pfn, entry)) {
-    putSwapSlot(vm, entry);
+  const nrPages = folioNrPages(vm.frames, pfn);
+  const entry = nrPages === 1 ? allocSwapSlot(vm) : allocSwapCluster(vm, nrPages);
+  if (vm.memcgs !== null && !chargeSwap(vm.memcgs, pfn, nrPages, entry)) {
+    for (let i = 0; i < nrPages; i++) putSwapSlot(vm, entry + i);
     return false;
   }
   if (entry < 0) return false;
-  addToSwapCache(vm, pfn, entry);
+  addToSwapCache(vm, pfn, nrPages, entry);
   vm.frames.flags[pfn] |= PG_DIRTY;
   return true;
 }
@@ -84,26 +128,43 @@ export function addToSwap(vm: Vm, pfn: Pfn): boolean {
  */
 export function removeFromSwapCache(vm: Vm, pfn: Pfn, shadow: number): void {
   const { flags, private: priv } = vm.frames;
-  const entry = priv[pfn];
   bugOn((flags[pfn] & PG_SWAPCACHE) === 0, 'swap cache: a page that is not in it');
-  vm.swap.area(entry).cache[swpOffset(entry)] = -shadow;
+  const nrPages = folioNrPages(vm.frames, pfn);
+  const entry = folioSwapEntry(vm, pfn);
   flags[pfn] &= ~PG_SWAPCACHE;
-  priv[pfn] = 0;
-  vm.pages.modOnlyNodeState(pfn, NODE_STAT.NR_FILE_PAGES, -1);
-  vm.pages.modNodeState(pfn, NODE_STAT.NR_SWAPCACHE, -1);
-  putSwapSlot(vm, entry);
+  priv[nrPages === 1 ? pfn : pfn + HUGE_ENTRY] = 0;
+  vm.pages.modOnlyNodeState(pfn, NODE_STAT.NR_FILE_PAGES, -nrPages);
+  vm.pages.modNodeState(pfn, NODE_STAT.NR_SWAPCACHE, -nrPages);
+  const { cache } = vm.swap.area(entry);
+  for (let i = 0; i < nrPages; i++) {
+    cache[swpOffset(entry) + i] = -shadow;
+    putSwapSlot(vm, entry + i);
+  }
 }
 
-/** Takes a page out and drops the cache's reference. The page has no copy any more, and is dirty. @linux mm/swap_state.c:swap_cache_del_folio */
+/** Takes a page out and drops the cache's references. The page has no copy any more, and is dirty. @linux mm/swap_state.c:swap_cache_del_folio */
 export function deleteFromSwapCache(vm: Vm, pfn: Pfn): void {
   removeFromSwapCache(vm, pfn, 0);
   vm.frames.flags[pfn] |= PG_DIRTY;
+  vm.frames.refcount[pfn] -= folioNrPages(vm.frames, pfn) - 1;
   vm.pages.putPage(pfn);
+}
+
+/** Whether some entry of a page table shows a page, or a part of a huge one. @linux include/linux/mm.h:folio_mapped */
+export function folioMapped({ frames }: Vm, pfn: Pfn): boolean {
+  return (frames.flags[pfn] & PG_HEAD) === 0 ? frames.mapcount[pfn] > 0 : frames.private[pfn + 2] > 0;
+}
+
+/** An entry that showed a page is gone: where it was the last, a slot that nobody names goes with it. @linux mm/swap_state.c:free_swap_cache */
+export function freeSwapCache(vm: Vm, pfn: Pfn): void {
+  const head = compoundHead(vm.frames, pfn);
+  if ((vm.frames.flags[head] & PG_SWAPCACHE) !== 0 && !folioMapped(vm, head)) folioFreeSwap(vm, head);
 }
 
 /** A page whose slot nobody names: the cache lets go of it unless it is mapped, or slots are plenty. @linux mm/swapfile.c:__try_to_reclaim_swap */
 export function tryToReclaimSwap(vm: Vm, pfn: Pfn): void {
-  if (vm.frames.mapcount[pfn] === 0 || folioSwapFull(vm, pfn)) folioFreeSwap(vm, pfn);
+  const head = compoundHead(vm.frames, pfn);
+  if (!folioMapped(vm, head) || folioSwapFull(vm, head)) folioFreeSwap(vm, head);
 }
 
 // ---- reading
@@ -136,7 +197,7 @@ export function readSwapCache(vm: Vm, entry: number, gfp: number): Pfn {
     return -1;
   }
   vm.frames.flags[pfn] |= PG_SWAPBACKED;
-  addToSwapCache(vm, pfn, entry);
+  addToSwapCache(vm, pfn, 1, entry);
   if (shadow > 0) vm.reclaim.policy.refault(pfn, shadow);
   folioAddLru(vm, pfn);
   vm.pages.freePage(pfn);
@@ -262,9 +323,9 @@ function swapinPages(prevOffset: number, offset: number, hits: number, most: num
 
 /** A fault found its page in the cache: was reading ahead right? @linux mm/swap_state.c:swap_update_readahead */
 export function swapUpdateReadahead(vm: Vm, pfn: Pfn, vma: VmArea | null, address: VirtAddr): void {
-  const { flags, private: priv } = vm.frames;
+  const { flags } = vm.frames;
   const wasAhead = (flags[pfn] & PG_READAHEAD) !== 0;
-  const byVma = vma !== null && vm.swap.area(priv[pfn]).device.solidState;
+  const byVma = vma !== null && vm.swap.area(folioSwapEntry(vm, pfn)).device.solidState;
   flags[pfn] &= ~PG_READAHEAD;
   if (byVma) {
     if (wasAhead) vma.raHits = Math.min(vma.raHits + 1, SWAP_RA_HITS_MAX);
@@ -277,5 +338,5 @@ export function swapUpdateReadahead(vm: Vm, pfn: Pfn, vma: VmArea | null, addres
 
 /** Whether a page's contents are what was swapped out: its reading did not fail. */
 export function swapUptodate(vm: Vm, pfn: Pfn): boolean {
-  return (vm.frames.flags[pfn] & PG_UPTODATE) !== 0;
+  return (vm.frames.flags[compoundHead(vm.frames, pfn)] & PG_UPTODATE) !== 0;
 }

@@ -14,13 +14,13 @@
 import { Errno } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { KernelBug, bugOn } from '@pagelab/lib';
-import { NODE_STAT, PG_SWAPCACHE, PG_WRITEBACK } from '@pagelab/mm-core';
+import { NODE_STAT, PG_SWAPCACHE, PG_WRITEBACK, compoundHead, folioNrPages } from '@pagelab/mm-core';
 import { unchargeSwap } from './memcg-swap.ts';
 import type { Inode } from './file.ts';
 import { CLUSTER_FRAG, CLUSTER_FREE, CLUSTER_NONFULL, SWAPFILE_CLUSTER, SwapClusters } from './swap-cluster.ts';
 import type { SwapDevice } from './swap-device.ts';
 import { MAX_SWAPFILES, MAX_SWAP_PAGES, swpEntry, swpOffset, swpType } from './swapops.ts';
-import { deleteFromSwapCache, swapCacheFrame, tryToReclaimSwap } from './swap-state.ts';
+import { deleteFromSwapCache, folioSwapEntry, swapCacheFrame, tryToReclaimSwap } from './swap-state.ts';
 import type { Vm } from './vm.ts';
 
 /** The swap cache has the slot's page. @linux include/linux/swap.h:SWAP_HAS_CACHE */
@@ -129,6 +129,12 @@ export class Swap {
   readFresh = false;
   /** Whether pages of zeros are not written: since 6.12. */
   skipsZeros = true;
+  /** Whether huge pages go to swap as they are: with tables of four or five levels. @linux arch/x86/Kconfig:ARCH_WANTS_THP_SWAP */
+  takesHuge = true;
+  /** Whether only disks that do not rotate have clusters: before 6.14. */
+  hugeNeedsSolidState = false;
+  /** Whether a fault maps all parts of a huge page that is in the swap cache still: since 6.11. */
+  mapsHuge = true;
   /** Whether clusters that are partly taken come before free ones: since 6.18. */
   prefersNonfull = true;
   /** By CPU, the area and the slot in its cluster to look at next; −1 where a cluster has to be found. @linux mm/swapfile.c:percpu_swap_cluster */
@@ -248,6 +254,34 @@ export function allocSwapSlot(vm: Vm): number {
   return takeSlot(vm, area, slot);
 }
 
+/**
+ * Takes a whole cluster, for the parts of a huge page. Only partitions have them for that.
+ *
+ * @param nrPages parts: as many slots as a cluster has
+ * @returns the entry of the first; −1 where no cluster is free
+ * @linux mm/swapfile.c:cluster_alloc_swap_entry
+ */
+export function allocSwapCluster(vm: Vm, nrPages: number): number {
+  const { swap } = vm;
+  if (nrPages !== SWAPFILE_CLUSTER || !swap.takesHuge) return -1;
+  for (const area of swap.available) {
+    if (area.kind !== 'partition' || (swap.hugeNeedsSolidState && !area.device.solidState)) continue;
+    const cluster = area.clusters.first(CLUSTER_FREE);
+    if (cluster < 0) continue;
+    requeue(swap.available, area);
+    const first = cluster * SWAPFILE_CLUSTER;
+    for (let slot = first; slot < first + SWAPFILE_CLUSTER; slot++) {
+      area.map[slot] = SWAP_HAS_CACHE;
+      area.cache[slot] = 0;
+      area.clusters.taken(cluster);
+    }
+    area.inusePages += SWAPFILE_CLUSTER;
+    swap.nrFree -= SWAPFILE_CLUSTER;
+    return swpEntry(area.type, first);
+  }
+  return -1;
+}
+
 /** Lets others of an area's priority go first from now on. @linux lib/plist.c:plist_requeue */
 function requeue(available: SwapArea[], area: SwapArea): void {
   const at = available.indexOf(area);
@@ -359,15 +393,19 @@ export function freeSwapAndCache(vm: Vm, entry: number): void {
  * @linux mm/swapfile.c:folio_free_swap
  */
 export function folioFreeSwap(vm: Vm, pfn: Pfn): boolean {
-  if (!mayFreeSwap(vm, pfn)) return false;
-  deleteFromSwapCache(vm, pfn);
+  const head = compoundHead(vm.frames, pfn);
+  if (!mayFreeSwap(vm, head)) return false;
+  deleteFromSwapCache(vm, head);
   return true;
 }
 
-function mayFreeSwap(vm: Vm, pfn: Pfn): boolean {
-  const { flags, private: priv } = vm.frames;
-  if ((flags[pfn] & PG_SWAPCACHE) === 0 || (flags[pfn] & PG_WRITEBACK) !== 0) return false;
-  return swpSwapcount(vm, priv[pfn]) === 0;
+function mayFreeSwap(vm: Vm, head: Pfn): boolean {
+  const { flags } = vm.frames;
+  if ((flags[head] & PG_SWAPCACHE) === 0 || (flags[head] & PG_WRITEBACK) !== 0) return false;
+  const entry = folioSwapEntry(vm, head);
+  const nrPages = folioNrPages(vm.frames, head);
+  for (let i = 0; i < nrPages; i++) if (swpSwapcount(vm, entry + i) > 0) return false;
+  return true;
 }
 
 /**
@@ -395,7 +433,8 @@ export function validateSwap(vm: Vm, references: ReadonlyMap<number, number>): v
       bugOn(frame >= 0 !== ((count & SWAP_HAS_CACHE) !== 0), `swap: slot ${slot} of area ${area.type}: cache and count disagree`);
       if (frame >= 0) {
         cached++;
-        const ok = (frames.flags[frame] & PG_SWAPCACHE) !== 0 && frames.private[frame] === entry && frames.refcount[frame] > 0;
+        const head = compoundHead(frames, frame);
+        const ok = (frames.flags[head] & PG_SWAPCACHE) !== 0 && folioSwapEntry(vm, frame) === entry && frames.refcount[head] > 0;
         bugOn(!ok, `swap: frame ${frame} is cached for slot ${slot}, and does not know`);
       }
       if (count !== 0) inuse++;

@@ -9,10 +9,10 @@
 import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY, PTE_PS, PTE_SOFT_DIRTY_HI, PTE_UFFD_WP_LO } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
-import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_KSM, PG_SWAPBACKED, PG_SWAPCACHE } from '@pagelab/mm-core';
+import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_KSM, PG_SWAPBACKED, PG_SWAPCACHE, compoundHead } from '@pagelab/mm-core';
 import type { AnonVmaChain } from './anon-vma.ts';
 import { splitFilePmd } from './file-pmd.ts';
-import { hugeStart } from './huge-memory.ts';
+import { hugeStart, splitHugeEntries } from './huge-memory.ts';
 import { ksmWalk } from './ksm.ts';
 import { MM_ANONPAGES, MM_SWAPENTS } from './mm-struct.ts';
 import { setPageDirty } from './page-cache.ts';
@@ -20,6 +20,7 @@ import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
 import { findLeaf, leafLo } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, SWP_SOFT_DIRTY, SWP_UFFD_WP, pfnOf } from './pte.ts';
 import { locksPages, mlockPage, mmCounter, removeRmap } from './rmap.ts';
+import { folioSwapEntry } from './swap-state.ts';
 import { swapDuplicate } from './swapfile.ts';
 import { swpExclusive, swpPteHi, swpPteLo } from './swapops.ts';
 import { leaveUffdWp } from './userfault-wp.ts';
@@ -57,7 +58,7 @@ export class RmapWalk {
   }
 
   /**
-   * Takes a page, no huge one, out of all page tables. One of the swap cache leaves its entry; one that may be dropped
+   * Takes a page, or a part of a huge one, out of all page tables. One of the swap cache leaves its entry; one that may be dropped
    * leaves nothing, unless it was written to.
    *
    * @returns whether nothing maps it any more: not where a mapping locks it, or it turned out to be in use
@@ -67,6 +68,21 @@ export class RmapWalk {
     this.#failed = false;
     this.#walk(pfn);
     return this.#vm.frames.mapcount[pfn] === 0;
+  }
+
+  /**
+   * Takes a huge page out of all page tables, part by part: its third-level entries are cut first.
+   *
+   * @param head of one that has slots
+   * @returns whether nothing maps a part of it any more
+   */
+  unmapHuge(head: Pfn): boolean {
+    const vm = this.#vm;
+    splitHugeEntries(vm, head);
+    for (let pfn = head; pfn < head + vm.tables.ptrsPerPte; pfn++) {
+      if (vm.frames.mapcount[pfn] > 0 && !this.unmap(pfn)) return false;
+    }
+    return true;
   }
 
   /**
@@ -80,6 +96,11 @@ export class RmapWalk {
     this.vmFlags = 0;
     this.user = 0;
     this.#walk(pfn);
+    const { flags, mapcount, private: priv } = this.#vm.frames;
+    if ((flags[pfn] & PG_HEAD) === 0) return this.#referenced;
+    // What third-level entries show was seen by way of the head.
+    const end = pfn + this.#vm.tables.ptrsPerPte;
+    for (let part = pfn + 1; part < end && !this.#failed; part++) if (mapcount[part] > priv[pfn]) this.#walk(part);
     return this.#referenced;
   }
 
@@ -137,8 +158,9 @@ export class RmapWalk {
     const vm = this.#vm;
     const { mm } = vma;
     const { i32 } = vm.ram;
-    const { flags, refcount, mapcount, private: priv } = vm.frames;
+    const { flags, refcount, mapcount } = vm.frames;
     const pfn = this.#pfn;
+    const folio = compoundHead(vm.frames, pfn);
     const step = vm.tables.entryWords;
     const entry = this.#entryOf(vma, address);
     if (entry < 0) return;
@@ -174,12 +196,12 @@ export class RmapWalk {
       clearEntry(i32, entry, step);
       mm.rss[MM_ANONPAGES]--;
     } else {
-      if ((pageFlags & PG_SWAPCACHE) === 0) {
+      if ((flags[folio] & PG_SWAPCACHE) === 0) {
         this.#failed = true;
         return;
       }
-      if ((lo & PTE_DIRTY) !== 0) flags[pfn] |= PG_DIRTY;
-      const slot = priv[pfn];
+      if ((lo & PTE_DIRTY) !== 0) flags[folio] |= PG_DIRTY;
+      const slot = folioSwapEntry(vm, pfn);
       swapDuplicate(vm, slot);
       let swpLo = swpPteLo(step, slot);
       if ((pageFlags & PG_ANON_EXCLUSIVE) !== 0) swpLo |= swpExclusive(step);
@@ -193,7 +215,7 @@ export class RmapWalk {
     }
     vm.smp.addToBatch(mm.pgd * PAGE_SIZE);
     removeRmap(vm, pfn, vma);
-    refcount[pfn]--;
+    refcount[folio]--;
   }
 }
 

@@ -12,6 +12,7 @@ import {
   NODE_STAT,
   PG_ANON,
   PG_ANON_EXCLUSIVE,
+  PG_DIRTY,
   PG_HEAD,
   PG_KSM,
   PG_MLOCKED,
@@ -21,6 +22,7 @@ import {
   PG_TABLE,
   PG_TAIL,
   ZONE_STAT,
+  folioNrPages,
 } from '@pagelab/mm-core';
 import type { AnonVma } from './anon-vma.ts';
 import { validateWriteback } from './folio-writeback.ts';
@@ -250,7 +252,7 @@ function checkHugeEntry(mm: MmStruct, addr: VirtAddr, lo: number, hi: number, rs
   const where = `mm ${mm.id}, ${hex(addr)}`;
   check((lo & PTE_MAPS) !== 0 && head % vm.tables.ptrsPerPte === 0, `${where}: a huge entry that shows no block`);
   if ((lo & PTE_SPECIAL) !== 0) {
-    check(head === vm.hugeZeroPfn && (lo & PTE_RW) === 0, `${where}: a special huge entry that is not the zero page`);
+    check(head === vm.hugeZero.pfn && (lo & PTE_RW) === 0, `${where}: a special huge entry that is not the zero page`);
     return;
   }
   check((vm.frames.flags[head] & PG_HEAD) !== 0, `${where}: a huge entry that shows no huge page`);
@@ -328,7 +330,7 @@ function validateFrames(vm: Vm, census: Census): void {
     check(mapcount[pfn] === mappings, `frame ${pfn}: mapcount ${mapcount[pfn]}, mapped ${mappings} times`);
     const cached = isAnon ? 0 : 1;
     const head = headOf(vm, pfn);
-    const inSwapCache = (flags[head] & PG_SWAPCACHE) !== 0 ? 1 : 0;
+    const inSwapCache = (flags[head] & PG_SWAPCACHE) !== 0 ? folioNrPages(vm.frames, head) : 0;
     const references = census.references.get(head)! + cached + inSwapCache;
     check(refcount[head] === references, `frame ${head}: refcount ${refcount[head]}, ${references} references`);
     if ((pageFlags & (PG_HEAD | PG_TAIL)) !== 0) mappedParts.set(head, (mappedParts.get(head) ?? 0) + 1);
@@ -350,7 +352,10 @@ function validateFrames(vm: Vm, census: Census): void {
     if (hugeEntries > 0) hugeMapped += vm.tables.ptrsPerPte;
     checkState(priv[head], hugeEntries, `frame ${head}: huge mappings`);
     checkState(priv[head + 2], parts, `frame ${head}: mapped parts`);
-    check((vm.deferredSplit.isPartial(head) === true) === parts < vm.tables.ptrsPerPte, `frame ${head}: ${parts} parts mapped, and that is not noted`);
+    const isPartial = vm.deferredSplit.isPartial(head) === true;
+    // One that was in swap is not noted: its parts come back one by one.
+    const wasSwapped = !isPartial && (flags[head] & (PG_SWAPCACHE | PG_DIRTY)) !== 0;
+    check(isPartial === parts < vm.tables.ptrsPerPte || wasSwapped, `frame ${head}: ${parts} parts mapped, and that is not noted`);
   }
   validateFilePmds(vm, census);
   for (const head of vm.deferredSplit.heads()) check(mappedParts.has(head), `frame ${head}: to be split, but not mapped`);

@@ -23,6 +23,7 @@ import { newShmemThp } from './shmem-huge.ts';
 import type { ShmemThp } from './shmem-huge.ts';
 import type { ShmemSuperBlock } from './shmem-super.ts';
 import type { ThpDefrag, ThpMode } from './huge-memory.ts';
+import { HugeZero } from './huge-zero.ts';
 import { newKhugepaged } from './khugepaged.ts';
 import { Ksm } from './ksm.ts';
 import type { Khugepaged } from './khugepaged.ts';
@@ -260,8 +261,7 @@ export class Vm {
   replacesHugeZero = true;
   /** What looks for blocks to make huge pages of. */
   readonly khugepaged: Khugepaged;
-  /** The huge page of zeros that reads of huge mappings show; −1 until one is wanted. */
-  hugeZeroPfn: Pfn = -1;
+  readonly hugeZero: HugeZero;
   /** Third-level entries that show a folio of a file, by the folio's first frame. */
   readonly pmdMapped = new Map<Pfn, number>();
   /** Huge pages that may be better small. */
@@ -351,6 +351,7 @@ export class Vm {
     this.zswap = new Zswap(this);
     this.tiers = new MemoryTiers(this, parts.adistances ?? []);
     this.numa = new NumaBalancing(parts.pages.nodes.length);
+    this.hugeZero = new HugeZero(this);
     this.deferredSplit = new DeferredSplit(this);
     this.ksm = new Ksm(parts.pages.nodes.length);
     this.khugepaged = newKhugepaged(this.tables.ptrsPerPte);

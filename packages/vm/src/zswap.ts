@@ -30,6 +30,7 @@ import {
   __GFP_HIGHMEM,
   __GFP_IO,
   __GFP_NORETRY,
+  compoundHead,
 } from '@pagelab/mm-core';
 import { SHRINKER_MEMCG_AWARE, SHRINKER_NUMA_AWARE, SHRINK_STOP } from '@pagelab/slab';
 import type { KmemCache, ShrinkControl } from '@pagelab/slab';
@@ -114,6 +115,8 @@ export class Zswap {
   /** `uninit` until it is first enabled, `failed` where that was not possible. */
   state: 'uninit' | 'ready' | 'failed' = 'uninit';
   enabled = false;
+  /** Whether huge pages are compressed, too, page by page: since 6.13. */
+  takesHuge = true;
   /** Name of the compressor that pools are made with. */
   compressor = 'lzo';
   /** Percent of memory that pools may take; and of that, to which they shrink before they take more. */
@@ -247,14 +250,28 @@ export class Zswap {
   // ---- pages to the pool and back
 
   /**
-   * Takes a page of the swap cache instead of its slot.
+   * Takes a page of the swap cache, all parts of it or none, instead of its slots.
+   *
+   * @returns whether it did; where not, what was stored for the slots is gone
+   * @linux mm/zswap.c:zswap_store
+   */
+  storeFolio(pfn: Pfn, swp: number, nrPages: number): boolean {
+    let stored = 0;
+    if (nrPages === 1 || this.takesHuge) while (stored < nrPages && this.store(pfn + stored, swp + stored)) stored++;
+    if (stored === nrPages) return true;
+    if (nrPages > 1) for (let i = 0; i < nrPages; i++) this.invalidate(swp + i);
+    return false;
+  }
+
+  /**
+   * Takes a page instead of its slot.
    *
    * @returns whether it did; where not, what was stored for the slot is gone
-   * @linux mm/zswap.c:zswap_store
+   * @linux mm/zswap.c:zswap_store_page
    */
   store(pfn: Pfn, swp: number): boolean {
     const { memcgs } = this.#vm;
-    const objcg = memcgs === null ? null : objcgOfFolio(memcgs, pfn);
+    const objcg = memcgs === null ? null : objcgOfFolio(memcgs, compoundHead(this.#vm.frames, pfn));
     let stored = false;
     if (this.enabled && this.#groupMayStore(objcg) && !this.#isFull()) stored = this.#storePage(pfn, swp, objcg);
     if (stored) this.#countEvent(VM_EVENT.ZSWPOUT, objcg);
