@@ -11,7 +11,7 @@ import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from 
 import type { PageAllocHooks, PageAllocatorFactory, ZoneLayout } from '@pagelab/mm-core';
 import { DirectMap, Rcu, Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
 import type { KernelCaches, SlabAllocator, SlabReport } from '@pagelab/slab';
-import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, installReclaim, migrationOps, reclaimPolicies, setMaxHugePages } from '@pagelab/vm';
+import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, installReclaim, migrationOps, reclaimPolicies, setMaxHugePages, updateShmemThp } from '@pagelab/vm';
 import type { Compressor, HostDirectory, KernelWarning, ReclaimPolicyFactory, SwapDeviceFactory, VmCaches } from '@pagelab/vm';
 import { bootCgroups } from './cgroup/boot.ts';
 import { BootFrames } from './boot-frames.ts';
@@ -255,6 +255,12 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   vm.swap.mapsHuge = config.kernel !== '6.1';
   vm.zswap.takesHuge = config.kernel === '6.18';
   vm.replacesHugeZero = config.kernel === '6.18';
+  vm.shmemThp.allSizes = config.kernel === '6.18';
+  const { hugeShmem = 'never', hugeTmpfs = 'never' } = config.commandLine;
+  vm.shmemThp.enabled = hugeShmem;
+  if (hugeShmem !== 'deny' && hugeShmem !== 'force') vm.shmemThp.mount = hugeShmem;
+  vm.tmpfs.huge = hugeTmpfs;
+  updateShmemThp(vm);
   for (const { nid, pages: count } of config.commandLine.hugepages ?? []) if (nid < pages.nodes.length) setMaxHugePages(vm, count, nid);
   // What the configuration sets in /proc/sys.
   for (const [name, value] of Object.entries(config.sysctl)) {

@@ -4,6 +4,7 @@
  * @linux Documentation/admin-guide/kernel-parameters.txt
  */
 import type { CmaRequest } from '@pagelab/mm-core';
+import type { ShmemEnabled, TmpfsHuge } from '@pagelab/vm';
 import { parseSize } from './size.ts';
 
 /** An amount of memory: bytes, or a share of all there is. */
@@ -61,6 +62,9 @@ export interface CommandLine {
   readonly swiotlb?: 'force' | 'noforce';
   /** `transparent_hugepage=` */
   readonly transparentHugepage?: 'always' | 'madvise' | 'never';
+  /** `transparent_hugepage_shmem=`: of memory that is shared without a name; `transparent_hugepage_tmpfs=`: of files in `/dev/shm`. */
+  readonly hugeShmem?: ShmemEnabled;
+  readonly hugeTmpfs?: TmpfsHuge;
   /** `numa_balancing=`: whether pages go to the nodes where they are used. */
   readonly numaBalancing?: boolean;
   /** `zswap.PARAMETER=`: names and values of its parameters, in their order. */
@@ -247,6 +251,16 @@ const WORDS: readonly Word[] = [
     name: 'transparent_hugepage',
     takes: 'always, madvise or never',
     read: (text) => (text === 'always' || text === 'madvise' || text === 'never' ? { transparentHugepage: text } : undefined),
+  },
+  {
+    name: 'transparent_hugepage_shmem',
+    takes: 'always, within_size, advise, never, deny or force',
+    read: (text) => (/^(always|within_size|advise|never|deny|force)$/.test(text) ? { hugeShmem: text as ShmemEnabled } : undefined),
+  },
+  {
+    name: 'transparent_hugepage_tmpfs',
+    takes: 'always, within_size, advise or never',
+    read: (text) => (/^(always|within_size|advise|never)$/.test(text) ? { hugeTmpfs: text as TmpfsHuge } : undefined),
   },
   {
     name: 'numa_balancing',

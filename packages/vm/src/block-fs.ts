@@ -63,7 +63,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
   readonly swapBacked = false;
   readonly writeNotify = true;
   readonly maxBytes = MAX_BYTES;
-  readonly maxStep: number;
+  readonly #maxStep: number;
   readonly dev = 'fe:00';
   readonly vm: Vm;
   readonly store: BlockStore;
@@ -81,7 +81,7 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
 
   constructor(vm: Vm, store: BlockStore) {
     this.vm = vm;
-    this.maxStep = PAGE_SIZE << maxFolioOrder(vm);
+    this.#maxStep = PAGE_SIZE << maxFolioOrder(vm);
     this.store = store;
   }
 
@@ -103,6 +103,10 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     const inode = makeInode(this.vm, { ops: this, size: 0, nlink, mode: S_IFREG | mode, accounted: false, object });
     inode.blockMap = new XArrayInt();
     return inode;
+  }
+
+  maxStep(): number {
+    return this.#maxStep;
   }
 
   /** @linux mm/filemap.c:filemap_fault */

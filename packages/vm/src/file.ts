@@ -42,8 +42,8 @@ export interface AddressSpaceOps {
   readonly writeNotify: boolean;
   /** Bytes that a file can have at most. */
   readonly maxBytes: number;
-  /** Bytes that one step of a write takes at most: a power of 2. @linux include/linux/pagemap.h:mapping_max_folio_size */
-  readonly maxStep: number;
+  /** Bytes that one step of a write to a file takes at most: a power of 2. @linux include/linux/pagemap.h:mapping_max_folio_size */
+  maxStep(inode: Inode): number;
   /** Device number, as `/proc/PID/maps` shows it. */
   readonly dev: string;
   /**
@@ -104,6 +104,8 @@ export interface AddressSpaceOps {
   nextData(inode: Inode, pgoff: number): number;
   /** Blocks of 512 bytes that the file takes. */
   blocks(inode: Inode): number;
+  /** What `stat` tells to be the best size of reads and writes, in bytes; a page where it says nothing. */
+  blockBytes?(inode: Inode): number;
   /** Takes an inode that nobody uses any more away, with its pages. @linux fs/inode.c:evict */
   evict(inode: Inode): void;
 }

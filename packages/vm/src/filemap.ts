@@ -301,7 +301,7 @@ export function fileWrite(vm: Vm, inode: Inode, pos: number, length: number, fro
   if (length === 0) return 0;
   if (pos >= ops.maxBytes) return -Errno.EFBIG;
   const wanted = Math.min(length, ops.maxBytes - pos);
-  let chunk = ops.maxStep;
+  let chunk = ops.maxStep(inode);
   let done = 0;
   let error = 0;
   while (done < wanted) {

@@ -54,7 +54,7 @@ export class HostFs implements AddressSpaceOps, ReadAheadHost {
   readonly swapBacked = false;
   readonly writeNotify = false;
   readonly maxBytes = MAX_BYTES;
-  readonly maxStep: number;
+  readonly #maxStep: number;
   readonly dev = '00:16';
   readonly vm: Vm;
   readonly raPages = RA_PAGES;
@@ -63,7 +63,7 @@ export class HostFs implements AddressSpaceOps, ReadAheadHost {
 
   constructor(vm: Vm, directory: HostDirectory) {
     this.vm = vm;
-    this.maxStep = PAGE_SIZE << maxFolioOrder(vm);
+    this.#maxStep = PAGE_SIZE << maxFolioOrder(vm);
     this.#directory = directory;
   }
 
@@ -84,6 +84,10 @@ export class HostFs implements AddressSpaceOps, ReadAheadHost {
     const inode = makeInode(this.vm, { ops: this, size, nlink: 1, mode: S_IFREG | mode, accounted: false, object });
     this.#paths.set(inode, path);
     return inode;
+  }
+
+  maxStep(): number {
+    return this.#maxStep;
   }
 
   getPage(mapping: AddressSpace, pgoff: number, vma?: VmArea): number {

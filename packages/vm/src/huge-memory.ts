@@ -261,10 +261,9 @@ export function takeOverPart(vma: VmArea, pfn: Pfn): boolean {
 /** How hard to try for a huge page at a fault. `/sys/kernel/mm/transparent_hugepage/defrag`. */
 export type ThpDefrag = 'always' | 'defer' | 'defer+madvise' | 'madvise' | 'never';
 
-/** @linux mm/huge_memory.c:vma_thp_gfp_mask */
-function hugeGfp(vma: VmArea): number {
-  const advised = (vma.flags & VM_HUGEPAGE) !== 0;
-  switch (vma.mm.vm.thpDefrag) {
+/** How a huge page is asked for, in a mapping that is advised to have some or not. @linux mm/huge_memory.c:vma_thp_gfp_mask */
+export function hugeGfp({ thpDefrag }: Vm, advised: boolean): number {
+  switch (thpDefrag) {
     case 'always':
       return advised ? GFP_TRANSHUGE : GFP_TRANSHUGE | __GFP_NORETRY;
     case 'defer':
@@ -281,7 +280,7 @@ function hugeGfp(vma: VmArea): number {
 /** A zeroed huge page; negative, and counted, where there is no block. @linux mm/huge_memory.c:vma_alloc_anon_folio_pmd */
 function allocHuge(vma: VmArea, address: VirtAddr): Pfn {
   const { pages, tables } = vma.mm.vm;
-  const gfp = hugeGfp(vma);
+  const gfp = hugeGfp(vma.mm.vm, (vma.flags & VM_HUGEPAGE) !== 0);
   const pfn =
     pages.nodes.length === 1
       ? pages.allocPages(gfp | __GFP_ZERO, tables.hugeOrder)

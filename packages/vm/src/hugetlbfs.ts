@@ -22,7 +22,6 @@ export class HugetlbfsOps implements AddressSpaceOps {
   readonly swapBacked = false;
   readonly writeNotify = false;
   readonly maxBytes = 2 ** 63;
-  readonly maxStep = PAGE_SIZE;
   readonly dev = '00:0f';
   readonly #vm: Vm;
 
@@ -33,6 +32,10 @@ export class HugetlbfsOps implements AddressSpaceOps {
   /** Faults of its mappings are served elsewhere: nothing else may ask for a page. */
   getPage(): number {
     return -Errno.EFAULT;
+  }
+
+  maxStep(): number {
+    return PAGE_SIZE;
   }
 
   pageMkwrite(): number {

@@ -255,6 +255,8 @@ export { doMbind, doMigratePages, nodeOfPageAt, policyRangeEnd, queuePageForMove
 export { khugepagedHasWork, khugepagedScan } from './khugepaged.ts';
 export type { Khugepaged } from './khugepaged.ts';
 export type { ThpDefrag } from './huge-memory.ts';
+export { updateShmemThp } from './shmem-huge.ts';
+export type { ShmemEnabled, ShmemSizeEnabled, ShmemThp, TmpfsHuge } from './shmem-huge.ts';
 export { UffdContext, rangeHasHugetlb, uffdRangeEnd, uffdRegister, uffdRelease, uffdUnalignedEnd, uffdUnregister } from './userfaultfd.ts';
 export type { UffdWait, UserfaultHooks } from './userfaultfd.ts';
 export { pagemapScan } from './pagemap-scan.ts';

@@ -12,6 +12,7 @@ import type { BlockCheck } from './collapse.ts';
 import { fileThpAllowed, thpEnabled } from './huge-memory.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { shmemHugeEnabled } from './shmem-huge.ts';
+import { lruAddDrainAll } from './swap.ts';
 import type { Vm } from './vm.ts';
 import type { VmArea } from './vma.ts';
 
@@ -78,6 +79,7 @@ function isCandidate(vma: VmArea): boolean {
  */
 export function khugepagedScan(vm: Vm): boolean {
   const { khugepaged } = vm;
+  lruAddDrainAll(vm);
   let left = khugepaged.pagesToScan;
   let passes = 0;
   while (left > 0 && passes < 2) {

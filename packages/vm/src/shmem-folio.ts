@@ -3,17 +3,122 @@
  *
  * @linux mm/shmem.c
  */
+import { Errno } from '@pagelab/abi';
 import { PAGE_SIZE } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
-import { PG_SWAPBACKED, VM_EVENT } from '@pagelab/mm-core';
+import { PG_SWAPBACKED, VM_EVENT, __GFP_COMP } from '@pagelab/mm-core';
 import type { AddressSpace, Inode } from './file.ts';
 import { unmapFilePmds } from './file-pmd.ts';
 import { dissolveFolio, folioStart, splitFolio } from './folio.ts';
 import { kmapLocalPage, kunmapLocal } from './highmem.ts';
-import { folioOrder, removeFromPageCache, setPageDirty } from './page-cache.ts';
-import { shmemUnacctBlock } from './shmem-super.ts';
+import { hugeGfp } from './huge-memory.ts';
+import { chargeFolio } from './memcg-charge.ts';
+import { allocByPolicy } from './mempolicy.ts';
+import { folioOrder, insertIntoPageCache, removeFromPageCache, setFolioOrder, setPageDirty } from './page-cache.ts';
+import { sharedPolicyAt } from './shared-policy.ts';
+import { shmemHugeOrders } from './shmem-huge.ts';
+import { shmemAcctBlock, shmemUnacctBlock } from './shmem-super.ts';
 import type { Vm } from './vm.ts';
+import { VM_HUGEPAGE } from './vma.ts';
+import type { VmArea } from './vma.ts';
 import { unmapMappingPages } from './zap.ts';
+
+/** Memory for 2^`order` pages of a file: as its policy for the page says, or else the task's. @linux mm/shmem.c:shmem_alloc_folio */
+export function allocShmemBlock(vm: Vm, { inode }: AddressSpace, pgoff: number, gfp: number, order: number): Pfn {
+  const policy = sharedPolicyAt(inode, pgoff) ?? vm.taskPolicy.policy;
+  return policy === null ? vm.pages.allocPages(gfp, order) : allocByPolicy(vm, policy, gfp, order, inode.ino + pgoff);
+}
+
+/**
+ * Makes a folio of several pages around a page that is missing, of the largest size that is allowed, that fits and for which there is
+ * memory. What it holds is undefined, and it is not up to date.
+ *
+ * @param vma the mapping that is touched, which the folio fits into; `null` for none
+ * @param writeEnd where what is written will end, in bytes
+ * @returns the page, with a reference for the caller; negative where only a single page can be made
+ * @linux mm/shmem.c:shmem_alloc_and_add_folio
+ */
+export function makeShmemFolio(vm: Vm, mapping: AddressSpace, pgoff: number, vma: VmArea | null, writeEnd: number): Pfn {
+  const { inode } = mapping;
+  const { hugeOrder } = vm.tables;
+  const { events } = vm.pages;
+  const orders = shmemHugeOrders(vm, inode, vma, pgoff, writeEnd, false);
+  if (orders === 0) return -Errno.ENOMEM;
+  const gfp = hugeGfp(vm, vma !== null && (vma.flags & VM_HUGEPAGE) !== 0) & ~__GFP_COMP;
+  let free = false;
+  for (let order = hugeOrder; order > 0; order--) {
+    if ((orders & (1 << order)) === 0 || (vma !== null && !fitsMapping(vma, pgoff, order))) continue;
+    const first = folioStart(pgoff, order);
+    // What is free of pages here is free of them for every smaller size.
+    free ||= isFree(mapping, first, first + (1 << order));
+    if (!free) continue;
+    const block = allocShmemBlock(vm, mapping, first, gfp, order);
+    if (block < 0) {
+      if (order === hugeOrder) events[VM_EVENT.THP_FILE_FALLBACK]++;
+      continue;
+    }
+    return addFolio(vm, mapping, first, block, order, gfp) ? takePage(vm, block + pgoff - first) : -Errno.ENOMEM;
+  }
+  return -Errno.ENOMEM;
+}
+
+function takePage({ frames }: Vm, pfn: Pfn): Pfn {
+  frames.refcount[pfn]++;
+  return pfn;
+}
+
+/** Whether the folio of a page would lie in the mapping, on addresses that are multiples of its size. @linux include/linux/huge_mm.h:thp_vma_suitable_order */
+function fitsMapping(vma: VmArea, pgoff: number, order: number): boolean {
+  const size = 1 << order;
+  const start = vma.start / PAGE_SIZE;
+  if ((start - vma.pgoff) % size !== 0) return false;
+  const first = folioStart(pgoff, order);
+  return first >= vma.pgoff && first - vma.pgoff + start + size <= vma.end / PAGE_SIZE;
+}
+
+/** Whether a file has nothing in [first, behind), cached or swapped out. */
+function isFree({ pages, swaps }: AddressSpace, first: number, behind: number): boolean {
+  const cached = pages.nextIndex(first);
+  if (cached >= 0 && cached < behind) return false;
+  const swapped = swaps.size === 0 ? -1 : swaps.nextIndex(first);
+  return swapped < 0 || swapped >= behind;
+}
+
+/** Charges a block and makes it a folio of the file, which holds the one reference to each page; false, with the block freed, where that fails. */
+function addFolio(vm: Vm, mapping: AddressSpace, first: number, block: Pfn, order: number, gfp: number): boolean {
+  const { inode } = mapping;
+  const { events } = vm.pages;
+  const size = 1 << order;
+  const current = vm.memcgs?.current ?? null;
+  if (current !== null && chargeFolio(vm.memcgs!, current.memcg, block, size, gfp) !== 0) {
+    if (order === vm.tables.hugeOrder) {
+      events[VM_EVENT.THP_FILE_FALLBACK]++;
+      events[VM_EVENT.THP_FILE_FALLBACK_CHARGE]++;
+    }
+    vm.pages.freePages(block, order);
+    return false;
+  }
+  const { flags } = vm.frames;
+  vm.pages.splitPage(block, order);
+  let added = 0;
+  if (shmemAcctBlock(vm, inode, size) === 0) {
+    for (; added < size; added++) {
+      flags[block + added] |= PG_SWAPBACKED;
+      if (insertIntoPageCache(vm, mapping, first + added, block + added) !== 0) break;
+      setFolioOrder(vm, block + added, order);
+    }
+    if (added < size) {
+      flags[block + added] &= ~PG_SWAPBACKED;
+      for (let i = 0; i < added; i++) removeFromPageCache(vm, mapping, first + i);
+      for (let i = 0; i < size; i++) shmemUnacctBlock(vm, inode);
+    }
+  }
+  // The cache has its own references.
+  for (let i = 0; i < size; i++) vm.pages.freePage(block + i);
+  if (added < size) return false;
+  if (order === vm.tables.hugeOrder) events[VM_EVENT.THP_FILE_ALLOC]++;
+  return true;
+}
 
 /** Takes a page, which nobody maps, out of its file. */
 export function dropShmemPage(vm: Vm, inode: Inode, pgoff: number): void {

@@ -28,18 +28,29 @@ export interface ShmemThp {
   mount: TmpfsHuge;
   /** By order, what each size says. */
   readonly sizes: ShmemSizeEnabled[];
+  /** Whether what is written may have folios of any size, and not huge pages alone: since 6.14. */
+  allSizes: boolean;
+  /** Whether anything of this, or of the mount of `/dev/shm`, allows more than single pages: see {@link updateShmemThp}. */
+  active: boolean;
 }
 
 /** As a machine begins: no huge pages, and those of the largest size go by the mount. @linux mm/shmem.c:shmem_init */
 export function newShmemThp(hugeOrder: number): ShmemThp {
   const sizes = new Array<ShmemSizeEnabled>(hugeOrder + 1).fill('never');
   sizes[hugeOrder] = 'inherit';
-  return { enabled: 'never', mount: 'never', sizes };
+  return { enabled: 'never', mount: 'never', sizes, allSizes: true, active: false };
+}
+
+/** Notes whether shared memory can have folios of several pages at all, after one of the settings was changed. */
+export function updateShmemThp({ shmemThp, tmpfs }: Vm): void {
+  const { enabled, mount, sizes } = shmemThp;
+  const bySize = sizes.some((said) => said !== 'never' && said !== 'inherit');
+  shmemThp.active = enabled !== 'deny' && (enabled === 'force' || mount !== 'never' || tmpfs.huge !== 'never' || bySize);
 }
 
 /** All orders that a file's folios can have, single pages aside. @linux include/linux/huge_mm.h:THP_ORDERS_ALL_FILE_DEFAULT */
-function allOrders(vm: Vm): number {
-  return 2 ** (vm.tables.hugeOrder + 1) - 2;
+function allOrders({ tables }: Vm): number {
+  return 2 ** (tables.hugeOrder + 1) - 2;
 }
 
 /** `huge=` of the mount that a file is in. */
@@ -68,19 +79,24 @@ function ordersWithinSize(orders: number, { size }: Inode, index: number, writeE
   return 0;
 }
 
-/** @linux mm/shmem.c:shmem_huge_global_enabled */
-function globalOrders(vm: Vm, inode: Inode, index: number, writeEnd: number, forced: boolean, vmFlags: number): number {
-  const { enabled } = vm.shmemThp;
+/**
+ * What a mount allows. Who touches a mapping gets huge pages or single ones: what is written tells how much of it there is.
+ *
+ * @linux mm/shmem.c:shmem_huge_global_enabled
+ */
+function globalOrders(vm: Vm, inode: Inode, vma: VmArea | null, index: number, writeEnd: number, forced: boolean): number {
+  const { allSizes, enabled } = vm.shmemThp;
   const { hugeOrder } = vm.tables;
   if (enabled === 'deny') return 0;
   if (forced || enabled === 'force') return 1 << hugeOrder;
   const huge = mountHuge(vm, inode);
-  if (huge === 'always') return allOrders(vm);
+  const orders = vma === null && allSizes ? allOrders(vm) : 1 << hugeOrder;
+  if (huge === 'always') return orders;
   if (huge === 'within_size') {
-    const within = ordersWithinSize(allOrders(vm), inode, index, writeEnd);
+    const within = ordersWithinSize(orders, inode, index, writeEnd);
     if (within !== 0) return within;
   }
-  return huge !== 'never' && (vmFlags & VM_HUGEPAGE) !== 0 ? allOrders(vm) : 0;
+  return huge !== 'never' && vma !== null && (vma.flags & VM_HUGEPAGE) !== 0 ? orders : 0;
 }
 
 /**
@@ -95,16 +111,44 @@ function globalOrders(vm: Vm, inode: Inode, index: number, writeEnd: number, for
  */
 export function shmemHugeOrders(vm: Vm, inode: Inode, vma: VmArea | null, index: number, writeEnd: number, forced: boolean): number {
   if (vma !== null && thpDisabled(vma, forced)) return 0;
-  const vmFlags = vma === null ? 0 : vma.flags;
-  const global = globalOrders(vm, inode, index, writeEnd, forced, vmFlags);
+  const global = globalOrders(vm, inode, vma, index, writeEnd, forced);
   if (vma === null || !isAnonShmem(vma)) return global;
   const { enabled } = vm.shmemThp;
   if (enabled === 'deny') return 0;
   if (enabled === 'force') return sizesThatSay(vm, 'inherit');
   let orders = sizesThatSay(vm, 'always') | ordersWithinSize(sizesThatSay(vm, 'within_size'), inode, index, 0);
-  if ((vmFlags & VM_HUGEPAGE) !== 0) orders |= sizesThatSay(vm, 'advise');
+  if ((vma.flags & VM_HUGEPAGE) !== 0) orders |= sizesThatSay(vm, 'advise');
   if (global !== 0) orders |= sizesThatSay(vm, 'inherit');
   return orders & allOrders(vm);
+}
+
+/** What a file of shared memory says is the best size of reads and writes, in bytes. @linux mm/shmem.c:shmem_getattr */
+export function shmemBlockSize(vm: Vm, inode: Inode): number {
+  return vm.shmemThp.active && globalOrders(vm, inode, null, 0, 0, false) !== 0 ? vm.tables.pmdSize : PAGE_SIZE;
+}
+
+/** Bytes that a step of a write to a file takes at most. @linux include/linux/pagemap.h:mapping_max_folio_size */
+export function shmemMaxStep(vm: Vm, inode: Inode): number {
+  return vm.shmemThp.active && mountHuge(vm, inode) !== 'never' ? vm.tables.pmdSize : PAGE_SIZE;
+}
+
+/**
+ * The size that a mapping of shared memory should begin at a multiple of, in bytes; 0 for any.
+ *
+ * @param inode its file; `null` for memory shared without one, which is about to be made
+ * @linux mm/shmem.c:shmem_get_unmapped_area
+ */
+export function shmemAlignment(vm: Vm, inode: Inode | null): number {
+  const { enabled, mount, sizes } = vm.shmemThp;
+  if (enabled === 'deny') return 0;
+  const { hugeOrder, pmdSize } = vm.tables;
+  if (enabled === 'force') return pmdSize;
+  if (inode !== null) return mountHuge(vm, inode) === 'never' ? 0 : pmdSize;
+  for (let order = hugeOrder; order > 0; order--) {
+    const said = sizes[order];
+    if (said === 'inherit' ? mount !== 'never' : said !== 'never') return PAGE_SIZE << order;
+  }
+  return mount === 'never' ? 0 : pmdSize;
 }
 
 function sizesThatSay({ shmemThp }: Vm, word: ShmemSizeEnabled): number {

@@ -22,15 +22,15 @@ export interface ShmemSuperBlock {
   huge: TmpfsHuge;
 }
 
-/** Takes room for one page of a file. @returns 0; −ENOSPC where the file system is full or the commit limit is reached @linux mm/shmem.c:shmem_inode_acct_blocks */
-export function shmemAcctBlock(vm: Vm, { accounted, superBlock }: Inode): number {
-  if (!accounted && vmEnoughMemory(vm, null, 1) !== 0) return -Errno.ENOSPC;
+/** Takes room for pages of a file. @returns 0; −ENOSPC where the file system is full or the commit limit is reached @linux mm/shmem.c:shmem_inode_acct_blocks */
+export function shmemAcctBlock(vm: Vm, { accounted, superBlock }: Inode, nrPages = 1): number {
+  if (!accounted && vmEnoughMemory(vm, null, nrPages) !== 0) return -Errno.ENOSPC;
   if (superBlock === null) return 0;
-  if (superBlock.usedBlocks >= superBlock.maxBlocks) {
-    if (!accounted) vmUnacctMemory(vm, 1);
+  if (superBlock.usedBlocks + nrPages > superBlock.maxBlocks) {
+    if (!accounted) vmUnacctMemory(vm, nrPages);
     return -Errno.ENOSPC;
   }
-  superBlock.usedBlocks++;
+  superBlock.usedBlocks += nrPages;
   return 0;
 }
 

@@ -24,14 +24,14 @@ import { FILE_HOLE } from './file.ts';
 import type { AddressSpace, AddressSpaceOps, Inode, VmFile } from './file.ts';
 import { folioStart } from './folio.ts';
 import { clearHighpage } from './highmem.ts';
-import { allocByPolicy } from './mempolicy.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { allocPseudoFile, inodePut } from './open-file.ts';
 import type { PathSource } from './open-file.ts';
 import { vmEnoughMemory, vmUnacctMemory } from './overcommit.ts';
 import { addToPageCache, folioOrder, makeInode, markPageAccessed, setPageDirty } from './page-cache.ts';
-import { freeSharedPolicies, sharedPolicyAt } from './shared-policy.ts';
-import { dropShmemPage, truncateShmemPages } from './shmem-folio.ts';
+import { freeSharedPolicies } from './shared-policy.ts';
+import { allocShmemBlock, dropShmemPage, makeShmemFolio, truncateShmemPages } from './shmem-folio.ts';
+import { shmemBlockSize, shmemMaxStep } from './shmem-huge.ts';
 import { shmemAcctBlock, shmemUnacctBlock } from './shmem-super.ts';
 import type { ShmemSuperBlock } from './shmem-super.ts';
 import { shmemSwapin } from './shmem-swap.ts';
@@ -57,7 +57,6 @@ export class ShmemOps implements AddressSpaceOps {
   readonly swapBacked = true;
   readonly writeNotify = false;
   readonly maxBytes = SHMEM_MAX_BYTES;
-  readonly maxStep = PAGE_SIZE;
   readonly dev = '00:01';
   readonly #vm: Vm;
 
@@ -65,10 +64,14 @@ export class ShmemOps implements AddressSpaceOps {
     this.#vm = vm;
   }
 
+  maxStep(inode: Inode): number {
+    return shmemMaxStep(this.#vm, inode);
+  }
+
   /** @linux mm/shmem.c:shmem_fault */
-  getPage(mapping: AddressSpace, pgoff: number): number {
+  getPage(mapping: AddressSpace, pgoff: number, vma?: VmArea): number {
     if (pgoff * PAGE_SIZE >= mapping.inode.size) return -Errno.EFAULT;
-    return shmemGetPage(this.#vm, mapping, pgoff);
+    return shmemGetPage(this.#vm, mapping, pgoff, vma ?? null);
   }
 
   pageMkwrite(): number {
@@ -89,15 +92,15 @@ export class ShmemOps implements AddressSpaceOps {
   writeBegin(mapping: AddressSpace, pos: number, length: number): number {
     const vm = this.#vm;
     const { inode } = mapping;
-    const run = Math.min(length, PAGE_SIZE - (pos % PAGE_SIZE));
     if ((inode.seals & WRITE_SEALS) !== 0) return -Errno.EPERM;
-    if ((inode.seals & F_SEAL_GROW) !== 0 && pos + run > inode.size) return -Errno.EPERM;
+    if ((inode.seals & F_SEAL_GROW) !== 0 && pos + length > inode.size) return -Errno.EPERM;
     const pgoff = Math.floor(pos / PAGE_SIZE);
-    const pfn = shmemGetPage(vm, mapping, pgoff);
+    const pfn = shmemGetPage(vm, mapping, pgoff, null, pos + length);
     if (pfn < 0) return pfn;
     vm.pages.freePage(pfn);
     markPageAccessed(vm, mapping, pgoff);
-    return run;
+    const folioBytes = PAGE_SIZE << folioOrder(vm, pfn);
+    return Math.min(length, folioBytes - (pos % folioBytes));
   }
 
   /** @linux mm/shmem.c:shmem_write_end */
@@ -141,6 +144,10 @@ export class ShmemOps implements AddressSpaceOps {
     return (inode.mapping.pages.size + inode.mapping.swaps.size) * SECTORS_PER_PAGE;
   }
 
+  blockBytes(inode: Inode): number {
+    return shmemBlockSize(this.#vm, inode);
+  }
+
   /** @linux mm/shmem.c:shmem_evict_inode */
   evict(inode: Inode): void {
     const vm = this.#vm;
@@ -153,12 +160,15 @@ export class ShmemOps implements AddressSpaceOps {
 }
 
 /**
- * The page at `pgoff`, made where it is missing, with a reference; the file's size does not matter.
+ * The page at `pgoff`, made where it is missing, with a reference; the file's size does not matter. It is made as part of a
+ * folio of several pages where the file may have those.
  *
+ * @param vma the mapping that is touched; `null` for `write` and its like; without it only a single page is made
+ * @param writeEnd where what is written will end, in bytes
  * @returns −ENOMEM; −ENOSPC where the file system is full, or the commit limit is reached
  * @linux mm/shmem.c:shmem_get_folio_gfp
  */
-export function shmemGetPage(vm: Vm, mapping: AddressSpace, pgoff: number): Pfn {
+export function shmemGetPage(vm: Vm, mapping: AddressSpace, pgoff: number, vma?: VmArea | null, writeEnd = 0): Pfn {
   const { frames } = vm;
   const known = mapping.pages.get(pgoff);
   if (known >= 0) {
@@ -167,6 +177,13 @@ export function shmemGetPage(vm: Vm, mapping: AddressSpace, pgoff: number): Pfn 
     return known;
   }
   if (mapping.swaps.has(pgoff)) return shmemSwapin(vm, mapping, pgoff);
+  if (vma !== undefined && vm.shmemThp.active) {
+    const made = makeShmemFolio(vm, mapping, pgoff, vma, writeEnd);
+    if (made >= 0) {
+      clearFolio(vm, mapping, pgoff, folioOrder(vm, made));
+      return made;
+    }
+  }
   const pfn = makePage(vm, mapping, pgoff, GFP_HIGHUSER_MOVABLE | __GFP_ZERO);
   if (pfn >= 0) frames.flags[pfn] |= PG_UPTODATE;
   return pfn;
@@ -186,7 +203,7 @@ function clearFolio(vm: Vm, { pages }: AddressSpace, pgoff: number, order: numbe
 function makePage(vm: Vm, mapping: AddressSpace, pgoff: number, gfp: number): Pfn {
   const full = shmemAcctBlock(vm, mapping.inode);
   if (full !== 0) return full;
-  const pfn = vm.nrPolicies === 0 ? vm.pages.allocPage(gfp) : allocByShared(vm, mapping, pgoff, gfp);
+  const pfn = vm.nrPolicies === 0 ? vm.pages.allocPage(gfp) : allocShmemBlock(vm, mapping, pgoff, gfp, 0);
   let error = pfn < 0 ? pfn : 0;
   if (pfn >= 0) {
     vm.frames.flags[pfn] |= PG_SWAPBACKED;
@@ -198,12 +215,6 @@ function makePage(vm: Vm, mapping: AddressSpace, pgoff: number, gfp: number): Pf
     return error;
   }
   return pfn;
-}
-
-/** As the file's policy for the page says, or else the task's. @linux mm/shmem.c:shmem_alloc_folio */
-function allocByShared(vm: Vm, { inode }: AddressSpace, pgoff: number, gfp: number): Pfn {
-  const policy = sharedPolicyAt(inode, pgoff) ?? vm.taskPolicy.policy;
-  return policy === null ? vm.pages.allocPage(gfp) : allocByPolicy(vm, policy, gfp, 0, inode.ino + pgoff);
 }
 
 /**
@@ -336,15 +347,20 @@ export function shmemFallocate(vm: Vm, inode: Inode, mode: number, offset: numbe
       vm.pages.freePage(pfn);
     } else if (pfn < 0) {
       // It is cleared when it is first used: until then it can be told from one that holds something.
-      pfn = makePage(vm, inode.mapping, pgoff, GFP_HIGHUSER_MOVABLE);
+      pfn = vm.shmemThp.active ? makeShmemFolio(vm, inode.mapping, pgoff, null, end) : -1;
+      if (pfn < 0) pfn = makePage(vm, inode.mapping, pgoff, GFP_HIGHUSER_MOVABLE);
       if (pfn < 0) {
         for (const undone of made) dropShmemPage(vm, inode, undone);
         return pfn;
       }
       vm.pages.freePage(pfn);
-      made.push(pgoff);
+      const size = 1 << folioOrder(vm, pfn);
+      for (let at = pgoff - (pgoff % size), i = 0; i < size; i++) made.push(at + i);
     }
     setPageDirty(vm, pfn);
+    // On with the next folio.
+    const order = folioOrder(vm, pfn);
+    if (order > 0) pgoff = folioStart(pgoff, order) + (1 << order) - 1;
   }
   inode.fallocEnd = Math.max(inode.fallocEnd, last + 1);
   if ((mode & FALLOC_FL_KEEP_SIZE) === 0 && end > inode.size) inode.size = end;

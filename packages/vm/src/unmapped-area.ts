@@ -6,6 +6,7 @@ import {
   CAP_SYS_RAWIO,
   Errno,
   MAP_32BIT,
+  MAP_ANONYMOUS,
   MAP_FIXED,
   PAGE_SIZE,
   RLIMIT_STACK,
@@ -14,6 +15,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import type { VmFile } from './file.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { isAligned, offsetInPage, pageAlign, pageAlignDown } from './page-align.ts';
+import { shmemAlignment } from './shmem-huge.ts';
 import { vmStartGap } from './vma-tree.ts';
 import { VM_GROWSDOWN } from './vma.ts';
 
@@ -79,7 +81,10 @@ export function getUnmappedArea(
   if ((flags & MAP_FIXED) !== 0) found = addr;
   else if (wantsHugeAlignment(mm, file, addr, length, flags)) {
     found = hugeAlignedArea(mm, file, addr, length, pgoff, flags);
-  } else found = archGetUnmappedArea(mm, file, addr, length, pgoff, flags);
+  } else {
+    found = archGetUnmappedArea(mm, file, addr, length, pgoff, flags);
+    if (mm.vm.shmemThp.active && found > 0 && found !== addr) found = shmemAlignedArea(mm, file, addr, length, pgoff, flags, found);
+  }
   if (found < 0 && (flags & MAP_FIXED) === 0) return found;
   if (found < 0 || found > taskSize - length) return -Errno.ENOMEM;
   if (offsetInPage(found) !== 0) return -Errno.EINVAL;
@@ -138,6 +143,26 @@ function hugeAlignedArea(
     }
   }
   return archGetUnmappedArea(mm, file, addr, length, pgoff, flags);
+}
+
+/**
+ * Moves a mapping of shared memory, for which there is room at `found`, so that huge pages of its file can be shown by one
+ * entry, where it may have some.
+ *
+ * @linux mm/shmem.c:shmem_get_unmapped_area
+ */
+function shmemAlignedArea(mm: MmStruct, file: VmFile | null, addr: VirtAddr, length: number, pgoff: number, flags: number, found: VirtAddr): number {
+  const { vm } = mm;
+  if (file === null ? (flags & (MAP_SHARED_BIT | MAP_ANONYMOUS)) !== (MAP_SHARED_BIT | MAP_ANONYMOUS) : file.inode.mapping.ops !== vm.shmemOps) return found;
+  const size = shmemAlignment(vm, file === null ? null : file.inode);
+  if (size === 0 || length < size) return found;
+  const offset = file === null ? 0 : (pgoff * PAGE_SIZE) % size;
+  if ((offset !== 0 && offset + length < 2 * size) || found % size === offset) return found;
+  const padded = archGetUnmappedArea(mm, null, addr, length + size - PAGE_SIZE, 0, flags);
+  if (padded < 0) return found;
+  const within = padded % size;
+  const aligned = padded + offset - within + (within > offset ? size : 0);
+  return aligned > mm.taskSize - length ? found : aligned;
 }
 
 /** @linux arch/x86/kernel/sys_x86_64.c:arch_get_unmapped_area_topdown */

@@ -19,7 +19,7 @@ export function inodeStatus(inode: Inode, dev: readonly [number, number] = DEV_T
     mode: inode.mode,
     rdev: [0, 0],
     size: inode.size,
-    blockBytes: BLOCK_BYTES,
+    blockBytes: inode.mapping.ops.blockBytes?.(inode) ?? BLOCK_BYTES,
     blocks: inode.mapping.ops.blocks(inode),
     atime: inode.atime,
     mtime: inode.mtime,

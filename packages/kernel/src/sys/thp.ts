@@ -5,13 +5,16 @@
  * @linux mm/huge_memory.c, mm/khugepaged.c
  */
 import { Errno } from '@pagelab/abi';
-import type { Khugepaged, ThpDefrag } from '@pagelab/vm';
+import { updateShmemThp } from '@pagelab/vm';
+import type { Khugepaged, ShmemEnabled, ShmemSizeEnabled, ThpDefrag, Vm } from '@pagelab/vm';
 import type { Kernel, TransparentHugepage } from '../kernel.ts';
 import type { ProcFile } from '../proc/proc-file.ts';
 
 const DIRECTORY = '/sys/kernel/mm/transparent_hugepage/';
 const MODES: readonly TransparentHugepage[] = ['always', 'madvise', 'never'];
 const DEFRAG: readonly ThpDefrag[] = ['always', 'defer', 'defer+madvise', 'madvise', 'never'];
+const SHMEM: readonly ShmemEnabled[] = ['always', 'within_size', 'advise', 'never', 'deny', 'force'];
+const SHMEM_SIZES: readonly ShmemSizeEnabled[] = ['always', 'inherit', 'within_size', 'advise', 'never'];
 const NS_PER_MS = 1e6;
 
 /** The files, by path. */
@@ -23,6 +26,7 @@ export function thpFiles(kernel: Kernel): Map<string, ProcFile> {
     vm.thpMode = mode;
     kernel.pages.sysctl.setTransparentHugepage(mode !== 'never');
   }));
+  addShmemFiles(files, vm, kernel.config.kernel !== '6.1');
   files.set(`${DIRECTORY}defrag`, choice(DEFRAG, () => vm.thpDefrag, (defrag) => {
     vm.thpDefrag = defrag;
   }));
@@ -65,16 +69,38 @@ export function thpFiles(kernel: Kernel): Map<string, ProcFile> {
   return files;
 }
 
-/** One word of several, the one in force between brackets. */
-function choice<T extends string>(words: readonly T[], get: () => T, set: (word: T) => void): ProcFile {
+/** @linux mm/shmem.c:shmem_enabled_store, thpsize_shmem_enabled_store */
+function addShmemFiles(files: Map<string, ProcFile>, vm: Vm, bySize: boolean): void {
+  const { shmemThp, tables } = vm;
+  const { sizes } = shmemThp;
+  files.set(`${DIRECTORY}shmem_enabled`, choice(SHMEM, () => shmemThp.enabled, (word) => {
+    // What forces huge pages leaves no say to smaller sizes.
+    if (word === 'force' && sizes.some((said, order) => (said === 'inherit') !== (order === tables.hugeOrder))) return -Errno.EINVAL;
+    shmemThp.enabled = word;
+    if (word !== 'deny' && word !== 'force') shmemThp.mount = word;
+    updateShmemThp(vm);
+    return 0;
+  }));
+  for (let order = 1; bySize && order <= tables.hugeOrder; order++) {
+    files.set(`${DIRECTORY}hugepages-${4 << order}kB/shmem_enabled`, choice(SHMEM_SIZES, () => sizes[order]!, (word) => {
+      if (word === 'inherit' && shmemThp.enabled === 'force' && order !== tables.hugeOrder) return -Errno.EINVAL;
+      sizes[order] = word;
+      updateShmemThp(vm);
+      return 0;
+    }));
+  }
+}
+
+/** One word of several, the one in force between brackets. `set` may refuse one by −errno. */
+function choice<T extends string>(words: readonly T[], get: () => T, set: (word: T) => number | void): ProcFile {
   return {
     mode: 0o644,
     read: () => `${words.map((word) => (word === get() ? `[${word}]` : word)).join(' ')}\n`,
     write: (text) => {
       const word = words.find((each) => each === text.replace(/\n$/, ''));
       if (word === undefined) return -Errno.EINVAL;
-      set(word);
-      return text.length;
+      const refused = set(word) ?? 0;
+      return refused === 0 ? text.length : refused;
     },
   };
 }
