@@ -33,15 +33,15 @@ const RW = PROT_READ | PROT_WRITE;
 
 interface Shm {
   readonly machine: Machine;
-  open(name: string): number;
-  unlink(name: string): void;
+  readonly open: (name: string) => number;
+  readonly unlink: (name: string) => void;
   /** Pages that the file has, of how many bytes `stat` would have it read and written. */
-  stat(fd: number): [pages: number, blockBytes: number];
+  readonly stat: (fd: number) => [pages: number, blockBytes: number];
   /** Counters of `/proc/vmstat`. */
-  vmstat(...names: string[]): number[];
-  smaps(addr: number, name: string): number;
+  readonly vmstat: (...names: string[]) => number[];
+  readonly smaps: (addr: number, name: string) => number;
   /** Room of so many bytes that begins at a multiple of 2 MiB. */
-  room(bytes: number): number;
+  readonly room: (bytes: number) => number;
 }
 
 function run(config: Partial<MachineConfigInput>, body: (os: Os, shm: Shm) => void): Machine {

@@ -2,7 +2,6 @@
  * Folios of files on a device: runs of pages that are made, dirty and written back together.
  */
 import { Errno } from '@pagelab/abi';
-import type { Pfn } from '@pagelab/hw';
 import { GFP_HIGHUSER_MOVABLE, __GFP_NORETRY, __GFP_NOWARN } from '@pagelab/mm-core';
 import type { AddressSpace } from './file.ts';
 import { addToPageCache, removeFromPageCache, setFolioOrder } from './page-cache.ts';
