@@ -127,7 +127,7 @@ export class Cpu implements RamUser {
   /** The vector of the last fault: 14, a page fault, or 13 where the address is not canonical. */
   faultVector = 0;
 
-  readonly #ram: PhysicalMemory;
+  private readonly ram: PhysicalMemory;
   #cr3: PhysAddr = 0;
   #pcid = 0;
   #controls = CPU_DEFAULT_CONTROLS;
@@ -158,7 +158,7 @@ export class Cpu implements RamUser {
 
   constructor(id: number, ram: PhysicalMemory) {
     this.id = id;
-    this.#ram = ram;
+    this.ram = ram;
     this.tlb = new Tlb(ram);
     ram.addUser(this);
   }
@@ -245,7 +245,7 @@ export class Cpu implements RamUser {
    *   level; CR3 stays as it was
    */
   loadCr3(pgd: PhysAddr, context = 0): void {
-    const frame = this.#ram.frameWord(Math.floor(pgd / PAGE_SIZE));
+    const frame = this.ram.frameWord(Math.floor(pgd / PAGE_SIZE));
     if (frame < 0) throw new BusError(pgd);
     if (context !== 0 && ((this.#controls & CPU_PCIDE) === 0 || context >= 2 * CR3_NOFLUSH)) {
       throw new RangeError(`CR3 cannot name context ${context}`);
@@ -276,7 +276,7 @@ export class Cpu implements RamUser {
 
   /** Reads PAE's top level into the registers. @throws RangeError where a reserved bit is set in an entry in use */
   #loadPdptes(root: number): void {
-    const { i32 } = this.#ram;
+    const { i32 } = this.ram;
     for (let i = 0; i < 8; i += 2) {
       const lo = i32[root + i];
       const reserved = (lo & PDPTE_RESERVED_LO) | (i32[root + i + 1] & PDPTE_RESERVED_HI);
@@ -381,7 +381,7 @@ export class Cpu implements RamUser {
    * @param loVa lower 32 bits, signed
    */
   walk(hiVa: number, loVa: number, access: number): number {
-    const ram = this.#ram;
+    const ram = this.ram;
     const { i32 } = ram;
     const root = this.#fastRoot;
     if (root < 0 || hiVa >>> 0 > MAX_USER_HI || (access & (USER_ACCESS | FETCH)) !== USER_ACCESS) {
@@ -442,7 +442,7 @@ export class Cpu implements RamUser {
 
   /** Notes the table that an entry names, if it is an ordinary one that was used before. */
   #learnTable(at: number, lo: number, hi: number): boolean {
-    const word = this.#ram.entryWordIfTouched(lo, hi);
+    const word = this.ram.entryWordIfTouched(lo, hi);
     if ((lo & TABLE_BITS) !== TABLE_IN_USE || word < 0) return false;
     this.#tables[at] = lo;
     this.#tables[at + 1] = hi;
@@ -474,7 +474,7 @@ export class Cpu implements RamUser {
 
   /** Walks tables of any format. What a TLB holds is not marked accessed; a first write marks it dirty all the same. */
   #walkTables(hiVa: number, loVa: number, access: number, held: boolean): number {
-    const ram = this.#ram;
+    const ram = this.ram;
     const { i32 } = ram;
     const format = this.#format;
     const { levels } = format;

@@ -71,14 +71,14 @@ export class Smp {
   /** Interrupts that each CPU got for shootdowns, by its number. */
   readonly ipisReceived: Float64Array;
   /** The contexts of each CPU's TLB, by its number. */
-  readonly #contexts: readonly CpuContexts[];
+  private readonly contexts: readonly CpuContexts[];
   /** The address spaces that {@link switchMm} loaded, by their page tables; and the one that was looked for last. */
-  readonly #mms = new Map<PhysAddr, MmContext>();
-  #lastMm: MmContext | undefined = undefined;
+  private readonly mms = new Map<PhysAddr, MmContext>();
+  private lastMm: MmContext | undefined = undefined;
   /** CPUs that the batch must reach. */
-  readonly #batch: Uint8Array;
-  readonly #clock: VirtualClock;
-  readonly #costs: CostModel;
+  private readonly batch: Uint8Array;
+  private readonly clock: VirtualClock;
+  private readonly costs: CostModel;
 
   /**
    * @param nrCpus 1 to {@link MAX_CPUS}
@@ -89,11 +89,11 @@ export class Smp {
       throw new RangeError(`a machine has 1 to ${MAX_CPUS} CPUs, not ${nrCpus}`);
     }
     this.cpus = Array.from({ length: nrCpus }, (_, id) => new Cpu(id, ram));
-    this.#contexts = this.cpus.map(() => new CpuContexts());
-    this.#batch = new Uint8Array(nrCpus);
+    this.contexts = this.cpus.map(() => new CpuContexts());
+    this.batch = new Uint8Array(nrCpus);
     this.ipisReceived = new Float64Array(nrCpus);
-    this.#clock = options.clock ?? new VirtualClock();
-    this.#costs = options.costs ?? DEFAULT_COSTS;
+    this.clock = options.clock ?? new VirtualClock();
+    this.costs = options.costs ?? DEFAULT_COSTS;
     for (const cpu of this.cpus) {
       if (options.format !== undefined) cpu.setFormat(options.format);
       if (options.tlbModel !== undefined) cpu.setTlbModel(options.tlbModel(cpu.id));
@@ -115,7 +115,7 @@ export class Smp {
    */
   switchMm(cpuId: number, pgd: PhysAddr): number {
     const cpu = this.cpus[cpuId];
-    const contexts = this.#contexts[cpuId];
+    const contexts = this.contexts[cpuId];
     const wasLazy = contexts.lazy;
     contexts.lazy = false;
     if ((cpu.controls & CPU_PCIDE) === 0) {
@@ -125,10 +125,10 @@ export class Smp {
       cpu.loadCr3(pgd);
       return SWITCH_MM_FLUSH;
     }
-    let mm = this.#findMm(pgd);
+    let mm = this.findMm(pgd);
     if (mm === undefined) {
       mm = { pgd, generation: 1 };
-      this.#mms.set(pgd, mm);
+      this.mms.set(pgd, mm);
     }
     const { generation } = mm;
     contexts.missed = false;
@@ -148,12 +148,12 @@ export class Smp {
    * @linux arch/x86/mm/tlb.c:enter_lazy_tlb
    */
   enterLazyTlb(cpuId: number): void {
-    this.#contexts[cpuId].lazy = true;
+    this.contexts[cpuId].lazy = true;
   }
 
   /** Whether a CPU is lazy: what it holds may be stale until {@link switchMm}. */
   isLazy(cpuId: number): boolean {
-    return this.#contexts[cpuId].lazy;
+    return this.contexts[cpuId].lazy;
   }
 
   /**
@@ -162,7 +162,7 @@ export class Smp {
    * @linux arch/x86/include/asm/mmu_context.h:destroy_context
    */
   forgetMm(pgd: PhysAddr): void {
-    this.#nextGeneration(pgd);
+    this.nextGeneration(pgd);
   }
 
   /**
@@ -182,24 +182,24 @@ export class Smp {
     const stride = strideShift === PAGE_SHIFT ? PAGE_SIZE : 2 ** strideShift;
     const firstPage = Math.floor(start / stride) * stride;
     const all = end - firstPage > TLB_SINGLE_PAGE_FLUSH_CEILING * stride;
-    const generation = this.#nextGeneration(cr3);
-    const { ipi, invlpg, loadCr3 } = this.#costs;
+    const generation = this.nextGeneration(cr3);
+    const { ipi, invlpg, loadCr3 } = this.costs;
     let cost = 0;
     for (let i = 0; i < cpus.length; i++) {
       const cpu = cpus[i];
       if (cpu.cr3 !== cr3) continue;
       if (i !== processorId) {
-        if (this.#spares(i, (flags & TLB_FREED_TABLES) === 0)) continue;
-        this.#interrupt(i);
+        if (this.spares(i, (flags & TLB_FREED_TABLES) === 0)) continue;
+        this.interrupt(i);
         cost += ipi;
       }
       // The others flush while the sender waits for them.
       else cost += all ? loadCr3 : ((end - firstPage) / stride) * invlpg;
-      if (generation !== 0) this.#contexts[i].caughtUp(cr3, generation);
+      if (generation !== 0) this.contexts[i].caughtUp(cr3, generation);
       if (all) cpu.flushTlbContext();
       else for (let page = firstPage; page < end; page += stride) cpu.invlpg(page);
     }
-    this.#clock.advance(cost);
+    this.clock.advance(cost);
   }
 
   /** Invalidates every translation of the address space `cr3`. @linux arch/x86/include/asm/tlbflush.h:flush_tlb_mm */
@@ -215,25 +215,25 @@ export class Smp {
    */
   addToBatch(cr3: PhysAddr): void {
     this.stats.batched += 1;
-    this.#nextGeneration(cr3);
-    for (let i = 0; i < this.cpus.length; i++) if (this.cpus[i].cr3 === cr3) this.#batch[i] = 1;
+    this.nextGeneration(cr3);
+    for (let i = 0; i < this.cpus.length; i++) if (this.cpus[i].cr3 === cr3) this.batch[i] = 1;
   }
 
   /** Makes the flushes of the batch: one interrupt to each CPU that any of them concerns. @linux arch/x86/mm/tlb.c:arch_tlbbatch_flush */
   flushBatch(): void {
     const { cpus, processorId } = this;
-    if (!this.#batch.includes(1)) return;
+    if (!this.batch.includes(1)) return;
     this.stats.shootdowns += 1;
     for (let i = 0; i < cpus.length; i++) {
-      if (this.#batch[i] === 0) continue;
-      this.#batch[i] = 0;
+      if (this.batch[i] === 0) continue;
+      this.batch[i] = 0;
       if (i !== processorId) {
-        if (this.#spares(i, true)) continue;
-        this.#interrupt(i);
-        this.#clock.advance(this.#costs.ipi);
+        if (this.spares(i, true)) continue;
+        this.interrupt(i);
+        this.clock.advance(this.costs.ipi);
       }
-      const mm = this.#findMm(cpus[i].cr3);
-      if (mm !== undefined) this.#contexts[i].caughtUp(mm.pgd, mm.generation);
+      const mm = this.findMm(cpus[i].cr3);
+      if (mm !== undefined) this.contexts[i].caughtUp(mm.pgd, mm.generation);
       cpus[i].flushTlbContext();
     }
   }
@@ -250,45 +250,45 @@ export class Smp {
       return;
     }
     this.stats.shootdowns += 1;
-    this.#interruptOthers();
-    this.#clock.advance((this.cpus.length - 1) * this.#costs.ipi + ((end - firstPage) / PAGE_SIZE) * this.#costs.invlpg);
+    this.interruptOthers();
+    this.clock.advance((this.cpus.length - 1) * this.costs.ipi + ((end - firstPage) / PAGE_SIZE) * this.costs.invlpg);
     for (const cpu of this.cpus) for (let page = firstPage; page < end; page += PAGE_SIZE) cpu.invlpg(page);
   }
 
   /** Invalidates every translation on every CPU. @linux arch/x86/mm/tlb.c:flush_tlb_all */
   flushTlbAll(): void {
     this.stats.shootdowns += 1;
-    this.#interruptOthers();
-    this.#clock.advance((this.cpus.length - 1) * this.#costs.ipi + this.#costs.loadCr3);
+    this.interruptOthers();
+    this.clock.advance((this.cpus.length - 1) * this.costs.ipi + this.costs.loadCr3);
     for (const cpu of this.cpus) cpu.flushTlb();
   }
 
-  #interrupt(cpuId: number): void {
+  private interrupt(cpuId: number): void {
     this.stats.ipis += 1;
     this.ipisReceived[cpuId] += 1;
   }
 
-  #interruptOthers(): void {
-    for (let i = 0; i < this.cpus.length; i++) if (i !== this.processorId) this.#interrupt(i);
+  private interruptOthers(): void {
+    for (let i = 0; i < this.cpus.length; i++) if (i !== this.processorId) this.interrupt(i);
   }
 
   /** Whether a CPU needs no interrupt as it is lazy: it will see by the generation that it missed something. */
-  #spares(cpuId: number, mayBeLazy: boolean): boolean {
-    const contexts = this.#contexts[cpuId];
+  private spares(cpuId: number, mayBeLazy: boolean): boolean {
+    const contexts = this.contexts[cpuId];
     if (!contexts.lazy || !mayBeLazy) return false;
     contexts.missed = true;
     this.stats.lazySpared += 1;
     return true;
   }
 
-  #findMm(pgd: PhysAddr): MmContext | undefined {
-    if (this.#lastMm !== undefined && this.#lastMm.pgd === pgd) return this.#lastMm;
-    return (this.#lastMm = this.#mms.get(pgd));
+  private findMm(pgd: PhysAddr): MmContext | undefined {
+    if (this.lastMm !== undefined && this.lastMm.pgd === pgd) return this.lastMm;
+    return (this.lastMm = this.mms.get(pgd));
   }
 
   /** Counts a flush of an address space; 0 where no CPU has loaded it. @linux arch/x86/include/asm/tlbflush.h:inc_mm_tlb_gen */
-  #nextGeneration(pgd: PhysAddr): number {
-    const mm = this.#findMm(pgd);
+  private nextGeneration(pgd: PhysAddr): number {
+    const mm = this.findMm(pgd);
     return mm === undefined ? 0 : ++mm.generation;
   }
 }

@@ -121,10 +121,10 @@ export interface LruPlacement {
 
 /** The lists of all nodes. */
 export class LruLists {
-  readonly #frames: PageFrames;
-  readonly #list: ColumnList;
-  readonly #nodes: readonly MemoryNode[];
-  readonly #zoneOf: (pfn: Pfn) => Zone;
+  private readonly frames: PageFrames;
+  private readonly list: ColumnList;
+  private readonly nodes: readonly MemoryNode[];
+  private readonly zoneOf: (pfn: Pfn) => Zone;
   /** By node. */
   readonly lruvecs: readonly Lruvec[];
   /** Where evictable pages go; `null` for the active and inactive lists. Set it while there are no evictable pages on lists. */
@@ -133,17 +133,17 @@ export class LruLists {
   memcg: MemcgAccounting | null = null;
 
   constructor(frames: PageFrames, nodes: readonly MemoryNode[], zoneOf: (pfn: Pfn) => Zone) {
-    this.#frames = frames;
-    this.#list = frames.lists;
-    this.#nodes = nodes;
-    this.#zoneOf = zoneOf;
+    this.frames = frames;
+    this.list = frames.lists;
+    this.nodes = nodes;
+    this.zoneOf = zoneOf;
     this.lruvecs = nodes.map(({ nid }) => new Lruvec(nid, frames.allocListHeads(NR_LRU_LISTS)));
   }
 
   /** The lists that a page belongs to. @linux include/linux/memcontrol.h:folio_lruvec */
   lruvecOf(pfn: Pfn): Lruvec {
-    const { nid } = this.#zoneOf(pfn);
-    if (this.memcg !== null && (this.#frames.flags[pfn] & PG_MEMCG) !== 0) return this.memcg.lruvecOf(pfn, nid);
+    const { nid } = this.zoneOf(pfn);
+    if (this.memcg !== null && (this.frames.flags[pfn] & PG_MEMCG) !== 0) return this.memcg.lruvecOf(pfn, nid);
     return this.lruvecs[nid];
   }
 
@@ -155,60 +155,60 @@ export class LruLists {
 
   /** Makes the lists of a group on a node, all empty. @param parent those of the group above */
   create(nid: number, parent: Lruvec): Lruvec {
-    return new Lruvec(nid, this.#frames.allocListHeads(NR_LRU_LISTS), parent);
+    return new Lruvec(nid, this.frames.allocListHeads(NR_LRU_LISTS), parent);
   }
 
   /** Gives the lists of a group back, which must be empty. */
   destroy(lruvec: Lruvec): void {
     for (let lru = 0; lru < NR_LRU_LISTS; lru++) bugOn(lruvec.size(lru) !== 0, 'lru: lists go that have pages');
-    this.#frames.freeListHeads(lruvec.heads, NR_LRU_LISTS);
+    this.frames.freeListHeads(lruvec.heads, NR_LRU_LISTS);
   }
 
   /** Puts a page at the front of the list that its flags tell. It must have PG_LRU, and not be linked. @linux include/linux/mm_inline.h:lruvec_add_folio */
   add(pfn: Pfn): void {
-    this.#list.pushFront(this.#enter(pfn, false), pfn);
+    this.list.pushFront(this.enter(pfn, false), pfn);
   }
 
   /** The same at the end, where reclaim takes from. @linux include/linux/mm_inline.h:lruvec_add_folio_tail */
   addTail(pfn: Pfn): void {
-    this.#list.pushBack(this.#enter(pfn, true), pfn);
+    this.list.pushBack(this.enter(pfn, true), pfn);
   }
 
   /** Takes a page off its list. PG_LRU stays, for the caller to clear. @linux include/linux/mm_inline.h:lruvec_del_folio */
   del(pfn: Pfn): void {
     this.leave(pfn);
-    this.#list.remove(pfn);
+    this.list.remove(pfn);
   }
 
   /** Counts a page, wherever it is linked, no longer. */
   leave(pfn: Pfn): void {
-    const flags = this.#frames.flags[pfn];
+    const flags = this.frames.flags[pfn];
     const lruvec = this.lruvecOf(pfn);
     if (this.placement !== null && (flags & PG_UNEVICTABLE) === 0) this.placement.leave(lruvec, pfn);
-    else this.count(lruvec, pfn, folioLru(flags), -folioNrPages(this.#frames, pfn));
+    else this.count(lruvec, pfn, folioLru(flags), -folioNrPages(this.frames, pfn));
   }
 
   /** Links a page that is counted already, and in no ring, at the front of its list. */
   link(pfn: Pfn): void {
     const lruvec = this.lruvecOf(pfn);
-    this.#list.pushFront(this.#rowOf(lruvec, pfn), pfn);
-    if ((this.#frames.flags[pfn] & PG_UNEVICTABLE) === 0) this.placement?.relinked?.(lruvec, pfn);
+    this.list.pushFront(this.rowOf(lruvec, pfn), pfn);
+    if ((this.frames.flags[pfn] & PG_UNEVICTABLE) === 0) this.placement?.relinked?.(lruvec, pfn);
   }
 
   /** A compound page that is counted is now single pages: counts `pfn` of them as its head was. */
   split(head: Pfn, pfn: Pfn): void {
-    if (this.placement !== null && (this.#frames.flags[head] & PG_UNEVICTABLE) === 0) this.placement.split(this.lruvecOf(head), head, pfn);
+    if (this.placement !== null && (this.frames.flags[head] & PG_UNEVICTABLE) === 0) this.placement.split(this.lruvecOf(head), head, pfn);
   }
 
   /** Adds pages of a zone to a list's counters, or takes them away. For whoever places pages. @linux include/linux/mm_inline.h:update_lru_size */
   count(lruvec: Lruvec, pfn: Pfn, lru: number, nrPages: number): void {
-    this.countZone(lruvec, this.#zoneOf(pfn), lru, nrPages);
+    this.countZone(lruvec, this.zoneOf(pfn), lru, nrPages);
   }
 
   /** The same for a zone of the lruvec's node. */
   countZone(lruvec: Lruvec, zone: Zone, lru: number, nrPages: number): void {
     zone.vmStat[ZONE_STAT.NR_ZONE_INACTIVE_ANON + lru] += nrPages;
-    this.#nodes[zone.nid].vmStat[NODE_STAT.NR_INACTIVE_ANON + lru] += nrPages;
+    this.nodes[zone.nid].vmStat[NODE_STAT.NR_INACTIVE_ANON + lru] += nrPages;
     lruvec.zonePages[zone.index * NR_LRU_LISTS + lru] += nrPages;
   }
 
@@ -218,16 +218,16 @@ export class LruLists {
    * @linux mm/swap.c:__page_cache_release
    */
   release(pfn: Pfn): void {
-    const { flags, next } = this.#frames;
+    const { flags, next } = this.frames;
     bugOn(next[pfn] === 0, 'lru: a page that is on no list says that it is');
     if ((flags[pfn] & PG_LRU) !== 0) this.leave(pfn);
-    this.#list.remove(pfn);
+    this.list.remove(pfn);
     flags[pfn] &= ~(PG_LRU | PG_LRU_WAITS | PG_ACTIVE | PG_UNEVICTABLE | PG_REFERENCED);
   }
 
   /** Pages on a node's list, those in batches included. */
   size(nid: number, lru: number): number {
-    return this.#nodes[nid].vmStat[NODE_STAT.NR_INACTIVE_ANON + lru];
+    return this.nodes[nid].vmStat[NODE_STAT.NR_INACTIVE_ANON + lru];
   }
 
   /** Pages of a zone that are on its node's list. */
@@ -237,7 +237,7 @@ export class LruLists {
 
   /** The list (LRU_…) that a page with PG_LRU is counted on. */
   countedOn(pfn: Pfn): number {
-    const flags = this.#frames.flags[pfn];
+    const flags = this.frames.flags[pfn];
     if (this.placement === null || (flags & PG_UNEVICTABLE) !== 0) return folioLru(flags);
     return this.placement.countedOn(this.lruvecOf(pfn), pfn);
   }
@@ -255,13 +255,13 @@ export class LruLists {
    * @throws KernelBug at the first that does not hold
    */
   validate(found: (lruvec: Lruvec, pfn: Pfn) => void): void {
-    const { flags } = this.#frames;
+    const { flags } = this.frames;
     for (const lruvec of this.all()) {
       for (const head of this.rows(lruvec)) {
-        this.#list.validate(head);
-        for (const pfn of this.#list.iterate(head)) {
+        this.list.validate(head);
+        for (const pfn of this.list.iterate(head)) {
           bugOn((flags[pfn] & (PG_LRU | PG_LRU_WAITS)) !== PG_LRU, `frame ${pfn}: on an LRU list, and its flags do not say so`);
-          const belongs = this.lruvecOf(pfn) === lruvec && this.#mayLieOn(lruvec, pfn, head);
+          const belongs = this.lruvecOf(pfn) === lruvec && this.mayLieOn(lruvec, pfn, head);
           bugOn(!belongs, `frame ${pfn}: on an LRU list of node ${lruvec.nid}, where it does not belong`);
           found(lruvec, pfn);
         }
@@ -270,23 +270,23 @@ export class LruLists {
   }
 
   /** Counts a page where it belongs. @returns the row of the head of that list */
-  #enter(pfn: Pfn, atTail: boolean): number {
+  private enter(pfn: Pfn, atTail: boolean): number {
     const lruvec = this.lruvecOf(pfn);
-    const flags = this.#frames.flags[pfn];
+    const flags = this.frames.flags[pfn];
     if (this.placement !== null && (flags & PG_UNEVICTABLE) === 0) return this.placement.enter(lruvec, pfn, atTail);
     const lru = folioLru(flags);
-    this.count(lruvec, pfn, lru, folioNrPages(this.#frames, pfn));
+    this.count(lruvec, pfn, lru, folioNrPages(this.frames, pfn));
     return lruvec.heads + lru;
   }
 
-  #mayLieOn(lruvec: Lruvec, pfn: Pfn, row: number): boolean {
-    const flags = this.#frames.flags[pfn];
+  private mayLieOn(lruvec: Lruvec, pfn: Pfn, row: number): boolean {
+    const flags = this.frames.flags[pfn];
     if (this.placement !== null && (flags & PG_UNEVICTABLE) === 0) return this.placement.mayLieOn(lruvec, pfn, row);
     return lruvec.heads + folioLru(flags) === row;
   }
 
-  #rowOf(lruvec: Lruvec, pfn: Pfn): number {
-    const flags = this.#frames.flags[pfn];
+  private rowOf(lruvec: Lruvec, pfn: Pfn): number {
+    const flags = this.frames.flags[pfn];
     return this.placement !== null && (flags & PG_UNEVICTABLE) === 0 ? this.placement.rowOf(lruvec, pfn) : lruvec.heads + folioLru(flags);
   }
 }

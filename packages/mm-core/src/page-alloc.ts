@@ -94,30 +94,30 @@ export class PageAlloc extends PageCalls {
   /** Who allocated each page; `null` where nobody notes it. */
   readonly pageOwner: PageOwner | null;
 
-  readonly #ram: PhysicalMemory;
-  readonly #smp: Smp;
-  readonly #clock: VirtualClock;
-  readonly #trace: TraceRing;
-  readonly #costs: CostModel;
-  readonly #allocCost: number;
+  private readonly ram: PhysicalMemory;
+  private readonly smp: Smp;
+  private readonly clock: VirtualClock;
+  private readonly trace: TraceRing;
+  private readonly costs: CostModel;
+  private readonly allocCost: number;
   /** Low five GFP bits to zone index and migrate type. */
-  readonly #gfpTable: Int8Array;
-  readonly #cpuNode: Int32Array;
-  readonly #pcp: PcpMoves;
-  readonly #pcpDecays: boolean;
+  private readonly gfpTable: Int8Array;
+  private readonly cpuNode: Int32Array;
+  private readonly pcp: PcpMoves;
+  private readonly pcpDecays: boolean;
   /** Where the common allocation of a page goes, by CPU and low five GFP bits. */
-  readonly #fast: readonly FastSlot[];
+  private readonly fast: readonly FastSlot[];
   // Columns of the hot paths: twice as fast as through `frames`.
-  readonly #flags: Uint32Array;
-  readonly #refcount: Int32Array;
-  readonly #mapcount: Int32Array;
-  readonly #mapping: Int32Array;
-  readonly #private: Int32Array;
+  private readonly flags: Uint32Array;
+  private readonly refcount: Int32Array;
+  private readonly mapcount: Int32Array;
+  private readonly mapping: Int32Array;
+  private readonly priv: Int32Array;
   /** GFP bits that the fast path does not know. */
-  #slowGfp = ~__GFP_BITS_MASK;
-  readonly #traceAlloc: number;
-  readonly #traceFree: number;
-  readonly #traceFallback: number;
+  private slowGfp = ~__GFP_BITS_MASK;
+  private readonly traceAlloc: number;
+  private readonly traceFree: number;
+  private readonly traceFallback: number;
 
   /** @throws RangeError where nodes and memory do not fit together, or a sysctl has a value it cannot have */
   constructor(options: PageAllocOptions) {
@@ -141,37 +141,37 @@ export class PageAlloc extends PageCalls {
       pageAllocator: options.pageAllocator ?? buddyAllocator,
       pageblockOrder: zoneLayout.pageblockOrder,
       smp,
-      onFallback: (zone, allocFlags) => this.#noteFallback(zone, allocFlags),
+      onFallback: (zone, allocFlags) => this.noteFallback(zone, allocFlags),
       onRefusal: (refusal) => hooks.warnRefusal?.(refusal),
     });
     const recent = kernel !== '6.1';
     super(booted, recent, options.pageOffset ?? PAGE_OFFSET);
-    this.#ram = ram;
-    this.#smp = smp;
-    this.#clock = clock;
-    this.#trace = trace;
-    this.#costs = options.costs ?? DEFAULT_COSTS;
-    this.#allocCost = this.#costs.pageAlloc;
-    this.#traceAlloc = trace.define('mm_page_alloc', ['pfn', 'order', 'migratetype', 'gfp_flags']);
-    this.#traceFree = trace.define('mm_page_free', ['pfn', 'order']);
-    this.#pcp = new PcpMoves(smp, this, trace);
-    this.#pcpDecays = recent;
-    this.#traceFallback = trace.define('mm_page_alloc_extfrag', ['zone', 'alloc_flags']);
+    this.ram = ram;
+    this.smp = smp;
+    this.clock = clock;
+    this.trace = trace;
+    this.costs = options.costs ?? DEFAULT_COSTS;
+    this.allocCost = this.costs.pageAlloc;
+    this.traceAlloc = trace.define('mm_page_alloc', ['pfn', 'order', 'migratetype', 'gfp_flags']);
+    this.traceFree = trace.define('mm_page_free', ['pfn', 'order']);
+    this.pcp = new PcpMoves(smp, this, trace);
+    this.pcpDecays = recent;
+    this.traceFallback = trace.define('mm_page_alloc_extfrag', ['zone', 'alloc_flags']);
     this.hooks = hooks;
     this.layout = layout;
     const cmaAreas = booted.cmaAreas.map(({ start, end }) => new CmaArea('reserved', start, end - start));
     this.cmaAreas = options.cma === undefined ? null : cmaAreas;
     const { flags, refcount, mapcount, mapping, private: priv } = booted.frames;
-    this.#flags = flags;
-    this.#refcount = refcount;
-    this.#mapcount = mapcount;
-    this.#mapping = mapping;
-    this.#private = priv;
-    this.#cpuNode = new Int32Array(nrCpus);
-    for (const { nid, cpus } of this.nodes) for (const cpu of cpus) if (cpu < nrCpus) this.#cpuNode[cpu] = nid;
-    this.#gfpTable = gfpTable(zoneLayout.kinds);
+    this.flags = flags;
+    this.refcount = refcount;
+    this.mapcount = mapcount;
+    this.mapping = mapping;
+    this.priv = priv;
+    this.cpuNode = new Int32Array(nrCpus);
+    for (const { nid, cpus } of this.nodes) for (const cpu of cpus) if (cpu < nrCpus) this.cpuNode[cpu] = nid;
+    this.gfpTable = gfpTable(zoneLayout.kinds);
     this.pageOwner = options.pageOwner === true ? new PageOwner(booted.frames, clock) : null;
-    this.#fast = fastSlots(this.#gfpTable, this.nodes, this.#cpuNode, this.pageOwner !== null);
+    this.fast = fastSlots(this.gfpTable, this.nodes, this.cpuNode, this.pageOwner !== null);
     this.sysctl = new PageAllocSysctl(this.nodes, nrCpus, zoneLayout.lowmemReserveRatio, {
       movableLikeHighmem: recent,
       pcpAutoTune: recent,
@@ -193,33 +193,33 @@ export class PageAlloc extends PageCalls {
    * @linux mm/page_alloc.c:__alloc_pages
    */
   allocPages(gfp: number, order: number): Pfn {
-    return order === 0 ? this.allocPage(gfp) : this.#allocLocal(gfp, order);
+    return order === 0 ? this.allocPage(gfp) : this.allocLocal(gfp, order);
   }
 
   /** Allocates one frame; as {@link allocPages} of order 0. @linux include/linux/gfp.h:alloc_page */
   allocPage(gfp: number): Pfn {
     // The usual case, which agrees with what follows from allocPagesNode(): memory is plentiful, and the list is not empty.
     // Booleans are compared because V8 tests a field for truth in ten instructions: a fifth of the time here.
-    const slot = this.#fast[(this.#smp.processorId << 5) | (gfp & 31)];
+    const slot = this.fast[(this.smp.processorId << 5) | (gfp & 31)];
     const { pcp, list } = slot;
     if (
       list.count === 0 ||
       slot.zone.plenty !== true ||
-      this.#trace.enabled !== false ||
-      (this.currentFlags | this.atomicDepth | (gfp & this.#slowGfp)) !== 0
+      this.trace.enabled !== false ||
+      (this.currentFlags | this.atomicDepth | (gfp & this.slowGfp)) !== 0
     ) {
-      return this.#allocLocal(gfp, 0);
+      return this.allocLocal(gfp, 0);
     }
     const pfn = list.pop();
     pcp.count--;
     pcp.freeCount >>= 1;
     pcp.hits++;
     this.events[slot.event]++;
-    if ((this.#flags[pfn] | this.#refcount[pfn]) !== 0) badPage(this.frames, pfn, 'allocated');
-    this.#refcount[pfn] = 1;
-    this.#private[pfn] = 0;
-    this.#clock.advance(this.#allocCost);
-    if ((gfp & __GFP_ZERO) !== 0) this.#zero(pfn, 1);
+    if ((this.flags[pfn] | this.refcount[pfn]) !== 0) badPage(this.frames, pfn, 'allocated');
+    this.refcount[pfn] = 1;
+    this.priv[pfn] = 0;
+    this.clock.advance(this.allocCost);
+    if ((gfp & __GFP_ZERO) !== 0) this.zero(pfn, 1);
     return pfn;
   }
 
@@ -232,8 +232,8 @@ export class PageAlloc extends PageCalls {
   allocPagesNode(nid: number, gfp: number, order: number, allowed: NodeMask | null = null): Pfn {
     if (!(order >= 0 && order <= MAX_PAGE_ORDER)) return -Errno.ENOMEM;
     const flags = this.currentFlags === 0 ? gfp : currentGfpContext(gfp, this.currentFlags);
-    const kind = this.#gfpTable[flags & 31];
-    if (kind < 0 || (flags & ~__GFP_BITS_MASK) !== 0) return this.#refuse(flags);
+    const kind = this.gfpTable[flags & 31];
+    if (kind < 0 || (flags & ~__GFP_BITS_MASK) !== 0) return this.refuse(flags);
     if (this.atomicDepth > 0) bugOn((flags & __GFP_DIRECT_RECLAIM) !== 0, 'sleeping function called from invalid context');
     const node = this.nodes[nid];
     const highestIndex = kind & 7;
@@ -242,9 +242,9 @@ export class PageAlloc extends PageCalls {
       order,
       highestIndex,
       migratetype: kind >> 3,
-      zonelist: this.#zonelist(nid, flags, highestIndex, allowed),
+      zonelist: this.zonelist(nid, flags, highestIndex, allowed),
       allowed,
-      localNid: this.#cpuNode[this.#smp.processorId],
+      localNid: this.cpuNode[this.smp.processorId],
     };
     let allocFlags = WMARK_LOW | (flags & ALLOC_KSWAPD);
     if (context.migratetype === MIGRATE_MOVABLE) allocFlags |= ALLOC_CMA;
@@ -262,23 +262,23 @@ export class PageAlloc extends PageCalls {
       this.freePages(pfn, order);
       return -Errno.ENOMEM;
     }
-    this.#clock.advance(this.#allocCost);
-    if (this.#trace.enabled) this.#trace.emit(this.#traceAlloc, pfn, order, context.migratetype, flags);
+    this.clock.advance(this.allocCost);
+    if (this.trace.enabled) this.trace.emit(this.traceAlloc, pfn, order, context.migratetype, flags);
     return pfn;
   }
 
   /** Makes single frames of a block that is not compound, each with the block's references. @linux mm/page_alloc.c:split_page */
   splitPage(pfn: Pfn, order: number): void {
     splitPage(this.frames, pfn, order);
-    if ((this.#flags[pfn] & PG_MEMCG) !== 0) this.memcg!.split(pfn, 1 << order);
+    if ((this.flags[pfn] & PG_MEMCG) !== 0) this.memcg!.split(pfn, 1 << order);
     if (this.pageOwner === null) return;
     this.pageOwner.split(pfn, order, 0);
-    for (let i = 0; i < 1 << order; i++) this.#flags[pfn + i] |= PG_OWNED;
+    for (let i = 0; i < 1 << order; i++) this.flags[pfn + i] |= PG_OWNED;
   }
 
   /** Index of the highest zone that an allocation with these flags can use; −1 for flags that contradict each other. @linux include/linux/gfp.h:gfp_zone */
   gfpZoneIndex(gfp: number): number {
-    const kind = this.#gfpTable[gfp & 31];
+    const kind = this.gfpTable[gfp & 31];
     return kind < 0 ? -1 : kind & 7;
   }
 
@@ -286,60 +286,60 @@ export class PageAlloc extends PageCalls {
 
   /** Drops a reference to a single frame and frees it at the last. @linux include/linux/gfp.h:__free_page */
   freePage(pfn: Pfn): void {
-    let head = this.#flags[pfn];
-    if ((head & ON_LRU) !== 0 && this.#refcount[pfn] === 1 && (head & (PG_HEAD | PG_TAIL)) === 0) {
+    let head = this.flags[pfn];
+    if ((head & ON_LRU) !== 0 && this.refcount[pfn] === 1 && (head & (PG_HEAD | PG_TAIL)) === 0) {
       this.lru.release(pfn);
-      head = this.#flags[pfn];
+      head = this.flags[pfn];
     }
     if (
-      this.#refcount[pfn] !== 1 ||
+      this.refcount[pfn] !== 1 ||
       (head & FREE_NEEDS_CARE) !== 0 ||
-      this.#mapcount[pfn] !== 0 ||
-      (this.#mapping[pfn] !== 0 && (head & PG_ANON) === 0) ||
-      this.#trace.enabled !== false
+      this.mapcount[pfn] !== 0 ||
+      (this.mapping[pfn] !== 0 && (head & PG_ANON) === 0) ||
+      this.trace.enabled !== false
     ) {
-      this.#dropReference(pfn, 0);
+      this.dropReference(pfn, 0);
       return;
     }
     // The usual case of what follows from that: the last reference to a page nobody maps.
-    this.#refcount[pfn] = 0;
-    this.#flags[pfn] = 0;
-    this.#mapping[pfn] = 0;
+    this.refcount[pfn] = 0;
+    this.flags[pfn] = 0;
+    this.mapping[pfn] = 0;
     const block = pfn >>> this.pageblockOrder;
     const type = this.blockTypes[block];
     const zone = this.populated[this.zoneOfBlock[block]];
     if (type >= MIGRATE_PCPTYPES || zone === undefined || zone.belowHigh !== false || zone.reclaimActive !== false) {
-      this.#freeUnused(pfn, 0);
+      this.freeUnused(pfn, 0);
       return;
     }
-    this.#clock.advance(this.#allocCost);
+    this.clock.advance(this.allocCost);
     this.events[PGFREE]++;
-    const pcp = zone.pcp[this.#smp.processorId];
+    const pcp = zone.pcp[this.smp.processorId];
     pcp.lists[type].push(pfn);
-    if (!pcp.pushed()) this.#pcp.commit(zone, type, 0);
+    if (!pcp.pushed()) this.pcp.commit(zone, type, 0);
   }
 
   /** Drops a reference to a block and frees it at the last. @linux mm/page_alloc.c:__free_pages */
   freePages(pfn: Pfn, order: number): void {
     if (order === 0) this.freePage(pfn);
-    else this.#dropReference(pfn, order);
+    else this.dropReference(pfn, order);
   }
 
   /** Takes a reference to the page, or compound page, of a frame that is in use. @linux include/linux/mm.h:get_page */
   getPage(pfn: Pfn): void {
     const head = compoundHead(this.frames, pfn);
-    if (!(this.#refcount[head] > 0)) badPage(this.frames, pfn, 'referenced, but is not in use');
-    this.#refcount[head]++;
+    if (!(this.refcount[head] > 0)) badPage(this.frames, pfn, 'referenced, but is not in use');
+    this.refcount[head]++;
   }
 
   /** Drops a reference to the page, or compound page, and frees it at the last. @linux include/linux/mm.h:put_page */
   putPage(pfn: Pfn): void {
-    if ((this.#flags[pfn] & (PG_HEAD | PG_TAIL)) === 0) {
+    if ((this.flags[pfn] & (PG_HEAD | PG_TAIL)) === 0) {
       this.freePage(pfn);
       return;
     }
     const head = compoundHead(this.frames, pfn);
-    if ((this.#flags[head] & PG_HEAD) === 0) badPage(this.frames, pfn, 'put, but is the tail of a block that is not compound');
+    if ((this.flags[head] & PG_HEAD) === 0) badPage(this.frames, pfn, 'put, but is the tail of a block that is not compound');
     this.freePages(head, blockOrder(this.frames, head));
   }
 
@@ -347,25 +347,25 @@ export class PageAlloc extends PageCalls {
 
   /** Gives the pages on a CPU's lists back to their zones. @linux mm/page_alloc.c:drain_pages */
   drainPages(cpu: number): void {
-    for (const zone of this.populated) this.#pcp.drain(zone, cpu);
+    for (const zone of this.populated) this.pcp.drain(zone, cpu);
   }
 
   /** Gives those of the running CPU and one zone back. @linux mm/page_alloc.c:drain_local_pages */
   drainLocalPages(zone: Zone): void {
-    this.#pcp.drain(zone, this.#smp.processorId);
+    this.pcp.drain(zone, this.smp.processorId);
   }
 
   /** Does that for every CPU, for one zone or for all. @linux mm/page_alloc.c:drain_all_pages */
   drainAllPages(only?: Zone): void {
     for (const zone of this.populated) {
       if (only !== undefined && zone !== only) continue;
-      for (let cpu = 0; cpu < zone.pcp.length; cpu++) this.#pcp.drain(zone, cpu);
+      for (let cpu = 0; cpu < zone.pcp.length; cpu++) this.pcp.drain(zone, cpu);
     }
   }
 
   /** Looks after the lists of all CPUs, as each does for its own from time to time. @linux mm/vmstat.c:vmstat_update */
   refreshVmStats(): void {
-    this.#pcp.refresh(this.populated, this.#pcpDecays, (zone, cpu) => zone.nid !== this.#cpuNode[cpu]);
+    this.pcp.refresh(this.populated, this.pcpDecays, (zone, cpu) => zone.nid !== this.cpuNode[cpu]);
   }
 
   // ---- policies
@@ -373,24 +373,24 @@ export class PageAlloc extends PageCalls {
   /** Lets the current task's policy choose nodes from now on; `null` for none. */
   setTaskPolicy(policy: AllocPolicy | null): void {
     this.taskPolicy = policy;
-    this.#notePolicy();
+    this.notePolicy();
   }
 
   /** Holds the current task's allocations to some nodes from now on; `null` for all. @linux include/linux/cpuset.h:set_mems_allowed */
   setMemsAllowed(nodes: NodeMask | null): void {
     this.memsAllowed = nodes;
-    this.#notePolicy();
+    this.notePolicy();
   }
 
   /** The flag leads past the fast path, which knows the CPU's own node only. */
-  #notePolicy(): void {
+  private notePolicy(): void {
     const has = this.taskPolicy !== null || this.memsAllowed !== null;
     this.currentFlags = has ? this.currentFlags | PF_MEMPOLICY : this.currentFlags & ~PF_MEMPOLICY;
   }
 
   /** The node of a CPU. @linux include/linux/topology.h:cpu_to_node */
   nodeOfCpu(cpu: number): number {
-    return this.#cpuNode[cpu];
+    return this.cpuNode[cpu];
   }
 
   // ---- memory cgroups
@@ -399,14 +399,14 @@ export class PageAlloc extends PageCalls {
   enableMemcg(memcg: MemcgAccounting): void {
     this.memcg = memcg;
     this.lru.memcg = memcg;
-    this.#slowGfp |= __GFP_ACCOUNT;
+    this.slowGfp |= __GFP_ACCOUNT;
   }
 
   /** A charged block is free. */
-  #unchargeMemcg(pfn: Pfn, nrPages: number): void {
+  private unchargeMemcg(pfn: Pfn, nrPages: number): void {
     this.memcg!.uncharge(pfn, nrPages);
     this.frames.memcg[pfn] = 0;
-    this.#flags[pfn] &= ~PG_MEMCG;
+    this.flags[pfn] &= ~PG_MEMCG;
   }
 
   // ---- what the attempts and the ladder of an allocation call
@@ -420,7 +420,7 @@ export class PageAlloc extends PageCalls {
   rmqueue(zone: Zone, context: AllocContext, allocFlags: number): Pfn {
     const { order, migratetype, zonelist, gfp } = context;
     let pfn = -1;
-    if (pcpAllowedOrder(order, this.pageblockOrder)) pfn = this.#pcp.take(zone, order, migratetype, allocFlags);
+    if (pcpAllowedOrder(order, this.pageblockOrder)) pfn = this.pcp.take(zone, order, migratetype, allocFlags);
     if (pfn < 0) pfn = zone.take(order, migratetype, allocFlags);
     if ((allocFlags & ALLOC_KSWAPD) !== 0 && zone.boostedWatermark) {
       zone.boostedWatermark = false;
@@ -442,14 +442,14 @@ export class PageAlloc extends PageCalls {
   prepNewPage(pfn: Pfn, order: number, gfp: number): void {
     prepNewPage(this.frames, pfn, order, (gfp & __GFP_COMP) !== 0);
     if (this.pageOwner !== null) this.noteOwner(pfn, order, gfp);
-    if ((gfp & __GFP_ZERO) !== 0) this.#zero(pfn, 1 << order);
+    if ((gfp & __GFP_ZERO) !== 0) this.zero(pfn, 1 << order);
   }
 
   /** Notes who allocated a block, where that is wanted. @linux mm/page_owner.c:set_page_owner */
   noteOwner(pfn: Pfn, order: number, gfp: number): void {
     if (this.pageOwner === null) return;
     // The flag leads freeing past its fast path.
-    this.#flags[pfn] |= PG_OWNED;
+    this.flags[pfn] |= PG_OWNED;
     this.pageOwner.set(pfn, order, gfp);
   }
 
@@ -465,7 +465,7 @@ export class PageAlloc extends PageCalls {
   // ---- inside
 
   /** The zones to try, the preferred one first. @linux mm/page_alloc.c:prepare_alloc_pages */
-  #zonelist(nid: number, gfp: number, highestIndex: number, allowed: NodeMask | null): readonly Zone[] {
+  private zonelist(nid: number, gfp: number, highestIndex: number, allowed: NodeMask | null): readonly Zone[] {
     const node = this.nodes[nid];
     if ((gfp & __GFP_THISNODE) !== 0) return node.localZonelists[highestIndex];
     const { memsAllowed } = this;
@@ -476,54 +476,54 @@ export class PageAlloc extends PageCalls {
     return node.zonelistWithin(highestIndex, both.length === 0 ? memsAllowed : new NodeMask(both));
   }
 
-  #allocLocal(gfp: number, order: number): Pfn {
+  private allocLocal(gfp: number, order: number): Pfn {
     if (this.taskPolicy !== null && this.atomicDepth === 0 && (gfp & __GFP_THISNODE) === 0) return this.taskPolicy.allocate(gfp, order);
-    return this.allocPagesNode(this.#cpuNode[this.#smp.processorId], gfp, order);
+    return this.allocPagesNode(this.cpuNode[this.smp.processorId], gfp, order);
   }
 
-  #zero(pfn: Pfn, pages: number): void {
+  private zero(pfn: Pfn, pages: number): void {
     const { clearPage } = this.hooks;
     for (let i = 0; i < pages; i++) {
-      if (clearPage === undefined) this.#ram.zeroFrame(pfn + i);
+      if (clearPage === undefined) this.ram.zeroFrame(pfn + i);
       else clearPage(pfn + i);
     }
-    this.#clock.advance(this.#costs.zeroPage * pages);
+    this.clock.advance(this.costs.zeroPage * pages);
   }
 
-  #dropReference(pfn: Pfn, order: number): void {
-    const references = this.#refcount[pfn];
+  private dropReference(pfn: Pfn, order: number): void {
+    const references = this.refcount[pfn];
     if (!(references > 0)) badPage(this.frames, pfn, 'freed, but is not in use');
-    this.#refcount[pfn] = references - 1;
-    if (references === 1) this.#freeFrozen(pfn, order);
-    else if (order > 0 && (this.#flags[pfn] & PG_HEAD) === 0) {
+    this.refcount[pfn] = references - 1;
+    if (references === 1) this.freeFrozen(pfn, order);
+    else if (order > 0 && (this.flags[pfn] & PG_HEAD) === 0) {
       // Somebody else looks at the first frame: that one stays until they are done, and the rest goes now.
       const allocated = blockOrder(this.frames, pfn);
       if (allocated !== order) badPage(this.frames, pfn, `freed with order ${order}, but allocated with ${allocated}`);
-      if ((this.#flags[pfn] & PG_MEMCG) !== 0) this.memcg!.uncharge(pfn, (1 << order) - 1);
+      if ((this.flags[pfn] & PG_MEMCG) !== 0) this.memcg!.uncharge(pfn, (1 << order) - 1);
       splitTails(this.frames, pfn, order);
       this.pageOwner?.keepFirst(pfn);
-      for (let o = order - 1; o >= 0; o--) this.#freeFrozen(pfn + (1 << o), o);
+      for (let o = order - 1; o >= 0; o--) this.freeFrozen(pfn + (1 << o), o);
     }
   }
 
   /** Checks and cleans a block that nobody refers to, and puts it where free pages go. @linux mm/page_alloc.c:__free_frozen_pages */
-  #freeFrozen(pfn: Pfn, order: number): void {
-    if ((this.#flags[pfn] & ON_LRU) !== 0) this.lru.release(pfn);
-    if ((this.#flags[pfn] & PG_MEMCG) !== 0) this.#unchargeMemcg(pfn, 1 << order);
+  private freeFrozen(pfn: Pfn, order: number): void {
+    if ((this.flags[pfn] & ON_LRU) !== 0) this.lru.release(pfn);
+    if ((this.flags[pfn] & PG_MEMCG) !== 0) this.unchargeMemcg(pfn, 1 << order);
     if (freePagesPrepare(this.frames, pfn, order)) {
       this.zoneInUse(pfn).vmStat[NR_MLOCK] -= 1 << order;
       this.events[UNEVICTABLE_PGCLEARED] += 1 << order;
     }
     if (this.pageOwner !== null) this.pageOwner.reset(pfn, order);
-    if (this.#trace.enabled) this.#trace.emit(this.#traceFree, pfn, order);
-    this.#freeUnused(pfn, order);
+    if (this.trace.enabled) this.trace.emit(this.traceFree, pfn, order);
+    this.freeUnused(pfn, order);
   }
 
   /** Puts a clean block on a per-CPU list, or back to its zone. @linux mm/page_alloc.c:free_frozen_page_commit */
-  #freeUnused(pfn: Pfn, order: number): void {
+  private freeUnused(pfn: Pfn, order: number): void {
     const zone = this.populated[this.zoneOfBlock[pfn >>> this.pageblockOrder]] ?? this.zoneInUse(pfn);
     let type = this.blockTypes[pfn >>> this.pageblockOrder];
-    this.#clock.advance(this.#allocCost);
+    this.clock.advance(this.allocCost);
     this.events[PGFREE] += 1 << order;
     if (type >= MIGRATE_PCPTYPES || order > 0) {
       if (type === MIGRATE_ISOLATE || !pcpAllowedOrder(order, this.pageblockOrder)) {
@@ -533,20 +533,20 @@ export class PageAlloc extends PageCalls {
       // Pages of CMA and of the urgent reserve wait among the movable ones.
       if (type >= MIGRATE_PCPTYPES) type = MIGRATE_MOVABLE;
     }
-    const pcp = zone.pcp[this.#smp.processorId];
+    const pcp = zone.pcp[this.smp.processorId];
     const index = pcpIndex(type, order);
     pcp.lists[index].push(pfn);
     pcp.count += 1 << order;
-    this.#pcp.commit(zone, index, order);
+    this.pcp.commit(zone, index, order);
   }
 
   /** A pageblock is about to be mixed. */
-  #noteFallback(zone: Zone, allocFlags: number): void {
-    if (this.#trace.enabled) this.#trace.emit(this.#traceFallback, zone.index, allocFlags);
+  private noteFallback(zone: Zone, allocFlags: number): void {
+    if (this.trace.enabled) this.trace.emit(this.traceFallback, zone.index, allocFlags);
     boostWatermark(zone, allocFlags, this.sysctl.watermarkBoostFactor);
   }
 
-  #refuse(gfp: number): Pfn {
+  private refuse(gfp: number): Pfn {
     this.refusedRequests++;
     this.lastRefusal = `${gfpText(gfp)}: ${gfpRefusal(gfp)}`;
     return -Errno.EINVAL;

@@ -20,23 +20,23 @@ interface Pageblocks {
 
 /** The per-CPU lists' traffic with their zones. */
 export class PcpMoves {
-  readonly #smp: RunningCpu;
-  readonly #blockTypes: Uint8Array;
-  readonly #pageblockOrder: number;
-  readonly #trace: TraceRing;
-  readonly #traceDrain: number;
+  private readonly smp: RunningCpu;
+  private readonly blockTypes: Uint8Array;
+  private readonly pageblockOrder: number;
+  private readonly trace: TraceRing;
+  private readonly traceDrain: number;
 
   constructor(smp: RunningCpu, { blockTypes, pageblockOrder }: Pageblocks, trace: TraceRing) {
-    this.#smp = smp;
-    this.#blockTypes = blockTypes;
-    this.#pageblockOrder = pageblockOrder;
-    this.#trace = trace;
-    this.#traceDrain = trace.define('mm_page_pcpu_drain', ['pfn', 'order', 'migratetype']);
+    this.smp = smp;
+    this.blockTypes = blockTypes;
+    this.pageblockOrder = pageblockOrder;
+    this.trace = trace;
+    this.traceDrain = trace.define('mm_page_pcpu_drain', ['pfn', 'order', 'migratetype']);
   }
 
   /** Takes a block from the running CPU's list, which is refilled where it is empty; −1 where the zone has none. @linux mm/page_alloc.c:__rmqueue_pcplist */
   take(zone: Zone, order: number, migratetype: number, allocFlags: number): Pfn {
-    const pcp = zone.pcp[this.#smp.processorId];
+    const pcp = zone.pcp[this.smp.processorId];
     const list = pcp.lists[pcpIndex(migratetype, order)];
     pcp.freeCount >>= 1;
     if (list.count === 0) {
@@ -50,16 +50,16 @@ export class PcpMoves {
 
   /** Gives pages back where the running CPU has more than it should, after one more was put on list `index`. */
   commit(zone: Zone, index: number, order: number): void {
-    const pcp = zone.pcp[this.#smp.processorId];
+    const pcp = zone.pcp[this.smp.processorId];
     const toFree = pcp.pagesToFree(order, zone.belowHigh, zone.reclaimActive);
     if (toFree === 0) return;
-    this.#give(zone, pcp, toFree, index);
+    this.give(zone, pcp, toFree, index);
     if (zone.belowHigh && zone.watermarkOk(0, zone.wmarkPages(WMARK_HIGH), 0, 0, zone.nrFree)) zone.belowHigh = false;
   }
 
   /** Gives all pages of a CPU back. @linux mm/page_alloc.c:drain_pages_zone */
   drain(zone: Zone, cpu: number): void {
-    this.#give(zone, zone.pcp[cpu], Infinity, 0);
+    this.give(zone, zone.pcp[cpu], Infinity, 0);
     zone.pcp[cpu].startSmall();
   }
 
@@ -74,28 +74,28 @@ export class PcpMoves {
     for (const zone of zones) {
       for (let cpu = 0; cpu < zone.pcp.length; cpu++) {
         const pcp = zone.pcp[cpu];
-        if (decays) this.#give(zone, pcp, pcp.decayHigh(), 0);
-        if (pcp.count > 0 && isFar(zone, cpu) && pcp.isIdle()) this.#give(zone, pcp, Math.min(pcp.count, pcp.batch), 0);
+        if (decays) this.give(zone, pcp, pcp.decayHigh(), 0);
+        if (pcp.count > 0 && isFar(zone, cpu) && pcp.isIdle()) this.give(zone, pcp, Math.min(pcp.count, pcp.batch), 0);
       }
     }
   }
 
   /** The oldest pages of each list, list by list from `first`. @linux mm/page_alloc.c:free_pcppages_bulk */
-  #give(zone: Zone, pcp: PerCpuPages, pages: number, first: number): void {
-    const trace = this.#trace;
+  private give(zone: Zone, pcp: PerCpuPages, pages: number, first: number): void {
+    const trace = this.trace;
     let left = Math.min(pages, pcp.count);
     let index = first;
     while (left > 0) {
       while (pcp.lists[index].count === 0) index = index + 1 === NR_PCP_LISTS ? 0 : index + 1;
       const list = pcp.lists[index];
-      const order = pcpOrder(index, this.#pageblockOrder);
+      const order = pcpOrder(index, this.pageblockOrder);
       while (left > 0 && list.count > 0) {
         const pfn = list.shift();
-        const type = this.#blockTypes[pfn >>> this.#pageblockOrder];
+        const type = this.blockTypes[pfn >>> this.pageblockOrder];
         left -= 1 << order;
         pcp.count -= 1 << order;
         zone.give(pfn, order, type);
-        if (trace.enabled) trace.emit(this.#traceDrain, pfn, order, type);
+        if (trace.enabled) trace.emit(this.traceDrain, pfn, order, type);
       }
     }
   }
