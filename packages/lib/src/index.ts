@@ -9,7 +9,7 @@ export type { RbNode } from './rb-tree.ts';
 export { Prng } from './prng.ts';
 export type { PrngState } from './prng.ts';
 export { TRACE_MAX_FIELDS, TraceRing } from './trace-ring.ts';
-export type { TraceEvent, TraceRecord } from './trace-ring.ts';
+export type { TraceEvent, TraceRecord, TraceUser } from './trace-ring.ts';
 export { RangeCursor } from './range-cursor.ts';
 export { RangeTree } from './range-tree.ts';
 export { IntervalTree } from './interval-tree.ts';

@@ -54,4 +54,19 @@ describe('TraceRing', () => {
     expect([...trace]).toEqual([{ name: 'e150', time: 0, fields: {} }]);
     expect(trace.events).toHaveLength(201);
   });
+
+  it('tells its users when the first event is switched on, and the last one off', () => {
+    const ring = new TraceRing(4);
+    const seen: boolean[] = [];
+    ring.define('a', []);
+    ring.define('b', []);
+    ring.addUser({ traceSwitched: (enabled) => seen.push(enabled) });
+    ring.enable('a');
+    ring.enable();
+    ring.disable('a');
+    expect(seen).toEqual([true]);
+    ring.disable('b');
+    ring.disable();
+    expect(seen).toEqual([true, false]);
+  });
 });

@@ -20,13 +20,19 @@ export interface TraceRecord {
 /** Numbers an event can carry. */
 export const TRACE_MAX_FIELDS = 4;
 
+/** Whose hot paths go another way while anything is traced, rather than ask each time. @linux include/linux/jump_label.h:static_key */
+export interface TraceUser {
+  /** The first event was switched on, or the last one off. */
+  traceSwitched(enabled: boolean): void;
+}
+
 const ROW = 2 + TRACE_MAX_FIELDS; // time, event, a, b, c, d
 
 /**
  * A ring of typed trace events, with a switch for each event.
  *
- * A tracepoint in hot code is `if (trace.enabled) trace.emit(MM_PAGE_ALLOC, pfn, order, gfp)`: one branch that is
- * always predicted while tracing is off. When the ring is full the oldest record gives way and is counted as dropped.
+ * A tracepoint is `if (trace.enabled) trace.emit(MM_PAGE_ALLOC, pfn, order, gfp)`: one branch that is always predicted while
+ * tracing is off. In the hottest code it is `trace.enabled !== false`, as V8 tests a field for truth in more instructions. When the ring is full the oldest record gives way and is counted as dropped.
  *
  *     written - dropped === length <= capacity
  *
@@ -43,6 +49,7 @@ export class TraceRing {
   private readonly ids = new Map<string, number>();
   private on = new Bitmap(64);
   private nrOn = 0;
+  private readonly users: TraceUser[] = [];
   /** Grows up to capacity * ROW, so that a ring nobody uses costs nothing. */
   private rows = new Float64Array(0);
   private nextRow = 0;
@@ -74,6 +81,11 @@ export class TraceRing {
     this.ids.set(name, id);
     if (id >= this.on.size) this.on = new Bitmap(this.on.size * 2, growColumn(this.on.words, this.on.words.length * 2));
     return id;
+  }
+
+  /** Tells `user` from now on when tracing begins and ends. */
+  addUser(user: TraceUser): void {
+    this.users.push(user);
   }
 
   /** The events defined so far, by id. */
@@ -166,7 +178,10 @@ export class TraceRing {
     if (on) this.on.set(id);
     else this.on.clear(id);
     this.nrOn += on ? 1 : -1;
-    this.enabled = this.nrOn > 0;
+    const enabled = this.nrOn > 0;
+    if (this.enabled === enabled) return;
+    this.enabled = enabled;
+    for (const user of this.users) user.traceSwitched(enabled);
   }
 
   private grow(): void {

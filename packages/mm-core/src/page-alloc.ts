@@ -5,7 +5,7 @@ import { Errno } from '@pagelab/abi';
 import { DEFAULT_COSTS, PAGE_OFFSET } from '@pagelab/hw';
 import type { CostModel, Pfn, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
-import type { TraceRing } from '@pagelab/lib';
+import type { TraceRing, TraceUser } from '@pagelab/lib';
 import { ALLOC_CMA, ALLOC_KSWAPD, ALLOC_NOFRAGMENT, WMARK_LOW } from './alloc-flags.ts';
 import { bootZones, freeInitmem } from './boot.ts';
 import { buddyAllocator } from './buddy.ts';
@@ -64,7 +64,7 @@ const ON_LRU = PG_LRU | PG_LRU_WAITS;
  *
  * @linux mm/page_alloc.c
  */
-export class PageAlloc extends PageCalls {
+export class PageAlloc extends PageCalls implements TraceUser {
   readonly sysctl: PageAllocSysctl;
   readonly hooks: PageAllocHooks;
   /** What boot made of the firmware's map. */
@@ -115,6 +115,8 @@ export class PageAlloc extends PageCalls {
   private readonly priv: Int32Array;
   /** GFP bits that the fast path does not know. */
   private slowGfp = ~__GFP_BITS_MASK;
+  /** 1 while anything is traced: a number, to be looked at with others. */
+  private traced = 0;
   private readonly traceAlloc: number;
   private readonly traceFree: number;
   private readonly traceFallback: number;
@@ -150,6 +152,8 @@ export class PageAlloc extends PageCalls {
     this.smp = smp;
     this.clock = clock;
     this.trace = trace;
+    this.traceSwitched(trace.enabled);
+    trace.addUser(this);
     this.costs = options.costs ?? DEFAULT_COSTS;
     this.allocCost = this.costs.pageAlloc;
     this.traceAlloc = trace.define('mm_page_alloc', ['pfn', 'order', 'migratetype', 'gfp_flags']);
@@ -182,6 +186,11 @@ export class PageAlloc extends PageCalls {
     this.kcompactd = this.nodes.map((node) => new Kcompactd(this, node));
   }
 
+  /** While anything is traced, each allocation goes the way that tells of it. */
+  traceSwitched(enabled: boolean): void {
+    this.traced = enabled ? 1 : 0;
+  }
+
   // ---- allocating
 
   /**
@@ -205,8 +214,7 @@ export class PageAlloc extends PageCalls {
     if (
       list.count === 0 ||
       slot.zone.plenty !== true ||
-      this.trace.enabled !== false ||
-      (this.currentFlags | this.atomicDepth | (gfp & this.slowGfp)) !== 0
+      (this.traced | this.currentFlags | this.atomicDepth | (gfp & this.slowGfp)) !== 0
     ) {
       return this.allocLocal(gfp, 0);
     }
@@ -296,7 +304,7 @@ export class PageAlloc extends PageCalls {
       (head & FREE_NEEDS_CARE) !== 0 ||
       this.mapcount[pfn] !== 0 ||
       (this.mapping[pfn] !== 0 && (head & PG_ANON) === 0) ||
-      this.trace.enabled !== false
+      this.traced !== 0
     ) {
       this.dropReference(pfn, 0);
       return;

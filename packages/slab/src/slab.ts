@@ -5,6 +5,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE } from '@pagelab/hw';
 import type { PhysicalMemory } from '@pagelab/hw';
 import { Prng, TraceRing, bugOn } from '@pagelab/lib';
+import type { TraceUser } from '@pagelab/lib';
 import { GFP_KERNEL, MAX_PAGE_ORDER, PG_KERNEL_DATA, PG_SLAB, PG_TAIL, VM_EVENT, __GFP_COMP, __GFP_ZERO, blockOrder } from '@pagelab/mm-core';
 import type { PageAlloc, PageFrames } from '@pagelab/mm-core';
 import { accountSlabPages } from './accounting.ts';
@@ -118,7 +119,7 @@ function slabMachine(presentCpus: number, options: SlubOptions): SlabMachine {
 }
 
 /** Every cache, and `kmalloc` and its family. */
-export class Slab {
+export class Slab implements TraceUser {
   /** The allocator behind the caches, as the configuration names it. */
   readonly allocatorName: string;
   /** Whether caches are to be asked from time to time to `reap`. */
@@ -141,7 +142,8 @@ export class Slab {
   private readonly pageFlags: Uint32Array;
   private readonly pageMapping: Int32Array;
   private readonly trace: TraceRing;
-  private readonly maxPfn: number;
+  /** One past the last frame whose objects `kfree` finds the short way; 0 while anything is traced. */
+  private maxFastPfn = 0;
   /** By id; 0 is none. */
   private readonly byId: (KmemCache | undefined)[] = [undefined];
   /**
@@ -154,8 +156,10 @@ export class Slab {
   private readonly kmallocTables: KmemCache[][];
   private readonly kmallocNormal: KmemCache[];
   private readonly observer: SlabObserver | undefined;
-  /** Largest size that `kmalloc` passes on without telling it. */
-  private readonly maxFastSize: number;
+  /** Whether caches keep the size that was asked for, and must be told it. */
+  private readonly toldSizes: boolean;
+  /** Largest size that `kmalloc` passes on without telling it; 0 while anything is traced. */
+  private maxFastSize = 0;
 
   /**
    * Makes the first caches and those of kmalloc.
@@ -176,7 +180,6 @@ export class Slab {
     this.pageFlags = this.frames.flags;
     this.pageMapping = this.frames.mapping;
     this.trace = trace;
-    this.maxPfn = parts.ram.maxPfn;
     const { nodes, events } = parts.pages;
     this.shrinkers = new ShrinkerRegistry(nodes.length, (objects) => {
       events[VM_EVENT.SLABS_SCANNED] += objects;
@@ -227,8 +230,9 @@ export class Slab {
     if (this.heap === undefined) this.createKmallocCaches(allocator.kmallocMinSize ?? 0);
     this.kmallocNormal = this.kmallocTables[KMALLOC_NORMAL];
     // Where caches keep the size that was asked for, they must be told it.
-    const told = this.heap !== undefined || this.kmallocTables.some((table) => table.some((cache) => cache.tracksSize));
-    this.maxFastSize = told ? 0 : KMALLOC_MAX_CACHE_SIZE;
+    this.toldSizes = this.heap !== undefined || this.kmallocTables.some((table) => table.some((cache) => cache.tracksSize));
+    this.traceSwitched(trace.enabled);
+    trace.addUser(this);
     this.lastFreed = this.registry.caches[0];
     this.lastFreedId = this.lastFreed.id;
     if (allocator.usesPercpu === true && parts.latePercpu !== true) {
@@ -346,11 +350,17 @@ export class Slab {
    * @linux mm/slab_common.c:kmalloc
    */
   kmalloc(size: number, gfp: number): VirtAddr {
-    if (size <= this.maxFastSize && size > 0 && !this.trace.enabled) {
+    if (size <= this.maxFastSize && size > 0) {
       const table = (gfp & KMALLOC_NOT_NORMAL_BITS) === 0 ? this.kmallocNormal : this.kmallocTables[kmallocType(gfp)];
       return table[(size + 7) >> 3].alloc(gfp);
     }
     return this.kmallocSlow(size, gfp);
+  }
+
+  /** While anything is traced, each allocation goes the way that tells of it. */
+  traceSwitched(enabled: boolean): void {
+    this.maxFastSize = enabled || this.toldSizes ? 0 : KMALLOC_MAX_CACHE_SIZE;
+    this.maxFastPfn = enabled ? 0 : this.host.ram.maxPfn;
   }
 
   private kmallocSlow(size: number, gfp: number): VirtAddr {
@@ -461,7 +471,7 @@ export class Slab {
    */
   kfree(address: VirtAddr): void {
     const page = (address - this.pageOffset) / PAGE_SIZE;
-    if (page >= 0 && page < this.maxPfn && !this.trace.enabled) {
+    if (page >= 0 && page < this.maxFastPfn) {
       let pfn = page | 0;
       let bits = this.pageFlags[pfn];
       if ((bits & PG_TAIL) !== 0) {

@@ -48,11 +48,12 @@ export class SlubCache extends SlubSlabs {
     const { words } = this;
     const next = (words[word] - c.low) | 0;
     // One comparison finds the end of the list and a pointer that leaves the slab.
-    if (next >>> 0 < c.bytes && words[word + 1] === c.high) c.freeWord = c.base + ((next + this.offset) >> 2);
+    // As unsigned both: V8 would compare the one as a double with the other.
+    if (next >>> 0 < c.bytes >>> 0 && words[word + 1] === c.high) c.freeWord = c.base + ((next + this.offset) >> 2);
     else this.endOfList(c, word);
     const object = c.start + (((word - c.base) << 2) - this.offset);
     if ((gfp & __GFP_ZERO) !== 0) this.clear(word - (this.offset >> 2), object);
-    if (this.trace.enabled) this.traceAlloc(object, gfp);
+    if (this.trace.enabled !== false) this.traceAlloc(object, gfp);
     return object;
   }
 
@@ -72,7 +73,7 @@ export class SlubCache extends SlubSlabs {
           words[word + 1] = c.high;
         }
         c.freeWord = word;
-        if (this.trace.enabled) this.trace.emit(this.host.tracepoints.kmemCacheFree, object);
+        if (this.trace.enabled !== false) this.trace.emit(this.host.tracepoints.kmemCacheFree, object);
         return;
       }
     }

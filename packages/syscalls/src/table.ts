@@ -282,7 +282,7 @@ export function dispatch(
   const { vm } = task;
   let result: number;
   if (task.mm.is32Bit) result = dispatch32(task, number, handler, [a0, a1, a2, a3, a4, a5]);
-  else if (vm.trace.enabled) result = traced(task, number, handler, [a0, a1, a2, a3, a4, a5]);
+  else if (vm.trace.enabled !== false) result = traced(task, number, handler, [a0, a1, a2, a3, a4, a5]);
   else result = handler(task, reg(a0), reg(a1), reg(a2), reg(a3), reg(a4), reg(a5));
   if (vm.uffdWaits.length > 0) waitForUffdEvents(vm);
   return result;

@@ -78,7 +78,7 @@ import { serveWriteProtected } from './write-fault.ts';
  */
 export function handlePageFault(mm: MmStruct, address: VirtAddr, errorCode: number): number {
   const { trace, tracePageFaultUser } = mm.vm;
-  if (trace.enabled) trace.emit(tracePageFaultUser, address, errorCode);
+  if (trace.enabled !== false) trace.emit(tracePageFaultUser, address, errorCode);
   if (!(address >= 0 && address < mm.taskSize)) return FAULT_MAPERR;
   const page = address - (address & (PAGE_SIZE - 1));
   const vma = mm.vmas.find(page);
