@@ -9,7 +9,7 @@ import { hugeStart, splitHugePmd } from './huge-memory.ts';
 import type { MmuGather } from './mmu-gather.ts';
 import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
 import { PteTableWalk, allocPmd, allocPteBelow, findPmd, nextBoundary, pteOffset, tableBelow } from './pgtable.ts';
-import { MARKER_UFFD_WP, PTE_KEEP_HI, PTE_KEEP_LO, PTE_MAPS, PTE_SPECIAL, markerHi, markerLo, markerOf, pageProtHi, pfnOf, swpUffdWp, vmaProtLo } from './pte.ts';
+import { MARKER_UFFD_WP, PTE_KEEP_HI, PTE_KEEP_LO, PTE_MAPS, PTE_SPECIAL, hugeMarkerLo, markerHi, markerLo, markerOf, pageProtHi, pfnOf, swpUffdWp, vmaProtLo } from './pte.ts';
 import { pteToSwp } from './swapops.ts';
 import { uffdWpUsesMarkers } from './userfault-wp.ts';
 import { VM_HUGETLB, VM_SHARED, VM_UFFD_WP, VM_WRITE } from './vma.ts';
@@ -33,6 +33,7 @@ export function changeProtection(vma: VmArea, start: VirtAddr, end: VirtAddr, cp
   const { vm } = mm;
   const { tables } = vm;
   const { gather } = vm;
+  if ((vma.flags & VM_HUGETLB) !== 0) return changeHugetlb(vma, start, end, cpFlags);
   if ((cpFlags & MM_CP_UFFD_WP) !== 0 && uffdWpUsesMarkers(vma) && !populateTables(vma, start, end)) return -Errno.ENOMEM;
   if (end <= nextBoundary(start, tables.pmdSize)) {
     // Most ranges are short: one table or none, and no walk to set up.
@@ -164,11 +165,45 @@ function changeHuge(vma: VmArea, entry: number, cpFlags: number): boolean {
   const hi = (oldHi & PTE_KEEP_HI) | (step === 2 ? pageProtHi(vma.flags) & ~PTE_KEEP_HI : 0);
   if (cpFlags !== 0) lo = changeUffdWp(lo, cpFlags);
   const isFree = (lo & PTE_UFFD_WP_LO) === 0 || (vma.flags & VM_UFFD_WP) === 0;
-  if (isFree && (vma.flags & (VM_WRITE | VM_HUGETLB)) === VM_WRITE && (lo & (PTE_PRESENT | PTE_SPECIAL)) === PTE_PRESENT) {
+  if (isFree && (vma.flags & VM_WRITE) !== 0 && (lo & (PTE_PRESENT | PTE_SPECIAL)) === PTE_PRESENT) {
     if ((vm.frames.flags[pfnOf(lo, hi)] & PG_ANON_EXCLUSIVE) !== 0) lo |= PTE_RW;
   }
   setEntry(i32, entry, step, lo, hi);
   return needsFlush(oldLo, oldHi, lo, hi);
+}
+
+/** Huge pages of the pool, which lie in the range whole. @linux mm/hugetlb.c:hugetlb_change_protection */
+function changeHugetlb(vma: VmArea, start: VirtAddr, end: VirtAddr, cpFlags: number): number {
+  const { mm } = vma;
+  const { gather, ram, tables } = mm.vm;
+  const { i32 } = ram;
+  const step = tables.entryWords;
+  const protects = (cpFlags & MM_CP_UFFD_WP) !== 0;
+  let changed = 0;
+  gather.begin(mm);
+  for (let addr = start; addr < end; addr += tables.pmdSize) {
+    const entry = protects ? allocPmd(mm, addr) : findPmd(mm, addr);
+    if (entry < 0) {
+      if (!protects) continue;
+      changed = -Errno.ENOMEM;
+      break;
+    }
+    const oldLo = i32[entry];
+    const oldHi = entryHi(i32, entry, step);
+    if ((oldLo & PTE_MAPS) === 0) {
+      if ((oldLo | oldHi) === 0 && protects) setEntry(i32, entry, step, hugeMarkerLo(tables, MARKER_UFFD_WP), markerHi(tables));
+      else if ((cpFlags & MM_CP_UFFD_WP_RESOLVE) !== 0 && markerOf(tables, oldLo, oldHi) === MARKER_UFFD_WP) clearEntry(i32, entry, step);
+      continue;
+    }
+    let lo = (oldLo & PTE_KEEP_LO) | (vmaProtLo(vma) & ~PTE_KEEP_LO);
+    const hi = (oldHi & PTE_KEEP_HI) | (step === 2 ? pageProtHi(vma.flags) & ~PTE_KEEP_HI : 0);
+    if (cpFlags !== 0) lo = changeUffdWp(lo, cpFlags);
+    setEntry(i32, entry, step, lo, hi);
+    changed += tables.ptrsPerPte;
+    if (needsFlush(oldLo, oldHi, lo, hi)) gather.noteRange(addr, addr + tables.pmdSize);
+  }
+  gather.finish();
+  return changed;
 }
 
 /**

@@ -155,7 +155,8 @@ function servePage(vma: VmArea, address: VirtAddr, flags: number): number {
   const step = tables.entryWords;
   const pmdEntry = allocPmd(mm, address);
   if (pmdEntry < 0) return VM_FAULT_OOM;
-  let table = tableBelow(mm.vm, pmdEntry);
+  const isHuge = (i32[pmdEntry] & PTE_PS) !== 0;
+  let table = isHuge ? 0 : tableBelow(mm.vm, pmdEntry);
   if (table < 0) {
     if ((vma.flags & VM_HUGETLB) !== 0) return hugetlbNoPage(vma, address, flags, pmdEntry);
     if (vma.file === null && mm.vm.thpMode !== 'never') {
@@ -164,8 +165,11 @@ function servePage(vma: VmArea, address: VirtAddr, flags: number): number {
     }
     return serveMissing(vma, address, flags, pmdEntry);
   }
-  if ((i32[pmdEntry] & PTE_PS) !== 0) {
-    if ((vma.flags & VM_HUGETLB) !== 0) return hugetlbPresent(vma, address, flags, pmdEntry);
+  if (isHuge) {
+    if ((vma.flags & VM_HUGETLB) !== 0) {
+      const isThere = (i32[pmdEntry] & PTE_MAPS) !== 0;
+      return isThere ? hugetlbPresent(vma, address, flags, pmdEntry) : hugetlbNoPage(vma, address, flags, pmdEntry);
+    }
     if ((i32[pmdEntry] & PTE_PRESENT) === 0 && (vma.flags & VM_ACCESS_FLAGS) !== 0) {
       serveNumaHint(vma, address, pmdEntry);
       return 0;

@@ -98,6 +98,7 @@ export function smapsOf(vma: VmArea): SmapsSizes {
   while (walk.next()) {
     const { huge } = walk;
     if (isHugetlb) {
+      if ((i32[walk.pmdEntry] & PTE_MAPS) === 0) continue;
       if (mapcount[pfnOf(i32[walk.pmdEntry], entryHi(i32, walk.pmdEntry, walk.step))] > 1) sizes.sharedHugetlb += vm.tables.pmdSize;
       else sizes.privateHugetlb += vm.tables.pmdSize;
       continue;
@@ -208,6 +209,7 @@ export function pagemapEntry(mm: MmStruct, addr: VirtAddr): PagemapEntry {
   let hi = vma !== undefined && (vma.flags & VM_SOFTDIRTY) !== 0 ? PM_SOFT_DIRTY_HI : 0;
   const entry = vma === undefined ? -1 : findLeaf(mm, addr);
   if (entry < 0) return { lo: 0, hi };
+  if ((vma!.flags & VM_HUGETLB) !== 0 && (vm.ram.i32[entry] & PTE_MAPS) === 0) return hugetlbMarkerEntry(vm, entry, hi);
   const pteLo = leafLo(vm.tables, vm.ram.i32[entry], addr);
   const pteHi = entryHi(vm.ram.i32, entry, vm.tables.entryWords);
   // A marker is a swap entry of its own kind.
@@ -225,12 +227,18 @@ export function pagemapEntry(mm: MmStruct, addr: VirtAddr): PagemapEntry {
   hi |= PM_PRESENT_HI;
   if ((pteHi & PTE_SOFT_DIRTY_HI) !== 0) hi |= PM_SOFT_DIRTY_HI;
   if ((pteLo & PTE_SPECIAL) === 0) {
-    if ((vm.frames.flags[pfn] & PG_ANON) === 0) hi |= PM_FILE_HI;
     // Of a huge entry Linux looks at the first page, whichever is asked for.
     const looked = (vm.ram.i32[entry] & PTE_PS) === 0 ? pfn : pfn - (pfn % vm.tables.ptrsPerPte);
+    if ((vm.frames.flags[looked] & PG_ANON) === 0) hi |= PM_FILE_HI;
     if (vm.frames.mapcount[looked] === 1) hi |= PM_MMAP_EXCLUSIVE_HI;
   }
   return { lo: pfn, hi };
+}
+
+/** Of what stands in a huge page's place nothing is told but that it is protected. @linux fs/proc/task_mmu.c:pagemap_hugetlb_range */
+function hugetlbMarkerEntry({ ram, tables }: Vm, entry: number, hi: number): PagemapEntry {
+  const isProtected = isUffdWp(tables, ram.i32[entry], entryHi(ram.i32, entry, tables.entryWords));
+  return { lo: 0, hi: isProtected ? hi | PM_UFFD_WP_HI : hi };
 }
 
 /** What is at an address, for people and tests. */

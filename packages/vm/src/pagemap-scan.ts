@@ -123,8 +123,8 @@ class Scan {
       // Above what is missing, there may be nothing for longer.
       const next = Math.min(end, nextBoundary(addr, pmdEntry < 0 ? tables.pudSize : tables.pmdSize));
       let error: number;
-      if (pmdEntry < 0 || ram.i32[pmdEntry] === 0) error = this.hole(vma, addr, next);
-      else if ((vma.flags & VM_HUGETLB) !== 0) error = this.poolPage(vma, pmdEntry, addr, next);
+      if (pmdEntry >= 0 && (vma.flags & VM_HUGETLB) !== 0) error = this.poolPage(vma, pmdEntry, addr, next);
+      else if (pmdEntry < 0 || ram.i32[pmdEntry] === 0) error = this.hole(vma, addr, next);
       else error = this.block(vma, pmdEntry, addr, next);
       if (error < 0) return error;
       addr = next;
@@ -292,8 +292,8 @@ class Scan {
     const { i32 } = ram;
     const lo = i32[pmdEntry];
     const isShown = (lo & PTE_MAPS) !== 0;
-    const written = this.isProtected(pmdEntry) ? 0 : PAGE_IS_WRITTEN;
-    const categories = isShown ? this.hugeCategories(pmdEntry) : this.vmaCategories | PAGE_IS_HUGE | PAGE_IS_SWAPPED | written;
+    const elsewhere = lo === 0 ? 0 : this.isProtected(pmdEntry) ? PAGE_IS_SWAPPED : PAGE_IS_SWAPPED | PAGE_IS_WRITTEN;
+    const categories = isShown ? this.hugeCategories(pmdEntry) : this.vmaCategories | PAGE_IS_HUGE | elsewhere;
     if (!this.isWanted(categories)) return 0;
     const full = this.output(categories, addr, end);
     if (this.taken === 0 || !this.protects || (categories & PAGE_IS_WRITTEN) === 0) return full;

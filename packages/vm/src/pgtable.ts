@@ -13,7 +13,7 @@ import { GFP_KERNEL_ACCOUNT, NODE_STAT, PG_TABLE, __GFP_HIGHMEM, __GFP_ZERO } fr
 import type { MmStruct } from './mm-struct.ts';
 import { entryHi, pgdIndexOf, pteIndexOf, setEntry } from './pgtable-shape.ts';
 import type { PageTableShape } from './pgtable-shape.ts';
-import { PTE_TABLE, pfnOf } from './pte.ts';
+import { PTE_MAPS, PTE_TABLE, pfnOf } from './pte.ts';
 import type { Vm } from './vm.ts';
 
 /** @linux include/asm-generic/pgalloc.h:GFP_PGTABLE_USER */
@@ -166,7 +166,9 @@ export function findLeaf(mm: MmStruct, addr: VirtAddr): number {
 
 /** The low word that a last-level entry of `addr` would have, of what {@link findLeaf} found. */
 export function leafLo(tables: PageTableShape, lo: number, addr: VirtAddr): number {
-  return (lo & PTE_PS) === 0 ? lo : (lo & ~PTE_PS) | (pteIndexOf(tables, addr) << 12);
+  if ((lo & PTE_PS) === 0) return lo;
+  // A marker shows no frame.
+  return (lo & PTE_MAPS) === 0 ? lo & ~PTE_PS : (lo & ~PTE_PS) | (pteIndexOf(tables, addr) << 12);
 }
 
 /**

@@ -137,6 +137,15 @@ export function markerLo({ guardHi }: PageTableShape, marker: number): number {
   return guardHi === 0 ? (SWP_PTE_MARKER << 1) | (marker << SWP_OFFSET_SHIFT_LO) : (~marker << SWP_OFFSET_SHIFT_LO) | 0;
 }
 
+/**
+ * Low word of a marker in a huge page's place: PTE_PS, which means nothing to hardware there, tells it from a table.
+ *
+ * @linux include/linux/swapops.h:make_pte_marker
+ */
+export function hugeMarkerLo(tables: PageTableShape, marker: number): number {
+  return markerLo(tables, marker) | PTE_PS;
+}
+
 /** High word of a marker's entry, where there is one. */
 export function markerHi({ guardHi }: PageTableShape): number {
   return guardHi;
@@ -145,7 +154,7 @@ export function markerHi({ guardHi }: PageTableShape): number {
 /** The marker that an entry is, of those above; 0 for anything else. @linux include/linux/swapops.h:pte_marker_get */
 export function markerOf(tables: PageTableShape, lo: number, hi: number): number {
   if (hi !== tables.guardHi) return 0;
-  const plain = lo & ~swpUffdWp(tables);
+  const plain = lo & ~(swpUffdWp(tables) | PTE_PS);
   if (plain === markerLo(tables, MARKER_UFFD_WP)) return MARKER_UFFD_WP;
   return plain === markerLo(tables, MARKER_POISONED) ? MARKER_POISONED : 0;
 }
@@ -163,6 +172,11 @@ export function swpUffdWp({ entryWords }: PageTableShape): number {
 export function isUffdWp(tables: PageTableShape, lo: number, hi: number): boolean {
   if ((lo & PTE_MAPS) !== 0) return (lo & PTE_UFFD_WP_LO) !== 0;
   return (lo & swpUffdWp(tables)) !== 0 || markerOf(tables, lo, hi) === MARKER_UFFD_WP;
+}
+
+/** Whether an entry is a marker of any kind, in a small or a huge page's place. @linux include/linux/swapops.h:is_pte_marker */
+export function isMarker(tables: PageTableShape, lo: number, hi: number): boolean {
+  return markerOf(tables, lo, hi) !== 0 || isGuardMarker(tables, lo, hi);
 }
 
 /** Whether an entry is the marker of a guard page. @linux include/linux/swapops.h:is_guard_swp_entry */

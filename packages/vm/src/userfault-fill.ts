@@ -14,7 +14,7 @@ import { MM_ANONPAGES, MM_SHMEMPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { allocPmd, allocPteBelow } from './pgtable.ts';
-import { MARKER_POISONED, MARKER_UFFD_WP, PTE_SPECIAL, markerHi, markerLo, markerOf, pageProtHi, pageProtLo } from './pte.ts';
+import { MARKER_POISONED, PTE_SPECIAL, isMarker, markerHi, markerLo, pageProtHi, pageProtLo } from './pte.ts';
 import { addFileRmap, addNewAnonRmap, linearPageIndex } from './rmap.ts';
 import { shmemGetPage } from './shmem.ts';
 import { folioAddLru } from './swap.ts';
@@ -95,12 +95,12 @@ function isBeyondEnd(vma: VmArea, address: VirtAddr): boolean {
   return vma.file !== null && linearPageIndex(vma, address) * PAGE_SIZE >= vma.file.inode.size;
 }
 
-/** Whether there is nothing; a marker of write protection counts as nothing where `mostly`. @linux include/linux/swapops.h:pte_none_mostly */
+/** Whether there is nothing; a marker counts as nothing where `mostly`. @linux include/linux/swapops.h:pte_none_mostly */
 function isNone(vma: VmArea, entry: number, mostly: boolean): boolean {
   const { ram, tables } = vma.mm.vm;
   const lo = ram.i32[entry];
   const hi = entryHi(ram.i32, entry, tables.entryWords);
-  return (lo | hi) === 0 || (mostly && markerOf(tables, lo, hi) === MARKER_UFFD_WP);
+  return (lo | hi) === 0 || (mostly && isMarker(tables, lo, hi));
 }
 
 /** An entry that nobody may use. @linux mm/userfaultfd.c:mfill_atomic_pte_poison */

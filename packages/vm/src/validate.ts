@@ -207,6 +207,10 @@ function validateTables(mm: MmStruct, census: Census): void {
       } else if (span === vm.tables.pmdSize && (lo & PTE_PS) !== 0) {
         const vma = mm.vmas.get(addr);
         if (vma !== undefined && (vma.flags & VM_HUGETLB) !== 0) {
+          if ((lo & PTE_MAPS) === 0) {
+            check(markerOf(vm.tables, lo, hi) !== 0, `mm ${mm.id}, ${hex(addr)}: an entry that means nothing`);
+            continue;
+          }
           hugetlbPages++;
           check((lo & PTE_RW) === 0 || (vma.flags & VM_WRITE) !== 0, `mm ${mm.id}, ${hex(addr)}: writable against the mapping's rights`);
           count(census.hugetlbEntries, pfnOf(lo, hi));

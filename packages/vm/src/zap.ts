@@ -124,11 +124,11 @@ function zapRange(gather: MmuGather, vma: VmArea, start: VirtAddr, end: VirtAddr
   if (end <= nextBoundary(start, tables.pmdSize)) {
     // Most ranges are short: one table, and no walk to set up.
     const pmdEntry = findPmd(mm, start);
-    let table = pmdEntry < 0 ? -1 : tableBelow(mm.vm, pmdEntry);
-    if (table < 0) return;
+    if (pmdEntry < 0 || ram.i32[pmdEntry] === 0) return;
+    let table = tableBelow(mm.vm, pmdEntry);
     if ((ram.i32[pmdEntry] & PTE_PS) !== 0) {
       if (end - start === tables.pmdSize) {
-        zapBlock(gather, vma, start, pmdEntry);
+        zapBlock(gather, vma, start, pmdEntry, zapFlags);
         return;
       }
       splitHugePmd(mm, hugeStart(tables, start), pmdEntry);
@@ -143,7 +143,7 @@ function zapRange(gather: MmuGather, vma: VmArea, start: VirtAddr, end: VirtAddr
   while (walk.next()) {
     if (walk.huge) {
       if (walk.count === tables.ptrsPerPte) {
-        zapBlock(gather, vma, walk.addr, walk.pmdEntry);
+        zapBlock(gather, vma, walk.addr, walk.pmdEntry, zapFlags);
         continue;
       }
       splitHugePmd(mm, hugeStart(tables, walk.addr), walk.pmdEntry);
@@ -154,8 +154,8 @@ function zapRange(gather: MmuGather, vma: VmArea, start: VirtAddr, end: VirtAddr
 }
 
 /** Clears a huge entry. */
-function zapBlock(gather: MmuGather, vma: VmArea, start: VirtAddr, pmdEntry: number): void {
-  if ((vma.flags & VM_HUGETLB) !== 0) zapHugetlbPmd(gather, vma, start, pmdEntry);
+function zapBlock(gather: MmuGather, vma: VmArea, start: VirtAddr, pmdEntry: number, zapFlags: number): void {
+  if ((vma.flags & VM_HUGETLB) !== 0) zapHugetlbPmd(gather, vma, start, pmdEntry, (zapFlags & ZAP_DROP_MARKER) !== 0);
   else if (vma.file !== null) zapFilePmd(gather, vma, start, pmdEntry);
   else zapHugePmd(gather, vma, start, pmdEntry);
 }

@@ -7,7 +7,7 @@
  */
 import {
   FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, MADV_HUGEPAGE, MADV_HWPOISON, MADV_SOFT_OFFLINE, MAP_ANONYMOUS, MAP_FIXED, MAP_HUGETLB, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED,
-  MFD_HUGETLB, O_CREAT, O_NONBLOCK, O_RDWR, O_TRUNC, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE, SIGBUS, SIGSEGV, SyscallError, Syscall, UFFDIO_API, UFFDIO_CONTINUE, UFFDIO_COPY, UFFDIO_MOVE, UFFDIO_POISON,
+  MFD_HUGETLB, O_CREAT, O_NONBLOCK, O_RDWR, O_TRUNC, PAGEMAP_SCAN, PAGE_IS_SOFT_DIRTY, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE, SIGBUS, SIGSEGV, SyscallError, Syscall, UFFDIO_API, UFFDIO_CONTINUE, UFFDIO_COPY, UFFDIO_MOVE, UFFDIO_POISON,
   UFFDIO_REGISTER, UFFDIO_UNREGISTER, UFFDIO_WAKE, UFFDIO_WRITEPROTECT, UFFDIO_ZEROPAGE, UFFD_MSG_BYTES, errnoName, isError, signalName,
 } from '@pagelab/abi';
 import type { Os, SigInfo } from '@pagelab/abi';
@@ -47,6 +47,12 @@ const KINDS: Readonly<Record<string, number>> = {
 /** The operations of a recorded script, in order: `line => result`. Empty lines and comments are passed over. */
 export function scriptLines(text: string): string[] {
   return text.split('\n').filter((line) => line !== '' && !line.startsWith('#'));
+}
+
+/** A line of `scan` without PAGE_IS_SOFT_DIRTY: not every kernel has that. */
+export function withoutSoftDirty(line: string): string {
+  if (!line.startsWith('scan ')) return line;
+  return line.replace(/ ([0-9a-f]+)\]/g, (_, categories: string) => ` ${(parseInt(categories, 16) & ~PAGE_IS_SOFT_DIRTY).toString(16)}]`);
 }
 
 /** Does the operations of a script on a machine, and returns the lines with what they gave here. */
@@ -456,7 +462,7 @@ class MemoryScript {
     });
     mem.storeCString(this.scratch + PAGE_SIZE, '/proc/self/pagemap');
     const fd = this.os.syscall(Syscall.open, this.scratch + PAGE_SIZE, 0, 0);
-    const result = this.call('ioctl', fd, 0xc060_6610, this.scratch);
+    const result = this.call('ioctl', fd, PAGEMAP_SCAN, this.scratch);
     this.os.syscall(Syscall.close, fd);
     return result;
   }
