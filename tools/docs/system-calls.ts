@@ -26,8 +26,8 @@ function flagSection(table: FlagTable): string[] {
     '| flag | value | supported | where it differs |',
     '| --- | --- | --- | --- |',
     ...table.flags.map(
-      ({ name, value, effect, note }) =>
-        `| \`${name}\` | ${table.kind === 'bits' ? hex(value) : value} | ${SUPPORT[effect]} | ${escape(note ?? '')} |`,
+      ({ name, value, effect, note, since }) =>
+        `| \`${name}\` | ${table.kind === 'bits' ? hex(value) : value} | ${SUPPORT[effect]}${since === undefined ? '' : `, since ${since}`} | ${escape(note ?? '')} |`,
     ),
   ];
 }
@@ -60,7 +60,8 @@ export function systemCallsText(): string {
     '',
     '## Flags',
     '',
-    '"Taken, no effect" is Linux\'s own doing where nothing else is said.',
+    '"Taken, no effect" is Linux\'s own doing where nothing else is said. A machine of an older release (`kernel`: `6.12`, `6.1`) does not',
+    'know what came since.',
   ];
   for (const table of [...syscallFlags].sort((a, b) => a.syscall.localeCompare(b.syscall))) lines.push(...flagSection(table));
   return `${lines.join('\n')}\n`;

@@ -11,6 +11,7 @@ import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from 
 import type { PageAllocHooks, PageAllocatorFactory, ZoneLayout } from '@pagelab/mm-core';
 import { DirectMap, Rcu, Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
 import type { KernelCaches, SlabAllocator, SlabReport } from '@pagelab/slab';
+import { releaseNumber } from '@pagelab/syscalls';
 import { DEFAULT_VM_SYSCTL, PAGE_TABLE_SHAPES, Vm, fixmapStart, installReclaim, migrationOps, reclaimPolicies, setMaxHugePages, updateShmemThp } from '@pagelab/vm';
 import type { Compressor, HostDirectory, KernelWarning, ReclaimPolicyFactory, SwapDeviceFactory, VmCaches } from '@pagelab/vm';
 import { bootCgroups } from './cgroup/boot.ts';
@@ -161,6 +162,7 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
     largeFolios: config.kernel === '6.18',
     // mseal came with 6.10, for kernels of 64 bits.
     sealable: config.kernel !== '6.1' && lowEnd === undefined,
+    release: releaseNumber(config.kernel),
     ...(lowEnd === undefined ? {} : { lowEndPfn: lowEnd }),
     ...(config.numa === undefined ? {} : { adistances: config.numa.map(({ adistance }) => adistance) }),
     ...(config.disk === undefined ? {} : { disk: fileDisk(config.disk, config.seed, ram, clock) }),

@@ -23,12 +23,14 @@ import type { Task } from './task.ts';
 class TextFile extends BaseFile {
   readonly noExec = true;
   override readonly mmapError: number;
+  readonly unsignedOffsets: boolean;
   protected readonly file: ProcFile;
   private text: Uint8Array | null = null;
 
   constructor(kernel: Kernel, path: string, flags: number, object: number, file: ProcFile) {
     super(kernel, path, flags, object);
     this.file = file;
+    this.unsignedOffsets = file.unsignedOffsets === true;
     this.mmapError = file.mmapError ?? -Errno.ENODEV;
   }
 

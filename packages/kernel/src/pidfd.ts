@@ -16,6 +16,9 @@ const S_IFREG = 0o10_0000;
 class PidFile extends BaseFile {
   override readonly seekable = false;
   readonly noExec = true;
+  /** There is nothing to read, but it would be read at an offset. */
+  readonly transfers = false;
+  readonly takesOffsets = true;
   readonly pidfd: number;
 
   constructor(kernel: Kernel, flags: number, object: number, pid: number) {

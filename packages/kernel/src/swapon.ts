@@ -9,7 +9,6 @@ import type { DiskBacking, HostFile } from '@pagelab/hw';
 import {
   DiskSwapDevice,
   FileSwapDevice,
-  SWAP_FLAGS_VALID,
   SWAP_FLAG_DISCARD,
   SWAP_FLAG_DISCARD_ONCE,
   SWAP_FLAG_DISCARD_PAGES,
@@ -102,8 +101,6 @@ export function bootSwapDevices(kernel: Kernel, factories: readonly SwapDeviceFa
  * @linux mm/swapfile.c:swapon
  */
 export function swapon(kernel: Kernel, task: Task, path: string, flags: number): number {
-  if ((flags & ~SWAP_FLAGS_VALID) !== 0) return -Errno.EINVAL;
-  if (!task.capable(CAP_SYS_ADMIN)) return -Errno.EPERM;
   const disk = kernel.swapDisks.get(path);
   if (disk !== undefined) return enable(kernel, new DiskSwapDevice(disk), path, 'partition', null, flags);
   const handedIn = kernel.swapDevices.get(path);

@@ -11,6 +11,16 @@ export interface FlagRow {
   readonly effect: 'acts' | 'ignored' | 'refused';
   /** Where it differs from Linux, and why. */
   readonly note?: string;
+  /** The release that brought it, of those that came after 6.1: before, it is unknown. */
+  readonly since?: Release;
+}
+
+/** A release of Linux, as `6.13`. */
+export type Release = `6.${number}`;
+
+/** A release as a number that compares: 613. */
+export function releaseNumber(release: Release): number {
+  return 600 + Number(release.slice(2));
 }
 
 /** The flags of one argument. */
@@ -26,16 +36,39 @@ export interface FlagTable {
   readonly unknown?: string;
 }
 
-/** The bits that a table allows. */
-export function flagMask(table: FlagTable): number {
+/** The bits that a table allows, in the newest release or in one that `releaseNumber` gives. */
+export function flagMask(table: FlagTable, release = Infinity): number {
   let mask = 0;
-  for (const row of table.flags) if (row.effect !== 'refused') mask |= row.value;
+  for (const row of table.flags) if (isTaken(row, release)) mask |= row.value;
   return mask;
 }
 
-/** The values that a table allows. */
-export function flagValues(table: FlagTable): ReadonlySet<number> {
-  return new Set(table.flags.filter((row) => row.effect !== 'refused').map((row) => row.value));
+/** The values that a table allows, in the newest release or in one that `releaseNumber` gives. */
+export function flagValues(table: FlagTable, release = Infinity): ReadonlySet<number> {
+  return new Set(table.flags.filter((row) => isTaken(row, release)).map((row) => row.value));
+}
+
+function isTaken({ effect, since }: FlagRow, release: number): boolean {
+  return effect !== 'refused' && (since === undefined || releaseNumber(since) <= release);
+}
+
+/** The bits that a table allows, by release: each is worked out once. */
+export function flagMaskByRelease(table: FlagTable): (release: number) => number {
+  return byRelease((release) => flagMask(table, release));
+}
+
+/** The values that a table allows, by release: each set is made once. */
+export function flagValuesByRelease(table: FlagTable): (release: number) => ReadonlySet<number> {
+  return byRelease((release) => flagValues(table, release));
+}
+
+function byRelease<T>(make: (release: number) => T): (release: number) => T {
+  const made = new Map<number, T>();
+  return (release) => {
+    let value = made.get(release);
+    if (value === undefined) made.set(release, (value = make(release)));
+    return value;
+  };
 }
 
 /** What else a table may say. */
@@ -44,6 +77,8 @@ export interface FlagTableExtras {
   /** By flag's name: where it differs from Linux, and why. */
   readonly notes?: Readonly<Record<string, string>>;
   readonly unknown?: string;
+  /** By flag's name: the release that brought it, where that is after 6.1. */
+  readonly since?: Readonly<Record<string, Release>>;
 }
 
 /** Builds a table out of the flags that act and those that are ignored. */
@@ -53,12 +88,13 @@ export function flagTable(
   kind: 'bits' | 'values',
   acts: Readonly<Record<string, number>>,
   ignored: Readonly<Record<string, number>> = {},
-  { refused = {}, notes = {}, unknown }: FlagTableExtras = {},
+  { refused = {}, notes = {}, unknown, since = {} }: FlagTableExtras = {},
 ): FlagTable {
   const rows = (names: Readonly<Record<string, number>>, effect: FlagRow['effect']): FlagRow[] =>
     Object.entries(names).map(([name, value]) => {
       const note = notes[name];
-      return note === undefined ? { name, value, effect } : { name, value, effect, note };
+      const release = since[name];
+      return { name, value, effect, ...(note === undefined ? {} : { note }), ...(release === undefined ? {} : { since: release }) };
     });
   const flags = [...rows(acts, 'acts'), ...rows(ignored, 'ignored'), ...rows(refused, 'refused')];
   return unknown === undefined ? { syscall, argument, kind, flags } : { syscall, argument, kind, flags, unknown };

@@ -118,7 +118,7 @@ export function sysFcntl(task: TaskContext, fd: number, cmd: number, arg: number
       file.flags = (file.flags & ~SETFL_MASK) | (int32(arg) & SETFL_MASK);
       return 0;
     case F_ADD_SEALS:
-      if (file.vmFile !== null) return memfdAddSeals(file.vmFile, int32(arg));
+      if (file.vmFile !== null) return memfdAddSeals(task.vm, file.vmFile, int32(arg));
       return (file.flags & 3) === 0 ? -Errno.EPERM : -Errno.EINVAL;
     case F_GET_SEALS:
       return file.vmFile === null ? -Errno.EINVAL : memfdGetSeals(file.vmFile);

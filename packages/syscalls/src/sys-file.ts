@@ -39,6 +39,7 @@ export const OPEN_FLAGS = flagTable(
 
 /** No file reaches that far. */
 const MAX_POSITION = 2 ** 63;
+const LAST_POSITION = 2 ** 63 - 1024;
 /** The most bytes one round of a transfer holds in the kernel. */
 const ROUND_BYTES = 65_536;
 
@@ -53,7 +54,8 @@ export function sysOpen(task: TaskContext, path: number, flags: number, mode: nu
 export function openFile(task: TaskContext, name: string, flags: number, mode: number): number {
   // The descriptor is set aside before the name is looked at.
   if (task.files.isFull(task.rlimit(RLIMIT_NOFILE))) return -Errno.EMFILE;
-  const file = task.open(name, flags, mode);
+  // All files may be large, where a register holds their offsets.
+  const file = task.open(name, task.mm.is32Bit || flags & O_PATH ? flags : flags | O_LARGEFILE, mode);
   return typeof file === 'number' ? file : installFile(task, file, (flags & O_CLOEXEC) !== 0);
 }
 
@@ -83,7 +85,7 @@ export function sysRead(task: TaskContext, fd: number, buffer: number, count: nu
 export function sysPread64(task: TaskContext, fd: number, buffer: number, count: number, offset: number): number {
   if (offset < 0) return -Errno.EINVAL;
   if (task.files.get(int32(fd)) === undefined) return -Errno.EBADF;
-  if (!task.files.get(int32(fd))!.seekable) return -Errno.ESPIPE;
+  if (!hasOffsets(task.files.get(int32(fd))!)) return -Errno.ESPIPE;
   const file = readable(task, fd);
   return typeof file === 'number' ? file : readFrom(task, file, buffer, count, offset);
 }
@@ -102,7 +104,7 @@ export function sysWrite(task: TaskContext, fd: number, buffer: number, count: n
 export function sysPwrite64(task: TaskContext, fd: number, buffer: number, count: number, offset: number): number {
   if (offset < 0) return -Errno.EINVAL;
   if (task.files.get(int32(fd)) === undefined) return -Errno.EBADF;
-  if (!task.files.get(int32(fd))!.seekable) return -Errno.ESPIPE;
+  if (!hasOffsets(task.files.get(int32(fd))!)) return -Errno.ESPIPE;
   const file = writable(task, fd);
   return typeof file === 'number' ? file : writeTo(task, file, buffer, count, offset);
 }
@@ -153,13 +155,21 @@ function seekData(file: OpenFile, inode: Inode, offset: number, data: boolean): 
   return found;
 }
 
+/** Whether a file can be read or written at an offset. */
+export function hasOffsets({ seekable, takesOffsets = seekable }: OpenFile): boolean {
+  return takesOffsets;
+}
+
 /** Whether offsets of a file go that far. @linux fs/read_write.c:rw_verify_area */
 export function isInReach(file: OpenFile, position: number, count: number): boolean {
-  return file.vmFile === null || position + count < MAX_POSITION;
+  if (file.unsignedOffsets === true) return true;
+  // The last offset of all is rounded to this by registers.
+  return position + count < MAX_POSITION && (position < LAST_POSITION || count === 0);
 }
 
 /** Reads from a file that is open for it. @returns bytes, or -errno: EFAULT, EINVAL, and what the file fails with @linux fs/read_write.c:vfs_read */
 export function readFrom(task: TaskContext, file: OpenFile, buffer: number, count: number, position: number): number {
+  if (file.transfers === false) return -Errno.EINVAL;
   if (!accessOk(task, buffer, count)) return -Errno.EFAULT;
   if (!isInReach(file, position, count)) return -Errno.EINVAL;
   const wanted = Math.min(count, MAX_RW_COUNT);
@@ -185,6 +195,7 @@ export function readFrom(task: TaskContext, file: OpenFile, buffer: number, coun
 
 /** Writes to a file that is open for it. @returns bytes, or -errno: EFAULT, EINVAL, and what the file fails with @linux fs/read_write.c:vfs_write */
 export function writeTo(task: TaskContext, file: OpenFile, buffer: number, count: number, position: number): number {
+  if (file.transfers === false) return -Errno.EINVAL;
   if (!accessOk(task, buffer, count)) return -Errno.EFAULT;
   if (!isInReach(file, position, count)) return -Errno.EINVAL;
   const wanted = Math.min(count, MAX_RW_COUNT);

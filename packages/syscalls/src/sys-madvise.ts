@@ -29,7 +29,7 @@ import {
   MADV_UNMERGEABLE,
 } from '@pagelab/abi';
 import { doMadvise } from '@pagelab/vm';
-import { flagTable, flagValues } from './flag-table.ts';
+import { flagTable, flagValuesByRelease } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
 
@@ -75,11 +75,11 @@ export const MADVISE_ADVICE = flagTable(
       MADV_UNMERGEABLE: 'gives each mapping a page of its own again',
       MADV_COLLAPSE: 'EINVAL for files on a disk, as of a kernel without CONFIG_READ_ONLY_THP_FOR_FS',
     },
+    since: { MADV_GUARD_INSTALL: '6.13', MADV_GUARD_REMOVE: '6.13' },
   },
 );
 
-/** The advice there is. */
-export const MADVISE_VALUES = flagValues(MADVISE_ADVICE);
+const adviceOf = flagValuesByRelease(MADVISE_ADVICE);
 
 /**
  * Tells the kernel how a range will be used, or what to do with its pages.
@@ -88,6 +88,6 @@ export const MADVISE_VALUES = flagValues(MADVISE_ADVICE);
  * @linux mm/madvise.c:madvise
  */
 export function sysMadvise(task: TaskContext, start: number, length: number, advice: number): number {
-  if (!MADVISE_VALUES.has(int32(advice))) return -Errno.EINVAL;
+  if (!adviceOf(task.vm.release).has(int32(advice))) return -Errno.EINVAL;
   return doMadvise(task.mm, start, length, int32(advice));
 }

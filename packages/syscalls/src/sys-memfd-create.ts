@@ -7,10 +7,11 @@ import {
   MFD_EXEC,
   MFD_HUGETLB,
   MFD_NOEXEC_SEAL,
+  O_LARGEFILE,
   O_RDWR,
 } from '@pagelab/abi';
 import { memfdCreate } from '@pagelab/vm';
-import { flagMask, flagTable } from './flag-table.ts';
+import { flagMaskByRelease, flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import { installFile } from './sys-file.ts';
 import type { TaskContext } from './task-context.ts';
@@ -28,10 +29,11 @@ export const MEMFD_CREATE_FLAGS = flagTable(
       MFD_HUGETLB: 'with a size of 2 MiB, or none given; ENODEV for 1 GiB',
       MFD_EXEC: 'the default: a file may be run unless it is said that it may not',
     },
+    since: { MFD_NOEXEC_SEAL: '6.3', MFD_EXEC: '6.3' },
   },
 );
 
-const MEMFD_MASK = flagMask(MEMFD_CREATE_FLAGS);
+const memfdMask = flagMaskByRelease(MEMFD_CREATE_FLAGS);
 /** Bytes of the longest name, its zero included. @linux mm/memfd.c:MFD_NAME_MAX_LEN */
 const NAME_BYTES = 250;
 
@@ -44,7 +46,7 @@ const NAME_BYTES = 250;
 export function sysMemfdCreate(task: TaskContext, name: number, flags: number): number {
   const bits = int32(flags);
   const sizeBits = bits & MFD_HUGETLB ? MAP_HUGE_MASK << MAP_HUGE_SHIFT : 0;
-  if (bits & ~(MEMFD_MASK | sizeBits)) return -Errno.EINVAL;
+  if (bits & ~(memfdMask(task.vm.release) | sizeBits)) return -Errno.EINVAL;
   if (bits & MFD_EXEC && bits & MFD_NOEXEC_SEAL) return -Errno.EINVAL;
   const text = getString(task, name, NAME_BYTES);
   if (typeof text === 'number') return text === -Errno.ENAMETOOLONG ? -Errno.EINVAL : text;
@@ -52,6 +54,6 @@ export function sysMemfdCreate(task: TaskContext, name: number, flags: number): 
   if (bits & MFD_HUGETLB && shift !== 0 && shift !== task.vm.tables.hugeShifts[0]) return -Errno.ENODEV;
   const made = memfdCreate(task.vm, decodeUtf8(text), bits);
   if (typeof made === 'number') return made;
-  const file = task.openVmFile(made, O_RDWR);
+  const file = task.openVmFile(made, O_RDWR | O_LARGEFILE);
   return typeof file === 'number' ? file : installFile(task, file, (bits & MFD_CLOEXEC) !== 0);
 }

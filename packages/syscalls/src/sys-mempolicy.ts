@@ -31,11 +31,11 @@ import {
   shownPolicy,
   vmaPolicyAt,
 } from '@pagelab/vm';
-import { flagMask, flagTable } from './flag-table.ts';
+import { flagMask, flagTable, flagValuesByRelease } from './flag-table.ts';
 import { MAX_NUMNODES, getNodes, putNodes } from './node-masks.ts';
 import { foldFlags, int32, unsignedAbove } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
-import { putUser } from './user-access.ts';
+import { putValue } from './user-access.ts';
 import { encodeInt } from './user-struct.ts';
 
 const MODES = {
@@ -43,7 +43,9 @@ const MODES = {
 };
 const MODE_FLAGS = { MPOL_F_STATIC_NODES, MPOL_F_RELATIVE_NODES, MPOL_F_NUMA_BALANCING };
 
-export const SET_MEMPOLICY_MODE = flagTable('set_mempolicy', 'mode', 'values', MODES);
+export const SET_MEMPOLICY_MODE = flagTable('set_mempolicy', 'mode', 'values', MODES, {}, {
+  since: { MPOL_WEIGHTED_INTERLEAVE: '6.9' },
+});
 export const SET_MEMPOLICY_FLAGS = flagTable('set_mempolicy', 'mode flags', 'bits', MODE_FLAGS);
 export const MBIND_FLAGS = flagTable('mbind', 'flags', 'bits', { MPOL_MF_STRICT, MPOL_MF_MOVE, MPOL_MF_MOVE_ALL });
 export const GET_MEMPOLICY_FLAGS = flagTable('get_mempolicy', 'flags', 'bits', { MPOL_F_NODE, MPOL_F_ADDR, MPOL_F_MEMS_ALLOWED });
@@ -51,7 +53,9 @@ export const GET_MEMPOLICY_FLAGS = flagTable('get_mempolicy', 'flags', 'bits', {
 const MODE_MASK = flagMask(SET_MEMPOLICY_FLAGS);
 const MBIND_MASK = flagMask(MBIND_FLAGS);
 const GET_MASK = flagMask(GET_MEMPOLICY_FLAGS);
-const NR_MODES = 7;
+const modesOf = flagValuesByRelease(SET_MEMPOLICY_MODE);
+/** Since this release MPOL_PREFERRED_MANY takes MPOL_F_NUMA_BALANCING. */
+const BALANCES_PREFERRED = 610;
 /** A bit that no table has. */
 const UNKNOWN = 0x4000_0000;
 
@@ -61,12 +65,13 @@ interface Mode {
 }
 
 /** Takes a mode and its flags apart. @returns −EINVAL for one that there is not, or flags that do not suit it @linux mm/mempolicy.c:sanitize_mpol_flags */
-function readMode(value: number): Mode | number {
+function readMode({ vm }: TaskContext, value: number): Mode | number {
   const flags = value & MODE_MASK;
   const mode = value & ~MODE_MASK;
-  if (mode < 0 || mode >= NR_MODES) return -Errno.EINVAL;
+  if (!modesOf(vm.release).has(mode)) return -Errno.EINVAL;
   if ((flags & MPOL_F_STATIC_NODES) !== 0 && (flags & MPOL_F_RELATIVE_NODES) !== 0) return -Errno.EINVAL;
-  if ((flags & MPOL_F_NUMA_BALANCING) !== 0 && mode !== MPOL_BIND && mode !== MPOL_PREFERRED_MANY) return -Errno.EINVAL;
+  const balances = mode === MPOL_BIND || (mode === MPOL_PREFERRED_MANY && vm.release >= BALANCES_PREFERRED);
+  if ((flags & MPOL_F_NUMA_BALANCING) !== 0 && !balances) return -Errno.EINVAL;
   return { mode, flags };
 }
 
@@ -77,7 +82,7 @@ function readMode(value: number): Mode | number {
  * @linux mm/mempolicy.c:set_mempolicy
  */
 export function sysSetMempolicy(task: TaskContext, mode: number, nmask: number, maxnode: number): number {
-  const read = readMode(int32(mode));
+  const read = readMode(task, int32(mode));
   if (typeof read === 'number') return read;
   const nodes = getNodes(task, nmask, maxnode);
   if (typeof nodes === 'number') return nodes;
@@ -94,7 +99,7 @@ export function sysSetMempolicy(task: TaskContext, mode: number, nmask: number, 
  * @linux mm/mempolicy.c:mbind
  */
 export function sysMbind(task: TaskContext, start: number, length: number, mode: number, nmask: number, maxnode: number, flags: number): number {
-  const read = readMode(int32(mode));
+  const read = readMode(task, int32(mode));
   if (typeof read === 'number') return read;
   const nodes = getNodes(task, nmask, maxnode);
   if (typeof nodes === 'number') return nodes;
@@ -124,7 +129,7 @@ export function sysGetMempolicy(task: TaskContext, policy: number, nmask: number
   if ((bits & ~GET_MASK) !== 0) return -Errno.EINVAL;
   if ((bits & MPOL_F_MEMS_ALLOWED) !== 0) {
     if ((bits & (MPOL_F_NODE | MPOL_F_ADDR)) !== 0) return -Errno.EINVAL;
-    if (policy !== 0 && putUser(task, policy, encodeInt(0)) < 0) return -Errno.EFAULT;
+    if (policy !== 0 && putValue(task, policy, encodeInt(0)) < 0) return -Errno.EFAULT;
     return nmask === 0 ? 0 : putNodes(task, nmask, maxnode, nodesWithMemory(vm));
   }
   let of = task.memPolicy.policy;
@@ -139,7 +144,7 @@ export function sysGetMempolicy(task: TaskContext, policy: number, nmask: number
     value = (bits & MPOL_F_ADDR) !== 0 ? nodeOfPage(task, addr) : nextInterleaveNode(task.memPolicy);
     if (value < 0) return value;
   }
-  if (policy !== 0 && putUser(task, policy, encodeInt(value)) < 0) return -Errno.EFAULT;
+  if (policy !== 0 && putValue(task, policy, encodeInt(value)) < 0) return -Errno.EFAULT;
   return nmask === 0 ? 0 : putNodes(task, nmask, maxnode, shown.nodes);
 }
 

@@ -33,7 +33,7 @@ import {
 } from '@pagelab/abi';
 import { doMmap, isHugetlbFile } from '@pagelab/vm';
 import type { UnmappableFile } from '@pagelab/vm';
-import { flagMask, flagTable } from './flag-table.ts';
+import { flagMask, flagMaskByRelease, flagTable, releaseNumber } from './flag-table.ts';
 import { foldFlags, int32, unsigned } from './registers.ts';
 import type { OpenFile, TaskContext } from './task-context.ts';
 
@@ -72,11 +72,16 @@ export const MMAP_FLAGS = flagTable(
       MAP_SYNC: 'EOPNOTSUPP with MAP_SHARED_VALIDATE: no file lies in persistent memory',
       MAP_DROPPABLE: 'a type of its own',
     },
+    since: { MAP_DROPPABLE: '6.11', MAP_ABOVE4G: '6.6' },
     unknown: 'Other bits are ignored, unless the type is MAP_SHARED_VALIDATE: that refuses them with EOPNOTSUPP.',
   },
 );
 
 const MMAP_MASK = flagMask(MMAP_FLAGS);
+const mmapMask = flagMaskByRelease(MMAP_FLAGS);
+/** The release that brought the last of them, and a type that never was. */
+const DROPPABLE_RELEASE = releaseNumber('6.11');
+const UNKNOWN_TYPE = 4;
 const PROT_MASK = flagMask(MMAP_PROT);
 
 /** What every flag word with bits above the 32nd becomes: a bit that MAP_SHARED_VALIDATE refuses. */
@@ -101,7 +106,7 @@ export function sysMmap(
   const pgoff = unsigned(offset) / PAGE_SIZE;
   // A call with registers of 32 bits takes the offset in pages.
   if (task.mm.is32Bit && pgoff >= 2 ** 32) return -Errno.EINVAL;
-  const given = foldFlags(flags, UNKNOWN_FLAG);
+  const given = knownFlags(foldFlags(flags, UNKNOWN_FLAG), task.vm.release);
   const rights = int32(prot) & PROT_MASK;
   const { personality } = task;
   if (given & MAP_ANONYMOUS && given & MAP_HUGETLB) {
@@ -120,6 +125,13 @@ export function sysMmap(
   const { vmFile, zeroFile = null } = open;
   const special = vmFile !== null ? undefined : zeroFile !== null ? { zeroFile } : { unmappable: unmappable(open) };
   return doMmap(task.mm, { file: vmFile, ...special, addr, length, prot: rights, flags: bits, pgoff, personality });
+}
+
+/** Flags as a release takes them: what came later than it is a bit without meaning, or a type that there is not. */
+function knownFlags(flags: number, release: number): number {
+  if (release >= DROPPABLE_RELEASE) return flags;
+  const known = (flags & MAP_TYPE) === MAP_DROPPABLE ? (flags & ~MAP_TYPE) | UNKNOWN_TYPE : flags;
+  return known & MAP_ABOVE4G && !(mmapMask(release) & MAP_ABOVE4G) ? (known & ~MAP_ABOVE4G) | UNKNOWN_FLAG : known;
 }
 
 function unmappable({ flags, mmapError, noExec = false }: OpenFile): UnmappableFile {

@@ -14,10 +14,10 @@ import {
 } from '@pagelab/vm';
 import { flagMask, flagTable } from './flag-table.ts';
 import { MAX_NUMNODES, getNodes } from './node-masks.ts';
-import { int32 } from './registers.ts';
+import { int32, unsigned } from './registers.ts';
 import { mayReach } from './sys-process-vm.ts';
 import type { TaskContext } from './task-context.ts';
-import { getUser, putUser } from './user-access.ts';
+import { getUser, putUser, putValue } from './user-access.ts';
 import { encodeInt, wordAt } from './user-struct.ts';
 
 export const MOVE_PAGES_FLAGS = flagTable('move_pages', 'flags', 'bits', { MPOL_MF_MOVE, MPOL_MF_MOVE_ALL });
@@ -70,7 +70,8 @@ export function sysMovePages(task: TaskContext, pid: number, nrPages: number, pa
 
 /** @linux mm/migrate.c:do_pages_stat */
 function tellPages(task: TaskContext, target: TaskContext, nrPages: number, pages: number, status: number): number {
-  for (let i = 0; i < nrPages; i++) {
+  const count = unsigned(nrPages);
+  for (let i = 0; i < count; i++) {
     const bytes = getUser(task, pages + i * 8, 8);
     if (typeof bytes === 'number') return -Errno.EFAULT;
     if (putUser(task, status + i * 4, encodeInt(nodeOfPageAt(target.mm, wordAt(bytes, 0)))) < 0) return -Errno.EFAULT;
@@ -86,14 +87,15 @@ interface Arrays {
 }
 
 /** Pages in a row that go to one node move together. @linux mm/migrate.c:do_pages_move */
-function movePages(task: TaskContext, target: TaskContext, nrPages: number, { pages, nodes, status }: Arrays, flags: number): number {
+function movePages(task: TaskContext, target: TaskContext, given: number, { pages, nodes, status }: Arrays, flags: number): number {
   const { vm } = task;
+  const nrPages = unsigned(given);
   const there = nodesWithMemory(vm);
   const list: Pfn[] = [];
   let goal = -1;
   let first = 0;
   const store = (from: number, to: number, value: number): number => {
-    for (let i = from; i < to; i++) if (putUser(task, status + i * 4, encodeInt(value)) < 0) return -Errno.EFAULT;
+    for (let i = from; i < to; i++) if (putValue(task, status + i * 4, encodeInt(value)) < 0) return -Errno.EFAULT;
     return 0;
   };
   /** Moves what has been collected, of the pages from `first` up to `to`. */

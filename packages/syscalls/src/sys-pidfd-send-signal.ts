@@ -1,5 +1,5 @@
 import { Errno } from '@pagelab/abi';
-import { flagMask, flagTable } from './flag-table.ts';
+import { flagMaskByRelease, flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
 import { getUser } from './user-access.ts';
@@ -13,12 +13,16 @@ export const PIDFD_SEND_SIGNAL_FLAGS = flagTable('pidfd_send_signal', 'flags', '
   PIDFD_SIGNAL_THREAD,
   PIDFD_SIGNAL_THREAD_GROUP,
   PIDFD_SIGNAL_PROCESS_GROUP,
+}, {}, {
+  since: { PIDFD_SIGNAL_THREAD: '6.9', PIDFD_SIGNAL_THREAD_GROUP: '6.9', PIDFD_SIGNAL_PROCESS_GROUP: '6.9' },
 });
 
-const PIDFD_SEND_SIGNAL_MASK = flagMask(PIDFD_SEND_SIGNAL_FLAGS);
+const pidfdSendSignalMask = flagMaskByRelease(PIDFD_SEND_SIGNAL_FLAGS);
 /** The caller's own thread, and its process. @linux include/uapi/linux/pidfd.h:PIDFD_SELF_THREAD */
 const PIDFD_SELF_THREAD = -10_000;
 const PIDFD_SELF_THREAD_GROUP = -10_001;
+/** The first release that knows these. */
+const PIDFD_SELF_RELEASE = 615;
 const SIGINFO_BYTES = 128;
 const SI_TKILL = -6;
 
@@ -31,9 +35,9 @@ const SI_TKILL = -6;
  */
 export function sysPidfdSendSignal(task: TaskContext, pidfd: number, signal: number, info: number, flags: number): number {
   const scope = int32(flags);
-  if (scope & ~PIDFD_SEND_SIGNAL_MASK || (scope & (scope - 1)) !== 0) return -Errno.EINVAL;
+  if (scope & ~pidfdSendSignalMask(task.vm.release) || (scope & (scope - 1)) !== 0) return -Errno.EINVAL;
   const fd = int32(pidfd);
-  const isSelf = fd === PIDFD_SELF_THREAD || fd === PIDFD_SELF_THREAD_GROUP;
+  const isSelf = task.vm.release >= PIDFD_SELF_RELEASE && (fd === PIDFD_SELF_THREAD || fd === PIDFD_SELF_THREAD_GROUP);
   const pid = isSelf ? task.tgid : task.files.get(fd)?.pidfd;
   if (pid === undefined) return -Errno.EBADF;
   if (info !== 0) {

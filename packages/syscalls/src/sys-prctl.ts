@@ -14,12 +14,14 @@ import {
   PR_THP_DISABLE_EXCEPT_ADVISED,
 } from '@pagelab/abi';
 import { ksmDisableMergeAny, ksmEnableMergeAny } from '@pagelab/vm';
-import { flagTable } from './flag-table.ts';
+import { flagTable, flagValuesByRelease } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
-import { getString, putUser } from './user-access.ts';
+import { getUser, putUser } from './user-access.ts';
 import { decodeUtf8 } from './utf8.ts';
 
+/** The first release that knows PR_THP_DISABLE_EXCEPT_ADVISED. */
+const EXCEPT_ADVISED_RELEASE = 618;
 /** Bytes of a task's name, the zero at its end included. @linux include/linux/sched.h:TASK_COMM_LEN */
 const TASK_COMM_LEN = 16;
 
@@ -31,8 +33,10 @@ export const PRCTL_OPTIONS = flagTable(
     PR_SET_NAME, PR_GET_NAME, PR_MCE_KILL, PR_MCE_KILL_GET, PR_SET_THP_DISABLE, PR_GET_THP_DISABLE, PR_SET_MEMORY_MERGE, PR_GET_MEMORY_MERGE,
   },
   {},
-  { unknown: '`-EINVAL`', notes: { PR_SET_THP_DISABLE: 'also with PR_THP_DISABLE_EXCEPT_ADVISED' } },
+  { since: { PR_SET_MEMORY_MERGE: '6.4', PR_GET_MEMORY_MERGE: '6.4' }, notes: { PR_SET_THP_DISABLE: 'also with PR_THP_DISABLE_EXCEPT_ADVISED, since 6.18' } },
 );
+
+const optionsOf = flagValuesByRelease(PRCTL_OPTIONS);
 
 /**
  * Sets or tells what is so of a process, as far as its memory goes, and its name.
@@ -43,6 +47,7 @@ export const PRCTL_OPTIONS = flagTable(
 export function sysPrctl(task: TaskContext, option: number, arg2: number, arg3: number, arg4: number, arg5: number): number {
   const { mm } = task;
   const none = (...args: readonly number[]): boolean => args.every((arg) => arg === 0);
+  if (!optionsOf(task.vm.release).has(int32(option))) return -Errno.EINVAL;
   switch (int32(option)) {
     case PR_SET_NAME:
       return setName(task, arg2);
@@ -68,9 +73,15 @@ export function sysPrctl(task: TaskContext, option: number, arg2: number, arg3: 
 }
 
 function setName(task: TaskContext, addr: number): number {
-  const name = getString(task, addr, 4096);
-  if (typeof name === 'number') return name;
-  task.comm = decodeUtf8(name.subarray(0, TASK_COMM_LEN - 1));
+  // What is longer is cut off, and not looked at.
+  const bytes: number[] = [];
+  while (bytes.length < TASK_COMM_LEN - 1) {
+    const byte = getUser(task, addr + bytes.length, 1);
+    if (typeof byte === 'number') return byte;
+    if (byte[0] === 0) break;
+    bytes.push(byte[0]!);
+  }
+  task.comm = decodeUtf8(Uint8Array.from(bytes));
   return 0;
 }
 
@@ -86,14 +97,15 @@ function setMceKill(task: TaskContext, what: number, when: number): number {
     task.mceKill = PR_MCE_KILL_DEFAULT;
     return 0;
   }
-  if (what !== PR_MCE_KILL_SET || when > PR_MCE_KILL_DEFAULT) return -Errno.EINVAL;
+  if (what !== PR_MCE_KILL_SET || when < 0 || when > PR_MCE_KILL_DEFAULT) return -Errno.EINVAL;
   task.mceKill = when;
   return 0;
 }
 
 /** @linux kernel/sys.c:prctl_set_thp_disable */
-function setThpDisable({ mm }: TaskContext, disable: number, flags: number): number {
-  if ((flags !== 0 && flags !== PR_THP_DISABLE_EXCEPT_ADVISED) || (disable === 0 && flags !== 0)) return -Errno.EINVAL;
+function setThpDisable({ mm, vm }: TaskContext, disable: number, flags: number): number {
+  const known = vm.release >= EXCEPT_ADVISED_RELEASE ? PR_THP_DISABLE_EXCEPT_ADVISED : 0;
+  if ((flags !== 0 && flags !== known) || (disable === 0 && flags !== 0)) return -Errno.EINVAL;
   mm.thpDisable = disable === 0 ? 0 : 1 | flags;
   return 0;
 }

@@ -1,6 +1,6 @@
-import { CAP_SYS_NICE, Errno, MADV_COLD, MADV_COLLAPSE, MADV_PAGEOUT, MADV_WILLNEED, O_CLOEXEC, O_NONBLOCK, O_RDWR, RLIMIT_NOFILE } from '@pagelab/abi';
+import { CAP_SYS_NICE, Errno, MADV_COLD, MADV_COLLAPSE, MADV_PAGEOUT, MADV_WILLNEED, O_NONBLOCK, O_RDWR, RLIMIT_NOFILE } from '@pagelab/abi';
 import { doMadvise } from '@pagelab/vm';
-import { flagMask, flagTable, flagValues } from './flag-table.ts';
+import { flagMaskByRelease, flagTable, flagValues } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import { importRanges } from './iovec.ts';
 import type { TaskContext } from './task-context.ts';
@@ -8,10 +8,14 @@ import type { TaskContext } from './task-context.ts';
 /** The caller's own thread, and its process, where a descriptor is asked for. @linux include/uapi/linux/pidfd.h */
 const PIDFD_SELF_THREAD = -10_000;
 const PIDFD_SELF_THREAD_GROUP = -10_001;
+/** Releases since which these are known, and since which a process may give itself any advice. */
+const PIDFD_SELF_RELEASE = 615;
+const SELF_MADVISE_RELEASE = 613;
 const PIDFD_NONBLOCK = O_NONBLOCK;
 const PIDFD_THREAD = 0o200;
 
 export const PIDFD_OPEN_FLAGS = flagTable('pidfd_open', 'flags', 'bits', { PIDFD_THREAD }, { PIDFD_NONBLOCK }, {
+  since: { PIDFD_THREAD: '6.9' },
   notes: { PIDFD_NONBLOCK: 'kept; nothing waits on a descriptor' },
 });
 
@@ -22,17 +26,17 @@ export const PROCESS_MADVISE_ADVICE = flagTable(
   'values',
   { MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED, MADV_COLLAPSE },
   {},
-  { unknown: 'About its own memory, a process may give any advice that `madvise` takes.' },
+  { unknown: 'About its own memory, a process may give any advice that `madvise` takes, since 6.13.' },
 );
 
-const PIDFD_OPEN_MASK = flagMask(PIDFD_OPEN_FLAGS);
+const pidfdOpenMask = flagMaskByRelease(PIDFD_OPEN_FLAGS);
 const REMOTE_ADVICE = flagValues(PROCESS_MADVISE_ADVICE);
 
 /** Opens a file that stands for a process. @returns its number, or -errno: EINVAL, ESRCH, EMFILE, ENFILE @linux kernel/pid.c:pidfd_open */
 export function sysPidfdOpen(task: TaskContext, pid: number, flags: number): number {
   const bits = int32(flags);
-  if (bits & ~PIDFD_OPEN_MASK || int32(pid) <= 0) return -Errno.EINVAL;
-  const file = task.openPidfd(int32(pid), O_RDWR | (bits & (PIDFD_NONBLOCK | PIDFD_THREAD)) | O_CLOEXEC);
+  if (bits & ~pidfdOpenMask(task.vm.release) || int32(pid) <= 0) return -Errno.EINVAL;
+  const file = task.openPidfd(int32(pid), O_RDWR | (bits & (PIDFD_NONBLOCK | PIDFD_THREAD)));
   if (typeof file === 'number') return file;
   const fd = task.files.install(file, task.rlimit(RLIMIT_NOFILE));
   if (fd < 0) file.put();
@@ -53,7 +57,7 @@ export function sysProcessMadvise(task: TaskContext, pidfd: number, ranges: numb
   if (typeof wanted === 'number') return wanted;
   const subject = subjectOf(task, int32(pidfd));
   if (typeof subject === 'number') return subject;
-  if (subject.mm !== task.mm) {
+  if (subject.mm !== task.mm || task.vm.release < SELF_MADVISE_RELEASE) {
     if (!REMOTE_ADVICE.has(int32(advice))) return -Errno.EINVAL;
     if (!task.capable(CAP_SYS_NICE)) return -Errno.EPERM;
   }
@@ -68,7 +72,7 @@ export function sysProcessMadvise(task: TaskContext, pidfd: number, ranges: numb
 }
 
 function subjectOf(task: TaskContext, pidfd: number): TaskContext | number {
-  if (pidfd === PIDFD_SELF_THREAD || pidfd === PIDFD_SELF_THREAD_GROUP) return task;
+  if (task.vm.release >= PIDFD_SELF_RELEASE && (pidfd === PIDFD_SELF_THREAD || pidfd === PIDFD_SELF_THREAD_GROUP)) return task;
   const pid = task.files.get(pidfd)?.pidfd;
   if (pid === undefined) return -Errno.EBADF;
   return task.findTask(pid) ?? -Errno.ESRCH;

@@ -2,7 +2,7 @@ import { Errno, O_ACCMODE, O_APPEND, O_PATH, O_RDONLY, O_WRONLY } from '@pagelab
 import { importRanges } from './iovec.ts';
 import type { Range } from './iovec.ts';
 import { int32 } from './registers.ts';
-import { isInReach, readFrom, writeTo } from './sys-file.ts';
+import { hasOffsets, isInReach, readFrom, writeTo } from './sys-file.ts';
 import type { OpenFile, TaskContext } from './task-context.ts';
 
 /** Reads into several ranges from the file's position on. @returns bytes, or -errno: EBADF, EINVAL, EFAULT @linux fs/read_write.c:readv */
@@ -40,11 +40,12 @@ function positioned(task: TaskContext, fd: number, offset: number): OpenFile | n
   if (offset < 0) return -Errno.EINVAL;
   const file = task.files.get(int32(fd));
   if (file === undefined || file.flags & O_PATH) return -Errno.EBADF;
-  return file.seekable ? file : -Errno.ESPIPE;
+  return hasOffsets(file) ? file : -Errno.ESPIPE;
 }
 
 function readRangesAt(task: TaskContext, file: OpenFile, ranges: number, count: number, position: number): number {
   if ((file.flags & O_ACCMODE) === O_WRONLY) return -Errno.EBADF;
+  if (file.transfers === false) return -Errno.EINVAL;
   if (file.readToRanges !== undefined) {
     const given = importRanges(task, ranges, count);
     if (typeof given === 'number') return given;
@@ -57,6 +58,7 @@ function readRangesAt(task: TaskContext, file: OpenFile, ranges: number, count: 
 
 function writeRangesAt(task: TaskContext, file: OpenFile, ranges: number, count: number, position: number): number {
   if ((file.flags & O_ACCMODE) === O_RDONLY) return -Errno.EBADF;
+  if (file.transfers === false) return -Errno.EINVAL;
   if (file.writeFromRanges !== undefined) {
     const given = importRanges(task, ranges, count);
     if (typeof given === 'number') return given;

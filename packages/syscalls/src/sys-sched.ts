@@ -1,7 +1,7 @@
 import { CAP_SYS_NICE, Errno } from '@pagelab/abi';
 import { int32, unsignedAbove } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
-import { getUser, putUser } from './user-access.ts';
+import { getUser, putUser, putValue } from './user-access.ts';
 import { encodeInt } from './user-struct.ts';
 
 /** Lets others run. @returns 0 @linux kernel/sched/syscalls.c:sched_yield */
@@ -12,8 +12,8 @@ export function sysSchedYield(task: TaskContext): number {
 
 /** The CPU and the node the task runs on. @returns 0 or -EFAULT @linux kernel/sys.c:getcpu */
 export function sysGetcpu(task: TaskContext, cpu: number, node: number): number {
-  const cpuStored = cpu === 0 ? 0 : putUser(task, cpu, encodeInt(task.cpu));
-  const nodeStored = node === 0 ? 0 : putUser(task, node, encodeInt(task.vm.pages.nodeOfCpu(task.cpu)));
+  const cpuStored = cpu === 0 ? 0 : putValue(task, cpu, encodeInt(task.cpu));
+  const nodeStored = node === 0 ? 0 : putValue(task, node, encodeInt(task.vm.pages.nodeOfCpu(task.cpu)));
   return cpuStored || nodeStored;
 }
 

@@ -28,9 +28,8 @@ import type { TaskContext } from './task-context.ts';
 import { getUser, putUser } from './user-access.ts';
 import { u32At } from './user-struct.ts';
 
-export const SHMGET_FLAGS = flagTable('shmget', 'shmflg', 'bits', { IPC_CREAT, IPC_EXCL, SHM_NORESERVE }, {}, {
-  refused: { SHM_HUGETLB },
-  notes: { SHM_HUGETLB: 'the pool of huge pages is empty' },
+export const SHMGET_FLAGS = flagTable('shmget', 'shmflg', 'bits', { IPC_CREAT, IPC_EXCL, SHM_NORESERVE, SHM_HUGETLB }, {}, {
+  notes: { SHM_HUGETLB: 'there is a pool of pages of 2 MiB; that of 1 GiB is empty (ENOMEM)' },
   unknown: 'The low nine bits are the permissions. Other bits are ignored.',
 });
 export const SHMAT_FLAGS = flagTable('shmat', 'shmflg', 'bits', { SHM_RDONLY, SHM_RND, SHM_REMAP, SHM_EXEC });
@@ -104,7 +103,7 @@ export function sysShmctl(task: TaskContext, id: number, cmd: number, buffer: nu
 function tell(task: TaskContext, number: number, command: number, buffer: number): number {
   const byPlace = command !== IPC_STAT;
   const segment = byPlace
-    ? task.shm.segments().find(({ id }) => placeOf(id) === number)
+    ? task.shm.segments().find(({ id }) => placeOf(id) === placeOf(number))
     : task.shm.find(number);
   if (segment === undefined) return -Errno.EINVAL;
   if (command !== SHM_STAT_ANY && !task.shm.mayRead(task, segment)) return -Errno.EACCES;

@@ -14,7 +14,7 @@ import {
   S_IFIFO,
   S_IFMT,
 } from '@pagelab/abi';
-import { flagMask, flagTable } from './flag-table.ts';
+import { flagMaskByRelease, flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { OpenFile, TaskContext } from './task-context.ts';
 import { getPath } from './user-access.ts';
@@ -32,9 +32,10 @@ export const FALLOCATE_MODE = flagTable(
     FALLOC_FL_INSERT_RANGE,
   },
   { FALLOC_FL_UNSHARE_RANGE, FALLOC_FL_WRITE_ZEROES },
+  { since: { FALLOC_FL_WRITE_ZEROES: '6.17' } },
 );
 
-const FALLOCATE_MASK = flagMask(FALLOCATE_MODE);
+const fallocateMask = flagMaskByRelease(FALLOCATE_MODE);
 /** The end of the largest file there may be. */
 const MAX_OFFSET = 2 ** 63;
 
@@ -70,7 +71,7 @@ export function sysFallocate(task: TaskContext, fd: number, mode: number, offset
   if (file === undefined) return -Errno.EBADF;
   if (offset < 0 || length <= 0) return -Errno.EINVAL;
   const bits = int32(mode);
-  if (bits & ~FALLOCATE_MASK || !isCombination(bits)) return -Errno.EOPNOTSUPP;
+  if (bits & ~fallocateMask(task.vm.release) || !isCombination(bits)) return -Errno.EOPNOTSUPP;
   if ((file.flags & O_ACCMODE) === O_RDONLY) return -Errno.EBADF;
   if (file.vmFile === null) {
     const kind = file.status().mode & S_IFMT;

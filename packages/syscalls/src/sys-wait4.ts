@@ -2,7 +2,7 @@ import { Errno, WCONTINUED, WEXITED, WNOHANG, WUNTRACED, __WNOTHREAD } from '@pa
 import { flagMask, flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { TaskContext } from './task-context.ts';
-import { putUser } from './user-access.ts';
+import { putUser, putValue } from './user-access.ts';
 import { encodeInt, encodeUsage } from './user-struct.ts';
 
 const __WALL = 0x4000_0000;
@@ -41,7 +41,7 @@ export function sysWait4(task: TaskContext, pid: number, status: number, options
   if (bits & __WCLONE && !(bits & __WALL)) return -Errno.ECHILD;
   const outcome = task.wait(who, bits | WEXITED);
   if (typeof outcome === 'number') return outcome;
-  if (status !== 0 && putUser(task, status, encodeInt(outcome.statusWord)) < 0) return -Errno.EFAULT;
+  if (status !== 0 && putValue(task, status, encodeInt(outcome.statusWord)) < 0) return -Errno.EFAULT;
   if (usage !== 0 && putUser(task, usage, encodeUsage(task, outcome.usage)) < 0) return -Errno.EFAULT;
   return outcome.pid;
 }

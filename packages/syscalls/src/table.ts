@@ -75,7 +75,7 @@ import { SIGPROCMASK_HOW, sysRtSigpending, sysRtSigprocmask } from './sys-sigpro
 import { sysFstat, sysNewfstatat, sysStat } from './sys-stat.ts';
 import { sysSysinfo } from './sys-sysinfo.ts';
 import { sysClockGettime, sysClockNanosleep, sysGettimeofday, sysNanosleep, sysTime } from './sys-time.ts';
-import { sysSwapoff, sysSwapon } from './sys-swapon.ts';
+import { SWAPON_FLAGS, sysSwapoff, sysSwapon } from './sys-swapon.ts';
 import { FALLOCATE_MODE, sysFallocate, sysFsync, sysFtruncate, sysSync, sysTruncate } from './sys-truncate.ts';
 import { USERFAULTFD_FLAGS, sysIoctl, sysUserfaultfd } from './sys-userfaultfd.ts';
 import { WAIT4_OPTIONS, sysWait4 } from './sys-wait4.ts';
@@ -255,6 +255,7 @@ export const syscallFlags: readonly FlagTable[] = [
   MBIND_FLAGS,
   GET_MEMPOLICY_FLAGS,
   MOVE_PAGES_FLAGS,
+  SWAPON_FLAGS,
   USERFAULTFD_FLAGS,
 ];
 

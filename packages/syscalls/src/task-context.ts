@@ -99,6 +99,14 @@ export interface OpenFile {
   readToRanges?(task: TaskContext, position: number, ranges: readonly UserRange[], length: number): number;
   /** As {@link writeFromUser}, from several runs of memory, as one write. @returns bytes, or -errno */
   writeFromRanges?(task: TaskContext, position: number, ranges: readonly UserRange[], length: number): number;
+  /** There is no reading from it, nor writing to it, whatever for: -EINVAL before anything else. */
+  readonly transfers?: false;
+  /** Reading and writing at an offset is possible all the same where it has no position. */
+  readonly takesOffsets?: boolean;
+  /** Offsets are addresses, of all 64 bits. */
+  readonly unsignedOffsets?: boolean;
+  /** Bytes from the position to its end, or in a pipe. */
+  unread?(): number;
   /** Takes a request, where it takes any. @returns a value, or -errno */
   ioctl?(task: TaskContext, request: number, argument: number): number;
   /** Of a pipe: bytes that it can hold. */

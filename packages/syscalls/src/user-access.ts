@@ -12,9 +12,28 @@ export function accessOk({ mm }: TaskContext, addr: number, length: number): boo
   return addr >= 0 && length >= 0 && addr + length <= mm.vm.tables.taskSize;
 }
 
-/** Stores bytes for the task. @returns 0 or -EFAULT */
+/** Stores bytes for the task, as far as it goes. @returns 0 or -EFAULT @linux include/linux/uaccess.h:copy_to_user */
 export function putUser(task: TaskContext, addr: number, bytes: Uint8Array): number {
+  if (bytes.length === 0) return 0;
   return copyToUser(task.mm, addr, bytes) < 0 ? -Errno.EFAULT : 0;
+}
+
+/**
+ * Stores one value for the task: all of its bytes, or none.
+ *
+ * @param bytes at most 8 of them
+ * @returns 0 or -EFAULT
+ * @linux arch/x86/include/asm/uaccess.h:put_user
+ */
+export function putValue(task: TaskContext, addr: number, bytes: Uint8Array): number {
+  const first = 4096 - (((addr % 4096) + 4096) % 4096);
+  if (bytes.length <= first) return putUser(task, addr, bytes);
+  // Over two pages: the second is tried first.
+  const was = getUser(task, addr + first, bytes.length - first);
+  if (typeof was === 'number' || putUser(task, addr + first, bytes.subarray(first)) < 0) return -Errno.EFAULT;
+  if (putUser(task, addr, bytes.subarray(0, first)) === 0) return 0;
+  putUser(task, addr + first, was);
+  return -Errno.EFAULT;
 }
 
 /** Stores as many of the bytes as can be stored. @returns how many */
@@ -24,6 +43,7 @@ export function putUserPartial(task: TaskContext, addr: number, bytes: Uint8Arra
 
 /** Loads bytes of the task. @returns the bytes, or -EFAULT */
 export function getUser(task: TaskContext, addr: number, length: number): Uint8Array | number {
+  if (length === 0) return new Uint8Array(0);
   const bytes = copyFromUser(task.mm, addr, length);
   return typeof bytes === 'number' ? -Errno.EFAULT : bytes;
 }

@@ -32,11 +32,12 @@ import type { VmArea } from './vma.ts';
  */
 export function collapse(vma: VmArea, start: VirtAddr, end: VirtAddr): number {
   const { pmdSize } = vma.mm.vm.tables;
-  const holdsBlock = Math.ceil(vma.start / pmdSize) < Math.floor(vma.end / pmdSize);
+  // The last block is looked for a block below the end: of a mapping that ends in the lowest block, Linux takes that for one.
+  const holdsBlock = Math.ceil(vma.start / pmdSize) < Math.floor(vma.end / pmdSize) || vma.end < pmdSize;
   // Who asks has asked for huge pages.
   if (!holdsBlock || (vma.flags & VM_SPECIAL) !== 0 || thpDisabled(vma, true)) return -Errno.EINVAL;
   const isFile = vma.file !== null;
-  if (isFile && !fileThpAllowed(vma, true)) return -Errno.EINVAL;
+  if (isFile ? !fileThpAllowed(vma, true) : vma.anonVma === null) return -Errno.EINVAL;
   const first = Math.ceil(start / pmdSize) * pmdSize;
   const last = Math.floor(end / pmdSize) * pmdSize;
   // A range inside a block holds less than no block: that many were not made.

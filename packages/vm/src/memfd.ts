@@ -21,6 +21,8 @@ import { shmemFileSetup } from './shmem.ts';
 import type { Vm } from './vm.ts';
 
 const ALL_SEALS = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_FUTURE_WRITE | F_SEAL_EXEC;
+/** The first release that knows F_SEAL_EXEC. */
+const EXEC_SEAL_RELEASE = 603;
 const EXEC_MODE = 0o111;
 /** What `AddressSpace.mmapWritable` is while mappings that may write are forbidden. */
 const WRITABLE_DENIED = -1;
@@ -56,10 +58,11 @@ export function memfdCreate(vm: Vm, name: string, flags: number): VmFile | numbe
  *   that is no shared memory; −EBUSY for F_SEAL_WRITE while a mapping may write
  * @linux mm/memfd.c:memfd_add_seals
  */
-export function memfdAddSeals(file: VmFile, seals: number): number {
+export function memfdAddSeals(vm: Vm, file: VmFile, seals: number): number {
   const { inode } = file;
   if (!file.writable) return -Errno.EPERM;
-  if ((seals & ~ALL_SEALS) !== 0) return -Errno.EINVAL;
+  const known = vm.release < EXEC_SEAL_RELEASE ? ALL_SEALS & ~F_SEAL_EXEC : ALL_SEALS;
+  if ((seals & ~known) !== 0) return -Errno.EINVAL;
   if (!knowsSeals(file)) return -Errno.EINVAL;
   if ((inode.seals & F_SEAL_SEAL) !== 0) return -Errno.EPERM;
   let added = seals;

@@ -43,7 +43,7 @@ export function doMlock(mm: MmStruct, start: VirtAddr, length: number, flags: nu
   const limit = rlimitPages(mm, RLIMIT_MEMLOCK);
   let locked = (bytes < 0 ? bytes + mm.registerRange : bytes) / PAGE_SIZE + mm.lockedVm;
   if (!mm.limits.capable(CAP_IPC_LOCK)) {
-    if (locked > limit) locked -= lockedPagesIn(mm, from, rangeWraps(mm.registerRange, from, bytes) ? Infinity : rangeEnd(from, bytes));
+    if (locked > limit) locked -= from < 0 ? 0 : lockedPagesIn(mm, from, rangeWraps(mm.registerRange, from, bytes) ? Infinity : rangeEnd(from, bytes));
     if (locked > limit) return -Errno.ENOMEM;
   }
   const vmFlags = (flags & MLOCK_ONFAULT) !== 0 ? VM_LOCKED | VM_LOCKONFAULT : VM_LOCKED;

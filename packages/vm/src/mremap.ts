@@ -65,6 +65,8 @@ interface Remap {
   populate: boolean;
 }
 
+/** The first release that moves several mappings at once. */
+const MOVE_RANGE_RELEASE = 617;
 /** Maps that the two ends of a move may come to need: checked beforehand, so that a move does not fail half done. */
 const SPARE_MAPS = 3;
 
@@ -91,7 +93,8 @@ export function doMremap(
   const newBytes = registerPages(mm, newLength);
   const err = checkParameters(mm, addr, oldBytes, newBytes, flags, newAddr);
   if (err !== 0) return err;
-  if ((flags & MREMAP_FIXED) !== 0 && oldBytes === newBytes) return moveRange(mm, addr, oldBytes, flags, newAddr);
+  const takesAll = mm.vm.release >= MOVE_RANGE_RELEASE;
+  if (takesAll && (flags & MREMAP_FIXED) !== 0 && oldBytes === newBytes) return moveRange(mm, addr, oldBytes, flags, newAddr);
   const vma = vmaLookup(mm, addr);
   if (vma === undefined) return -Errno.EFAULT;
   const remap: Remap = {

@@ -15,6 +15,8 @@ import {
   IPC_EXCL,
   IPC_PRIVATE,
   MAP_FIXED,
+  MAP_HUGE_MASK,
+  MAP_HUGE_SHIFT,
   MAP_SHARED,
   PAGE_SIZE,
   PROT_EXEC,
@@ -252,7 +254,14 @@ export class ShmNamespace {
   /** @linux ipc/shm.c:newseg */
   #create(caller: IpcCaller, key: number, size: number, flags: number): number {
     const vm = this.#vm;
-    if (size < 1 || size > SHMMAX) return -Errno.EINVAL;
+    const bytes = size < 0 ? size + 2 ** 64 : size;
+    if (bytes < 1 || bytes > SHMMAX) return -Errno.EINVAL;
+    const isHuge = (flags & SHM_HUGETLB) !== 0;
+    const shift = (flags >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK;
+    if (isHuge && shift !== 0 && !vm.tables.hugeShifts.includes(shift)) return -Errno.EINVAL;
+    // No file is that long; of huge pages there are too few first, and of 1 GiB none at all.
+    if (size < 0) return isHuge ? -Errno.ENOMEM : -Errno.EINVAL;
+    if (isHuge && shift !== 0 && shift !== vm.tables.hugeShifts[0]) return -Errno.ENOMEM;
     const nrPages = Math.ceil(size / PAGE_SIZE);
     if (this.totalPages + nrPages > SHMMAX || this.#segments.size >= SHMMNI) return -Errno.ENOSPC;
     const object = vm.slab.kmalloc(SHMID_KERNEL_BYTES, GFP_KERNEL_ACCOUNT);
@@ -260,7 +269,7 @@ export class ShmNamespace {
     const accounted = (flags & SHM_NORESERVE) === 0 || vm.sysctl.overcommitMemory === OVERCOMMIT_NEVER;
     const path = `/SYSV${(key >>> 0).toString(16).padStart(8, '0')} (deleted)`;
     const file =
-      (flags & SHM_HUGETLB) !== 0
+      isHuge
         ? hugetlbFileSetup(vm, path, Math.ceil(size / vm.tables.pmdSize) * vm.tables.pmdSize, (flags & SHM_NORESERVE) === 0)
         : shmemFileSetup(vm, path, size, accounted);
     if (typeof file === 'number') {

@@ -175,6 +175,8 @@ export interface VmParts {
   readonly largeFolios?: boolean;
   /** Whether mappings can be sealed; they can by default. */
   readonly sealable?: boolean;
+  /** Which Linux it is, where calls differ: 618 for 6.18, which it is by default. */
+  readonly release?: number;
   /** One past the last frame that has a permanent address, where some have none. */
   readonly lowEndPfn?: Pfn;
   /** What copying a page costs in virtual time; the usual numbers unless told. */
@@ -207,6 +209,7 @@ export class Vm {
   readonly highPte: boolean;
   readonly largeFolios: boolean;
   readonly sealable: boolean;
+  readonly release: number;
   readonly costs: CostModel;
   /** Is told of misuse of kernel memory. */
   readonly warn: KernelWarningSink;
@@ -341,6 +344,7 @@ export class Vm {
     this.highPte = parts.highPte ?? false;
     this.largeFolios = parts.largeFolios ?? true;
     this.sealable = parts.sealable ?? true;
+    this.release = parts.release ?? 618;
     this.costs = parts.costs ?? DEFAULT_COSTS;
     this.warn = parts.warn ?? throwWarning;
     this.vmalloc = new Vmalloc(this, parts.vmalloc ?? VMALLOC_X86_64);

@@ -418,11 +418,12 @@ export class Namespace {
   #openNode(dentry: Dentry, flags: number): OpenFile | number {
     const kernel = this.#kernel;
     const { node } = dentry;
+    const kept = flags & ~(O_CREAT | O_EXCL | O_TRUNC);
     if (node.kind === 'directory') {
-      return this.#openOther((object) => new DirectoryFile(kernel, dentry.path, flags, object, nodeStatus(node)));
+      return this.#openOther((object) => new DirectoryFile(kernel, dentry.path, kept, object, nodeStatus(node)));
     }
     if (node.kind === 'device') {
-      return this.#openOther((object) => new DeviceFile(kernel, dentry.path, flags, object, node));
+      return this.#openOther((object) => new DeviceFile(kernel, dentry.path, kept, object, node));
     }
     if ((flags & O_TRUNC) !== 0) {
       const error = node.inode.mapping.ops.truncate(node.inode, 0);
@@ -432,7 +433,7 @@ export class Namespace {
     const mode = { readable: access === O_RDONLY || access === O_RDWR, writable: access === O_WRONLY || access === O_RDWR };
     const vmFile = allocFile(kernel.vm, node.inode, dentry, mode);
     if (vmFile === null) return -Errno.ENFILE;
-    return new RegularFile(kernel, vmFile, flags & ~(O_CREAT | O_EXCL | O_TRUNC), node.fs.dev);
+    return new RegularFile(kernel, vmFile, kept, node.fs.dev);
   }
 
   #openOther(make: (object: number) => OpenFile): OpenFile | number {

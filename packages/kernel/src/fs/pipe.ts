@@ -182,6 +182,13 @@ abstract class PipeEnd extends BaseFile {
     return pipeStatus(this.pipe.ino);
   }
 
+  /** @linux fs/pipe.c:pipe_ioctl */
+  unread(): number {
+    let bytes = 0;
+    for (const { length } of this.pipe.buffers) bytes += length;
+    return bytes;
+  }
+
   pipeSize(): number {
     return this.pipe.maxBuffers * PAGE_SIZE;
   }

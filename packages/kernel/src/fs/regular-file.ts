@@ -69,6 +69,11 @@ export class RegularFile implements OpenFile {
     return this.vmFile.writable ? inode.mapping.ops.truncate(inode, size) : -Errno.EINVAL;
   }
 
+  /** @linux fs/ioctl.c:do_vfs_ioctl */
+  unread(): number {
+    return this.size() - this.position;
+  }
+
   sync(): number {
     return fileSync(this.vmFile, 0, Infinity);
   }

@@ -107,7 +107,8 @@ interface UserfaultObjects {
 }
 
 class UserfaultFile extends BaseFile {
-  override readonly seekable = false;
+  /** @linux fs/libfs.c:noop_llseek */
+  readonly staysAtStart = true;
   private readonly context: UffdContext;
   /** The `userfaultfd_ctx`. */
   private readonly objects: UserfaultObjects;

@@ -48,6 +48,7 @@ const FILES: Readonly<Record<string, PidFile>> = {
   }),
   mem: (task) => ({
     mode: 0o600,
+    unsignedOffsets: true,
     readBytes: (position, length) => readMem(task.process.mm, position, length),
     writeBytes: (position, bytes) => writeMem(task.process.mm, position, bytes),
   }),

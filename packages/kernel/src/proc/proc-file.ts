@@ -17,6 +17,8 @@ export interface ProcFile {
   readBytes?(position: number, length: number, task: Task | null): Uint8Array | number;
   /** Requests by `ioctl`; a file without it takes none. */
   ioctl?(task: Task, request: number, argument: VirtAddr): number;
+  /** Positions are addresses, of all 64 bits. */
+  readonly unsignedOffsets?: boolean;
   /** Returns how many bytes it took, or -errno. */
   writeBytes?(position: number, bytes: Uint8Array, task: Task | null): number;
 }
