@@ -79,7 +79,8 @@ export function collapseBlock(vma: VmArea, block: VirtAddr, check: BlockCheck | 
   const { events } = vm.pages;
   const pmdEntry = findPmd(mm, block);
   if (pmdEntry < 0 || i32[pmdEntry] === 0) return -Errno.EINVAL;
-  if ((i32[pmdEntry] & PTE_PS) !== 0) return (i32[pmdEntry] & PTE_SPECIAL) === 0 ? 0 : -Errno.EINVAL;
+  // The huge zero page is as good as any. @linux mm/khugepaged.c:check_pmd_state
+  if ((i32[pmdEntry] & PTE_PS) !== 0) return 0;
   const table = tableBelow(vm, pmdEntry);
   check?.begin();
   for (let entry = table; entry < table + ptrsPerPte * step; entry += step) {

@@ -6,7 +6,7 @@
  */
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PTE_ACCESSED, PTE_PS, PTE_RW } from '@pagelab/hw';
+import { PTE_ACCESSED, PTE_DIRTY, PTE_PS, PTE_RW } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, compoundHead } from '@pagelab/mm-core';
 import type { MmStruct } from './mm-struct.ts';
@@ -47,6 +47,8 @@ export const FOLL_WRITE = 0x1;
 export const FOLL_FORCE = 0x8;
 /** A reference is kept for a while: what is read does not change meanwhile, so a page shared over `fork` is copied. */
 const FOLL_PIN = 0x8_0000;
+/** The page is brought in and nothing else: nobody asks for its frame. */
+const FOLL_FAULTIN = 0x20_0000;
 /** A fault that had to wait is made anew. @linux mm/internal.h:FOLL_UNLOCKABLE */
 const FOLL_UNLOCKABLE = 0x4_0000;
 /** The same, but the caller begins where it was: it counts as one that did not wait. */
@@ -102,7 +104,7 @@ export function faultInPages(vma: VmArea, start: VirtAddr, end: VirtAddr, write:
 function faultInRange(vma: VmArea, start: VirtAddr, end: VirtAddr, follow: number): number {
   if (!mayFollow(vma, follow)) return -Errno.EFAULT;
   for (let addr = start; addr < end; addr += PAGE_SIZE) {
-    const pfn = followOrFault(vma, addr, follow);
+    const pfn = followOrFault(vma, addr, follow | FOLL_FAULTIN);
     if (pfn < 0) return pfn;
   }
   return 0;
@@ -202,8 +204,8 @@ function followOrFault(vma: VmArea, addr: VirtAddr, follow: number): Pfn {
           if ((fault & VM_FAULT_ERROR) !== 0) return (fault & VM_FAULT_OOM) !== 0 ? -Errno.ENOMEM : -Errno.EFAULT;
           continue;
         }
-        // Whoever asks is going to write past the page tables, which note nothing then.
-        if (write) markWritten(mm.vm, pfn);
+        // Whoever asks for a frame is going to write past the page tables, which note nothing then.
+        if (write && ((lo & PTE_DIRTY) === 0 || (follow & FOLL_FAULTIN) === 0)) markWritten(mm.vm, pfn);
         if ((i32[entry] & PTE_PS) !== 0) i32[entry] |= PTE_ACCESSED;
         else if ((lo & PTE_SPECIAL) === 0) touchPage(vma, pfn);
         return pfn;

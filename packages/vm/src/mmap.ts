@@ -314,10 +314,12 @@ export function mmapRegion(
   const first = isFree ? undefined : mm.vmas.find(addr);
   const replaces = first !== undefined && first.start < end;
   let replacedPages = 0;
+  let replacedCharge = 0;
   if (replaces) {
     const err = gatherVmas(mm, first, addr, end);
     if (err !== 0) return err;
     replacedPages = gatheredPages(mm);
+    replacedCharge = gatheredAccounted(mm);
   }
   if (!mayExpandVm(mm, flags, nrPages - replacedPages)) {
     mm.detached.length = 0;
@@ -326,17 +328,17 @@ export function mmapRegion(
   let charged = 0;
   if (accountableMapping(flags)) {
     charged = nrPages;
-    const inherited = replaces ? gatheredAccounted(mm) : 0;
-    if (charged !== inherited && vmEnoughMemory(vm, mm, charged - inherited) !== 0) {
+    if (charged !== replacedCharge && vmEnoughMemory(vm, mm, charged - replacedCharge) !== 0) {
       mm.detached.length = 0;
       return -Errno.ENOMEM;
     }
     flags |= VM_ACCOUNT;
+    replacedCharge = 0;
   }
-  if (replaces) unmapGathered(mm, charged === 0);
+  if (replaces) unmapGathered(mm, false);
   // No device lies in persistent memory, as the file system notices when it is asked to map. @linux fs/ext4/file.c:ext4_file_mmap_prepare
   if ((flags & VM_SYNC) !== 0 && file !== null && !file.inode.mapping.ops.swapBacked) {
-    if (charged !== 0) vmUnacctMemory(vm, charged);
+    vmUnacctMemory(vm, charged + replacedCharge);
     return -Errno.EOPNOTSUPP;
   }
 
@@ -357,10 +359,12 @@ export function mmapRegion(
   if (isZeroShared || mergeNewRange(mm, addr, end, range) === null) {
     const vma = newVma(mm, file, zeroFile, addr, end, flags, droppable, pgoff, isZeroShared);
     if (vma === null) {
-      if (charged !== 0) vmUnacctMemory(vm, charged);
+      vmUnacctMemory(vm, charged + replacedCharge);
       return -Errno.ENOMEM;
     }
   }
+  // What was there is charged for until here: shared memory in its place is refused where there is no room for both.
+  if (replacedCharge !== 0) vmUnacctMemory(vm, replacedCharge);
   vmStatAccount(mm, flags, nrPages);
   if ((flags & VM_LOCKED) !== 0) {
     // What may be dropped is not locked, not even by `mlockall`. @linux mm/internal.h:vma_supports_mlock

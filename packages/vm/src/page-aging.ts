@@ -40,7 +40,10 @@ export function markLazyFree(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
   lruAddDrain(vm);
   gather.begin(mm);
   while (walk.next()) {
-    if (walk.huge) splitStop(mm, walk);
+    if (walk.huge) {
+      if (!takesHuge(mm, walk)) continue;
+      splitStop(mm, walk);
+    }
     let touched = false;
     for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += walk.step) {
       const lo = i32[entry];
@@ -72,9 +75,23 @@ export function markLazyFree(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
 }
 
 /**
- * Advice about the use of a huge page is taken page by page: the huge entry goes. Linux keeps it where the advice is for
- * all of it.
+ * Whether advice is for a huge page of private memory, of which [walk.addr, + walk.count pages) is meant: not for the huge zero
+ * page, nor for one that another address space maps.
+ *
+ * @linux mm/madvise.c:madvise_cold_or_pageout_pte_range, mm/huge_memory.c:madvise_free_huge_pmd
  */
+function takesHuge(mm: MmStruct, walk: PteTableWalk): boolean {
+  const { frames, ram, tables } = mm.vm;
+  const lo = ram.i32[walk.pmdEntry];
+  if ((lo & PTE_SPECIAL) !== 0) return false;
+  const head = pfnOf(lo, entryHi(ram.i32, walk.pmdEntry, walk.step));
+  for (let page = head; page < head + tables.ptrsPerPte; page++) {
+    if (frames.mapcount[page] > 1 && pageMappings(mm.vm, page).some((mapping) => mapping.mm !== mm)) return false;
+  }
+  return true;
+}
+
+/** Takes a huge page apart, of which advice is for some pages only. */
 function splitStop(mm: MmStruct, walk: PteTableWalk): void {
   splitHugePmd(mm, hugeStart(mm.vm.tables, walk.addr), walk.pmdEntry);
   walk.splitDone();
@@ -102,7 +119,13 @@ export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
       }
       if (touched) i32[walk.pmdEntry] &= ~PTE_ACCESSED;
     } else if (walk.huge) {
-      splitStop(mm, walk);
+      if (!takesHuge(mm, walk)) continue;
+      if (walk.count === vm.tables.ptrsPerPte) {
+        deactivateHuge(vm, walk);
+        touched = true;
+      } else {
+        splitStop(mm, walk);
+      }
     }
     for (let i = 0, entry = walk.entry; !walk.huge && i < walk.count; i++, entry += walk.step) {
       const lo = i32[entry];
@@ -126,6 +149,16 @@ export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
   gather.finish();
 }
 
+/** A huge page of private memory looks unused. */
+function deactivateHuge(vm: Vm, walk: PteTableWalk): void {
+  const { i32 } = vm.ram;
+  const { flags } = vm.frames;
+  const head = pfnOf(i32[walk.pmdEntry], entryHi(i32, walk.pmdEntry, walk.step));
+  for (let page = head; page < head + vm.tables.ptrsPerPte; page++) flags[page] &= ~PG_REFERENCED;
+  folioDeactivate(vm, head);
+  i32[walk.pmdEntry] &= ~PTE_ACCESSED;
+}
+
 /**
  * MADV_PAGEOUT: takes pages that nobody else maps out of memory: clean ones of files go, private ones are swapped out.
  *
@@ -146,6 +179,7 @@ export function pageOut(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
         pfns.push(pfn);
       }
     } else if (walk.huge) {
+      if (!takesHuge(mm, walk)) continue;
       splitStop(mm, walk);
     }
     for (let i = 0, entry = walk.entry; !walk.huge && i < walk.count; i++, entry += walk.step) {

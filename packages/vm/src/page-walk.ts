@@ -231,6 +231,9 @@ export function pagemapEntry(mm: MmStruct, addr: VirtAddr): PagemapEntry {
     const looked = (vm.ram.i32[entry] & PTE_PS) === 0 ? pfn : pfn - (pfn % vm.tables.ptrsPerPte);
     if ((vm.frames.flags[looked] & PG_ANON) === 0) hi |= PM_FILE_HI;
     if (vm.frames.mapcount[looked] === 1) hi |= PM_MMAP_EXCLUSIVE_HI;
+  } else if ((vm.ram.i32[entry] & PTE_PS) !== 0) {
+    // The huge zero page is not anonymous. @linux fs/proc/task_mmu.c:pagemap_pmd_range_thp
+    hi |= PM_FILE_HI;
   }
   return { lo: pfn, hi };
 }

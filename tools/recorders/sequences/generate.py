@@ -6,6 +6,7 @@ is mapped where, so that most calls meet something; it need not be right.
 """
 import random
 
+from generate_memory import MEMORY_PROFILES, MEMORY_WEIGHTS, MemoryKinds
 from generate_tasks import TASK_FACTORS, TASK_PROFILES, TASK_WEIGHTS, TaskKinds
 
 WINDOW = 48                 # pages of S that most steps are about
@@ -15,7 +16,7 @@ WEIGHTS = dict(
     mmap=14, mmap_auto=3, mmap_file=4, mmap_odd=1, munmap=4, mprotect=6, mremap=6, brk=1, madvise=6, mlock=1, mlockall=0.3,
     mincore=1.5, msync=1, load=6, store=9, touch=3, check=2, fetch=0.5, fork=0.6, exit=0.3, file=2, seal=0.2,
     shm=0.7, process_vm=0.7, setrlimit=0.3, drop_caps=0.05, growsdown=1, remap=0.5, pmadvise=0.4, sync=0.4, ranges=0.4, mseal=0.1,
-    persona=0.1, outside=0.4, frames=0.3, **TASK_WEIGHTS)
+    persona=0.1, outside=0.4, frames=0.3, **TASK_WEIGHTS, **MEMORY_WEIGHTS)
 
 # What each profile asks for more often, as factors.
 PROFILES = dict(
@@ -29,6 +30,7 @@ PROFILES = dict(
     segments=dict(shm=25, fork=3, exit=3, mremap=2),
     seals=dict(mseal=60, munmap=2, mremap=2, madvise=3, shm=3, brk=3, persona=8, outside=5, frames=4, fork=2),
     **TASK_FACTORS,
+    **{profile: {} for profile in MEMORY_PROFILES},
 )
 
 ADVICE = ['NORMAL', 'RANDOM', 'SEQUENTIAL', 'WILLNEED', 'DONTNEED', 'DONTNEED', 'DONTNEED', 'FREE', 'FREE', 'REMOVE',
@@ -47,12 +49,12 @@ class Task:
         self.leader, self.mapped, self.legacy = other.leader, other.mapped, other.legacy
 
 
-class Generator(TaskKinds):
+class Generator(TaskKinds, MemoryKinds):
     def __init__(self, seed, profile, steps, without=()):
         self.random = random.Random('%s/%s' % (profile, seed))
         self.weights = {kind: weight * PROFILES[profile].get(kind, 1) for kind, weight in WEIGHTS.items()
                         if kind not in without}
-        self.weights.update(TASK_PROFILES.get(profile, {}))
+        self.weights.update({**TASK_PROFILES, **MEMORY_PROFILES}.get(profile, {}))
         self.profile, self.count, self.steps = profile, steps, []
         self.devices = [] if 'device' in without else ['Z']
         self.tasks, self.zombies, self.made = [Task('main')], [], 0
@@ -112,7 +114,7 @@ class Generator(TaskKinds):
             page, count = self.run(t)
         flags += '|FIXED_NOREPLACE' if self.limited or self.chance(0.1) else '|FIXED'
         for word, p in (('POPULATE', 0.12), ('LOCKED', 0.06), ('NORESERVE', 0.08), ('STACK', 0.03), ('NONBLOCK', 0.02)):
-            if self.chance(p):
+            if self.chance(p) and (self.profile != 'commit' or word in ('NORESERVE', 'STACK')):
                 flags += '|' + word
         step = dict(op='mmap', addr=self.at(page), len=self.pages(count), prot=self.prot(), flags=flags)
         t.mapped.update(range(page, page + count))
@@ -427,6 +429,8 @@ class Generator(TaskKinds):
 
     def look(self, t):
         """What is noted after every few steps."""
+        if self.profile == 'huge':
+            return self.look_huge(t)
         out = [dict(op='maps', at='S-%d*PAGE' % FAR, len='%d*PAGE' % (FAR * 3))]
         if self.chance(0.9):
             out.append(dict(op='pagemap', at='S', len=self.pages(WINDOW)))
@@ -434,7 +438,7 @@ class Generator(TaskKinds):
             out.append(dict(op='maps', at='L' if t.legacy else 'T-512*PAGE', len='512*PAGE'))
         if self.autos and self.chance(0.2):
             out.append(dict(op='pagemap', at='L' if t.legacy else 'T-64*PAGE', len='64*PAGE'))
-        if self.chance(0.1):
+        if self.chance(0.1) and self.profile != 'commit':
             out.append(dict(op='maps', at='B', len='64*PAGE'))
         key = 'k_' + t.name
         if t.marked:
@@ -473,7 +477,7 @@ class Generator(TaskKinds):
             dict(op='open', **{'as': 'O'}, path='file:F', mode='WRONLY'),
             dict(op='open', **{'as': 'Z'}, path='/dev/zero', mode='RDWR'),
         ])
-        self.add(main, self.first_steps(self.profile))
+        self.add(main, self.first_steps(self.profile) + self.first_memory_steps(self.profile))
         task, until_look = main, 3
         while len(self.steps) < self.count:
             if self.chance(0.25):

@@ -120,7 +120,7 @@ class TaskKinds:
         does = self.one('note', 'note', 'note', 'note', 'note', 'ignore', 'default')
         if does == 'default':
             t.leader.handled.discard(signal)
-        elif isinstance(signal, str):
+        elif signal in QUIET or signal in DEADLY:
             t.leader.handled.add(signal)
         flags = [flag for flag, p in (('ONSTACK', 0.3), ('NODEFER', 0.2), ('RESETHAND', 0.15), ('RESTART', 0.3), ('NOCLDWAIT', 0.1), ('NOCLDSTOP', 0.1))
                  if self.chance(p)]

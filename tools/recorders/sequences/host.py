@@ -147,7 +147,12 @@ class Recording(TaskSteps):
         self.home.listen(64)
         self.names = dict(PAGE=PAGE, KB=1 << 10, MB=1 << 20, GB=1 << 30, HUGE=2 << 20, GAP=256 * PAGE,
                           TASK_SIZE=0x7ffffffff000, UMAX=MASK, INFINITY=MASK)
+        for line in read('/proc/meminfo').splitlines():
+            if line.startswith(('MemTotal', 'SwapTotal')):
+                self.names[line.split(':')[0].upper()] = int(line.split()[1]) << 10
         self.descriptors, self.spaces, self.heap = {}, [], 0
+        self.breaks = {}
+        self.sysctls = {}                                       # as they were
         # By mark: its process, and which counters something has moved by what is the actor's own.
         self.marks = {}
         self.child = os.fork()
@@ -167,6 +172,8 @@ class Recording(TaskSteps):
         for each in range(1, 65):
             if each not in (signal.SIGKILL, signal.SIGSTOP, 32, 33):
                 signal.signal(each, signal.SIG_DFL)             # an interpreter ignores SIGPIPE
+        with open('/proc/self/oom_score_adj', 'w') as file:
+            file.write('1000')                                  # nobody else is to suffer
         os.setpgid(0, 0)                                        # what is sent to the group is for actors alone
         LIBC.personality(0x0040000)                             # no address randomisation
         resource.setrlimit(resource.RLIMIT_NOFILE, (1024, 4096))
@@ -191,6 +198,7 @@ class Recording(TaskSteps):
         return actor
 
     def close(self):
+        self.restore_sysctls()
         for actor in self.actors.values():
             try:
                 os.kill(actor.pid, signal.SIGKILL)
@@ -205,6 +213,22 @@ class Recording(TaskSteps):
             pass
         self.remove_segments()
         shutil.rmtree(self.directory, ignore_errors=True)
+
+    def do_sysctl(self, step, actor):
+        """Of overcommitting only, and last set back first: whoever else needs memory must not notice."""
+        path = '/proc/sys/' + step['name']
+        if not step['name'].startswith('vm/overcommit_'):
+            return False
+        self.sysctls.setdefault(path, read(path))
+        self.leave_out.update(('VmSize', 'VmData', 'VmPTE', 'statm_data', 'RssShmem', 'VmRSS', 'statm_shared'))  # sizes go with the machine
+        with open(path, 'w') as file:
+            file.write(str(self.value(step['value'])))
+
+    def restore_sysctls(self):
+        for path, value in reversed(list(self.sysctls.items())):
+            with open(path, 'w') as file:
+                file.write(value)
+        self.sysctls.clear()
 
     def remove_segments(self):
         for line in read('/proc/sysvipc/shm').splitlines()[1:]:
@@ -222,7 +246,7 @@ class Recording(TaskSteps):
 
     def expression(self, value):
         """An address relative to a place that the case form knows, so that it means something elsewhere."""
-        spaces = [(name, 1024, 2048) for name in self.spaces]
+        spaces = [(name, 1024, 8192 if name == 'H' else 2048) for name in self.spaces]
         for name, below, above in (*spaces, ('B', 16, 65536), ('T', 65536, 0), ('L', 0, 65536)):
             if name in self.names:
                 pages, rest = divmod(value - self.names[name], PAGE)
@@ -342,8 +366,8 @@ class Recording(TaskSteps):
         self.disturb(actor, 'minflt')                           # both take their own pages back
 
     def disturb(self, actor, *counters):
-        for pid, moved in self.marks.values():
-            if pid == actor.pid:
+        for _, shares, moved in self.marks.values():
+            if shares is actor.shares:
                 moved.update(counters)
 
     def do_exit(self, step, actor):
@@ -468,7 +492,12 @@ class Recording(TaskSteps):
             flags, self.value(step.get('to')))), address=True)
 
     def do_brk(self, step, actor):
-        self.made(step, self.outcome(actor.call('brk', self.value(step.get('addr')))), address=True)
+        wanted = self.value(step.get('addr'))
+        self.made(step, self.outcome(actor.call('brk', wanted)), address=True)
+        if isinstance(step['expect'], int) and 'addr' in step:  # farther away than names reach
+            if step['expect'] == wanted:
+                self.breaks[wanted] = step['addr']
+            step['expect'] = self.breaks.get(step['expect'], step['expect'])
         if step.get('as') == 'B' and not self.heap:
             self.heap = self.names['B']
             del step['expect']
@@ -730,17 +759,20 @@ class Recording(TaskSteps):
         seen['minflt'], seen['majflt'] = int(stat[7]), int(stat[9])
         for name, pages in zip(('size', 'resident', 'shared', 'text', 'lib', 'data', 'dirty'), read('/proc/%d/statm' % actor.pid).split()):
             seen['statm_' + name] = int(pages) * PAGE
+        for line in read('/proc/meminfo').splitlines():
+            if line.startswith('Commit'):
+                seen[line.split(':')[0]] = int(line.split()[1]) * 1024
         seen['nvmas'] = sum(1 for _ in self.mappings(actor, 0, self.names['TASK_SIZE']))
         return seen
 
     def do_mark(self, step, actor):
         for name, value in self.counters(actor).items():
             self.names['%s.%s' % (step['as'], name)] = value
-        self.marks[step['as']] = actor.pid, set()
+        self.marks[step['as']] = actor.pid, actor.shares, set()
 
     def do_delta(self, step, actor):
         now = self.counters(actor)
-        pid, moved = self.marks.get(step['since'], (None, ()))
+        pid, _, moved = self.marks.get(step['since'], (None, None, ()))
         if pid != actor.pid:
             return False
         step['expect'] = {name: now[name] - self.names['%s.%s' % (step['since'], name)] for name in COUNTERS

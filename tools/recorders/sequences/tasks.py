@@ -94,6 +94,7 @@ class TaskSteps:
                 del self.suspended[parent]
                 if parent in self.actors and not self.has_ended(self.actors[parent]):
                     self.actors[parent].receive(40)
+                    self.disturb(self.actors[parent], 'minflt')     # a fork of the child's has made its stack shared
 
     def do_exec(self, step, actor):
         if actor.is_thread:

@@ -194,6 +194,8 @@ export class CaseRun {
   fork(step: Step, target: Target): void {
     const child = target.process.fork();
     if (typeof child === 'number') {
+      // It may have failed in the middle.
+      target.ownPages();
       this.same(step, outcomeOf(child));
       return;
     }
