@@ -12,15 +12,16 @@ import { GFP_TRANSHUGE, GFP_TRANSHUGE_LIGHT, PG_DIRTY, PG_LRU, PG_SWAPBACKED, PG
 import type { AddressSpace } from './file.ts';
 import { coversFileBlock, mapFilePmd } from './file-pmd.ts';
 import { detachTable } from './free-pgtables.ts';
-import { copyUserPage } from './highmem.ts';
+import { clearHighpage, copyUserPage } from './highmem.ts';
 import type { Khugepaged } from './khugepaged.ts';
 import { chargeForMm } from './memcg-charge.ts';
-import { folioOrder, insertIntoPageCache, removeFromPageCache, replaceCachedPage, setFolioOrder, setPageDirty } from './page-cache.ts';
+import { folioOrder, insertIntoPageCache, replaceCachedPage, setFolioOrder, setPageDirty } from './page-cache.ts';
 import { clearEntry, entryHi } from './pgtable-shape.ts';
 import { allocPmd, findPmd, tableBelow } from './pgtable.ts';
 import { PTE_MAPS, PTE_SPECIAL, pfnOf } from './pte.ts';
 import { linearPageIndex, mmCounter, removeRmap } from './rmap.ts';
 import { shmemGetPage } from './shmem.ts';
+import { dropShmemPage } from './shmem-folio.ts';
 import { shmemAcctBlock, shmemUnacctBlock } from './shmem-super.ts';
 import { lruAddDrain } from './swap.ts';
 import type { Vm } from './vm.ts';
@@ -98,7 +99,7 @@ function collapseFile(vma: VmArea, mapping: AddressSpace, first: number, defrag:
 
 /** Moves what a block holds into the frames from `huge` on, which are the file's then. @returns 0, or −errno with nothing moved */
 function fillFolio(vm: Vm, mapping: AddressSpace, first: number, huge: Pfn): number {
-  const { frames, ram, tables } = vm;
+  const { frames, tables } = vm;
   const { hugeOrder, ptrsPerPte } = tables;
   const { pages, swaps } = mapping;
   const behind = first + ptrsPerPte;
@@ -116,35 +117,45 @@ function fillFolio(vm: Vm, mapping: AddressSpace, first: number, huge: Pfn): num
     if (swaps.size > 0 && swaps.has(at)) return -Errno.EAGAIN;
   }
   for (let i = 0; i < ptrsPerPte; i++) frames.flags[huge + i] |= PG_SWAPBACKED | PG_UPTODATE | PG_DIRTY;
-  for (const [done, at] of missing.entries()) {
-    const pfn = huge + at - first;
-    ram.zeroFrame(pfn);
-    let failed = shmemAcctBlock(vm, mapping.inode);
-    if (failed === 0) {
-      failed = insertIntoPageCache(vm, mapping, at, pfn);
-      if (failed !== 0) shmemUnacctBlock(vm, mapping.inode);
-    }
-    if (failed === 0) continue;
-    for (let undone = 0; undone < done; undone++) {
-      removeFromPageCache(vm, mapping, missing[undone]);
-      shmemUnacctBlock(vm, mapping.inode);
-    }
+  // Making room for the others may come to reclaim: these stay.
+  const present: Pfn[] = [];
+  for (let at = first; at < behind; at++) if (pages.has(at)) present.push(pages.get(at));
+  for (const pfn of present) frames.refcount[pfn]++;
+  const filled = fillGaps(vm, mapping, first, huge, missing);
+  for (const pfn of present) frames.refcount[pfn]--;
+  if (!filled) {
     for (let i = 0; i < ptrsPerPte; i++) frames.flags[huge + i] &= ~(PG_SWAPBACKED | PG_UPTODATE | PG_DIRTY);
     return -Errno.EINVAL;
   }
-  const isMissing = new Set(missing);
   for (let i = 0; i < ptrsPerPte; i++) {
-    if (isMissing.has(first + i)) {
+    const old = pages.get(first + i);
+    if (old === huge + i) {
       // The allocation's reference: the cache has its own.
       vm.pages.freePage(huge + i);
     } else {
-      copyUserPage(vm, huge + i, pages.get(first + i));
+      copyUserPage(vm, huge + i, old);
       vm.clock.advance(vm.costs.copyPage);
       replaceCachedPage(vm, mapping, first + i, huge + i);
     }
     setFolioOrder(vm, huge + i, hugeOrder);
   }
   return 0;
+}
+
+/** Gives a file pages of zeros where it has none. @returns false, with nothing changed, where there is no room for one */
+function fillGaps(vm: Vm, mapping: AddressSpace, first: number, huge: Pfn, missing: readonly number[]): boolean {
+  const { inode } = mapping;
+  for (const [done, at] of missing.entries()) {
+    const pfn = huge + at - first;
+    clearHighpage(vm, pfn);
+    if (shmemAcctBlock(vm, inode) === 0) {
+      if (insertIntoPageCache(vm, mapping, at, pfn) === 0) continue;
+      shmemUnacctBlock(vm, inode);
+    }
+    for (let undone = 0; undone < done; undone++) dropShmemPage(vm, inode, missing[undone]);
+    return false;
+  }
+  return true;
 }
 
 /** Brings in what is swapped out, and clears what was only set aside. @returns 0 or −EINVAL */

@@ -9,7 +9,7 @@
  */
 import { MPOL_F_NUMA_BALANCING, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
-import { PTE_ACCESSED, PTE_PRESENT } from '@pagelab/hw';
+import { PTE_ACCESSED, PTE_PRESENT, PTE_PS } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { GFP_KERNEL, PG_ANON, PG_DIRTY, PG_KSM, PG_SWAPBACKED, VM_EVENT, compoundHead } from '@pagelab/mm-core';
 import { localNode, vmaPolicyAt } from './mempolicy.ts';
@@ -407,6 +407,8 @@ function isWorthFault(vma: VmArea, entry: number, step: number, ownNid: number):
   const pfn = pfnOf(lo, entryHi(i32, entry, step));
   const flags = frames.flags[pfn];
   if ((flags & PG_KSM) !== 0) return false;
+  // A folio of a file would move page by page.
+  if ((lo & PTE_PS) !== 0 && (flags & PG_ANON) === 0) return false;
   if ((vma.flags & (VM_SHARED | VM_MAYWRITE)) === VM_MAYWRITE && frames.mapcount[pfn] > 1) return false;
   // Files' pages that have to be written first do not move.
   if ((flags & (PG_ANON | PG_SWAPBACKED | PG_DIRTY)) === PG_DIRTY) return false;

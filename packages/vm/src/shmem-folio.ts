@@ -104,8 +104,8 @@ function addFolio(vm: Vm, mapping: AddressSpace, first: number, block: Pfn, orde
   if (shmemAcctBlock(vm, inode, size) === 0) {
     for (; added < size; added++) {
       flags[block + added] |= PG_SWAPBACKED;
+      // Its memory may come from reclaim, which is not to see half a folio.
       if (insertIntoPageCache(vm, mapping, first + added, block + added) !== 0) break;
-      setFolioOrder(vm, block + added, order);
     }
     if (added < size) {
       flags[block + added] &= ~PG_SWAPBACKED;
@@ -113,8 +113,11 @@ function addFolio(vm: Vm, mapping: AddressSpace, first: number, block: Pfn, orde
       for (let i = 0; i < size; i++) shmemUnacctBlock(vm, inode);
     }
   }
-  // The cache has its own references.
-  for (let i = 0; i < size; i++) vm.pages.freePage(block + i);
+  for (let i = 0; i < size; i++) {
+    if (added === size) setFolioOrder(vm, block + i, order);
+    // The cache has its own reference.
+    vm.pages.freePage(block + i);
+  }
   if (added < size) return false;
   if (order === vm.tables.hugeOrder) events[VM_EVENT.THP_FILE_ALLOC]++;
   return true;
