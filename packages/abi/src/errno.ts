@@ -264,6 +264,7 @@ export const Errno = {
   ENOTRECOVERABLE: 131,
   /** Operation not possible due to RF-kill. */
   ERFKILL: 132,
+  EHWPOISON: 133,
 } as const;
 
 /** The name of an error, such as `'ENOMEM'`. */

@@ -3,7 +3,6 @@
  *
  * @linux init/main.c:start_kernel
  */
-import { BUS_MCEERR_AR, SIGBUS } from '@pagelab/abi';
 import { DEFAULT_COSTS, PAGE_OFFSET, PhysicalMemory, Smp, VirtualClock, tlbModelFactory } from '@pagelab/hw';
 import type { BufferSource, TlbModelFactory } from '@pagelab/hw';
 import { KernelBug, TraceRing } from '@pagelab/lib';
@@ -29,7 +28,7 @@ import { Kernel } from './kernel.ts';
 import { Kmemleak } from './kmemleak.ts';
 import { createMachine } from './machine.ts';
 import type { Machine } from './machine.ts';
-import { tellBrokenPage } from './memory-failure-kill.ts';
+import { killProcs } from './memory-failure-kill.ts';
 import { movablePages, nodeTable, setupMemoryMap, zoneLayout } from './memory-shape.ts';
 import { bootNumaBalancing } from './numa-setup.ts';
 import { outOfMemory } from './oom-kill.ts';
@@ -38,7 +37,6 @@ import { applySysctl } from './proc/sysctl.ts';
 import { warnRefusal } from './refusal.ts';
 import { Scheduler } from './scheduler.ts';
 import { fileDisk } from './file-disk.ts';
-import { sendSignal } from './signals.ts';
 import { bootSwap, bootSwapDevices } from './swapon.ts';
 import { bootZswap } from './zswap-setup.ts';
 import type { OpenHostFile } from './swapon.ts';
@@ -205,14 +203,8 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   vm.log = (line) => {
     log.print(line);
   };
-  vm.onBrokenPage = (mm, address, pfn) => {
-    tellBrokenPage(kernel, mm, address, pfn);
-  };
-  vm.onLostPage = (addr, pfn) => {
-    const task = kernel.current;
-    if (task === null) return;
-    log.print(`Memory failure: 0x${pfn.toString(16)}: Sending SIGBUS to ${task.process.comm}:${task.tgid} due to hardware memory corruption`);
-    sendSignal(task.process, task, { signo: SIGBUS, code: BUS_MCEERR_AR, addr, pid: 0 });
+  vm.killProcs = (lost, pfn, isAccessed, shift) => {
+    killProcs(kernel, lost, pfn, { isAccessed, shift });
   };
   vm.writeback.wakeFlusher = () => {
     kernel.daemons.wake(kernel, 'flusher', 0);

@@ -3,7 +3,7 @@
  *
  * @linux mm/memory.c:do_fault
  */
-import { Errno, PAGE_SIZE } from '@pagelab/abi';
+import { Errno, PAGE_SHIFT, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_DIRTY, PTE_RW, pteHi, pteLo } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
@@ -13,6 +13,7 @@ import { anonVmaPrepare } from './anon-vma.ts';
 import {
   FAULT_FLAG_ALLOW_RETRY,
   FAULT_FLAG_WRITE,
+  VM_FAULT_HWPOISON,
   VM_FAULT_NOPAGE,
   VM_FAULT_OOM,
   VM_FAULT_SIGBUS,
@@ -114,6 +115,7 @@ function faultAround(vma: VmArea, address: VirtAddr, pmdEntry: number): number {
       const { i32 } = vm.ram;
       if ((i32[entry] | entryHi(i32, entry, step)) !== 0) continue;
       const cached = mapping.pages.get(page);
+      if (vm.hwpoison.has(cached)) continue;
       refcount[cached]++;
       setFileEntry(vma, entry, cached, 0);
       if (page === pgoff) served = VM_FAULT_NOPAGE;
@@ -254,12 +256,18 @@ function mapFolio(vma: VmArea, address: VirtAddr, entry: number, order: number, 
 
 /** The file's page at `address`, with a reference; −errno. @linux mm/memory.c:__do_fault */
 function fetchPage(vma: VmArea, address: VirtAddr): number {
+  const { vm } = vma.mm;
   const { mapping } = vma.file!.inode;
-  return mapping.ops.getPage(mapping, linearPageIndex(vma, address), vma);
+  const pfn = mapping.ops.getPage(mapping, linearPageIndex(vma, address), vma);
+  if (pfn < 0 || !vm.hwpoison.has(pfn)) return pfn;
+  vm.pages.putPage(pfn);
+  vm.poisonShift = PAGE_SHIFT;
+  return -Errno.EHWPOISON;
 }
 
 /** @linux include/linux/mm.h:vmf_error */
 export function faultOf(error: number): number {
+  if (error === -Errno.EHWPOISON) return VM_FAULT_HWPOISON;
   return error === -Errno.ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
 }
 

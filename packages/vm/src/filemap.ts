@@ -266,6 +266,8 @@ function hugetlbfsRead(vm: Vm, inode: Inode, pos: number, length: number, to: By
     const run = Math.min(PAGE_SIZE - inPage, length - done, inode.size - at);
     const part = pgoff % ptrsPerPte;
     const head = pages.get(pgoff - part);
+    // What of the page is not broken can be read.
+    if (head >= 0 && vm.hwpoison.raw.get(head)?.has(head + part) === true) return done > 0 ? done : -Errno.EIO;
     // A copy: the program's page may have to come in first, and its faults may be another's to serve.
     const host = head < 0 ? -1 : vm.ram.frameWord(head + part) * 4 + inPage;
     const copied = to.put(host < 0 ? ZEROES.subarray(0, run) : vm.ram.u8.slice(host, host + run));

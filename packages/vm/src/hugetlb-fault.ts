@@ -14,6 +14,7 @@ import { anonVmaPrepare } from './anon-vma.ts';
 import { hugeStart } from './huge-memory.ts';
 import { allocHugetlbPage, putHugetlbPage } from './hugetlb.ts';
 import { restoreReservation } from './hugetlb-reserve.ts';
+import { hwpoisonPfn } from './hwpoison.ts';
 import type { MmuGather } from './mmu-gather.ts';
 import { FAULT_FLAG_UNSHARE, FAULT_FLAG_WRITE, VM_FAULT_HWPOISON, VM_FAULT_OOM, VM_FAULT_SIGBUS } from './fault-flags.ts';
 import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
@@ -38,12 +39,13 @@ export function hugetlbNoPage(vma: VmArea, address: VirtAddr, flags: number, pmd
   const start = hugeStart(vm.tables, address);
   // A page that is protected before it is there stays so.
   const marker = markerOf(vm.tables, i32[pmdEntry], entryHi(i32, pmdEntry, step));
-  if (marker === MARKER_POISONED) return poisonedHuge(vm);
+  if (marker === MARKER_POISONED || hwpoisonPfn(vm.tables, i32[pmdEntry], entryHi(i32, pmdEntry, step)) >= 0) return poisonedHuge(vm);
   if (vma.resvUnmapped) return VM_FAULT_SIGBUS;
   const { inode } = vma.file!;
   const pgoff = linearPageIndex(vma, start);
   if (pgoff * PAGE_SIZE >= inode.size) return VM_FAULT_SIGBUS;
   const cached = inode.mapping.pages.get(pgoff);
+  if (cached >= 0 && vm.hwpoison.raw.has(cached)) return poisonedHuge(vm);
   const isProtected = marker === MARKER_UFFD_WP && (vma.flags & VM_UFFD_WP) !== 0;
   const write = (flags & FAULT_FLAG_WRITE) !== 0 && !isProtected;
   const shared = (vma.flags & VM_MAYSHARE) !== 0;

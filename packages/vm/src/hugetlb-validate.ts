@@ -24,7 +24,9 @@ export function validateHugetlb(vm: Vm, entries: ReadonlyMap<Pfn, number>): void
       cached.add(head);
     });
   });
-  const used = new Set([...entries.keys(), ...cached]);
+  const { kept } = vm.hwpoison;
+  const broken = [...kept].filter((pfn) => (frames.flags[pfn] & PG_HUGETLB) !== 0);
+  const used = new Set([...entries.keys(), ...cached, ...broken]);
   check(free.size + used.size === hugetlb.nrHugePages, `${hugetlb.nrHugePages} pages, ${free.size} free and ${used.size} in use`);
   check(hugetlb.nodes.reduce((sum, { nr }) => sum + nr, 0) === hugetlb.nrHugePages, 'the nodes have another number of pages');
   check(hugetlb.nodes.reduce((sum, { surplus }) => sum + surplus, 0) === hugetlb.surplusHugePages, 'surplus pages miscounted');
@@ -34,9 +36,9 @@ export function validateHugetlb(vm: Vm, entries: ReadonlyMap<Pfn, number>): void
   for (const head of used) {
     check((frames.flags[head] & PG_HUGETLB) !== 0, `frame ${head}: not of the pool`);
     const shown = entries.get(head) ?? 0;
-    const references = 1 + shown + (cached.has(head) ? 1 : 0);
+    const references = 1 + shown + (cached.has(head) ? 1 : 0) + (kept.has(head) ? 1 : 0);
     check(frames.refcount[head] === references, `frame ${head}: refcount ${frames.refcount[head]}, ${references} references`);
     check(frames.mapcount[head] === shown, `frame ${head}: mapcount ${frames.mapcount[head]}, mapped ${shown} times`);
-    check((frames.flags[head] & PG_ANON) !== 0 !== cached.has(head), `frame ${head}: private and a file's, or neither`);
+    check(kept.has(head) || (frames.flags[head] & PG_ANON) !== 0 !== cached.has(head), `frame ${head}: private and a file's, or neither`);
   }
 }

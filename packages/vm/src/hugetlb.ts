@@ -260,6 +260,48 @@ function dequeue({ hugetlb }: Vm, nids: readonly number[]): Pfn {
   return -1;
 }
 
+/** Whether nobody but the pool has a page. */
+export function isFreeHugetlb({ frames, hugetlb, pages }: Vm, head: Pfn): boolean {
+  return frames.refcount[head] === 1 && hugetlb.nodes[pages.nodeOf(head)].free.includes(head);
+}
+
+/**
+ * Gives a free page up for good, unless it is promised: the page allocator has it then.
+ *
+ * @returns whether it did
+ * @linux mm/hugetlb.c:dissolve_free_hugetlb_folio
+ */
+export function dissolveFreeHugetlb(vm: Vm, head: Pfn): boolean {
+  const { hugetlb } = vm;
+  const nid = vm.pages.nodeOf(head);
+  const node = hugetlb.nodes[nid];
+  const at = node.free.indexOf(head);
+  if (at < 0 || hugetlb.freeHugePages === hugetlb.resvHugePages) return false;
+  node.free.splice(at, 1);
+  hugetlb.freeHugePages--;
+  if (node.surplus > 0) {
+    node.surplus--;
+    hugetlb.surplusHugePages--;
+  }
+  leavePool(vm, head, nid);
+  return true;
+}
+
+/**
+ * A page for what another of the pool holds, without a reference beside the pool's: a free one that is not promised, or a new one.
+ *
+ * @returns −ENOMEM where there is none
+ * @linux mm/hugetlb.c:alloc_hugetlb_folio_nodemask
+ */
+export function takeHugetlbTarget(vm: Vm, nid: number): Pfn {
+  const { hugetlb, pages } = vm;
+  const nids = pages.nodes[nid].fallbackOrder;
+  if (hugetlb.freeHugePages - hugetlb.resvHugePages > 0) return dequeue(vm, nids);
+  const head = nids.reduce((found, each) => (found >= 0 ? found : growPool(vm, each)), -1);
+  if (head < 0) return -Errno.ENOMEM;
+  return dequeue(vm, [pages.nodeOf(head)]);
+}
+
 /** Drops a reference to a page of the pool; without any but the pool's it is free again. */
 export function putHugetlbPage(vm: Vm, head: Pfn): void {
   const left = --vm.frames.refcount[head];

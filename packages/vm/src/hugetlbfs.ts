@@ -118,6 +118,7 @@ export class HugetlbfsOps implements AddressSpaceOps {
     for (const pgoff of found) {
       const head = mapping.pages.get(pgoff);
       mapping.pages.delete(pgoff);
+      vm.frames.mapping[head] = 0;
       putHugetlbPage(vm, head);
     }
     const { ptrsPerPte } = vm.tables;

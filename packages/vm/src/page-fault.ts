@@ -49,6 +49,7 @@ import {
 import { serveFileCow, serveFileRead, serveFileShared } from './file-fault.ts';
 import { serveHugeMissing, serveHugePresent } from './huge-memory.ts';
 import { hugetlbNoPage, hugetlbPresent } from './hugetlb-fault.ts';
+import { hwpoisonPfn } from './hwpoison.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { serveNumaHint } from './numa-fault.ts';
 import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
@@ -204,7 +205,7 @@ function serveMarker(vma: VmArea, address: VirtAddr, flags: number, pmdEntry: nu
   const { i32 } = vm.ram;
   const step = vm.tables.entryWords;
   const marker = markerOf(vm.tables, i32[entry], entryHi(i32, entry, step));
-  if (marker === MARKER_POISONED) {
+  if (marker === MARKER_POISONED || hwpoisonPfn(vm.tables, i32[entry], entryHi(i32, entry, step)) >= 0) {
     vm.poisonShift = PAGE_SHIFT;
     return VM_FAULT_HWPOISON;
   }

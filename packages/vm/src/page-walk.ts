@@ -6,6 +6,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PTE_ACCESSED, PTE_DIRTY, PTE_PS, PTE_RW, PTE_SOFT_DIRTY_HI } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_DIRTY, PG_KSM, PG_REFERENCED, PG_SWAPBACKED, PG_UPTODATE } from '@pagelab/mm-core';
+import { SWP_HWPOISON, hwpoisonPfn } from './hwpoison.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { PteTableWalk, findLeaf, leafLo } from './pgtable.ts';
@@ -217,6 +218,8 @@ export function pagemapEntry(mm: MmStruct, addr: VirtAddr): PagemapEntry {
   if (isGuardMarker(vm.tables, pteLo, pteHi)) return { lo: markerPagemapLo(PTE_MARKER_GUARD), hi: hi | PM_SWAP_HI | PM_GUARD_REGION_HI };
   const marker = markerOf(vm.tables, pteLo, pteHi);
   if (marker !== 0) return { lo: markerPagemapLo(marker), hi: hi | PM_SWAP_HI };
+  const broken = hwpoisonPfn(vm.tables, pteLo, pteHi);
+  if (broken >= 0) return { lo: (SWP_HWPOISON | (broken << 5)) | 0, hi: hi | PM_SWAP_HI | (vm.hwpoison.frames.get(broken) === 'anon' ? 0 : PM_FILE_HI) | (broken >>> 27) };
   const swp = pteToSwp(vm.tables.entryWords, pteLo, pteHi);
   if (swp >= 0) {
     if (vm.tables.entryWords === 2 && (pteLo & SWP_SOFT_DIRTY) !== 0) hi |= PM_SOFT_DIRTY_HI;

@@ -23,6 +23,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PTE_PS, PTE_RW, PTE_SOFT_DIRTY_HI, PTE_UFFD_WP_LO } from '@pagelab/hw';
 import { PG_ANON } from '@pagelab/mm-core';
 import { splitHugePmd } from './huge-memory.ts';
+import { hwpoisonPfn } from './hwpoison.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { findPmd, nextBoundary, pteOffset, tableBelow } from './pgtable.ts';
@@ -238,6 +239,8 @@ class Scan {
     } else if ((lo | hi) !== 0) {
       categories |= PAGE_IS_SWAPPED;
       if (isGuardMarker(tables, lo, hi)) categories |= PAGE_IS_GUARD;
+      const broken = hwpoisonPfn(tables, lo, hi);
+      if (broken >= 0 && this.mm.vm.hwpoison.frames.get(broken) !== 'anon') categories |= PAGE_IS_FILE;
       if (tables.entryWords === 2 && (lo & SWP_SOFT_DIRTY) !== 0) categories |= PAGE_IS_SOFT_DIRTY;
     }
     return categories;

@@ -84,6 +84,7 @@ export class ShmemOps implements AddressSpaceOps {
     const pfn = mapping.pages.get(pgoff);
     if (pfn < 0 && mapping.swaps.has(pgoff)) return shmemGetPage(this.#vm, mapping, pgoff);
     if (pfn < 0 || (flags[pfn] & PG_UPTODATE) === 0) return FILE_HOLE;
+    if (this.#vm.hwpoison.has(pfn)) return -Errno.EIO;
     refcount[pfn]++;
     return pfn;
   }
@@ -98,6 +99,7 @@ export class ShmemOps implements AddressSpaceOps {
     const pfn = shmemGetPage(vm, mapping, pgoff, null, pos + length);
     if (pfn < 0) return pfn;
     vm.pages.freePage(pfn);
+    if (vm.hwpoison.has(pfn)) return -Errno.EIO;
     markPageAccessed(vm, mapping, pgoff);
     const folioBytes = PAGE_SIZE << folioOrder(vm, pfn);
     return Math.min(length, folioBytes - (pos % folioBytes));

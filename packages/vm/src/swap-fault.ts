@@ -3,6 +3,7 @@
  *
  * @linux mm/memory.c:do_swap_page
  */
+import { PAGE_SHIFT } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE, PTE_DIRTY, PTE_RW, PTE_UFFD_WP_LO, pteHi, pteLo } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
@@ -29,7 +30,7 @@ import { notePartMapped } from './huge-memory.ts';
 import { ksmNeedsCopy } from './ksm.ts';
 import { folioSwapFull } from './memcg-swap.ts';
 import { MM_ANONPAGES, MM_SWAPENTS } from './mm-struct.ts';
-import { FAULT_FLAG_WRITE, VM_FAULT_OOM, VM_FAULT_SIGBUS } from './fault-flags.ts';
+import { FAULT_FLAG_WRITE, VM_FAULT_HWPOISON, VM_FAULT_OOM, VM_FAULT_SIGBUS } from './fault-flags.ts';
 import { entryHi, setEntry } from './pgtable-shape.ts';
 import { SWP_SOFT_DIRTY, SWP_UFFD_WP, pageProtHi, pageProtLo } from './pte.ts';
 import { addNewAnonRmap, linearPageIndex, locksPages, mlockPage } from './rmap.ts';
@@ -67,6 +68,10 @@ export function serveSwap(vma: VmArea, address: VirtAddr, flags: number, pte: nu
     if (vma.mm.memcg !== null) vma.mm.memcg.vmEvents[VM_EVENT.PGMAJFAULT]++;
     vm.faultWaited = true;
     vm.faultMissed = true;
+  }
+  if (vm.hwpoison.has(pfn)) {
+    vm.poisonShift = PAGE_SHIFT;
+    return VM_FAULT_HWPOISON;
   }
   if (!swapUptodate(vm, pfn)) return VM_FAULT_SIGBUS;
   const write = (flags & FAULT_FLAG_WRITE) !== 0;

@@ -162,6 +162,10 @@ function mapCached(vma: VmArea, address: VirtAddr, entry: number, protect: boole
   if (mapping.pages.get(pgoff) < 0 && !mapping.swaps.has(pgoff)) return -Errno.EFAULT;
   const pfn = shmemGetPage(vm, mapping, pgoff);
   if (pfn < 0) return pfn;
+  if (vm.hwpoison.has(pfn)) {
+    vm.pages.putPage(pfn);
+    return -Errno.EIO;
+  }
   const isFree = isNone(vma, entry, true);
   if (isFree) installShmem(vma, entry, pfn, protect);
   else vm.pages.putPage(pfn);

@@ -57,6 +57,7 @@ function fillHuge(vma: VmArea, address: VirtAddr, fill: UffdFill, offset: number
       return 0;
     case 'continue':
       if (cached < 0) return -Errno.EFAULT;
+      if (vm.hwpoison.raw.has(cached)) return -Errno.EIO;
       if (!isFree) return -Errno.EEXIST;
       vm.frames.refcount[cached]++;
       mapHugetlbPage(vma, entry, cached, isShared && !fill.protect);

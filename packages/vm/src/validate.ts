@@ -14,6 +14,7 @@ import {
   PG_ANON_EXCLUSIVE,
   PG_DIRTY,
   PG_HEAD,
+  PG_HUGETLB,
   PG_KSM,
   PG_MLOCKED,
   PG_OFFLINE,
@@ -32,10 +33,11 @@ import { validateHugetlb } from './hugetlb-validate.ts';
 import { validateKsm } from './ksm-validate.ts';
 import { validateMemCgroups } from './memcg-validate.ts';
 import { MM_SWAPENTS } from './mm-struct.ts';
+import { hwpoisonPfn } from './hwpoison.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { findLeaf, isCountedTable, leafLo } from './pgtable.ts';
-import { PTE_MAPS, PTE_PROTNONE, PTE_SPECIAL, isGuardMarker, markerOf, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
+import { PTE_MAPS, PTE_PROTNONE, PTE_SPECIAL, isMarker, markerOf, pageProtHi, pageProtLo, pfnOf } from './pte.ts';
 import { locksPages, mmCounter, pageMappings } from './rmap.ts';
 import { folioOrder } from './page-cache.ts';
 import { validatePageCacheNodes } from './page-cache-nodes.ts';
@@ -208,7 +210,7 @@ function validateTables(mm: MmStruct, census: Census): void {
         const vma = mm.vmas.get(addr);
         if (vma !== undefined && (vma.flags & VM_HUGETLB) !== 0) {
           if ((lo & PTE_MAPS) === 0) {
-            check(markerOf(vm.tables, lo, hi) !== 0, `mm ${mm.id}, ${hex(addr)}: an entry that means nothing`);
+            check(markerOf(vm.tables, lo, hi) !== 0 || hwpoisonPfn(vm.tables, lo, hi) >= 0, `mm ${mm.id}, ${hex(addr)}: an entry that means nothing`);
             continue;
           }
           hugetlbPages++;
@@ -297,7 +299,7 @@ function checkEntry(mm: MmStruct, addr: VirtAddr, lo: number, hi: number, rss: n
       count(census.swapped, swp);
       return;
     }
-    check(isGuardMarker(vm.tables, lo, hi) || markerOf(vm.tables, lo, hi) !== 0, `${where}: an entry that means nothing`);
+    check(isMarker(vm.tables, lo, hi) || hwpoisonPfn(vm.tables, lo, hi) >= 0, `${where}: an entry that means nothing`);
     return;
   }
   const rights = PTE_PRESENT | PTE_PROTNONE;
@@ -496,10 +498,16 @@ function validateTlbs(vm: Vm): void {
   }
 }
 
-/** Broken frames are nobody's. */
-function validateBroken({ brokenFrames, frames }: Vm): void {
-  for (const pfn of brokenFrames) {
+/** Broken frames are nobody's, or stay where they were with one reference more. */
+function validateBroken({ frames, hwpoison }: Vm): void {
+  for (const pfn of hwpoison.takenOff) {
     const isAlone = frames.refcount[pfn] === 1 && frames.mapcount[pfn] === 0 && frames.mapping[pfn] === 0;
     if (!isAlone || (frames.flags[pfn] & PG_OFFLINE) === 0) throw new KernelBug(`frame ${pfn}: broken, and somebody's`);
+    if (!hwpoison.frames.has(pfn)) throw new KernelBug(`frame ${pfn}: taken out, and not broken`);
+  }
+  for (const pfn of hwpoison.kept) {
+    const cached = frames.mapping[pfn] !== 0 || (frames.flags[pfn] & PG_SWAPCACHE) !== 0 ? 1 : 0;
+    const pool = (frames.flags[pfn] & PG_HUGETLB) !== 0 ? 1 : 0;
+    if (frames.refcount[pfn] !== 1 + cached + pool || frames.mapcount[pfn] !== 0) throw new KernelBug(`frame ${pfn}: broken, with ${frames.refcount[pfn]} references`);
   }
 }

@@ -36,6 +36,8 @@ import type { TaskPolicy } from './mempolicy.ts';
 import { MemoryTiers } from './memory-tiers.ts';
 import type { ListLru } from './list-lru.ts';
 import type { MemCgroups } from './memcg.ts';
+import { HwPoison } from './hwpoison.ts';
+import type { LostPage } from './memory-failure.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { NumaBalancing } from './numa-balancing.ts';
 import type { UffdContext, UffdEvent, UserfaultHooks } from './userfaultfd.ts';
@@ -99,6 +101,10 @@ export interface VmSysctl {
   oomDumpTasks: number;
   /** 1: who has a page that breaks is told at once. */
   memoryFailureEarlyKill: number;
+  /** 0: the machine stops where memory breaks. */
+  memoryFailureRecovery: number;
+  /** 0: frames are not retired. */
+  enableSoftOffline: number;
 }
 
 /** Linux's values, but for a layout that repeats. */
@@ -128,6 +134,8 @@ export const DEFAULT_VM_SYSCTL: Readonly<VmSysctl> = {
   oomKillAllocatingTask: 0,
   oomDumpTasks: 1,
   memoryFailureEarlyKill: 0,
+  memoryFailureRecovery: 1,
+  enableSoftOffline: 1,
 };
 
 /** 16 GiB. */
@@ -281,12 +289,10 @@ export class Vm {
   memoryNodes: NodeMask | null = null;
   /** Pages that each node gives in its turn, by its number. @linux mm/mempolicy.c:wi_state */
   readonly interleaveWeights = new Uint8Array(64).fill(1);
-  /** Frames that nobody gets any more, for they are broken. */
-  readonly brokenFrames = new Set<Pfn>();
-  /** Who touched a page whose contents are lost is told. */
-  onLostPage: (address: VirtAddr, pfn: Pfn) => void = () => undefined;
-  /** A page that another address space has is broken: it may want to know at once. */
-  onBrokenPage: (mm: MmStruct, address: VirtAddr, pfn: Pfn) => void = () => undefined;
+  /** Frames that are broken. */
+  readonly hwpoison: HwPoison;
+  /** Tells who wants to know of a page that is lost, and who was about to use it; with log2 of its bytes. */
+  killProcs: (lost: readonly LostPage[], pfn: Pfn, isAccessed: boolean, shift: number) => void = () => undefined;
   /** Is told what the kernel logs. */
   log: (line: string) => void = () => undefined;
   /** Pages of the same contents that are one. */
@@ -357,6 +363,7 @@ export class Vm {
     this.numa = new NumaBalancing(parts.pages.nodes.length);
     this.hugeZero = new HugeZero(this);
     this.deferredSplit = new DeferredSplit(this);
+    this.hwpoison = new HwPoison(parts.pages.nodes.length);
     this.ksm = new Ksm(parts.pages.nodes.length);
     this.khugepaged = newKhugepaged(this.tables.ptrsPerPte);
     this.hugetlb = new HugetlbPool(parts.pages.nodes.length);

@@ -10,6 +10,7 @@ import { zapFilePmd } from './file-pmd.ts';
 import { detachTable, freePgtables } from './free-pgtables.ts';
 import { hugeStart, splitHugePmd, zapHugePmd } from './huge-memory.ts';
 import { zapHugetlbPmd } from './hugetlb-fault.ts';
+import { hwpoisonPfn } from './hwpoison.ts';
 import { MM_ANONPAGES, MM_FILEPAGES, MM_SHMEMPAGES, MM_SWAPENTS } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import type { MmuGather } from './mmu-gather.ts';
@@ -194,8 +195,9 @@ function noteUse(vma: VmArea, pfn: Pfn, lo: number, previousPfn: Pfn): void {
  * @linux mm/memory.c:zap_nonpresent_ptes
  */
 function dropsMarker(vma: VmArea, lo: number, hi: number, zapFlags: number): boolean {
-  const marker = markerOf(vma.mm.vm.tables, lo, hi);
-  if (marker === MARKER_POISONED) return (zapFlags & ZAP_KEEP_COWS) === 0;
+  const { tables } = vma.mm.vm;
+  const marker = markerOf(tables, lo, hi);
+  if (marker === MARKER_POISONED || hwpoisonPfn(tables, lo, hi) >= 0) return (zapFlags & ZAP_KEEP_COWS) === 0;
   return marker === MARKER_UFFD_WP && vma.file === null;
 }
 

@@ -55,7 +55,7 @@ export function meminfo(kernel: Kernel): string {
     ['VmallocUsed', pagesToKb(vm.vmalloc.nrPages)],
     ['VmallocChunk', 0],
     ['Percpu', pagesToKb(kernel.percpu.nrPages)],
-    ['HardwareCorrupted', pagesToKb(vm.brokenFrames.size)],
+    ['HardwareCorrupted', pagesToKb(vm.hwpoison.count)],
     ['AnonHugePages', node(NODE_STAT.NR_ANON_THPS)],
     ['ShmemHugePages', node(NODE_STAT.NR_SHMEM_THPS)],
     ['ShmemPmdMapped', node(NODE_STAT.NR_SHMEM_PMDMAPPED)],

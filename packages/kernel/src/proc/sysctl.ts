@@ -170,6 +170,8 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'vm/oom_kill_allocating_task': vmNumber('oomKillAllocatingTask', -INT_MAX - 1, INT_MAX),
   'vm/oom_dump_tasks': vmNumber('oomDumpTasks', -INT_MAX - 1, INT_MAX),
   'vm/memory_failure_early_kill': vmNumber('memoryFailureEarlyKill', 0, 1),
+  'vm/memory_failure_recovery': vmNumber('memoryFailureRecovery', 0, 1),
+  'vm/enable_soft_offline': vmNumber('enableSoftOffline', 0, 1),
   'vm/swappiness': vmNumber('swappiness', 0, 200),
   'vm/page-cluster': vmNumber('pageCluster', 0, 31),
   'vm/drop_caches': {

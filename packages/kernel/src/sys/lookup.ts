@@ -8,6 +8,7 @@ import type { ProcFile } from '../proc/proc-file.ts';
 import { compactFiles } from './compact.ts';
 import { debugFiles } from './debug.ts';
 import { hugepageFiles } from './hugepages.ts';
+import { hwpoisonFiles } from './hwpoison.ts';
 import { ksmFiles } from './ksm.ts';
 import { interleaveWeightFiles } from './mempolicy.ts';
 import { lruGenFiles } from './lru-gen.ts';
@@ -41,6 +42,7 @@ export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
   files.set('/sys/kernel/debug/percpu_stats', { mode: 0o444, read: () => percpuStats(kernel) });
   for (const [path, read] of nodeFiles(kernel)) text(path, read);
   for (const [path, file] of ksmFiles(kernel)) files.set(path, file);
+  for (const [path, file] of hwpoisonFiles(kernel)) files.set(path, file);
   for (const [path, file] of lruGenFiles(kernel)) files.set(path, file);
   for (const [path, file] of hugepageFiles(kernel)) files.set(path, file);
   for (const [path, file] of interleaveWeightFiles(kernel)) files.set(path, file);

@@ -50,6 +50,9 @@ export function nodeFiles(kernel: Kernel): Map<string, () => string> {
     files.set(`${path}meminfo`, () => nodeMeminfo(kernel, node));
     files.set(`${path}numastat`, () => numastat(node));
     files.set(`${path}vmstat`, () => nodeVmstat(kernel, node));
+    for (const name of ['total', 'ignored', 'failed', 'delayed', 'recovered'] as const) {
+      files.set(`${path}memory_failure/${name}`, () => `${kernel.vm.hwpoison.nodes[node.nid]![name]}\n`);
+    }
   }
   return files;
 }

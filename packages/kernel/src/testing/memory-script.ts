@@ -20,6 +20,8 @@ const RW = PROT_READ | PROT_WRITE;
 const PR_MCE_KILL = 33;
 const PR_MCE_KILL_SET = 1;
 const BUS_MCEERR_AR = 4;
+/** The type of entries that name a broken frame: the frame's number is left out. */
+const SWP_HWPOISON = 24n;
 
 interface Region {
   readonly name: string;
@@ -304,6 +306,10 @@ class MemoryScript {
         os.mem.fill(at, 2 * PAGE_SIZE, Number(third));
         return this.call('pwrite64', this.region(first).fd, at, fourth === '' ? 1 : Number(fourth), lengthOf(second));
       }
+      case 'sleep':
+        os.mem.store64(this.scratch, BigInt(first));
+        os.mem.store64(this.scratch + 8, 0n);
+        return this.ok('nanosleep', this.scratch, 0);
       case 'mce':
         return this.ok('prctl', PR_MCE_KILL, PR_MCE_KILL_SET, Number(first), 0, 0);
       case 'poison':
@@ -379,7 +385,8 @@ class MemoryScript {
     const has = (bit: number): boolean => ((entry >> BigInt(bit)) & 1n) !== 0n;
     const words = ([[63, 'present'], [62, 'swap'], [61, 'file'], [58, 'guard'], [57, 'wp'], [56, 'excl']] as const).filter(([bit]) => has(bit)).map(([, word]) => word as string);
     const offset = entry & ((1n << 55n) - 1n);
-    if (has(62) && (offset & 31n) >= 23n) words.push(`type ${offset & 31n} off ${offset >> 5n}`);
+    const type = offset & 31n;
+    if (has(62) && type >= 23n) words.push(type === SWP_HWPOISON ? `type ${type}` : `type ${type} off ${offset >> 5n}`);
     return words.length === 0 ? 'none' : words.join(' ');
   }
 
@@ -473,7 +480,7 @@ function lengthOf(text: string): number {
 }
 
 function field(text: string, name: string): string {
-  return new RegExp(`^${name}:? +(.*)$`, 'm').exec(text)?.[1]?.trim() ?? '?';
+  return new RegExp(`^${name}:?\\s+(.*)$`, 'm').exec(text)?.[1]?.trim() ?? '?';
 }
 
 function attempt(body: () => void): string {
