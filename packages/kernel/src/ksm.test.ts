@@ -36,6 +36,40 @@ const counts = (machine: Machine): string =>
   ['pages_shared', 'pages_sharing', 'pages_unshared', 'pages_volatile', 'stable_node_chains', 'stable_node_dups'].map((name) => read(machine, name)).join(' ');
 
 describe('KSM', () => {
+  it('shows the zero page for pages of zeros, where it is asked to, and counts what Linux counts', () => {
+    const { machine, process } = start({ use_zero_pages: 1 });
+    const { os } = process;
+    const p = os.mmap(0, 128 * PAGE, 3, 0x22);
+    for (let page = 0; page < 128; page++) os.mem.fill(p + page * PAGE, PAGE, page < 64 ? 0 : page < 96 ? 2 : page);
+    machine.writeFile(`${KSM}run`, '1');
+    os.madvise(p, 128 * PAGE, MADV_MERGEABLE);
+    const zeros = (who: Process = process): string =>
+      `${read(machine, 'ksm_zero_pages')} ${read(machine, 'general_profit')} ${/ksm_zero_pages (\d+)/.exec(machine.readFile(`/proc/${who.pid}/ksm_stat`))![1]}`;
+    passes(machine, process, 4);
+    expect([counts(machine), zeros()]).toEqual(['1 31 32 0 0 0', '64 385024 64']);
+    expect(machine.readFile(`/proc/${process.pid}/ksm_stat`)).toContain('ksm_process_profit 389120\n');
+    os.mem.store8(p + 5, 1);
+    os.mem.store8(p + 2 * PAGE, 0);
+    passes(machine, process, 3);
+    expect([counts(machine), zeros()]).toEqual(['1 31 33 0 0 0', '63 380864 63']);
+    const child = process.fork() as Process;
+    expect(zeros(child)).toBe('126 638912 63');
+    child.os.mem.store8(p + 10 * PAGE, 1);
+    expect(zeros(child)).toBe('125 634816 62');
+    machine.validate();
+    child.exit(0);
+    expect(zeros()).toBe('63 380864 63');
+    os.munmap(p + 20 * PAGE, 4 * PAGE);
+    os.madvise(p + 24 * PAGE, 8 * PAGE, 4);
+    expect(zeros()).toBe('51 331712 51');
+    machine.validate();
+    // Everybody has pages of their own again, of zeros too.
+    machine.writeFile(`${KSM}run`, '2');
+    expect(zeros()).toMatch(/^0 0 0$/);
+    expect(os.mem.load8(p + 40 * PAGE)).toBe(0);
+    machine.validate();
+  });
+
   it('counts what Linux counts', () => {
     const { machine, process } = start();
     const { os } = process;

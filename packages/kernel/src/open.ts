@@ -50,6 +50,8 @@ class TextFile extends BaseFile {
     const { file } = this;
     if (file.writeBytes !== undefined) return file.writeBytes(position, bytes, task as Task | null);
     if (file.write === undefined) return -Errno.EINVAL;
+    // Nothing at all never reaches the attribute. @linux fs/kernfs/file.c:kernfs_fop_write_iter
+    if (bytes.length === 0 && this.path.startsWith('/sys/')) return 0;
     if (file.firstWriteOnly && position > 0) return bytes.length;
     return file.write(decodeUtf8(bytes), task as Task | null);
   }

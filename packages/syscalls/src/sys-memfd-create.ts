@@ -40,14 +40,18 @@ const NAME_BYTES = 250;
 /**
  * Makes a file of shared memory, or of huge pages, that has no name in any directory.
  *
- * @returns a descriptor, or -errno: EINVAL, EFAULT, ENOMEM, EMFILE; ENODEV for huge pages of another size
+ * @returns a descriptor, or -errno: EINVAL, EFAULT, ENOMEM, EMFILE; EACCES for what can be run where `vm.memfd_noexec` forbids it; ENODEV for huge pages of another size
  * @linux mm/memfd.c:memfd_create
  */
 export function sysMemfdCreate(task: TaskContext, name: number, flags: number): number {
-  const bits = int32(flags);
+  let bits = int32(flags);
   const sizeBits = bits & MFD_HUGETLB ? MAP_HUGE_MASK << MAP_HUGE_SHIFT : 0;
   if (bits & ~(memfdMask(task.vm.release) | sizeBits)) return -Errno.EINVAL;
   if (bits & MFD_EXEC && bits & MFD_NOEXEC_SEAL) return -Errno.EINVAL;
+  // What can be run is a matter of who asks, or of the system. @linux mm/memfd.c:check_sysctl_memfd_noexec
+  const { memfdNoexec } = task.vm.sysctl;
+  if ((bits & (MFD_EXEC | MFD_NOEXEC_SEAL)) === 0 && memfdNoexec > 0) bits |= MFD_NOEXEC_SEAL;
+  if ((bits & MFD_NOEXEC_SEAL) === 0 && memfdNoexec > 1) return -Errno.EACCES;
   const text = getString(task, name, NAME_BYTES);
   if (typeof text === 'number') return text === -Errno.ENAMETOOLONG ? -Errno.EINVAL : text;
   const shift = (bits >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK;

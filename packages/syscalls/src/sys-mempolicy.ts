@@ -24,7 +24,7 @@ import {
   mpolFree,
   mpolNew,
   nextInterleaveNode,
-  nodesWithMemory,
+  currentMemsAllowed,
   policyRangeEnd,
   setHomeNode,
   setTaskPolicy,
@@ -130,7 +130,7 @@ export function sysGetMempolicy(task: TaskContext, policy: number, nmask: number
   if ((bits & MPOL_F_MEMS_ALLOWED) !== 0) {
     if ((bits & (MPOL_F_NODE | MPOL_F_ADDR)) !== 0) return -Errno.EINVAL;
     if (policy !== 0 && putValue(task, policy, encodeInt(0)) < 0) return -Errno.EFAULT;
-    return nmask === 0 ? 0 : putNodes(task, nmask, maxnode, nodesWithMemory(vm));
+    return nmask === 0 ? 0 : putNodes(task, nmask, maxnode, currentMemsAllowed(vm));
   }
   let of = task.memPolicy.policy;
   if ((bits & MPOL_F_ADDR) !== 0) {

@@ -7,6 +7,7 @@ import {
   doMigratePages,
   migratePages,
   nodeOfPageAt,
+  currentMemsAllowed,
   nodesWithMemory,
   putbackMovablePages,
   queuePageForMove,
@@ -44,10 +45,11 @@ export function sysMigratePages(task: TaskContext, pid: number, maxnode: number,
   if (typeof to === 'number') return to;
   const target = processOf(task, pid);
   if (typeof target === 'number') return target;
-  const there = nodesWithMemory(task.vm);
+  const theirs = target.memsAllowed ?? nodesWithMemory(task.vm);
   const privileged = task.capable(CAP_SYS_NICE);
-  if (!privileged && to.nodes.some((nid) => !there.has(nid))) return -Errno.EPERM;
-  const usable = new NodeMask(to.nodes.filter((nid) => there.has(nid)));
+  if (!privileged && to.nodes.some((nid) => !theirs.has(nid))) return -Errno.EPERM;
+  const mine = currentMemsAllowed(task.vm);
+  const usable = new NodeMask(to.nodes.filter((nid) => mine.has(nid)));
   if (usable.nodes.length === 0) return -Errno.EINVAL;
   return doMigratePages(target.mm, from, usable, privileged ? MPOL_MF_MOVE_ALL : MPOL_MF_MOVE);
 }
@@ -115,6 +117,7 @@ function movePages(task: TaskContext, target: TaskContext, given: number, { page
     else {
       nid = new DataView(node.buffer, node.byteOffset).getInt32(0, true);
       if (nid < 0 || nid >= MAX_NUMNODES || !there.has(nid)) error = -Errno.ENODEV;
+      else if (target.memsAllowed?.has(nid) === false) error = -Errno.EACCES;
     }
     if (error !== 0) {
       const left = flush(i);

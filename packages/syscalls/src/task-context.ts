@@ -1,6 +1,7 @@
 /**
  * What a system call acts for: a task, as far as the calls need to know it. The process layer implements it.
  */
+import type { NodeMask } from '@pagelab/mm-core';
 import type { ResourceUsage, SignalStack } from '@pagelab/abi';
 import type { MmLimits, MmStruct, ShmNamespace, TaskPolicy, UserRange, Vm, VmFile, ZeroFile } from '@pagelab/vm';
 import type { FileTable } from './file-table.ts';
@@ -223,6 +224,8 @@ export interface TaskContext extends MmLimits {
   yieldCpu(): void;
   /** Where its allocations go. */
   readonly memPolicy: TaskPolicy;
+  /** Nodes that its cpuset leaves it; `null` for all. @linux include/linux/sched.h:task_struct.mems_allowed */
+  readonly memsAllowed: NodeMask | null;
   /** CPUs it may run on. */
   readonly affinity: readonly number[];
   /** @returns 0; -EINVAL where the machine has none of these CPUs */

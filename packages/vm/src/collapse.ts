@@ -3,6 +3,7 @@
  *
  * @linux mm/khugepaged.c
  */
+import { isKsmZero, unmapKsmZero } from './ksm-page.ts';
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_PS, PTE_UFFD_WP_LO } from '@pagelab/hw';
@@ -120,7 +121,11 @@ export function collapseBlock(vma: VmArea, block: VirtAddr, check: BlockCheck | 
     const lo = i32[entry];
     const hi = entryHi(i32, entry, step);
     clearEntry(i32, entry, step);
-    if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
+    if ((lo & PTE_MAPS) === 0) continue;
+    if ((lo & PTE_SPECIAL) !== 0) {
+      if (isKsmZero(lo)) unmapKsmZero(mm);
+      continue;
+    }
     const pfn = pfnOf(lo, hi);
     copyUserPage(vm, huge + i, pfn);
     vm.clock.advance(vm.costs.copyPage);

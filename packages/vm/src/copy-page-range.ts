@@ -4,6 +4,7 @@
  * Private pages become write-protected on both sides; the first to write copies. Pages of files and shared memory are
  * left out where the child's first touch finds them again in the file.
  */
+import { isKsmZero } from './ksm-page.ts';
 import { Errno } from '@pagelab/abi';
 import { PTE_ACCESSED, PTE_DIRTY, PTE_PS, PTE_RW, PTE_UFFD_WP_LO } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_SWAPBACKED, PG_TAIL } from '@pagelab/mm-core';
@@ -99,6 +100,7 @@ function copyPteRange(dst: VmArea, src: VmArea, dstEntry: number, srcEntry: numb
   let shmem = 0;
   let file = 0;
   let swapped = 0;
+  let zeros = 0;
   for (let i = 0; i < count * step; i += step) {
     let lo = i32[srcEntry + i];
     const hi = entryHi(i32, srcEntry + i, step);
@@ -117,6 +119,8 @@ function copyPteRange(dst: VmArea, src: VmArea, dstEntry: number, srcEntry: numb
         } else {
           file++;
         }
+      } else if (isKsmZero(lo)) {
+        zeros++;
       }
       if (isCow && (lo & PTE_RW) !== 0) {
         lo &= ~PTE_RW;
@@ -142,4 +146,8 @@ function copyPteRange(dst: VmArea, src: VmArea, dstEntry: number, srcEntry: numb
   rss[MM_SWAPENTS] += swapped;
   rss[MM_SHMEMPAGES] += shmem;
   rss[MM_FILEPAGES] += file;
+  if (zeros > 0) {
+    dst.mm.ksmZeroPages += zeros;
+    vm.ksm.zeroPages += zeros;
+  }
 }

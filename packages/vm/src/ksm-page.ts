@@ -8,8 +8,10 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PTE_DIRTY, PTE_PS, PTE_RW, pteHi, pteLo } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { NODE_STAT, PG_ANON, PG_ANON_EXCLUSIVE, PG_DIRTY, PG_HEAD, PG_KSM, PG_LOCKED, PG_SWAPCACHE, PG_TAIL } from '@pagelab/mm-core';
+import { isZeroPage } from './deferred-split.ts';
 import { hugeStart, splitHugePage, splitHugePmd } from './huge-memory.ts';
 import { comparePages } from './ksm.ts';
+import { MM_ANONPAGES } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { FAULT_FLAG_REMOTE, FAULT_FLAG_UNSHARE, VM_FAULT_ERROR } from './fault-flags.ts';
 import { handleMmFault } from './page-fault.ts';
@@ -96,6 +98,46 @@ export function mergePage(place: KsmPlace, pfn: Pfn, shared: Pfn): boolean {
   removeRmap(vm, pfn, vma);
   vm.pages.putPage(pfn);
   return true;
+}
+
+/** Puts the zero page in the place of a page of zeros: its entry is dirty, as no other of the zero page is. @returns whether it could be @linux mm/ksm.c:try_to_merge_with_zero_page, ksm_map_zero_page */
+export function mergeZeroPage(place: KsmPlace, pfn: Pfn): boolean {
+  const { mm, address } = place;
+  const { vm } = mm;
+  const vma = mm.vmas.get(address)!;
+  const entry = protect(place, pfn);
+  if (entry < 0 || !isZeroPage(vm, pfn)) return false;
+  const { entryWords, softDirtyHi } = vm.tables;
+  const kept = entryHi(vm.ram.i32, entry, entryWords) & softDirtyHi;
+  const lo = pteLo(vm.zeroPfn, pageProtLo(vma.flags)) | PTE_SPECIAL | PTE_DIRTY;
+  setEntry(vm.ram.i32, entry, entryWords, lo, pteHi(vm.zeroPfn, pageProtHi(vma.flags) | kept));
+  vm.smp.flushTlbRange(mm.pgd * PAGE_SIZE, address, address + PAGE_SIZE);
+  mm.ksmZeroPages++;
+  vm.ksm.zeroPages++;
+  mm.rss[MM_ANONPAGES]--;
+  removeRmap(vm, pfn, vma);
+  vm.pages.putPage(pfn);
+  return true;
+}
+
+/** Whether the low half of an entry, which is present, shows the zero page for a page of zeros. @linux include/linux/ksm.h:is_ksm_zero_pte */
+export function isKsmZero(lo: number): boolean {
+  return (lo & (PTE_SPECIAL | PTE_DIRTY | PTE_PS)) === (PTE_SPECIAL | PTE_DIRTY);
+}
+
+/** Whether an address shows the zero page for a page of zeros. */
+export function isKsmZeroAt(mm: MmStruct, address: VirtAddr): boolean {
+  const pmd = findPmd(mm, address);
+  const { i32 } = mm.vm.ram;
+  if (pmd < 0 || (i32[pmd] & PTE_PS) !== 0) return false;
+  const entry = findPte(mm, address);
+  return entry >= 0 && (i32[entry] & PTE_MAPS) !== 0 && isKsmZero(i32[entry]);
+}
+
+/** Such an entry goes, or shows something else. @linux include/linux/ksm.h:ksm_might_unmap_zero_page */
+export function unmapKsmZero(mm: MmStruct): void {
+  mm.ksmZeroPages--;
+  mm.vm.ksm.zeroPages--;
 }
 
 /** Gives a mapping a page of its own in place of a shared one. @returns 0, or −ENOMEM @linux mm/ksm.c:break_ksm */

@@ -37,9 +37,12 @@ export function validateKsm(vm: Vm): void {
   check(ksm.pagesShared === shared, `${ksm.pagesShared} pages shared, found ${shared}`);
   check(ksm.pagesSharing === sharing, `${ksm.pagesSharing} more sharing them, found ${sharing}`);
   check(ksm.pagesUnshared === unshared, `${ksm.pagesUnshared} pages seen once, found ${unshared}`);
+  let zeros = 0;
   vm.mms.forEach((mm) => {
+    zeros += mm.ksmZeroPages;
     check(mm.ksmMerging === (merging.get(mm.id) ?? 0), `mm ${mm.id}: ${mm.ksmMerging} pages shared, found ${merging.get(mm.id) ?? 0}`);
     check(mm.mergeable === ksm.slots.some((slot) => slot.mm === mm), `mm ${mm.id}: known and not looked at, or the reverse`);
   });
+  check(ksm.zeroPages === zeros, `${ksm.zeroPages} entries of the zero page, ${zeros} found`);
   for (const { items } of ksm.slots) for (let i = 1; i < items.length; i++) check(items[i - 1].address < items[i].address, 'items out of order');
 }

@@ -9,6 +9,7 @@
  *     pagesShared  === pages in the stable tree that somebody has
  *     pagesSharing === who has them, beyond one each
  *     pagesUnshared === pages in the unstable tree
+ *     zeroPages    === entries that show the zero page and are dirty: with `use_zero_pages`, what was a page of zeros
  *     frames.mapping[pfn] === id of the page's place in the stable tree, with PG_KSM
  *
  * @linux mm/ksm.c
@@ -20,7 +21,8 @@ import { IdTable, RbTree } from '@pagelab/lib';
 import type { RbNode } from '@pagelab/lib';
 import { GFP_KERNEL, PG_ANON, PG_KSM } from '@pagelab/mm-core';
 import type { AnonVma } from './anon-vma.ts';
-import { breakKsm, makeKsmPage, mergePage, mergeablePage } from './ksm-page.ts';
+import { isZeroPage } from './deferred-split.ts';
+import { breakKsm, isKsmZeroAt, makeKsmPage, mergePage, mergeZeroPage, mergeablePage } from './ksm-page.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { linearPageIndex } from './rmap.ts';
 import type { Vm } from './vm.ts';
@@ -77,6 +79,9 @@ export class Ksm {
   maxPageSharing = 256;
   /** Whether pages that never merge are looked at less and less. */
   smartScan = 1;
+  /** Whether pages of zeros become the zero page; and how many entries show it for that. */
+  useZeroPages = 0;
+  zeroPages = 0;
   pagesShared = 0;
   pagesSharing = 0;
   pagesUnshared = 0;
@@ -293,6 +298,7 @@ function compareAndMerge(vm: Vm, item: KsmItem, pfn: Pfn): void {
     item.checksum = checksum;
     return;
   }
+  if (ksm.useZeroPages === 1 && isZeroPage(vm, pfn) && mergeZeroPage(item, pfn)) return;
   const other = ksm.unstable[nid].find((each) => compareItem(vm, pfn, each));
   if (other === null) {
     item.unstable = ksm.unstable[nid].insert(item, (each) => compareItem(vm, pfn, each));
@@ -481,7 +487,8 @@ export function ksmUnmerge(mm: MmStruct, start: VirtAddr, end: VirtAddr): number
     if (vma.anonVma === null) continue;
     for (let address = Math.max(start, vma.start); address < Math.min(end, vma.end); address += PAGE_SIZE) {
       const pfn = mergeablePage(vma, address);
-      if (pfn < 0 || (vm.frames.flags[pfn] & PG_KSM) === 0) continue;
+      const isMerged = pfn < 0 ? mm.ksmZeroPages > 0 && isKsmZeroAt(mm, address) : (vm.frames.flags[pfn] & PG_KSM) !== 0;
+      if (!isMerged) continue;
       const error = breakKsm({ mm, address });
       if (error !== 0) return error;
     }

@@ -40,6 +40,7 @@ import {
 import type { AllocPolicy } from '@pagelab/mm-core';
 import { sharedPolicyAt } from './shared-policy.ts';
 import type { Vm } from './vm.ts';
+import type { MmStruct } from './mm-struct.ts';
 import type { VmArea } from './vma.ts';
 
 /** Flags of a policy that a program sees. @linux include/uapi/linux/mempolicy.h:MPOL_MODE_FLAGS */
@@ -51,8 +52,10 @@ export interface MemPolicy {
   readonly mode: number;
   /** MPOL_F_ bits. */
   readonly flags: number;
-  /** The nodes it names, as far as there are such nodes. */
-  readonly nodes: NodeMask;
+  /** The nodes it names, as far as there are such nodes and its maker's cpuset has them: those of the cpuset, where that changes. */
+  nodes: NodeMask;
+  /** Those of the cpuset that `nodes` were taken from. @linux include/linux/mempolicy.h:mempolicy.w.cpuset_mems_allowed */
+  memsAllowed: NodeMask;
   /** The nodes as the program gave them, where the mode keeps those. */
   readonly userNodes: NodeMask | null;
   /** Where to look first among them; −1 for the CPU's node. */
@@ -76,10 +79,12 @@ export function noTaskPolicy(): TaskPolicy {
 }
 
 const NO_NODES = new NodeMask([]);
+/** Flags that say how nodes are named. */
+const NODE_FLAGS = MPOL_F_STATIC_NODES | MPOL_F_RELATIVE_NODES;
 
 /** Whether the nodes are kept as they were given. @linux mm/mempolicy.c:mpol_store_user_nodemask */
 function keepsUserNodes(flags: number): boolean {
-  return (flags & (MPOL_F_STATIC_NODES | MPOL_F_RELATIVE_NODES)) !== 0;
+  return (flags & MPOL_MODE_FLAGS) !== 0;
 }
 
 /** Nodes that have memory. @linux include/linux/nodemask.h:node_states */
@@ -87,8 +92,13 @@ export function nodesWithMemory(vm: Vm): NodeMask {
   return (vm.memoryNodes ??= new NodeMask(vm.pages.nodes.filter(({ present }) => present > 0).map(({ nid }) => nid)));
 }
 
+/** Nodes that the running task may use: those of its cpuset. @linux include/linux/cpuset.h:cpuset_current_mems_allowed */
+export function currentMemsAllowed(vm: Vm): NodeMask {
+  return vm.pages.memsAllowed ?? nodesWithMemory(vm);
+}
+
 /**
- * Makes a policy.
+ * Makes a policy for the running task.
  *
  * @param mode `MPOL_…`, known to be one
  * @param flags MPOL_F_ bits, known to fit the mode
@@ -100,19 +110,19 @@ export function mpolNew(vm: Vm, mode: number, flags: number, nodes: NodeMask): M
   if (mode === MPOL_DEFAULT) return empty ? null : -Errno.EINVAL;
   let kept = mode;
   if (mode === MPOL_PREFERRED && empty) {
-    if (keepsUserNodes(flags)) return -Errno.EINVAL;
+    if ((flags & NODE_FLAGS) !== 0) return -Errno.EINVAL;
     kept = MPOL_LOCAL;
   } else if (mode === MPOL_LOCAL) {
-    if (!empty || keepsUserNodes(flags)) return -Errno.EINVAL;
+    if (!empty || (flags & NODE_FLAGS) !== 0) return -Errno.EINVAL;
   } else if (empty) return -Errno.EINVAL;
   let used = NO_NODES;
+  const there = currentMemsAllowed(vm);
   if (kept !== MPOL_LOCAL) {
-    const there = nodesWithMemory(vm);
     used = (flags & MPOL_F_RELATIVE_NODES) !== 0 ? relativeNodes(nodes, there) : new NodeMask(nodes.nodes.filter((nid) => there.has(nid)));
     if (used.nodes.length === 0) return -Errno.EINVAL;
     if (kept === MPOL_PREFERRED) used = new NodeMask([used.nodes[0]]);
   }
-  return allocPolicy(vm, { mode: kept, flags, nodes: used, userNodes: keepsUserNodes(flags) ? nodes : null, homeNode: -1 });
+  return allocPolicy(vm, { mode: kept, flags, nodes: used, memsAllowed: there, userNodes: keepsUserNodes(flags) ? nodes : null, homeNode: -1 });
 }
 
 /** Member n of `nodes` names member n of `there`, round and round. @linux mm/mempolicy.c:mpol_relative_nodemask */
@@ -138,6 +148,37 @@ export function mpolFree(vm: Vm, policy: MemPolicy): void {
   vm.caches.numaPolicy.free(policy.object);
   policy.object = 0;
   vm.nrPolicies--;
+}
+
+/**
+ * The cpuset that a policy's nodes were taken from has other nodes now: member n of the old ones becomes member n of the new.
+ *
+ * @linux mm/mempolicy.c:mpol_rebind_policy, mpol_rebind_nodemask
+ */
+export function mpolRebind(policy: MemPolicy | null, mems: NodeMask): void {
+  if (policy === null || policy.mode === MPOL_LOCAL) return;
+  if (!keepsUserNodes(policy.flags) && policy.memsAllowed.key === mems.key) return;
+  const { memsAllowed: before, userNodes, flags, nodes } = policy;
+  policy.memsAllowed = mems;
+  if (policy.mode === MPOL_PREFERRED) return;
+  let now: NodeMask;
+  if ((flags & MPOL_F_STATIC_NODES) !== 0) now = new NodeMask(userNodes!.nodes.filter((nid) => mems.has(nid)));
+  else if ((flags & MPOL_F_RELATIVE_NODES) !== 0) now = relativeNodes(userNodes!, mems);
+  else now = remapNodes(nodes, before, mems);
+  policy.nodes = now.nodes.length === 0 ? mems : now;
+}
+
+/** @linux lib/bitmap.c:bitmap_remap */
+function remapNodes({ nodes }: NodeMask, from: NodeMask, to: NodeMask): NodeMask {
+  return new NodeMask(new Set(nodes.map((nid) => {
+    const at = from.nodes.indexOf(nid);
+    return at < 0 ? nid : to.nodes[at % to.nodes.length];
+  })));
+}
+
+/** As {@link mpolRebind}, for all mappings of an address space. @linux mm/mempolicy.c:mpol_rebind_mm */
+export function mpolRebindMm(mm: MmStruct, mems: NodeMask): void {
+  for (const { policy } of mm.vmas) mpolRebind(policy, mems);
 }
 
 /** Whether two mappings may be one, as far as their policies go. @linux mm/mempolicy.c:__mpol_equal */

@@ -76,6 +76,8 @@ export class MmStruct {
   /** It has had the huge zero page. @linux include/linux/mm_types.h:MMF_HUGE_ZERO_FOLIO */
   hasHugeZero = false;
   ksmMerging = 0;
+  /** Entries that show the zero page in the place of a page of zeros. */
+  ksmZeroPages = 0;
   /** Huge pages of the pool that its entries show. @linux include/linux/mm_types.h:mm_struct.hugetlb_usage */
   hugetlbPages = 0;
   /** Bit `nid % 32`: it ran since its page tables were last walked for pages of that node. @linux include/linux/mm_types.h:mm_struct.lru_gen.bitmap */

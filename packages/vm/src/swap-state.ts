@@ -217,7 +217,7 @@ export function swapinReadahead(vm: Vm, entry: number, vma: VmArea | null, addre
   if (target < 0) return -1;
   // What is read ahead must not push out what it was read for.
   vm.frames.refcount[target]++;
-  if (vma !== null && vm.swap.area(entry).device.solidState) readAheadVma(vm, entry, vma, address);
+  if (vma !== null && vm.swap.vmaReadahead && vm.swap.area(entry).device.solidState) readAheadVma(vm, entry, vma, address);
   else readAheadCluster(vm, entry);
   vm.frames.refcount[target]--;
   return target;

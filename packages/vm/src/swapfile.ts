@@ -135,6 +135,8 @@ export class Swap {
   hugeNeedsSolidState = false;
   /** Whether a fault maps all parts of a huge page that is in the swap cache still: since 6.11. */
   mapsHuge = true;
+  /** Whether what is read ahead lies around an address, where no head has to move, and not around a slot. @linux mm/swap_state.c:enable_vma_readahead */
+  vmaReadahead = true;
   /** Whether clusters that are partly taken come before free ones: since 6.18. */
   prefersNonfull = true;
   /** By CPU, the area and the slot in its cluster to look at next; −1 where a cluster has to be found. @linux mm/swapfile.c:percpu_swap_cluster */

@@ -10,6 +10,7 @@ import type { Pfn } from '@pagelab/hw';
 import { PG_ANON, PG_ANON_EXCLUSIVE, PG_HEAD, PG_TAIL, compoundHead } from '@pagelab/mm-core';
 import { anonVmaPrepare } from './anon-vma.ts';
 import { hugeStart, splitHugePage, splitHugePmd } from './huge-memory.ts';
+import { isKsmZero, unmapKsmZero } from './ksm-page.ts';
 import { isAligned } from './page-align.ts';
 import { clearEntry, entryHi, setEntry } from './pgtable-shape.ts';
 import { allocPmd, allocPteBelow, findPmd, pteOffset, tableBelow } from './pgtable.ts';
@@ -135,6 +136,7 @@ function movePage(move: Move, old: number, entry: number): number {
   if ((lo & PTE_SPECIAL) !== 0) {
     clearEntry(i32, old, step);
     setEntry(i32, entry, step, pteLo(vm.zeroPfn, pageProtLo(to.flags) | PTE_SPECIAL), pteHi(vm.zeroPfn, pageProtHi(to.flags)));
+    if (isKsmZero(lo)) unmapKsmZero(to.mm);
     return PAGE_SIZE;
   }
   const { flags } = vm.frames;

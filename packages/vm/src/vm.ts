@@ -105,6 +105,8 @@ export interface VmSysctl {
   memoryFailureRecovery: number;
   /** 0: frames are not retired. */
   enableSoftOffline: number;
+  /** Whether memory files can be run where their maker does not say: 0 yes, 1 no, 2 not even where he does. */
+  memfdNoexec: number;
 }
 
 /** Linux's values, but for a layout that repeats. */
@@ -136,6 +138,7 @@ export const DEFAULT_VM_SYSCTL: Readonly<VmSysctl> = {
   memoryFailureEarlyKill: 0,
   memoryFailureRecovery: 1,
   enableSoftOffline: 1,
+  memfdNoexec: 0,
 };
 
 /** 16 GiB. */

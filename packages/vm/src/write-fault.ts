@@ -3,6 +3,7 @@
  *
  * @linux mm/memory.c:do_wp_page
  */
+import { isKsmZero, unmapKsmZero } from './ksm-page.ts';
 import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_ACCESSED, PTE_DIRTY, PTE_RW, PTE_UFFD_WP_LO, pteHi, pteLo } from '@pagelab/hw';
@@ -145,6 +146,7 @@ function copyPage(vma: VmArea, address: VirtAddr, entry: number, pfn: Pfn, unsha
   if (head >= 0) refcount[head]--;
   if (pfn < 0) {
     mm.rss[MM_ANONPAGES]++;
+    if (isKsmZero(lo)) unmapKsmZero(mm);
   } else {
     copyUserPage(vm, copy, pfn);
     vm.clock.advance(vm.costs.copyPage);

@@ -1,6 +1,7 @@
 /**
  * Takes pages out of page tables: for `munmap` and `exit`, for `madvise(MADV_DONTNEED)`, for truncation.
  */
+import { isKsmZero, unmapKsmZero } from './ksm-page.ts';
 import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY, PTE_PS } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
@@ -277,6 +278,7 @@ function zapPteRange(
         firstCleared = -1;
       }
     } else {
+      if (isKsmZero(lo)) unmapKsmZero(mm);
       clearEntry(i32, entry, step);
       if (keepsWp && leaveUffdWp(vma, entry, lo, hi)) left++;
       if (firstCleared < 0) firstCleared = i;

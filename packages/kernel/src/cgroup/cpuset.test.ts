@@ -129,3 +129,46 @@ test.each([[1, false], [2, true]])('panic_on_oom %d where only some memory is sh
   if (panics) expect(() => machine.validate()).toThrow('Out of memory: compulsory panic_on_oom is enabled');
   else expect(member.alive).toBe(false);
 });
+
+test('policies name nodes of the cpuset: those that it has then', () => {
+  const machine = machineOfTwoNodes();
+  const keeper = machine.createProcess();
+  keeper.os.mkdir(`${MOUNT}/c`);
+  keeper.os.writeFile(`${MOUNT}/cgroup.subtree_control`, '+memory +cpuset');
+  keeper.os.writeFile(`${MOUNT}/c/cpuset.mems`, '0');
+  const { os, pid } = machine.createProcess();
+  keeper.os.writeFile(`${MOUNT}/c/cgroup.procs`, String(pid));
+  const words = os.mmap(0, PAGE, 3, 0x22);
+  const policy = (mode: number, nodes: number): number => {
+    os.mem.store32(words, nodes);
+    return os.syscall(Syscall.set_mempolicy, mode, words, 64);
+  };
+  const shown = (flags = 0): number => {
+    expect(os.syscall(Syscall.get_mempolicy, 0, words + 64, 64, 0, flags)).toBe(0);
+    return os.mem.load32(words + 64);
+  };
+  expect(policy(MPOL_BIND, 2)).toBe(-22);
+  expect([policy(MPOL_BIND, 3), shown(), shown(4)]).toEqual([0, 1, 1]);
+  const at = os.mmap(0, 4 * PAGE, 3, 0x22);
+  os.mem.store32(words, 1);
+  expect(os.syscall(Syscall.mbind, at, 4 * PAGE, MPOL_BIND, words, 64, 0)).toBe(0);
+  keeper.os.writeFile(`${MOUNT}/c/cpuset.mems`, '1');
+  expect([shown(), shown(4)]).toEqual([2, 2]);
+  os.mem.store32(at, 1);
+  expect(machine.readFile(`/proc/${pid}/numa_maps`)).toContain('bind:1 anon=1');
+  // The nodes as they were given are kept where that is asked for.
+  const STATIC = 0x8000;
+  expect([policy(MPOL_BIND | STATIC, 3), shown()]).toEqual([0, 3]);
+  keeper.os.writeFile(`${MOUNT}/c/cpuset.mems`, '0-1');
+  expect(shown()).toBe(3);
+  expect([os.syscall(Syscall.set_mempolicy, 0, 0, 0), shown(4)]).toEqual([0, 3]);
+  // Pages do not move to where the cpuset does not let them.
+  keeper.os.writeFile(`${MOUNT}/c/cpuset.mems`, '1');
+  os.mem.storeAddress(words, at);
+  os.mem.store32(words + 64, 0);
+  expect(os.syscall(Syscall.move_pages, 0, 1, words, words + 64, words + 128, 2)).toBe(-13);
+  os.mem.store32(words, 2);
+  os.mem.store32(words + 64, 1);
+  expect(os.syscall(Syscall.migrate_pages, 0, 64, words, words + 64)).toBe(-22);
+  machine.validate();
+});

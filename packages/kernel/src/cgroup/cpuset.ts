@@ -7,7 +7,7 @@
  */
 import { Errno, MPOL_MF_MOVE_ALL } from '@pagelab/abi';
 import { NodeMask } from '@pagelab/mm-core';
-import { doMigratePages, nodesWithMemory } from '@pagelab/vm';
+import { doMigratePages, mpolRebind, mpolRebindMm, nodesWithMemory } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import type { Process } from '../process.ts';
 import { cgroupDescendants, effectiveCpusetGroup } from './cgroup.ts';
@@ -82,7 +82,7 @@ function updateHierarchy(kernel: Kernel, cgroup: Cgroup): void {
   }
 }
 
-/** A process's tasks take pages from their group's nodes from now on, and what lies elsewhere comes along. @linux kernel/cgroup/cpuset.c:cpuset_update_tasks_nodemask */
+/** A process's tasks take pages from their group's nodes from now on, and what lies elsewhere comes along; their policies mean those nodes. @linux kernel/cgroup/cpuset.c:cpuset_update_tasks_nodemask */
 export function rebindCpusets(kernel: Kernel, process: Process): void {
   const mems = effectiveMems(kernel, process.cgroup);
   const all = topMems(kernel);
@@ -92,7 +92,10 @@ export function rebindCpusets(kernel: Kernel, process: Process): void {
     const before = thread.memsAllowed?.nodes ?? all;
     thread.memsAllowed = mask;
     if (kernel.current === thread) kernel.pages.setMemsAllowed(mask);
-    if (thread !== process.leader || process.mm === null || before.every((nid) => mems.includes(nid))) continue;
+    mpolRebind(thread.memPolicy.policy, mask ?? nodesWithMemory(kernel.vm));
+    if (thread !== process.leader || process.mm === null) continue;
+    mpolRebindMm(process.mm, mask ?? nodesWithMemory(kernel.vm));
+    if (before.every((nid) => mems.includes(nid))) continue;
     doMigratePages(process.mm, new NodeMask(before), new NodeMask(mems), MPOL_MF_MOVE_ALL);
   }
 }

@@ -26,8 +26,9 @@ export class Dcache implements ShrinkerSpec {
   readonly name: string;
   readonly batch = SUPER_BATCH;
   readonly flags = SHRINKER_NUMA_AWARE | SHRINKER_MEMCG_AWARE;
-  /** How readily they are given up, in percent; 0 never. @linux fs/dcache.c:sysctl_vfs_cache_pressure */
+  /** How readily they are given up, in parts of the other number; 0 never. @linux fs/dcache.c:sysctl_vfs_cache_pressure */
   vfsCachePressure = 100;
+  vfsCachePressureDenom = 100;
 
   readonly #kernel: Kernel;
   /** Dentries that are in memory. @linux include/linux/fs.h:super_block.s_dentry_lru */
@@ -95,7 +96,7 @@ export class Dcache implements ShrinkerSpec {
   countObjects({ memcg, nid }: ShrinkControl): number {
     const group = memcg as MemCgroup | null;
     const objects = this.#dentries.list(group, nid).size + this.#inodes.list(group, nid).size;
-    return Math.floor((objects * this.vfsCachePressure) / 100);
+    return Math.floor((objects * this.vfsCachePressure) / this.vfsCachePressureDenom);
   }
 
   /** @linux fs/super.c:super_cache_scan */

@@ -11,7 +11,7 @@ export function ksmStat(mm: MmStruct | null): string {
   const isMergeable = [...mm.vmas].some(({ flags }) => (flags & VM_MERGEABLE) !== 0);
   const yes = (what: boolean): string => (what ? 'yes' : 'no');
   return (
-    `ksm_rmap_items ${items}\nksm_zero_pages 0\nksm_merging_pages ${mm.ksmMerging}\nksm_process_profit ${mm.ksmMerging * PAGE_SIZE - items * ITEM_BYTES}\n` +
+    `ksm_rmap_items ${items}\nksm_zero_pages ${mm.ksmZeroPages}\nksm_merging_pages ${mm.ksmMerging}\nksm_process_profit ${(mm.ksmMerging + mm.ksmZeroPages) * PAGE_SIZE - items * ITEM_BYTES}\n` +
     `ksm_merge_any: ${yes(mm.mergeAny)}\nksm_mergeable: ${yes(isMergeable)}\n`
   );
 }

@@ -12,7 +12,7 @@ import { ksmStat } from './ksm-stat.ts';
 import { maps, smaps, smapsRollup } from './maps.ts';
 import { readMem, writeMem } from './mem.ts';
 import { numaMaps } from './numa-maps.ts';
-import { oomScoreFile, oomScoreAdjFile } from './oom.ts';
+import { oomAdjFile, oomScoreFile, oomScoreAdjFile } from './oom.ts';
 import { pagemapIoctl } from './pagemap-ioctl.ts';
 import { pagemap } from './pagemap.ts';
 import type { ProcFile } from './proc-file.ts';
@@ -40,6 +40,7 @@ const FILES: Readonly<Record<string, PidFile>> = {
   statm: text(0o444, (task) => statm(task.process.mm)),
   status: text(0o444, (task) => status(task)),
   oom_score: (task) => oomScoreFile(task),
+  oom_adj: (task) => oomAdjFile(task),
   oom_score_adj: (task) => oomScoreAdjFile(task),
   pagemap: (task) => ({
     mode: 0o400,

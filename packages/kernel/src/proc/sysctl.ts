@@ -11,6 +11,7 @@ import type { Kernel } from '../kernel.ts';
 import { setNumaBalancing } from '../numa-setup.ts';
 import type { Task } from '../task.ts';
 import { PID_MAX } from '../task-table.ts';
+import { unsignedText } from '../sys/kstrto.ts';
 import type { ProcFile } from './proc-file.ts';
 
 interface Setting {
@@ -22,6 +23,12 @@ interface Setting {
   readonly has?: (kernel: Kernel) => boolean;
   /** Numbers it takes at most; 1 where it does not say. */
   readonly count?: (kernel: Kernel) => number;
+  /** Of a setting that is no number: whether it takes a text. */
+  readonly takesText?: (text: string) => boolean;
+  /** Whether what is no number is taken, too, and left alone. */
+  readonly lenient?: boolean;
+  /** Whether a write of nothing at all is refused. */
+  readonly takesNothing?: boolean;
   /** Sets it: 0 or -errno. Without, it cannot be written. */
   readonly set?: (kernel: Kernel, values: readonly number[], task: Task | null) => number;
 }
@@ -29,7 +36,7 @@ interface Setting {
 /** A number of virtual memory's, within bounds. */
 function vmNumber(key: keyof VmSysctl, min: number, max: number, after?: (kernel: Kernel, value: number) => void): Setting {
   return {
-    get: (kernel) => String(kernel.vm.sysctl[key]),
+    get: (kernel) => unsignedText(kernel.vm.sysctl[key]),
     set: (kernel, [value]) => {
       if (value! < min || value! > max) return -Errno.EINVAL;
       kernel.vm.sysctl[key] = value!;
@@ -41,24 +48,27 @@ function vmNumber(key: keyof VmSysctl, min: number, max: number, after?: (kernel
 
 const fixed = (value: string): Setting => ({ get: () => value });
 const INT_MAX = 0x7fff_ffff;
-const LONG_MAX = Number.MAX_SAFE_INTEGER;
+const INT_MIN = -(2 ** 31);
+/** As near as a double comes. */
+const ULONG_MAX = 2 ** 64;
 
 const SETTINGS: Readonly<Record<string, Setting>> = {
   'vm/overcommit_memory': vmNumber('overcommitMemory', 0, 2),
   // Writing the ratio clears the amount, and the other way round.
-  'vm/overcommit_ratio': vmNumber('overcommitRatio', 0, INT_MAX, (kernel) => {
+  'vm/overcommit_ratio': vmNumber('overcommitRatio', INT_MIN, INT_MAX, (kernel) => {
     kernel.vm.sysctl.overcommitKbytes = 0;
   }),
-  'vm/overcommit_kbytes': vmNumber('overcommitKbytes', 0, LONG_MAX, (kernel) => {
+  'vm/overcommit_kbytes': vmNumber('overcommitKbytes', 0, ULONG_MAX, (kernel) => {
     kernel.vm.sysctl.overcommitRatio = 0;
   }),
   'vm/max_map_count': vmNumber('maxMapCount', 0, INT_MAX),
-  'vm/admin_reserve_kbytes': vmNumber('adminReserveKbytes', 0, LONG_MAX),
-  'vm/user_reserve_kbytes': vmNumber('userReserveKbytes', 0, LONG_MAX),
+  'vm/admin_reserve_kbytes': vmNumber('adminReserveKbytes', 0, ULONG_MAX),
+  'vm/user_reserve_kbytes': vmNumber('userReserveKbytes', 0, ULONG_MAX),
   'vm/mmap_min_addr': {
-    get: (kernel) => String(kernel.vm.sysctl.mmapMinAddr),
+    get: (kernel) => unsignedText(kernel.vm.sysctl.mmapMinAddr),
     set: (kernel, [value], task) => {
       if (task !== null && !task.capable(CAP_SYS_RAWIO)) return -Errno.EPERM;
+      if (value! < 0 || value! > ULONG_MAX) return -Errno.EINVAL;
       kernel.vm.sysctl.mmapMinAddr = value!;
       return 0;
     },
@@ -73,17 +83,24 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   },
   'vm/watermark_boost_factor': {
     get: (kernel) => String(kernel.pages.sysctl.watermarkBoostFactor),
-    set: (kernel, [value]) => kernel.pages.sysctl.setWatermarkBoostFactor(value!),
+    set: (kernel, [value]) => (value! > INT_MAX ? -Errno.EINVAL : kernel.pages.sysctl.setWatermarkBoostFactor(value!)),
   },
   'vm/lowmem_reserve_ratio': {
     // One for each kind of zone that the architecture has.
     count: (kernel) => kernel.pages.sysctl.lowmemReserveRatio.length,
     get: (kernel) => kernel.pages.sysctl.lowmemReserveRatio.join('\t'),
-    set: (kernel, values) => kernel.pages.sysctl.setLowmemReserveRatio(values),
+    // What cannot be read, or is too large, ends the list; nobody is told. @linux mm/page_alloc.c:lowmem_reserve_ratio_sysctl_handler
+    lenient: true,
+    set: (kernel, values) => {
+      const bad = values.findIndex((value) => Math.abs(value) > INT_MAX);
+      const good = bad < 0 ? values : values.slice(0, bad);
+      if (good.length > 0) kernel.pages.sysctl.setLowmemReserveRatio(good);
+      return 0;
+    },
   },
   'vm/percpu_pagelist_high_fraction': {
     get: (kernel) => String(kernel.pages.sysctl.percpuPagelistHighFraction),
-    set: (kernel, [value]) => kernel.pages.sysctl.setPercpuPagelistHighFraction(value!),
+    set: (kernel, [value]) => (value! > INT_MAX ? -Errno.EINVAL : kernel.pages.sysctl.setPercpuPagelistHighFraction(value!)),
   },
   'vm/defrag_mode': {
     get: (kernel) => (kernel.pages.sysctl.defragMode ? '1' : '0'),
@@ -116,6 +133,7 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   },
   'vm/compact_memory': {
     mode: 0o200,
+    takesNothing: true,
     set: (kernel, [value]) => {
       if (value !== 1) return -Errno.EINVAL;
       compactNodes(kernel.pages);
@@ -156,13 +174,13 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'vm/dirty_background_ratio': vmNumber('dirtyBackgroundRatio', 0, 100, ({ vm }) => {
     vm.sysctl.dirtyBackgroundBytes = 0;
   }),
-  'vm/dirty_bytes': vmNumber('dirtyBytes', 2 * 4096, LONG_MAX, ({ vm }) => {
+  'vm/dirty_bytes': vmNumber('dirtyBytes', 2 * 4096, ULONG_MAX, ({ vm }) => {
     vm.sysctl.dirtyRatio = 0;
   }),
-  'vm/dirty_background_bytes': vmNumber('dirtyBackgroundBytes', 1, LONG_MAX, ({ vm }) => {
+  'vm/dirty_background_bytes': vmNumber('dirtyBackgroundBytes', 1, ULONG_MAX, ({ vm }) => {
     vm.sysctl.dirtyBackgroundRatio = 0;
   }),
-  'vm/dirty_writeback_centisecs': vmNumber('dirtyWritebackCentisecs', 0, INT_MAX, (kernel) => {
+  'vm/dirty_writeback_centisecs': vmNumber('dirtyWritebackCentisecs', INT_MIN, INT_MAX, (kernel) => {
     kernel.daemons.wake(kernel, 'flusher', kernel.vm.sysctl.dirtyWritebackCentisecs * 1e7 || Infinity);
   }),
   'vm/dirty_expire_centisecs': vmNumber('dirtyExpireCentisecs', 0, INT_MAX),
@@ -172,6 +190,7 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'vm/memory_failure_early_kill': vmNumber('memoryFailureEarlyKill', 0, 1),
   'vm/memory_failure_recovery': vmNumber('memoryFailureRecovery', 0, 1),
   'vm/enable_soft_offline': vmNumber('enableSoftOffline', 0, 1),
+  'vm/memfd_noexec': { ...vmNumber('memfdNoexec', 0, 2), has: ({ config }) => config.kernel !== '6.1' },
   'vm/swappiness': vmNumber('swappiness', 0, 200),
   'vm/page-cluster': vmNumber('pageCluster', 0, 31),
   'vm/drop_caches': {
@@ -187,7 +206,7 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'vm/nr_hugepages': {
     get: (kernel) => String(kernel.vm.hugetlb.nrHugePages),
     set: (kernel, [value]) => {
-      if (value! < 0) return -Errno.EINVAL;
+      if (value! < 0 || value! > ULONG_MAX) return -Errno.EINVAL;
       setMaxHugePages(kernel.vm, value!);
       return 0;
     },
@@ -195,18 +214,27 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   'vm/nr_hugepages_mempolicy': {
     get: (kernel) => String(kernel.vm.hugetlb.nrHugePages),
     set: (kernel, [value], task) => {
-      if (value! < 0) return -Errno.EINVAL;
+      if (value! < 0 || value! > ULONG_MAX) return -Errno.EINVAL;
       setMaxHugePages(kernel.vm, value!, task?.memPolicy.policy?.nodes.nodes[0] ?? -1);
       return 0;
     },
   },
   'vm/nr_overcommit_hugepages': {
-    get: (kernel) => String(kernel.vm.hugetlb.nrOvercommit),
+    get: (kernel) => unsignedText(kernel.vm.hugetlb.nrOvercommit),
     set: (kernel, [value]) => {
-      if (value! < 0) return -Errno.EINVAL;
+      if (value! < 0 || value! > ULONG_MAX) return -Errno.EINVAL;
       kernel.vm.hugetlb.nrOvercommit = value!;
       return 0;
     },
+  },
+  'vm/vfs_cache_pressure_denom': {
+    get: (kernel) => String(kernel.names.dcaches[0]!.vfsCachePressureDenom),
+    set: (kernel, [value]) => {
+      if (value! < 100 || value! > INT_MAX) return -Errno.EINVAL;
+      for (const dcache of kernel.names.dcaches) dcache.vfsCachePressureDenom = value!;
+      return 0;
+    },
+    has: ({ config }) => config.kernel === '6.18',
   },
   'vm/vfs_cache_pressure': {
     get: (kernel) => String(kernel.names.dcaches[0]!.vfsCachePressure),
@@ -218,7 +246,8 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
   },
   'vm/legacy_va_layout': vmNumber('legacyVaLayout', 0, INT_MAX),
   'vm/mmap_rnd_bits': fixed('28'),
-  'vm/numa_zonelist_order': fixed('Node'),
+  // There is one order left, by any of its names. @linux mm/page_alloc.c:__parse_numa_zonelist_order
+  'vm/numa_zonelist_order': { ...fixed('Node'), takesText: (text) => /^[dn]/i.test(text) },
   'vm/unprivileged_userfaultfd': vmNumber('unprivilegedUserfaultfd', 0, 1),
   'vm/min_slab_ratio': vmNumber('minSlabRatio', 0, 100),
   'vm/min_unmapped_ratio': vmNumber('minUnmappedRatio', 0, 100),
@@ -261,15 +290,17 @@ export function sysctlFile(kernel: Kernel, name: string): ProcFile | undefined {
   if (setting.has?.(kernel) === false) return undefined;
   const { get, set } = setting;
   const shown = get === undefined ? {} : { read: () => `${get(kernel)}\n` };
+  const { takesText } = setting;
+  if (takesText !== undefined) return { mode: 0o644, ...shown, write: (text) => (takesText(text) ? text.length : -Errno.EINVAL) };
   if (set === undefined) return { mode: 0o444, ...shown };
   return {
     mode: setting.mode ?? 0o644,
     firstWriteOnly: true,
     ...shown,
     write: (text, task) => {
-      if (text === '') return 0;
+      if (text === '') return setting.takesNothing === true ? -Errno.EINVAL : 0;
       const { values, length } = parseNumbers(text, setting.count?.(kernel) ?? 1);
-      if (values.length === 0) return -Errno.EINVAL;
+      if (values.length === 0) return setting.lenient === true ? text.length : -Errno.EINVAL;
       const result = set(kernel, values, task);
       return result < 0 ? result : length;
     },
@@ -298,8 +329,9 @@ function parseNumbers(text: string, count: number): { values: number[]; length: 
     const match = number.exec(text);
     if (match === null) break;
     const digits = match[2]!;
-    const value = /^0[0-7]+$/.test(digits) ? parseInt(digits, 8) : Number(digits);
-    values.push(match[1] === '-' ? -value : value);
+    const value = BigInt(/^0[0-7]+$/.test(digits) ? `0o${digits}` : digits);
+    // What no word holds is more than any bound.
+    values.push(value >= 2n ** 64n ? Infinity : match[1] === '-' ? -Number(value) : Number(value));
     length = number.lastIndex;
   }
   return { values, length };

@@ -3,10 +3,11 @@
  *
  * @linux mm/hugetlb_sysfs.c
  */
-import { Errno } from '@pagelab/abi';
 import { setMaxHugePages } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import type { ProcFile } from '../proc/proc-file.ts';
+import { sysctlFile } from '../proc/sysctl.ts';
+import { kstrtoul, unsignedText } from './kstrto.ts';
 
 /** The files, by path. */
 export function hugepageFiles(kernel: Kernel): Map<string, ProcFile> {
@@ -18,6 +19,19 @@ export function hugepageFiles(kernel: Kernel): Map<string, ProcFile> {
   files.set(`${pool}nr_hugepages`, count(() => hugetlb.nrHugePages, (value) => {
     setMaxHugePages(vm, value);
   }));
+  if (kernel.config.arch === 'x86-64') {
+    const { write } = sysctlFile(kernel, 'vm/nr_hugepages_mempolicy')!;
+    files.set(`${pool}nr_hugepages_mempolicy`, {
+      mode: 0o644,
+      read: () => `${hugetlb.nrHugePages}\n`,
+      write: (text, task) => {
+        const value = kstrtoul(text);
+        if (value < 0) return value;
+        const error = write!(String(value), task);
+        return error < 0 ? error : text.length;
+      },
+    });
+  }
   files.set(`${pool}nr_overcommit_hugepages`, count(() => hugetlb.nrOvercommit, (value) => {
     hugetlb.nrOvercommit = value;
   }));
@@ -38,15 +52,15 @@ export function hugepageFiles(kernel: Kernel): Map<string, ProcFile> {
 
 /** A number that is read, and written where `set` says how. */
 function count(get: () => number, set?: (value: number) => void): ProcFile {
-  const read = (): string => `${get()}\n`;
+  const read = (): string => `${unsignedText(get())}\n`;
   if (set === undefined) return { mode: 0o444, read };
   return {
     mode: 0o644,
     read,
     write: (text) => {
-      const word = text.trim();
-      if (!/^\d+$/.test(word)) return -Errno.EINVAL;
-      set(Number(word));
+      const value = kstrtoul(text);
+      if (value < 0) return value;
+      set(value);
       return text.length;
     },
   };

@@ -7,6 +7,7 @@ import { Errno } from '@pagelab/abi';
 import { ksmUnmergeAll } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import type { ProcFile } from '../proc/proc-file.ts';
+import { INT_MAX, UINT_MAX, kstrtoul, onOff } from './kstrto.ts';
 
 const DIRECTORY = '/sys/kernel/mm/ksm/';
 const PAGE_SIZE = 4096;
@@ -18,8 +19,8 @@ export function ksmFiles(kernel: Kernel): Map<string, ProcFile> {
   const { vm } = kernel;
   const { ksm } = vm;
   const files = new Map<string, ProcFile>();
-  const file = (name: string, get: () => number, set?: (value: number) => number): void => {
-    files.set(`${DIRECTORY}${name}`, number(get, set));
+  const file = (name: string, get: () => number, set?: (value: number) => number, max?: number): void => {
+    files.set(`${DIRECTORY}${name}`, number(get, set, max));
   };
   file('run', () => ksm.run, (value) => {
     if (value > 2) return -Errno.EINVAL;
@@ -47,19 +48,17 @@ export function ksmFiles(kernel: Kernel): Map<string, ProcFile> {
     if (value !== ksm.mergeAcrossNodes && ksm.pagesShared > 0) return -Errno.EBUSY;
     ksm.mergeAcrossNodes = value;
     return 0;
-  });
+  }, Infinity);
   file('max_page_sharing', () => ksm.maxPageSharing, (value) => {
     // Of a limit of 2 and less nothing is gained.
     if (value < 2) return -Errno.EINVAL;
     if (value !== ksm.maxPageSharing && ksm.pagesShared > 0) return -Errno.EBUSY;
     ksm.maxPageSharing = value;
     return 0;
-  });
-  file('smart_scan', () => ksm.smartScan, (value) => {
-    if (value > 1) return -Errno.EINVAL;
-    ksm.smartScan = value;
-    return 0;
-  });
+  }, INT_MAX);
+  files.set(`${DIRECTORY}smart_scan`, onOff(() => ksm.smartScan === 1, (on) => {
+    ksm.smartScan = on ? 1 : 0;
+  }));
   file('pages_shared', () => ksm.pagesShared);
   file('pages_sharing', () => ksm.pagesSharing);
   file('pages_unshared', () => ksm.pagesUnshared);
@@ -69,20 +68,25 @@ export function ksmFiles(kernel: Kernel): Map<string, ProcFile> {
   file('full_scans', () => ksm.fullScans);
   file('stable_node_chains', () => ksm.chains().length);
   file('stable_node_dups', () => ksm.chains().reduce((sum, pages) => sum + pages, 0));
-  file('general_profit', () => ksm.pagesSharing * PAGE_SIZE - ksm.nrItems * ITEM_BYTES);
+  file('general_profit', () => (ksm.pagesSharing + ksm.zeroPages) * PAGE_SIZE - ksm.nrItems * ITEM_BYTES);
+  files.set(`${DIRECTORY}use_zero_pages`, onOff(() => ksm.useZeroPages === 1, (on) => {
+    ksm.useZeroPages = on ? 1 : 0;
+  }));
+  // Counted since 6.6.
+  if (kernel.config.kernel !== '6.1') file('ksm_zero_pages', () => ksm.zeroPages);
   return files;
 }
 
-function number(get: () => number, set?: (value: number) => number): ProcFile {
+function number(get: () => number, set?: (value: number) => number, max = UINT_MAX): ProcFile {
   const read = (): string => `${get()}\n`;
   if (set === undefined) return { mode: 0o444, read };
   return {
     mode: 0o644,
     read,
     write: (text) => {
-      const word = text.trim();
-      if (!/^\d+$/.test(word) || Number(word) >= 2 ** 32) return -Errno.EINVAL;
-      const result = set(Number(word));
+      const value = kstrtoul(text, max);
+      if (value < 0) return max === UINT_MAX ? -Errno.EINVAL : value;
+      const result = set(value);
       return result < 0 ? result : text.length;
     },
   };

@@ -11,6 +11,7 @@ import { hugepageFiles } from './hugepages.ts';
 import { hwpoisonFiles } from './hwpoison.ts';
 import { ksmFiles } from './ksm.ts';
 import { interleaveWeightFiles } from './mempolicy.ts';
+import { trueFalse } from './kstrto.ts';
 import { lruGenFiles } from './lru-gen.ts';
 import { listText, nodeFiles } from './node.ts';
 import { numaFiles } from './numa.ts';
@@ -46,6 +47,9 @@ export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
   for (const [path, file] of lruGenFiles(kernel)) files.set(path, file);
   for (const [path, file] of hugepageFiles(kernel)) files.set(path, file);
   for (const [path, file] of interleaveWeightFiles(kernel)) files.set(path, file);
+  files.set('/sys/kernel/mm/swap/vma_ra_enabled', trueFalse(() => kernel.vm.swap.vmaReadahead, (on) => {
+    kernel.vm.swap.vmaReadahead = on;
+  }));
   for (const [path, file] of slabFiles(kernel)) files.set(path, file);
   for (const [path, file] of compactFiles(kernel)) files.set(path, file);
   for (const [path, file] of debugFiles(kernel)) files.set(path, file);

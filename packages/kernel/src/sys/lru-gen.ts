@@ -10,7 +10,12 @@ import type { ReclaimPolicyFactory } from '@pagelab/vm';
 import type { MachineConfig } from '../config.ts';
 import type { Kernel } from '../kernel.ts';
 import type { ProcFile } from '../proc/proc-file.ts';
+import { UINT_MAX, kstrtoul } from './kstrto.ts';
 
+/** Of a kernel of 250 Hz. */
+const MS_PER_TICK = 4;
+/** What stands for ever, in milliseconds. @linux include/linux/jiffies.h:MAX_JIFFY_OFFSET */
+const MAX_MS = 2 ** 32 - 8;
 const DIRECTORY = '/sys/kernel/mm/lru_gen/';
 /** Bits of `enabled`. @linux include/linux/mmzone.h:LRU_GEN_CORE */
 const CORE = 1;
@@ -51,7 +56,8 @@ export function lruGenFiles(kernel: Kernel): Map<string, ProcFile> {
     write: (text) => {
       const value = unsignedOf(text);
       if (value < 0) return -Errno.EINVAL;
-      reclaim.lruGen.minTtlMs = value;
+      // Kept in ticks.
+      reclaim.lruGen.minTtlMs = value >= 2 ** 31 ? MAX_MS : Math.ceil(value / MS_PER_TICK) * MS_PER_TICK;
       return text.length;
     },
   });
@@ -76,7 +82,5 @@ function capsOf(text: string): number {
 
 /** A number as `kstrtouint` takes it, decimal, octal or hexadecimal; −1 for what is none. */
 function unsignedOf(text: string): number {
-  const word = text.replace(/\n$/, '');
-  const value = /^0x[\da-f]+$/i.test(word) ? Number.parseInt(word, 16) : /^0[0-7]+$/.test(word) ? Number.parseInt(word, 8) : /^\d+$/.test(word) ? Number(word) : -1;
-  return value < 2 ** 32 ? value : -1;
+  return Math.max(kstrtoul(text, UINT_MAX, 0), -1);
 }

@@ -4,29 +4,20 @@
  *
  * @linux mm/memory-tiers.c, kernel/sched/debug.c
  */
-import { Errno } from '@pagelab/abi';
 import type { NumaBalancing } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import type { ProcFile } from '../proc/proc-file.ts';
+import { UINT_MAX, kstrtoul, trueFalse } from './kstrto.ts';
 import { listText } from './node.ts';
-
-const UINT_MAX = 2 ** 32 - 1;
 
 /** The files, by path. Kernels of 32 bits are built without nodes. */
 export function numaFiles({ config, vm }: Kernel): Map<string, ProcFile> {
   const files = new Map<string, ProcFile>();
   if (config.arch !== 'x86-64') return files;
   const { numa, tiers } = vm;
-  files.set('/sys/kernel/mm/numa/demotion_enabled', {
-    mode: 0o644,
-    read: () => `${tiers.demotionEnabled}\n`,
-    write: (text) => {
-      const on = /^([y1t]|on)/i.test(text);
-      if (!on && !/^([n0f]|of)/i.test(text)) return -Errno.EINVAL;
-      tiers.demotionEnabled = on;
-      return text.length;
-    },
-  });
+  files.set('/sys/kernel/mm/numa/demotion_enabled', trueFalse(() => tiers.demotionEnabled, (on) => {
+    tiers.demotionEnabled = on;
+  }));
   for (const tier of tiers.tiers()) {
     files.set(`/sys/devices/virtual/memory_tiering/memory_tier${tier}/nodelist`, {
       mode: 0o444,
@@ -38,9 +29,9 @@ export function numaFiles({ config, vm }: Kernel): Map<string, ProcFile> {
       mode: 0o644,
       read: () => `${numa[key]}\n`,
       write: (text) => {
-        const word = text.trim();
-        if (!/^\d+$/.test(word) || Number(word) > UINT_MAX) return -Errno.EINVAL;
-        numa[key] = Number(word);
+        const value = kstrtoul(text, UINT_MAX);
+        if (value < 0) return value;
+        numa[key] = value;
         return text.length;
       },
     });

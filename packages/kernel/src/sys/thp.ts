@@ -9,6 +9,7 @@ import { updateShmemThp } from '@pagelab/vm';
 import type { Khugepaged, ShmemEnabled, ShmemSizeEnabled, ThpDefrag, Vm } from '@pagelab/vm';
 import type { Kernel, TransparentHugepage } from '../kernel.ts';
 import type { ProcFile } from '../proc/proc-file.ts';
+import { UINT_MAX, kstrtoul, onOff } from './kstrto.ts';
 
 const DIRECTORY = '/sys/kernel/mm/transparent_hugepage/';
 const MODES: readonly TransparentHugepage[] = ['always', 'madvise', 'never'];
@@ -35,21 +36,21 @@ export function thpFiles(kernel: Kernel): Map<string, ProcFile> {
   }));
   const { deferredSplit } = vm;
   if (kernel.config.kernel !== '6.1') {
-    files.set(`${DIRECTORY}shrink_underused`, number(() => (deferredSplit.splitsUnderused ? 1 : 0), 1, (value) => {
-      deferredSplit.splitsUnderused = value === 1;
+    files.set(`${DIRECTORY}shrink_underused`, onOff(() => deferredSplit.splitsUnderused, (on) => {
+      deferredSplit.splitsUnderused = on;
     }));
   }
   files.set(`${DIRECTORY}hpage_pmd_size`, { mode: 0o444, read: () => `${vm.tables.pmdSize}\n` });
   const { khugepaged } = vm;
   const own = `${DIRECTORY}khugepaged/`;
   const most = vm.tables.ptrsPerPte - 1;
-  const setting = (name: string, key: { [K in keyof Khugepaged]: Khugepaged[K] extends number ? K : never }[keyof Khugepaged], max: number): void => {
+  const setting = (name: string, key: { [K in keyof Khugepaged]: Khugepaged[K] extends number ? K : never }[keyof Khugepaged], max: number, min = 0): void => {
     files.set(`${own}${name}`, number(() => khugepaged[key], max, (value) => {
       khugepaged[key] = value;
-    }));
+    }, min));
   };
   const sleep = (name: string, key: 'scanSleepMs' | 'allocSleepMs'): void => {
-    files.set(`${own}${name}`, number(() => khugepaged[key], 2 ** 32 - 1, (value) => {
+    files.set(`${own}${name}`, number(() => khugepaged[key], UINT_MAX, (value) => {
       khugepaged[key] = value;
       // It wakes to look at the new setting. @linux mm/khugepaged.c:__sleep_millisecs_store
       kernel.daemons.wake(kernel, 'khugepaged', value * NS_PER_MS);
@@ -58,7 +59,7 @@ export function thpFiles(kernel: Kernel): Map<string, ProcFile> {
   files.set(`${own}defrag`, number(() => (khugepaged.defrag ? 1 : 0), 1, (value) => {
     khugepaged.defrag = value === 1;
   }));
-  setting('pages_to_scan', 'pagesToScan', 2 ** 32 - 1);
+  setting('pages_to_scan', 'pagesToScan', UINT_MAX, 1);
   setting('max_ptes_none', 'maxPtesNone', most);
   setting('max_ptes_swap', 'maxPtesSwap', most);
   setting('max_ptes_shared', 'maxPtesShared', most);
@@ -105,15 +106,17 @@ function choice<T extends string>(words: readonly T[], get: () => T, set: (word:
   };
 }
 
-/** A number from 0 to `max`. */
-function number(get: () => number, max: number, set: (value: number) => void): ProcFile {
+/** A number from `min` to `max`. */
+function number(get: () => number, max: number, set: (value: number) => void, min = 0): ProcFile {
   return {
     mode: 0o644,
     read: () => `${get()}\n`,
     write: (text) => {
-      const word = text.trim();
-      if (!/^\d+$/.test(word) || Number(word) > max) return -Errno.EINVAL;
-      set(Number(word));
+      const value = kstrtoul(text);
+      // Whoever takes a switch tells what is too large for a number from what is no switch.
+      if (value === -Errno.ERANGE && max === 1) return value;
+      if (value < min || value > max) return -Errno.EINVAL;
+      set(value);
       return text.length;
     },
   };

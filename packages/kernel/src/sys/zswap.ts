@@ -7,10 +7,10 @@ import { Errno } from '@pagelab/abi';
 import type { Zswap } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import type { ProcFile } from '../proc/proc-file.ts';
+import { UINT_MAX, kstrtobool, kstrtoul } from './kstrto.ts';
 
 const PARAMETERS = '/sys/module/zswap/parameters/';
 const DEBUG = '/sys/kernel/debug/zswap/';
-const UINT_MAX = 2 ** 32 - 1;
 
 /** The files, by path. Counters are there once it has been set up. */
 export function zswapFiles({ vm }: Kernel): Map<string, ProcFile> {
@@ -21,26 +21,27 @@ export function zswapFiles({ vm }: Kernel): Map<string, ProcFile> {
       mode: 0o644,
       read: () => `${get()}\n`,
       write: (text) => {
-        const error = set(text.trim());
+        const error = set(text);
         return error === 0 ? text.length : error;
       },
     });
   };
   parameter('enabled', () => shown(zswap.enabled), (text) => {
-    const enabled = parseBool(text);
+    const enabled = kstrtobool(text);
     return enabled === undefined ? -Errno.EINVAL : zswap.setEnabled(enabled);
   });
   parameter('shrinker_enabled', () => shown(zswap.shrinkerEnabled), (text) => {
-    const enabled = parseBool(text);
+    const enabled = kstrtobool(text);
     if (enabled === undefined) return -Errno.EINVAL;
     zswap.shrinkerEnabled = enabled;
     return 0;
   });
-  parameter('compressor', () => zswap.compressor, (text) => zswap.setCompressor(text));
+  parameter('compressor', () => zswap.compressor, (text) => zswap.setCompressor(text.trim()));
   const percent = (name: string, key: 'maxPoolPercent' | 'acceptThresholdPercent'): void => {
     parameter(name, () => String(zswap[key]), (text) => {
-      if (!/^\d+$/.test(text) || Number(text) > UINT_MAX) return -Errno.EINVAL;
-      zswap[key] = Number(text);
+      const value = kstrtoul(text, UINT_MAX, 0);
+      if (value < 0) return value;
+      zswap[key] = value;
       return 0;
     });
   };
@@ -71,10 +72,4 @@ function counters(zswap: Zswap): readonly (readonly [string, () => number])[] {
 
 function shown(value: boolean): string {
   return value ? 'Y' : 'N';
-}
-
-/** @linux lib/kstrtox.c:kstrtobool */
-function parseBool(text: string): boolean | undefined {
-  if (/^([yt1]|on)/i.test(text)) return true;
-  return /^([nf0]|of)/i.test(text) ? false : undefined;
 }
