@@ -14,7 +14,10 @@ export {
   isolateFolios,
   lruAddDrain,
   newReclaimStat,
+  optReclaim,
 } from '@pagelab/vm';
+export { recordReferences } from './record-references.ts';
+export type { RecordedOs } from './record-references.ts';
 export type { ReclaimPolicy, ReclaimPolicyFactory, ReclaimStat, ScanControl, Vm } from '@pagelab/vm';
 export { LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, PG_ACTIVE, PG_REFERENCED, PG_SWAPBACKED, folioNrPages } from '@pagelab/mm-core';
 export { Prng } from '@pagelab/lib';

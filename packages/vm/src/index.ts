@@ -170,6 +170,7 @@ export {
   setReclaimPolicy,
 } from './reclaim.ts';
 export type { ReclaimPolicy, ReclaimPolicyFactory } from './reclaim.ts';
+export { optReclaim } from './reclaim-opt.ts';
 export { reclaimPolicies } from './reclaim-policies.ts';
 export type { ReclaimPolicyName } from './reclaim-policies.ts';
 export { evictFolios, isolateFolio, isolateFolios, putbackFolios } from './isolate-folios.ts';

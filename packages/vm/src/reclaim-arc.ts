@@ -9,15 +9,15 @@
  *     c is all pages that there are: |T1| + |T2|
  *     0 <= p <= c, |B1| <= |T2|, |B1| + |B2| <= c
  *
- * The fault that brings a page in leaves its accessed bit set: that is no use again. So in T1 the first bit that the hand finds is
- * only cleared, and the second one counts. PG_workingset tells that a page is in T2: it goes with the page to other frames.
+ * The fault that brings a page in leaves its accessed bit set: that is no use again, so it is cleared when the page enters.
+ * PG_workingset tells that a page is in T2: it goes with the page to other frames.
  *
  * Sources: N. Megiddo and D. S. Modha, ARC: A Self-Tuning, Low Overhead Replacement Cache, 2003; S. Bansal and D. S. Modha, CAR:
  * Clock with Adaptive Replacement, 2004, figure 2.
  */
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
-import { LazyColumns, NODE_STAT, PG_REFERENCED, PG_SWAPBACKED, PG_WORKINGSET, folioNrPages } from '@pagelab/mm-core';
+import { NODE_STAT, PG_REFERENCED, PG_SWAPBACKED, PG_WORKINGSET, folioNrPages } from '@pagelab/mm-core';
 import type { Lruvec } from '@pagelab/mm-core';
 import { Ghosts } from './ghost-list.ts';
 import type { GhostList } from './ghost-list.ts';
@@ -26,6 +26,7 @@ import type { ReclaimPolicy, ReclaimPolicyFactory } from './reclaim.ts';
 import type { ScanControl } from './scan-control.ts';
 import { LOCKED, SingleList, UNUSED, shrinkPages, takeUse } from './single-list.ts';
 import type { PageChooser, SingleListState } from './single-list.ts';
+import { RmapWalk } from './try-to-unmap.ts';
 import type { Vm } from './vm.ts';
 import { packShadow, shadowLruvec, shadowToken } from './workingset.ts';
 
@@ -40,15 +41,19 @@ interface ArcState extends SingleListState {
 
 const stateOf = (lruvec: Lruvec): ArcState => lruvec.policyState as ArcState;
 
+/** Pages that enter until their CPUs forget that they were used: as many as a batch has. */
+const FLUSH_AFTER = 32;
+
 /** T1 and T2. */
 class TwoClocks extends SingleList {
-  /** By pfn: in T1, whether the hand has found it used once. */
-  readonly seen: Uint8Array;
+  /** Pages that have entered since the last flush. */
+  #entered = 0;
+  /** Pages may enter during a walk of reclaim's own. */
+  readonly #rmap: RmapWalk;
 
   constructor(vm: Vm) {
     super(vm);
-    const { nrFrames } = vm.frames;
-    this.seen = new LazyColumns(nrFrames, 1).uint8(nrFrames);
+    this.#rmap = new RmapWalk(vm);
   }
 
   /** 0 for T1, 1 for T2. */
@@ -57,7 +62,12 @@ class TwoClocks extends SingleList {
   }
 
   override enter(lruvec: Lruvec, pfn: Pfn, atTail: boolean): number {
-    this.seen[pfn] = 0;
+    this.#rmap.clearReferenced(pfn);
+    this.vm.frames.flags[pfn] &= ~PG_REFERENCED;
+    if (++this.#entered >= FLUSH_AFTER) {
+      this.vm.smp.flushBatch();
+      this.#entered = 0;
+    }
     stateOf(lruvec).sizes[this.clockOf(pfn)] += folioNrPages(this.vm.frames, pfn);
     return super.enter(lruvec, pfn, atTail);
   }
@@ -65,10 +75,6 @@ class TwoClocks extends SingleList {
   override leave(lruvec: Lruvec, pfn: Pfn): void {
     super.leave(lruvec, pfn);
     stateOf(lruvec).sizes[this.clockOf(pfn)] -= folioNrPages(this.vm.frames, pfn);
-  }
-
-  override split(_lruvec: Lruvec, head: Pfn, pfn: Pfn): void {
-    this.seen[pfn] = this.seen[head];
   }
 
   override rows(lruvec: Lruvec): Iterable<number> {
@@ -136,16 +142,12 @@ class ArcReclaim implements ReclaimPolicy, PageChooser {
     const use = takeUse(this.#vm, pfn);
     if (use === UNUSED) return true;
     if (use === LOCKED) return false;
-    const { seen } = this.placement;
     const { sizes } = stateOf(lruvec);
     if (this.placement.clockOf(pfn) === 0) {
-      if (seen[pfn] !== 0) {
-        const nrPages = folioNrPages(this.#vm.frames, pfn);
-        this.#vm.frames.flags[pfn] |= PG_WORKINGSET;
-        sizes[0] -= nrPages;
-        sizes[1] += nrPages;
-      }
-      seen[pfn] = 1;
+      const nrPages = folioNrPages(this.#vm.frames, pfn);
+      this.#vm.frames.flags[pfn] |= PG_WORKINGSET;
+      sizes[0] -= nrPages;
+      sizes[1] += nrPages;
     }
     this.pass(lruvec, pfn);
     return false;

@@ -35,6 +35,7 @@ export class RmapWalk {
   #pfn: Pfn = -1;
   #index = 0;
   #unmapping = false;
+  #heedsLocks = true;
   #failed = false;
   /** Entries that were used since the last look, and the flags of the mappings they lie in. */
   #referenced = 0;
@@ -104,6 +105,13 @@ export class RmapWalk {
     return this.#referenced;
   }
 
+  /** Clears the accessed bits of all entries of a page, locked or not. */
+  clearReferenced(pfn: Pfn): void {
+    this.#heedsLocks = false;
+    this.referenced(pfn);
+    this.#heedsLocks = true;
+  }
+
   #walk(pfn: Pfn): void {
     const { frames, anonVmas, mappings } = this.#vm;
     const id = frames.mapping[pfn];
@@ -133,7 +141,7 @@ export class RmapWalk {
     const { ram, smp } = this.#vm;
     const entry = this.#entryOf(vma, address);
     if (entry < 0) return;
-    if (locksPages(vma)) {
+    if (this.#heedsLocks && locksPages(vma)) {
       mlockPage(this.#vm, this.#pfn);
       this.vmFlags |= VM_LOCKED;
       this.#failed = true;

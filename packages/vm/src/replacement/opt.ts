@@ -8,7 +8,7 @@ const GONE = -1;
  * A heap of (next use, page), the latest use on top. A page's old entries stay until they come to the top or the heap has
  * many times the entries it needs.
  */
-class Opt implements ReplacementPolicy {
+export class Opt implements ReplacementPolicy {
   #nextUse = new Float64Array(64).fill(GONE);
   #keys = new Float64Array(64);
   #pages = new Int32Array(64);
