@@ -7,7 +7,7 @@ import { DEFAULT_COSTS, PAGE_OFFSET, PhysicalMemory, Smp, VirtualClock, tlbModel
 import type { BufferSource, TlbModelFactory } from '@pagelab/hw';
 import { KernelBug, TraceRing } from '@pagelab/lib';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, PageAlloc, pageAllocators } from '@pagelab/mm-core';
-import type { PageAllocHooks, PageAllocatorFactory, ZoneLayout } from '@pagelab/mm-core';
+import type { ManagedPages, PageAllocHooks, PageAllocatorFactory, ZoneLayout } from '@pagelab/mm-core';
 import { DirectMap, Rcu, Slab, createKernelCaches, slabAllocators } from '@pagelab/slab';
 import type { KernelCaches, SlabAllocator, SlabReport } from '@pagelab/slab';
 import { releaseNumber } from '@pagelab/syscalls';
@@ -69,6 +69,11 @@ export interface BootOptions {
   readonly compressors?: readonly Compressor[];
   /** A directory of the host that programs find at `/host`, to be read. */
   readonly hostDirectory?: HostDirectory;
+  /**
+   * How many pages of each zone the page allocator gets, for a machine like one that was measured. Otherwise as many as this
+   * kernel's image and early boot leave.
+   */
+  readonly managed?: readonly ManagedPages[];
   /** A page allocator of one's own, in place of the one that the configuration names. */
   readonly pageAllocator?: PageAllocatorFactory;
   /** A modelled TLB of one's own, made for each CPU, in place of the one that the configuration names. */
@@ -305,6 +310,7 @@ function pageAllocOptions(config: MachineConfig, options: BootOptions) {
     kernel: config.kernel,
     possibleCpus: config.possibleCpus,
     cma: config.commandLine.cma,
+    managed: options.managed,
     pageOwner: config.commandLine.pageOwner === true,
     transparentHugepage: config.commandLine.transparentHugepage !== 'never',
     pageAllocator: options.pageAllocator ?? pageAllocators[config.pageAllocator],

@@ -155,6 +155,12 @@ export class Kernel implements KernelParts {
     const { transparentHugepage = 'madvise' } = parts.config.commandLine;
     this.transparentHugepage = parts.pages.sysctl.transparentHugepage ? transparentHugepage : 'never';
     this.vm.thpMode = this.transparentHugepage;
+    if (!parts.pages.sysctl.hasRoomForHugePages) {
+      // Nothing that goes with huge pages is on then, and stays off when they are switched on. @linux mm/huge_memory.c:hugepage_init
+      this.vm.thpDefrag = 'never';
+      this.vm.usesHugeZero = false;
+      this.vm.khugepaged.defrag = false;
+    }
     this.vm.userfaultHooks = {
       wait: (wait) => {
         waitForUserfault(this, wait);

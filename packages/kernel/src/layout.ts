@@ -3,7 +3,7 @@
  * real one reported of itself, and so has to put in some of what that one had.
  */
 import { ARM64_ZONES, PageAllocSysctl } from '@pagelab/mm-core';
-import type { Zone } from '@pagelab/mm-core';
+import type { ManagedPages, Zone } from '@pagelab/mm-core';
 import { bootKernel } from './boot.ts';
 import type { MachineConfig } from './config.ts';
 import { createMachine } from './machine.ts';
@@ -26,13 +26,7 @@ export type { ObjectShape, SlabGeometry, SlabMachine } from '@pagelab/slab';
 export { firmwareMemoryMap } from '@pagelab/hw';
 export type { MemoryRange } from '@pagelab/hw';
 
-/** A zone, and how many pages of it the page allocator has. */
-export interface ManagedPages {
-  readonly node: number;
-  /** As `/proc/zoneinfo` has it: `DMA32`, … */
-  readonly zone: string;
-  readonly pages: number;
-}
+export type { ManagedPages } from '@pagelab/mm-core';
 
 /** A booted machine whose figures can be made to follow from other numbers of managed pages than its own. */
 export interface MachineShape {
@@ -75,7 +69,7 @@ export function bootShape(config: MachineConfig, zones: 'own' | 'arm64' = 'own')
         zone.watermark.fill(0);
         zone.setWatermarkBoost(0);
       }
-      const { transparentHugepage = 'always' } = config.commandLine;
+      const { transparentHugepage = 'madvise' } = config.commandLine;
       pages.sysctl.init({}, transparentHugepage !== 'never');
       kernel.transparentHugepage = pages.sysctl.transparentHugepage ? transparentHugepage : 'never';
     },

@@ -157,7 +157,7 @@ export { Zone } from './zone.ts';
 export type { ZoneShape } from './zone.ts';
 export { PcpList, PerCpuPages } from './pcp.ts';
 export { LOCAL_DISTANCE, MemoryNode, REMOTE_DISTANCE, fallbackOrders } from './node.ts';
-export type { BootLayout, KernelVersion, NodeConfig, NodeShape } from './mm-init.ts';
+export type { BootLayout, KernelVersion, ManagedPages, NodeConfig, NodeShape } from './mm-init.ts';
 export type { MovableRequest } from './movable-zone.ts';
 export { PageAllocSysctl, zoneWatermarks } from './sysctl.ts';
 export type { PageAllocSysctlConfig } from './sysctl.ts';

@@ -5,14 +5,14 @@
 import type { MemoryRange, Pfn } from '@pagelab/hw';
 import { cmaDeclareContiguous } from './cma-reserve.ts';
 import type { CmaRequest } from './cma-reserve.ts';
-import { Memblock, RESERVED_FOR_BOOT, clipRanges, countPages, usableRanges } from './memblock.ts';
+import { Memblock, RESERVED_FOR_BOOT, RESERVED_FOR_EVER, clipRanges, countPages, usableRanges } from './memblock.ts';
 import { OWNER_KERNEL_CODE, OWNER_KERNEL_DATA, OWNER_MEMMAP, OWNER_RESERVED } from './owner.ts';
 import type { FrameRange } from './page-allocator.ts';
 import { reserveEarlyArm64 } from './mm-init-arm64.ts';
 import { findMovableStarts } from './movable-zone.ts';
 import type { MovableRequest } from './movable-zone.ts';
 import type { ZoneLayout } from './zone-types.ts';
-import { ZONE_HIGHMEM, ZONE_MOVABLE } from './zone-types.ts';
+import { ZONE_HIGHMEM, ZONE_MOVABLE, ZONE_NAMES } from './zone-types.ts';
 import type { ZoneShape } from './zone.ts';
 
 /** Kernels whose rules are known. */
@@ -49,6 +49,13 @@ interface ImageSize {
 }
 const IMAGE_6_1: ImageSize = { code: 3586, data: 7732, init: 2002, initrd: 87, early: 627, perCpu: 62 };
 const IMAGE_6_12: ImageSize = { code: 3584, data: 6022, init: 1665, initrd: 87, early: 630, perCpu: 68 };
+/** Images for 32 bits, of 6.1 both. What early boot takes there differs by up to a hundred pages from boot to boot: this is the middle. */
+const IMAGE_PAE: ImageSize = { code: 2356, data: 1233, init: 232, initrd: 91, early: 214, perCpu: 33 };
+const IMAGE_32: ImageSize = { code: 2332, data: 1225, init: 228, initrd: 91, early: 128, perCpu: 33 };
+/** `struct page` of 32 bits. All of memory is described there, holes too. @linux include/linux/mm_types.h:page */
+const STRUCT_PAGE_32 = 40;
+/** What describes another node, by kernel. @linux arch/x86/mm/numa.c:alloc_node_data */
+const NODE_DATA_PAGES = { '6.1': 44, later: 43 } as const;
 
 /** A NUMA node as configured. */
 export interface NodeConfig {
@@ -76,6 +83,14 @@ export interface BootLayout {
   readonly cmaAreas: readonly FrameRange[];
 }
 
+/** How many pages of a zone the page allocator has. */
+export interface ManagedPages {
+  readonly node: number;
+  /** As `/proc/zoneinfo` has it: `DMA32`, … */
+  readonly zone: string;
+  readonly pages: number;
+}
+
 /** Lays memory out for `nrCpus` CPUs and room for `possibleCpus`. @throws RangeError where the nodes do not add up to the RAM */
 export function layOutMemory(
   map: readonly MemoryRange[],
@@ -87,6 +102,8 @@ export function layOutMemory(
     readonly nodes: readonly NodeConfig[];
     readonly movable: MovableRequest;
     readonly cma?: CmaRequest | undefined;
+    /** What boot is to leave of each zone, whatever this kernel takes. */
+    readonly managed?: readonly ManagedPages[] | undefined;
   },
 ): BootLayout {
   const memory = clipRanges(usableRanges(map), 0, Math.max(...layout.limits));
@@ -103,10 +120,14 @@ export function layOutMemory(
     const area = cma === undefined || cma.bytes === 0 ? undefined : cmaDeclareContiguous(memblock, cma, 1 << layout.pageblockOrder, highmemStart, ceiling);
     if (area !== undefined) cmaAreas.push(area);
   };
-  if (layout.early === 'arm64') reserveEarlyArm64(memblock, nodes, options.possibleCpus, reserveCma);
-  else reserveEarly(memblock, nodes, options.kernel, options.possibleCpus, reserveCma);
   const movableStarts = findMovableStarts(nodes, options.movable, highestZoneStart(layout, maxPfn));
-  return { maxPfn, nodes, zones: nodes.flatMap((node, i) => zoneShapes(node, layout, movableStarts[i])), memblock, cmaAreas };
+  const zones = nodes.flatMap((node, i) => zoneShapes(node, layout, movableStarts[i]));
+  const { managed } = options;
+  const early = { architecture: layout.early ?? 'x86-64', kernel: options.kernel, nrCpus: options.possibleCpus, lowEnd: Math.min(maxPfn, highmemStart) } as const;
+  if (layout.early === 'arm64') reserveEarlyArm64(memblock, nodes, options.possibleCpus, reserveCma);
+  else if (managed === undefined) reserveEarly(memblock, nodes, early, reserveCma);
+  else reserveLike(memblock, zones, early, managed, reserveCma);
+  return { maxPfn, nodes, zones, memblock, cmaAreas };
 }
 
 /** Lowest frame of the highest zone that holds memory of its own. */
@@ -171,51 +192,96 @@ function endOfLowRam(map: readonly MemoryRange[]): number {
   return end;
 }
 
+/** Which kernel boots, and where it may place what it needs. */
+interface EarlyBoot {
+  readonly architecture: 'x86-64' | 'x86-pae' | 'x86-32' | 'arm64';
+  readonly kernel: KernelVersion;
+  readonly nrCpus: number;
+  /** One past the last frame that the kernel has a permanent address for. */
+  readonly lowEnd: Pfn;
+}
+
+function imageSize({ architecture, kernel }: EarlyBoot): ImageSize {
+  if (architecture === 'x86-pae') return IMAGE_PAE;
+  if (architecture === 'x86-32') return IMAGE_32;
+  return kernel === '6.1' ? IMAGE_6_1 : IMAGE_6_12;
+}
+
 /**
  * Reserves what a kernel has taken by the time it sets up the page allocator. For one node that adds up to
  *
  *     12103 + 62 * (possible CPUs - 1) + 512 a section + hash tables + 16576 where RAM lies above 4 GiB
  *
- * pages with a 6.1 kernel, as recorded.
+ * pages with a 6.1 kernel, as recorded. A further node takes 44; but then the hash tables are made later, of all nodes.
  */
-function reserveEarly(
-  memblock: Memblock,
-  nodes: readonly NodeShape[],
-  kernel: KernelVersion,
-  nrCpus: number,
-  reserveCma: () => void,
-): void {
+function reserveEarly(memblock: Memblock, nodes: readonly NodeShape[], boot: EarlyBoot, reserveCma: () => void): void {
   const { memory } = memblock;
-  const size = kernel === '6.1' ? IMAGE_6_1 : IMAGE_6_12;
+  const size = imageSize(boot);
+  const { lowEnd } = boot;
   const maxPfn = memory.at(-1)?.end ?? 0;
   memblock.reserve(0, FIRST_MIB, OWNER_RESERVED);
   const above4G = maxPfn > FOUR_GIB;
-  const memmapPages = nodes.map(({ ranges }) => countSections(ranges) * MEMMAP_PAGES);
-  const tables = hashTablePages(memory);
-  const early = size.early + size.perCpu * (nrCpus - 1) + tables + (above4G ? SWIOTLB_SLOT_PAGES : 0);
-  placeImage(memblock, size, early + memmapPages.reduce((sum, pages) => sum + pages, 0));
+  const is64 = boot.architecture === 'x86-64';
+  const memmapPages = nodes.map(({ ranges }) =>
+    is64 ? countSections(ranges) * MEMMAP_PAGES : Math.ceil((((ranges.at(-1)?.end ?? 0) - (ranges[0]?.start ?? 0)) * STRUCT_PAGE_32) / 4096),
+  );
+  const tables = hashesLate(boot, nodes.length) ? 0 : hashTablePages(clipRanges(memory, 0, lowEnd), is64 ? 8 : 4);
+  const perNode = (nodes.length - 1) * NODE_DATA_PAGES[boot.kernel === '6.1' ? '6.1' : 'later'];
+  const early = size.early + size.perCpu * (boot.nrCpus - 1) + perNode + tables + (above4G ? SWIOTLB_SLOT_PAGES : 0);
+  placeImage(memblock, size, early + memmapPages.reduce((sum, pages) => sum + pages, 0), lowEnd);
   // Before memory is described, as the architecture has it.
   reserveCma();
   // Top down, as memblock does: what describes each node's memory, then all else, and last what is given back.
   nodes.forEach(({ ranges }, i) => {
     const first = ranges[0]?.start ?? 0;
-    const placed = memblock.allocTopDown(memmapPages[i], first, ranges.at(-1)?.end ?? 0, OWNER_MEMMAP);
-    if (placed < memmapPages[i]) memblock.allocTopDown(memmapPages[i] - placed, 0, maxPfn, OWNER_MEMMAP);
+    const placed = memblock.allocTopDown(memmapPages[i], first, Math.min(lowEnd, ranges.at(-1)?.end ?? 0), OWNER_MEMMAP);
+    if (placed < memmapPages[i]) memblock.allocTopDown(memmapPages[i] - placed, 0, lowEnd, OWNER_MEMMAP);
   });
-  memblock.allocTopDown(early, FIRST_MIB, maxPfn, OWNER_KERNEL_DATA);
-  memblock.allocTopDown(size.initrd, FIRST_MIB, maxPfn, OWNER_KERNEL_DATA, RESERVED_FOR_BOOT);
-  if (above4G) memblock.allocTopDown(SWIOTLB_PAGES, FIRST_MIB, FOUR_GIB, OWNER_KERNEL_DATA);
+  memblock.allocTopDown(early, FIRST_MIB, lowEnd, OWNER_KERNEL_DATA);
+  memblock.allocTopDown(size.initrd, FIRST_MIB, lowEnd, OWNER_KERNEL_DATA, RESERVED_FOR_BOOT);
+  if (above4G) memblock.allocTopDown(SWIOTLB_PAGES, FIRST_MIB, Math.min(lowEnd, FOUR_GIB), OWNER_KERNEL_DATA);
 }
 
-/** Places the kernel image at 16 MiB; one built smaller where the stock image leaves too little. */
-function placeImage(memblock: Memblock, size: ImageSize, others: number): void {
-  const home = memblock.memory.some(({ start, end }) => start <= IMAGE_PFN && end > IMAGE_PFN + FIRST_MIB) ? IMAGE_PFN : FIRST_MIB;
+/** Whether the hash tables of dentries and inodes are spread over the nodes, once there is vmalloc. @linux mm/mm_init.c:hashdist_init */
+function hashesLate({ architecture }: EarlyBoot, nrNodes: number): boolean {
+  return architecture === 'x86-64' && nrNodes > 1;
+}
+
+/**
+ * Reserves so much that each zone is left with the pages it is to have: the image where there is most room for it, and the
+ * remainder as what early boot took.
+ */
+function reserveLike(memblock: Memblock, zones: readonly ZoneShape[], boot: EarlyBoot, managed: readonly ManagedPages[], reserveCma: () => void): void {
+  const size = imageSize(boot);
+  memblock.reserve(0, FIRST_MIB, OWNER_RESERVED);
+  const wanted = (zone: ZoneShape): number =>
+    managed.find(({ node, zone: name }) => node === zone.nid && name === ZONE_NAMES[zone.kind])?.pages ?? zone.present;
+  // What is given back, or lent, the page allocator has, too.
+  const taken = (zone: ZoneShape): number => countPages(clipRanges(memblock.reserved.filter(({ term }) => term === RESERVED_FOR_EVER), zone.startPfn, zone.endPfn));
+  const excess = (zone: ZoneShape): number => zone.present - taken(zone) - wanted(zone);
+  const image = size.code + size.data;
+  const fits = (zone: ZoneShape | undefined): boolean => zone !== undefined && excess(zone) >= image;
+  const home = zones.find(({ startPfn, endPfn }) => startPfn <= IMAGE_PFN && endPfn > IMAGE_PFN);
+  const roomy = fits(home) ? home : zones.find(fits);
+  const largest = zones.reduce((most, zone) => (excess(zone) > excess(most) ? zone : most));
+  placeImage(memblock, size, Math.max(0, -(excess(roomy ?? largest) - image)), boot.lowEnd, roomy === home ? IMAGE_PFN : (roomy ?? largest).startPfn);
+  reserveCma();
+  for (const zone of zones) {
+    const more = excess(zone);
+    if (more > 0) memblock.allocTopDown(more, zone.startPfn, zone.endPfn, OWNER_KERNEL_DATA);
+  }
+  memblock.allocTopDown(size.initrd, FIRST_MIB, boot.lowEnd, OWNER_KERNEL_DATA, RESERVED_FOR_BOOT);
+}
+
+/** Places the kernel image, at 16 MiB unless told; one built smaller where the stock image leaves too little. */
+function placeImage(memblock: Memblock, size: ImageSize, others: number, lowEnd: Pfn, wish: Pfn = IMAGE_PFN): void {
+  const home = memblock.memory.some(({ start, end }) => start <= wish && end > wish + FIRST_MIB) ? wish : FIRST_MIB;
   const room = memblock.memory.find(({ start, end }) => start <= home && end > home);
   if (room === undefined) return;
   let { code, data, init } = size;
-  const above = countPages(clipRanges(memblock.memory, room.end, Infinity));
+  const above = countPages(clipRanges(memblock.memory, room.end, lowEnd));
   const competing = Math.max(0, others + size.initrd - above);
-  const available = room.end - home;
+  const available = Math.min(room.end, lowEnd) - home;
   if (code + data + init + competing > available) {
     const scale = Math.max(0, available - competing) / (4 * (code + data));
     code = Math.floor(code * scale);
@@ -240,8 +306,8 @@ function countSections(ranges: readonly FrameRange[]): number {
   return sections;
 }
 
-/** Pages of the dentry and inode hash tables, 8 bytes an entry. @linux mm/mm_init.c:alloc_large_system_hash */
-function hashTablePages(memory: readonly FrameRange[]): number {
+/** Pages of the dentry and inode hash tables, a pointer an entry; memory that the kernel cannot address does not count. @linux mm/mm_init.c:alloc_large_system_hash */
+function hashTablePages(memory: readonly FrameRange[], wordBytes: number): number {
   // "Total pages" of the boot log: without struct page, and without what the firmware has of the first MiB.
   let total = -1;
   for (const { start, end } of memory) total += end - start - (end <= FIRST_MIB ? end - start : 0);
@@ -250,5 +316,5 @@ function hashTablePages(memory: readonly FrameRange[]): number {
   let shift = 1;
   for (let limit = 1 << 24; limit < rounded; limit *= 4) shift++;
   const entries = (by: number): number => 2 ** Math.ceil(Math.log2(Math.floor(rounded / 2 ** by)));
-  return Math.ceil((entries(shift) * 8) / 4096) + Math.ceil((entries(shift + 1) * 8) / 4096);
+  return Math.ceil((entries(shift) * wordBytes) / 4096) + Math.ceil((entries(shift + 1) * wordBytes) / 4096);
 }

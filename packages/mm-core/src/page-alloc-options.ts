@@ -5,7 +5,7 @@ import type { VirtAddr } from '@pagelab/abi';
 import type { CostModel, Pfn, PhysicalMemory, Smp, VirtualClock } from '@pagelab/hw';
 import type { TraceRing } from '@pagelab/lib';
 import type { CmaRequest } from './cma-reserve.ts';
-import type { KernelVersion, NodeConfig } from './mm-init.ts';
+import type { KernelVersion, ManagedPages, NodeConfig } from './mm-init.ts';
 import type { NodeMask } from './nodemask.ts';
 import type { MigrationOps } from './migration-ops.ts';
 import type { PageAllocatorFactory, PageAllocatorRefusal } from './page-allocator.ts';
@@ -58,6 +58,8 @@ export interface PageAllocOptions {
   /** `kernelcore=` and `movablecore=`, in pages: memory that ZONE_MOVABLE does not get, or does. 0 unless told. */
   readonly kernelcorePages?: number;
   readonly movablecorePages?: number;
+  /** What boot leaves to the page allocator of each zone. What this kernel's image and early boot leave, unless told. */
+  readonly managed?: readonly ManagedPages[] | undefined;
   /** `cma=`: a region that can be had in one piece. A kernel without CMA unless told. */
   readonly cma?: CmaRequest | undefined;
   /** What finds free blocks: the buddy system unless told. */

@@ -135,6 +135,7 @@ export class PageAlloc extends PageCalls implements TraceUser {
       nodes: options.nodes ?? [],
       movable: { kernelcorePages: options.kernelcorePages ?? 0, movablecorePages: options.movablecorePages ?? 0 },
       cma: options.cma,
+      managed: options.managed,
     });
     const booted = bootZones(layout, {
       nrCpus,

@@ -104,6 +104,11 @@ export class PageAllocSysctl {
     return this.#transparentHugepage;
   }
 
+  /** Whether there is so much memory that huge pages are more use than they cost: 512 MiB. @linux mm/huge_memory.c:hugepage_init */
+  get hasRoomForHugePages(): boolean {
+    return this.#zones.reduce((pages, zone) => pages + zone.managed, 0) >= THP_LEAST_PAGES;
+  }
+
   /** Sets {@link minFreeKbytes}. @returns 0 or −EINVAL @linux mm/page_alloc.c:min_free_kbytes_sysctl_handler */
   setMinFreeKbytes(kib: number): number {
     if (!Number.isInteger(kib) || kib < 0 || kib > 0x7fff_ffff) return -Errno.EINVAL;
@@ -157,8 +162,7 @@ export class PageAllocSysctl {
     this.#calculateMinFree();
     this.#setupWmarks();
     this.#setupLowmemReserve();
-    const managed = this.#zones.reduce((pages, zone) => pages + zone.managed, 0);
-    if (managed >= THP_LEAST_PAGES) this.setTransparentHugepage(thp);
+    if (this.hasRoomForHugePages) this.setTransparentHugepage(thp);
     if (config.watermarkBoostFactor !== undefined) this.#check('watermark_boost_factor', this.setWatermarkBoostFactor(config.watermarkBoostFactor));
     if (config.watermarkScaleFactor !== undefined) this.#check('watermark_scale_factor', this.setWatermarkScaleFactor(config.watermarkScaleFactor));
     if (config.minFreeKbytes !== undefined) this.#check('min_free_kbytes', this.setMinFreeKbytes(config.minFreeKbytes));

@@ -36,8 +36,8 @@ export interface ZoneLayout {
    * @linux include/linux/pageblock-flags.h:pageblock_order
    */
   readonly pageblockOrder: number;
-  /** Whose early boot takes its part of memory: x86's unless told. */
-  readonly early?: 'x86' | 'arm64';
+  /** Whose image and early boot take their part of memory: those of x86-64 unless told. */
+  readonly early?: 'x86-64' | 'x86-pae' | 'x86-32' | 'arm64';
 }
 
 const MIB_PAGES = 256;
@@ -81,5 +81,6 @@ export function x86Zones(pae: boolean, vmallocBytes: number): ZoneLayout {
     lowmemReserveRatio: [256, 32, 0, 0],
     // A huge page of 4 MiB is as large as a block can be.
     pageblockOrder: pae ? PAGEBLOCK_ORDER : MAX_PAGE_ORDER,
+    early: pae ? 'x86-pae' : 'x86-32',
   };
 }

@@ -15,9 +15,11 @@ import type { CaseResult } from '../conformance/run-case.ts';
 import { CommandFailure, UsageError } from '../errors.ts';
 import { loadMachineConfig } from '../machine-option.ts';
 import { Progress } from '../progress.ts';
+import { loadTables } from '../recordings/load-tables.ts';
 import { isRecording, readRecording } from '../recordings/recording.ts';
 import type { Recording } from '../recordings/recording.ts';
 import { verifyRecording, whyNotComparable } from '../recordings/verify-boot.ts';
+import type { LoadResult } from '../recordings/verify-load.ts';
 
 export interface VerifyOptions {
   readonly machine?: string;
@@ -133,8 +135,18 @@ function verify(paths: readonly string[], options: VerifyOptions): void {
     progress.advance();
     take(result);
   }
+  const loads: Record<string, Pick<LoadResult, 'exacts' | 'shapes'>> = {};
   for (const recording of recordings) {
-    verifyRecording(recording).filter(selected).forEach(take);
+    const { results: found, exacts, shapes } = verifyRecording(recording);
+    const isSelected = ({ area = 'shape', what }: { readonly area?: string; readonly what: string }): boolean => selected({ id: `${recording.id}: ${what}`, area });
+    const rows = { exacts: exacts.filter(isSelected), shapes: shapes.filter(isSelected) };
+    const tables = loadTables(recording.id, rows);
+    if (tables !== '' && !options.json) {
+      progress.clear();
+      console.log(tables);
+    }
+    if (tables !== '') loads[recording.id] = rows;
+    found.filter(selected).forEach(take);
     progress.advance();
   }
   progress.clear();
@@ -144,7 +156,7 @@ function verify(paths: readonly string[], options: VerifyOptions): void {
   if (options.json) {
     console.log(JSON.stringify({
       passed: results.length - failed, failed, skipped: cases.length - runnable.length + skipped.length, areas: Object.fromEntries(areas),
-      failures: results.filter((result) => result.failure !== null),
+      failures: results.filter((result) => result.failure !== null), loads,
     }, null, 2));
   } else {
     for (const [area, count] of areas) console.log(`${area}: ${count.passed} passed, ${count.failed} failed`);

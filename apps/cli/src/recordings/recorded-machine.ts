@@ -65,6 +65,12 @@ function armMemoryOf({ config, text }: Recording): MemoryRange[] {
   return ranges.length > 0 ? ranges : [{ start: VIRT_BASE, end: VIRT_BASE + config.memory_mib * 2 ** 20, type: 'usable' }];
 }
 
+/** What a kernel was built with and says nothing of: distributions have huge pages for all who could use them. */
+function builtIn({ config, text }: Recording): string[] {
+  const mode = config.kind === 'host' ? /^enabled = .*\[(\w+)\]/m.exec(text('thp.txt'))?.[1] : 'always';
+  return mode === undefined ? [] : [`transparent_hugepage=${mode}`];
+}
+
 /** The configuration of the machine that a recording was made on. */
 export function machineOf(recording: Recording): MachineConfigInput {
   const { config } = recording;
@@ -89,10 +95,7 @@ export function machineOf(recording: Recording): MachineConfigInput {
     memory,
     cpus: config.cpus,
     possibleCpus: possibleCpusOf(recording),
-    cmdline: config.cmdline
-      .split(/\s+/)
-      .filter((word) => WORDS.test(word) || (isArm && CMA_WORD.test(word)))
-      .join(' '),
+    cmdline: [...builtIn(recording), ...config.cmdline.split(/\s+/).filter((word) => WORDS.test(word) || (isArm && CMA_WORD.test(word)))].join(' '),
     ...(own ? {} : { memoryMap: e820.map(({ start, end, type }) => ({ start, end, type })) }),
     ...(nodes.length === 0
       ? {}

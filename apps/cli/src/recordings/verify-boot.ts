@@ -15,6 +15,7 @@ import { parseZoneinfo } from './proc-text.ts';
 import { architectureOf, machineOf } from './recorded-machine.ts';
 import type { Recording } from './recording.ts';
 import { verifyLoad, whyNoLoad } from './verify-load.ts';
+import type { LoadResult } from './verify-load.ts';
 
 /** Why a recording cannot be compared; `null` where it can. */
 export function whyNotComparable(recording: Recording): string | null {
@@ -23,9 +24,9 @@ export function whyNotComparable(recording: Recording): string | null {
   return null;
 }
 
-/** Compares a recording, of a boot or of a load. */
-export function verifyRecording(recording: Recording): CaseResult[] {
-  return recording.config.kind === 'load' ? verifyLoad(recording).results : verifyBoot(recording);
+/** Compares a recording, of a boot or of a load. Of a boot there are checks alone. */
+export function verifyRecording(recording: Recording): LoadResult {
+  return recording.config.kind === 'load' ? verifyLoad(recording) : { results: verifyBoot(recording), exacts: [], shapes: [] };
 }
 
 /** Boots the machine that a recording was made on and compares it. */

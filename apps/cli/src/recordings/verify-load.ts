@@ -3,6 +3,7 @@
  */
 import { ConfigError, boot, parseMachineConfig } from '@pagelab/kernel';
 import { bootShape } from '@pagelab/kernel/layout';
+import type { ManagedPages } from '@pagelab/kernel/layout';
 import type { CaseResult } from '../conformance/run-case.ts';
 import { Checks } from './check.ts';
 import { checkMeminfo } from './check-meminfo.ts';
@@ -10,8 +11,9 @@ import { checkZones, ownZones } from './check-shape.ts';
 import { checkLoadedZones } from './check-watermarks.ts';
 import { LOADS } from './loads/index.ts';
 import { LoadMismatch, LoadRun } from './loads/load-run.ts';
-import type { Load, ShapeRow } from './loads/load-run.ts';
+import type { ExactRow, Load, ShapeRow } from './loads/load-run.ts';
 import { parseZoneinfo } from './proc-text.ts';
+import type { ZoneRow } from './proc-text.ts';
 import { architectureOf, machineOf } from './recorded-machine.ts';
 import { recordingOf } from './recording.ts';
 import type { Recording } from './recording.ts';
@@ -19,6 +21,8 @@ import type { Recording } from './recording.ts';
 /** What came of a load. */
 export interface LoadResult {
   readonly results: CaseResult[];
+  /** Values that have to be the same, recorded and own. */
+  readonly exacts: readonly ExactRow[];
   /** Figures that are alike in shape only, recorded and own. */
   readonly shapes: readonly ShapeRow[];
 }
@@ -48,11 +52,11 @@ export function verifyLoad(recording: Recording): LoadResult {
   const load = loadOf(recording)!;
   let config;
   try {
-    config = parseMachineConfig({ ...machineOf(recording), ...load.machine });
+    config = parseMachineConfig({ ...machineOf(recording), ...load.machine?.(recording) });
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;
     checks.add('boot', 'the machine', `recorded as booted, here: ${error.message}`);
-    return { results: checks.results, shapes: [] };
+    return { results: checks.results, exacts: [], shapes: [] };
   }
   const shape = bootShape(config);
   for (const stage of stagesOf(recording)) {
@@ -66,7 +70,7 @@ export function verifyLoad(recording: Recording): LoadResult {
   if (first !== undefined) checkLoadedZones(checks, recording, shape, parseZoneinfo(recording.text(`${first}.zoneinfo.txt`)));
   shape.machine.dispose();
 
-  const machine = boot(config);
+  const machine = boot(config, first === undefined ? {} : { managed: managedOf(parseZoneinfo(recording.text(`${first}.zoneinfo.txt`))) });
   const run = new LoadRun(recording, machine, checks);
   try {
     load.run(run);
@@ -76,7 +80,12 @@ export function verifyLoad(recording: Recording): LoadResult {
     checks.add('events', load.name, error.message);
   }
   machine.dispose();
-  return { results: checks.results, shapes: run.shapes };
+  return { results: checks.results, exacts: run.exacts, shapes: run.shapes };
+}
+
+/** Pages of each zone that the page allocator had. */
+function managedOf(zones: readonly ZoneRow[]): ManagedPages[] {
+  return zones.map(({ node, zone, values }) => ({ node, zone, pages: values['managed'] ?? 0 }));
 }
 
 /** A stage's files under the names that a boot's have. */

@@ -48,7 +48,7 @@ function run(load: LoadRun): void {
   const stages = ['00-before', '01-filled', '02-fragmented', '03-compacted', '04-compacted-again', '05-hugepages20', '06-after-exit'];
   stages.slice(1).forEach((stage, i) => load.likeChanges(stages[i]!, stage, COUNTERS));
   load.sameChanges('compaction', '02-fragmented', '05-hugepages20', NOT_ASKED);
-  if (load.recording.text('02-fragmented.buddyinfo.txt') === '') return;
+  if (load.stageText('02-fragmented', 'buddyinfo') === '') return;
   load.shape('pages free in single frames, scattered', scattered.recorded[0]!, scattered.computed[0]!);
   load.shape('the same, compacted', compacted.recorded[0]!, compacted.computed[0]!);
   load.shape('pages free in blocks of 2 MiB and more, compacted', large(compacted.recorded), large(compacted.computed));
@@ -60,7 +60,7 @@ function freeBlocks(load: LoadRun, stage: string): { recorded: number[]; compute
     const rows = text.trim().split('\n').map((line) => line.trim().split(/\s+/).slice(4).map(Number));
     return ORDERS.map((order) => rows.reduce((sum, row) => sum + (row[order] ?? 0), 0) * 2 ** order);
   };
-  return { recorded: parse(load.recording.text(`${stage}.buddyinfo.txt`)), computed: parse(load.machine.readFile('/proc/buddyinfo')) };
+  return { recorded: parse(load.stageText(stage, 'buddyinfo')), computed: parse(load.machine.readFile('/proc/buddyinfo')) };
 }
 
 function large(pages: readonly number[]): number {

@@ -3,9 +3,10 @@
  */
 import { MADV_DONTNEED, MAP_ANONYMOUS, MAP_POPULATE, MAP_SHARED, PROT_READ, PROT_WRITE } from '@pagelab/abi';
 import type { Process } from '@pagelab/kernel';
-import { MIB, kibOf, map, touchRead, touchWrite } from './load-run.ts';
+import { MIB, PAGE, kibOf, mapBefore, touchRead, touchWrite } from './load-run.ts';
 import type { Load, LoadRun } from './load-run.ts';
 
+const HUGE = 2 * MIB;
 /** What of `smaps_rollup` no program has by itself. */
 const EXACT = ['LazyFree', 'AnonHugePages', 'ShmemPmdMapped', 'FilePmdMapped', 'Shared_Hugetlb', 'Private_Hugetlb', 'Swap', 'SwapPss', 'Locked'];
 const LIKE = ['Rss', 'Pss', 'Shared_Dirty', 'Private_Dirty', 'Anonymous'];
@@ -21,7 +22,8 @@ function run(load: LoadRun): void {
   const { os } = parent;
   const faults = new FaultLog(load);
 
-  let p = map(os, bytes);
+  const before = pagesBefore(load, bytes);
+  let p = mapBefore(os, bytes, before);
   faults.note('parent before', parent);
   touchRead(os, p, bytes);
   faults.since('parent before', `parent after read touch of ${mib} MiB (zero page)`, parent);
@@ -50,7 +52,7 @@ function run(load: LoadRun): void {
   touchWrite(os, p, bytes, 9);
   faults.since('parent after rewrite (child gone)', 'parent second rewrite', parent);
 
-  let q = map(os, bytes);
+  let q = mapBefore(os, bytes, before);
   faults.note(`before direct write touch of fresh ${mib} MiB`, parent);
   touchWrite(os, q, bytes, 1);
   faults.since(`before direct write touch of fresh ${mib} MiB`, 'after direct write touch', parent);
@@ -70,13 +72,25 @@ function run(load: LoadRun): void {
   faults.since('before shared touch', 'after shared (shmem) touch', parent);
   load.stage('09-shared-32m');
   os.munmap(p, bytes);
-  q = map(os, bytes, MAP_POPULATE);
+  q = mapBefore(os, bytes, before, MAP_POPULATE);
   faults.since('after shared (shmem) touch', 'after MAP_POPULATE', parent);
   load.stage('10-populated');
   os.munmap(q, bytes);
   parent.exit(0);
   const stages = ['00-before', '01-zero-page-read', '02-written', '03-child-read', '04-child-wrote', '05-parent-rewrote', '06-second-mapping', '07-dontneed-half', '08-unmapped', '09-shared-32m', '10-populated'];
   stages.slice(1).forEach((stage, i) => load.likeChanges(stages[i]!, stage, COUNTERS));
+}
+
+/**
+ * Small pages in front of the first huge one that the recorded program had, by the faults that half of its memory took; nothing
+ * where it had none.
+ */
+function pagesBefore(load: LoadRun, bytes: number): number | undefined {
+  const events = load.recording.text('events.txt');
+  const faults = (label: string): number => Number(new RegExp(`${label}: pid-self minflt=(\\d+)`).exec(events)?.[1] ?? 0);
+  const half = faults('after rewriting half') - faults('after MADV_DONTNEED');
+  const huge = Math.ceil(bytes / 2 / HUGE);
+  return half < huge || half >= huge + HUGE / PAGE ? undefined : half - huge;
 }
 
 /** Faults by the recorded labels, recorded and own. */

@@ -2,10 +2,10 @@
  * `hugetlb`: the pool of huge pages as mappings take from it, and as it grows and shrinks.
  */
 import { MAP_ANONYMOUS, MAP_HUGETLB, MAP_PRIVATE, PROT_READ, PROT_WRITE, Syscall, isError } from '@pagelab/abi';
-import type { Os, VirtAddr } from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
 import { parseNumbers } from '../proc-text.ts';
 import { FaultLog } from './forkcow.ts';
-import { MIB, map, shown, touchWrite } from './load-run.ts';
+import { MIB, shown, touchWrite } from './load-run.ts';
 import type { Load, LoadRun } from './load-run.ts';
 
 const SYSCTL = '/proc/sys/vm/';
@@ -14,9 +14,9 @@ const HUGE_KIB = 2048;
 export const hugetlb: Load = { name: 'hugetlb', run };
 
 function run(load: LoadRun): void {
+  load.hold();
   load.stage('00-before');
   const init = load.start();
-  holdMemory(load, init.os);
   const child = load.fork(init);
   const { os } = child;
   const pool = new PoolReport(load);
@@ -78,14 +78,6 @@ function run(load: LoadRun): void {
       if (!Number.isNaN(recorded)) load.equal('huge pages', `${stage}: ${name}`, recorded, computed);
     }
   }
-}
-
-/** Lets `init` hold as much memory as the recorded kernel and its programs did. */
-function holdMemory(load: LoadRun, os: Os): void {
-  const recorded = parseNumbers(load.recording.text('00-before.meminfo.txt')).get('MemFree') ?? 0;
-  const own = parseNumbers(load.machine.readFile('/proc/meminfo')).get('MemFree') ?? 0;
-  const pages = Math.max(0, Math.floor((own - recorded) / 4));
-  touchWrite(os, map(os, pages * 4096), pages * 4096);
 }
 
 /** The pool's counts, as the recorder reports them after each step. */

@@ -1,7 +1,7 @@
 /**
  * A recorded load under way on a machine: what the recording says comes next, and what came of it here.
  */
-import { errnoName, isError, O_RDONLY, Syscall, SyscallError } from '@pagelab/abi';
+import { errnoName, isError, MAP_FIXED, O_RDONLY, Syscall, SyscallError } from '@pagelab/abi';
 import type { Os, RegisterArg, SyscallName, VirtAddr } from '@pagelab/abi';
 import type { Machine, MachineConfigInput, Process } from '@pagelab/kernel';
 import type { Checks } from '../check.ts';
@@ -17,8 +17,8 @@ const MAP_PRIVATE_ANON = 0x22;
 export interface Load {
   /** What `config.json` calls it, without the amount that may follow: `forkcow`, `swap`. */
   readonly name: string;
-  /** What the machine has that its recording does not tell of. */
-  readonly machine?: Partial<MachineConfigInput>;
+  /** What the machine has beside what every recording tells of. */
+  readonly machine?: (recording: Recording) => Partial<MachineConfigInput>;
   /** Does on the machine what the recorded program did, a stage after the other, and compares what each step gave. */
   readonly run: (run: LoadRun) => void;
 }
@@ -26,6 +26,14 @@ export interface Load {
 /** Thrown where the recording does not go on as the load's program does. */
 export class LoadMismatch extends Error {
   override readonly name = 'LoadMismatch';
+}
+
+/** A value that has to be the same. */
+export interface ExactRow {
+  readonly area: string;
+  readonly what: string;
+  readonly recorded: string | number;
+  readonly computed: string | number;
 }
 
 /** A figure of which only sign and order of magnitude are compared. */
@@ -44,16 +52,23 @@ const OWN_FAULTS = 4;
 /** Figures that differ by no more are alike: pages, faults, KiB that a C program and its kernel have by themselves. */
 const SHAPE_NOISE = 2048;
 
+/** What an event's line begins with. Two programs that write at once on two CPUs overwrite each other's: a line may begin late. */
+const TIME = /^[\s\0]*\[ *\d+ ms\] ?/;
+
 export class LoadRun {
   readonly recording: Recording;
   readonly machine: Machine;
   readonly checks: Checks;
+  /** Values that are the same. */
+  readonly exacts: ExactRow[] = [];
   /** Figures that are alike only in shape. */
   readonly shapes: ShapeRow[] = [];
   /** Recorded events without their times. */
   readonly #events: readonly string[];
   #at = 0;
   #stage = '';
+  /** Recorded names of stages. */
+  readonly #names = new Map<string, string>();
   readonly #recorded = new Map<string, StageFigures>();
   readonly #computed = new Map<string, StageFigures>();
 
@@ -61,7 +76,7 @@ export class LoadRun {
     this.recording = recording;
     this.machine = machine;
     this.checks = checks;
-    this.#events = recording.text('events.txt').split('\n').map((line) => line.replace(/^\[ *\d+ ms\] ?/, '')).filter((line) => line !== '');
+    this.#events = recording.text('events.txt').split('\n').map((line) => line.replace(TIME, '')).filter((line) => line !== '');
   }
 
   // What was recorded
@@ -98,7 +113,15 @@ export class LoadRun {
 
   /** Compares a value that has to be the same. */
   equal(area: string, what: string, recorded: string | number | undefined, computed: string | number | undefined): void {
+    this.exacts.push({ area, what, recorded: recorded ?? '', computed: computed ?? '' });
     this.checks.equal(area, what, recorded, computed);
+  }
+
+  /** Compares numbers, the recorded one of which may be off by as much as `least` and `most` say, for a reason that the caller knows. */
+  within(area: string, what: string, recorded: number, computed: number, least: number, most = least): void {
+    const same = recorded >= computed - least && recorded <= computed + most;
+    this.exacts.push({ area, what, recorded, computed });
+    this.checks.add(area, what, same ? null : `recorded ${recorded}, computed ${computed}`);
   }
 
   /** Takes the next event, which begins with `what: `, and compares the rest of it. */
@@ -112,8 +135,7 @@ export class LoadRun {
    * one has none.
    */
   faults(what: string, recorded: number, computed: number): void {
-    const same = computed <= recorded && recorded <= computed + OWN_FAULTS;
-    this.checks.add('minor faults', what, same ? null : `recorded ${recorded}, computed ${computed}`);
+    this.within('minor faults', what, recorded, computed, 0, OWN_FAULTS);
   }
 
   /** Compares a figure that is alike in sign and order of magnitude only. */
@@ -134,25 +156,25 @@ export class LoadRun {
   /**
    * Notes the counters at a stage's end, recorded and own.
    *
-   * @param name as the recording has it: `01-filled`
+   * @param name as most recordings have it: `01-filled`. What follows the number may be another amount
    */
   stage(name: string): void {
-    this.take(new RegExp(`^snapshot ${name.replaceAll('.', '\\.')}$`));
+    const [, recorded] = this.take(new RegExp(`^snapshot (${name.split('-')[0]}-\\S+)$`));
     this.#stage = name;
-    const text = (file: string): string => this.recording.text(`${name}.${file}.txt`);
+    this.#names.set(name, recorded!);
+    const text = (file: string): string => this.recording.text(`${recorded}.${file}.txt`);
     this.#recorded.set(name, figures(text('vmstat'), text('meminfo')));
     this.#computed.set(name, figures(this.machine.readFile('/proc/vmstat'), this.machine.readFile('/proc/meminfo')));
   }
 
-  /**
-   * Takes the pages that the recorded system had in use at a stage and this one has not: what its drivers, modules and caches
-   * have. How much a load swaps is a matter of what they leave.
-   */
-  takeOwnMemory(stage: string): void {
-    const { recorded, computed } = this.counter(stage, 'MemFree');
-    this.machine.module((kernel) => {
-      for (let pages = Math.floor(((computed - recorded) * 1024) / PAGE); pages > 0; pages--) kernel.allocPages();
-    });
+  /** Whether a stage was come to. */
+  reached(stage: string): boolean {
+    return this.#names.has(stage);
+  }
+
+  /** The text of a file of a stage that was reached, `''` where it was not recorded. @param file `buddyinfo` */
+  stageText(stage: string, file: string): string {
+    return this.recording.text(`${this.#names.get(stage) ?? stage}.${file}.txt`);
   }
 
   /** A counter as it was recorded at a stage, and as it is here; NaN where the stage or the counter is not there. */
@@ -189,6 +211,28 @@ export class LoadRun {
   /** The machine's first process: the recorder's `init`. */
   start(): Process {
     return this.machine.createProcess({ name: 'init' });
+  }
+
+  /**
+   * Takes the pages that the recorded system had in use when the load began and this one has not: what its drivers, modules
+   * and caches have. So both have as much left.
+   */
+  hold(): void {
+    const [, first] = /^snapshot (\S+)$/m.exec(this.#events.join('\n')) ?? [];
+    const pages = freePages(this.machine.readFile('/proc/zoneinfo')) - freePages(this.recording.text(`${first ?? ''}.zoneinfo.txt`));
+    this.machine.module((kernel) => {
+      for (let left = pages; left > 0; left--) kernel.allocPages();
+    });
+  }
+
+  /** Does what a process is to do, as long as it lives. @returns whether it lives at the end */
+  whileAlive(process: Process, body: () => void): boolean {
+    try {
+      body();
+    } catch (error) {
+      if (process.alive || error instanceof LoadMismatch) throw error;
+    }
+    return process.alive;
   }
 
   /** A child of a process that is driven from here. */
@@ -248,6 +292,12 @@ function figures(vmstat: string, meminfo: string): StageFigures {
   return new Map([...parseNumbers(vmstat), ...parseNumbers(meminfo)]);
 }
 
+/** Free pages of all zones, those in the lists of CPUs among them; NaN where there is nothing to read. */
+function freePages(zoneinfo: string): number {
+  const found = [...zoneinfo.matchAll(/^ +(?:pages free|count:) +(\d+)$/gm)];
+  return found.length === 0 ? NaN : found.reduce((pages, [, number]) => pages + Number(number), 0);
+}
+
 /** Maps private anonymous memory, as the recorder's `map`. */
 export function map(os: Os, bytes: number, flags = 0): VirtAddr {
   return os.mmap(0, bytes, PROT_RW, MAP_PRIVATE_ANON | flags);
@@ -257,6 +307,18 @@ export function map(os: Os, bytes: number, flags = 0): VirtAddr {
 export function map2m(os: Os, bytes: number): VirtAddr {
   const start = map(os, bytes + 2 * MIB);
   return Math.ceil(start / (2 * MIB)) * 2 * MIB;
+}
+
+/**
+ * Maps memory in which so many small pages lie in front of the first whole huge one, or as the kernel places it. Where a
+ * recorded program's memory lay is chance, but tells in its faults.
+ */
+export function mapBefore(os: Os, bytes: number, pages: number | undefined, flags = 0): VirtAddr {
+  if (pages === undefined) return map(os, bytes, flags);
+  const room = map(os, bytes + 4 * MIB);
+  os.munmap(room, bytes + 4 * MIB);
+  const boundary = (Math.floor(room / (2 * MIB)) + 1) * 2 * MIB;
+  return os.mmap(boundary + (pages === 0 ? 0 : 2 * MIB - pages * PAGE), bytes, PROT_RW, MAP_PRIVATE_ANON | MAP_FIXED | flags);
 }
 
 /** The word that {@link touchWrite} leaves in the page at an offset. */

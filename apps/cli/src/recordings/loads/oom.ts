@@ -4,6 +4,7 @@
  */
 import { SIGKILL } from '@pagelab/abi';
 import type { Process } from '@pagelab/kernel';
+import { parseNumbers } from '../proc-text.ts';
 import { LoadMismatch, MIB, PAGE, kibOf, map, touchWrite } from './load-run.ts';
 import type { Load, LoadRun } from './load-run.ts';
 
@@ -13,6 +14,9 @@ const MAP_NORESERVE = 0x4000;
 const GROWER_BYTES = 400 * MIB;
 /** What one page table of the last level covers. */
 const TABLE_SPAN = 2 * MIB;
+
+/** Pages that a CPU counts before it tells. @linux lib/percpu_counter.c:percpu_counter_batch */
+const KEPT_BACK = 31;
 
 /** A program as the recording tells of it. */
 interface Told {
@@ -24,7 +28,7 @@ interface Told {
   readonly tablesKib: number;
 }
 
-const TOLD = /: pid \d+ (\S+) oom_score (\d+) oom_score_adj (-?\d+) statm\(.*?\) \d+ (\d+) .* VmPTE_kB (\d+)$/;
+const TOLD = /: pid \d+ (\S+) oom_score (\d+) oom_score_adj (-?\d+) statm\(.*?\) \d+ (\d+) .* VmPTE_kB (-?\d+)$/;
 
 function told(line: string): Told {
   const match = TOLD.exec(line);
@@ -33,22 +37,21 @@ function told(line: string): Told {
   return { name: match[1]!, score, adj, resident, tablesKib };
 }
 
+/** MiB that a program of fixed size touches: its name ends with them. */
+const mibOf = ({ name }: Told): number => Number(/\d+$/.exec(name)?.[0] ?? 0);
+
 function run(load: LoadRun): void {
+  load.hold();
   load.stage('00-before');
   const init = load.start();
   // A machine's first process is never killed.
   init.os.writeFile('/proc/self/oom_score_adj', '-1000');
-  const statics = new Map<string, Process>();
   load.equal('scores', 'init', told(load.take(/^before grower: .*\binit\b/).input).score, scoreOf(init));
-  while (/^before grower/.test(load.peek())) {
-    const line = told(load.take(/^before grower/).input);
-    const mib = Number(/\d+$/.exec(line.name)![0]);
-    const process = begin(load, init, line.adj);
-    touchWrite(process.os, map(process.os, mib * MIB), mib * MIB);
-    pad(process, line);
-    statics.set(line.name, process);
-    load.equal('scores', line.name, line.score, scoreOf(process));
-  }
+  const lines: Told[] = [];
+  while (/^before grower/.test(load.peek())) lines.push(told(load.take(/^before grower/).input));
+  const statics = new Map(lines.map((line) => [line.name, beginStatic(load, init, line, lines)]));
+  // One may have gone before the others were there.
+  for (const line of lines) sameScore(load, line, statics.get(line.name)!, line.name);
   load.stage('01-three-static');
 
   grow(load, init, 'D', 0, statics);
@@ -62,6 +65,29 @@ function run(load: LoadRun): void {
   load.equal('victims', 'oom_kill', kills.recorded, kills.computed);
 }
 
+/** Starts a program of fixed size. Of one that was gone when it was told of, the others tell what a program has by itself. */
+function beginStatic(load: LoadRun, init: Process, line: Told, lines: readonly Told[]): Process {
+  const like = line.resident > 0 ? line : lines.find(({ resident }) => resident > 0);
+  const process = begin(load, init, line.adj);
+  load.whileAlive(process, () => {
+    touchWrite(process.os, map(process.os, mibOf(line) * MIB), mibOf(line) * MIB);
+    if (like === undefined) return;
+    const more = mibOf(line) - mibOf(like);
+    pad(process, { resident: like.resident + more * 256, tablesKib: like.tablesKib + more * 2 });
+  });
+  return process;
+}
+
+/**
+ * Compares the score of a program. Since 6.2 pages are counted by CPU, and a score sees what each CPU keeps back of anonymous
+ * pages and of files' neither here nor there.
+ */
+function sameScore(load: LoadRun, line: Told, process: Process, what: string): void {
+  const total = parseNumbers(load.machine.readFile('/proc/meminfo')).get('MemTotal')! / 4;
+  const keptBack = load.machine.config.kernel === '6.1' ? 0 : 2 * load.recording.config.cpus * KEPT_BACK;
+  load.within('scores', what, line.score, process.alive ? scoreOf(process) : 0, Math.ceil((keptBack * 2000) / (total * 3)));
+}
+
 function begin(load: LoadRun, parent: Process, adj: number): Process {
   const process = load.fork(parent);
   process.os.writeFile('/proc/self/oom_score_adj', `${adj}`);
@@ -73,7 +99,7 @@ const tablesOf = ({ os }: Process): number => kibOf(os.readFile('/proc/self/stat
 const residentOf = ({ os }: Process): number => Number(os.readFile('/proc/self/statm').split(' ')[1]);
 
 /** Gives a program the pages and page tables that a C program has by itself. */
-function pad(process: Process, { resident, tablesKib }: Told): void {
+function pad(process: Process, { resident, tablesKib }: Pick<Told, 'resident' | 'tablesKib'>): void {
   const { os } = process;
   const missingTables = Math.max(0, Math.floor((tablesKib - tablesOf(process)) / 4));
   const area = map(os, (missingTables + 1) * TABLE_SPAN);
@@ -88,11 +114,9 @@ function grow(load: LoadRun, init: Process, letter: string, adj: number, statics
   const { os } = grower;
   const start = map(os, GROWER_BYTES, MAP_NORESERVE);
   for (let offset = 0; offset < GROWER_BYTES; offset += MIB) {
-    try {
+    load.whileAlive(grower, () => {
       touchWrite(os, start + offset, MIB);
-    } catch (error) {
-      if (grower.alive) throw error;
-    }
+    });
     for (const [name, process] of statics) {
       if (process.alive) continue;
       statics.delete(name);
@@ -117,6 +141,6 @@ function death(load: LoadRun, name: string, mib: number, statics: ReadonlyMap<st
   while (/^after death/.test(load.peek())) {
     const line = told(load.take(/^after death/).input);
     const process = statics.get(line.name);
-    if (process !== undefined) load.equal('scores', `${line.name} after ${name}`, line.score, scoreOf(process));
+    if (process !== undefined) sameScore(load, line, process, `${line.name} after ${name}`);
   }
 }

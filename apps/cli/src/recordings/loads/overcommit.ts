@@ -10,6 +10,9 @@ import type { Load, LoadRun } from './load-run.ts';
 const SYSCTL = '/proc/sys/vm/';
 const RW = PROT_READ | PROT_WRITE;
 const AREA = 'results';
+const WORDS: Readonly<Record<number, string>> = {
+  [Errno.ENOMEM]: 'Cannot allocate memory', [Errno.EAGAIN]: 'Resource temporarily unavailable', [Errno.EINVAL]: 'Invalid argument', [Errno.EPERM]: 'Operation not permitted',
+};
 
 export const overcommit: Load = { name: 'overcommit', run };
 
@@ -99,7 +102,5 @@ function committed(load: LoadRun): string {
 
 /** As the C library words it. */
 function word(result: number): string {
-  if (!isError(result)) return 'ok';
-  if (result === -Errno.ENOMEM) return 'Cannot allocate memory';
-  return result === -Errno.EAGAIN ? 'Resource temporarily unavailable' : `errno ${-result}`;
+  return isError(result) ? (WORDS[-result] ?? `errno ${-result}`) : 'ok';
 }

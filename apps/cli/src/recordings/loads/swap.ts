@@ -6,11 +6,13 @@ import { Syscall } from '@pagelab/abi';
 import type { Os } from '@pagelab/abi';
 import type { Process } from '@pagelab/kernel';
 import { MIB, PAGE, kibOf, map, touchWrite, wrongWords } from './load-run.ts';
+import type { Recording } from '../recording.ts';
 import type { Load, LoadRun } from './load-run.ts';
 
-/** The disk has the size of the recorded one. */
-export const swap: Load = { name: 'swap', run, machine: { swap: [{ size: '512M' }] } };
+export const swap: Load = { name: 'swap', run, machine: (recording) => ({ swap: [{ size: diskBytes(recording) }] }) };
 
+/** The disk of a recording that does not say. */
+const DISK_BYTES = 512 * MIB;
 /** Where the machine has its disk. */
 const DISK = '/dev/vdb';
 const HOT = 16 * MIB;
@@ -24,8 +26,8 @@ const RECLAIMERS = ['pgscan_kswapd', 'pgscan_direct', 'pgsteal_kswapd', 'pgsteal
 function run(load: LoadRun): void {
   load.equal('results', 'swapon', load.take(/^swapon\(\S+\)=(-?\d+)/)[1], '0');
   compareSwaps(load);
+  load.hold();
   load.stage('00-before');
-  load.takeOwnMemory('00-before');
   const hog = load.fork(load.start());
   const bytes = Number(load.take(/^hog: mmap (\d+) MiB/)[1]) * MIB;
   const start = map(hog.os, bytes);
@@ -57,6 +59,12 @@ function run(load: LoadRun): void {
   load.stage('05-after-swapoff');
   const { recorded, computed } = load.counter('05-after-swapoff', 'SwapTotal');
   load.equal('results', 'SwapTotal after swapoff', recorded, computed);
+}
+
+/** Bytes of the recorded disk: of the area on it, and the page before that. */
+function diskBytes(recording: Recording): number {
+  const kib = Number(/\/proc\/swaps: \/dev\S+ +\w+ +(\d+)/.exec(recording.text('events.txt'))?.[1] ?? DISK_BYTES / 1024 - 4);
+  return kib * 1024 + PAGE;
 }
 
 function pathOf(os: Os): number {
