@@ -96,11 +96,12 @@ test('memory that nodes cannot be laid over is the configuration\'s fault', () =
 test('boot leaves as much of each zone as it is told', () => {
   const managed = (machine: Machine): { node: number; zone: string; pages: number }[] =>
     machine.stats().zones.map(({ node, name, managed: pages }) => ({ node, zone: name, pages }));
-  for (const config of [
+  const configs: MachineConfigInput[] = [
     { memory: '1G', numa: [{ memory: '512M', cpus: [0] }, { memory: '512M', cpus: [1] }], cpus: 2, kernel: '6.1' },
     { memory: '512M', arch: 'x86-pae', kernel: '6.1' },
     { memory: '6G', cpus: 2, kernel: '6.12' },
-  ] as const) {
+  ];
+  for (const config of configs) {
     // As the image lies in one node or in the other, and a little more or less is taken.
     const own = managed(boot(config));
     const asked = own.map((row, i) => (row.pages > 4096 ? { ...row, pages: row.pages - (i % 2 === 0 ? 777 : -99) } : row));
