@@ -121,6 +121,8 @@ export function switchTo(task: Task): void {
   const { smp } = kernel;
   const cpu = smp.cpus[task.cpu]!;
   const { mm } = task;
+  // Whoever shares the address space has limits and rights of its own.
+  mm.limits = task;
   // The CPU that is left has nothing to run where nobody waits for it: it keeps the page tables, and is not interrupted for them.
   if (previous !== null && previous.cpu !== task.cpu && previous.state !== 'ready' && kernel.scheduler.isIdle(previous.cpu)) {
     smp.enterLazyTlb(previous.cpu);

@@ -314,12 +314,10 @@ export function mmapRegion(
   const first = isFree ? undefined : mm.vmas.find(addr);
   const replaces = first !== undefined && first.start < end;
   let replacedPages = 0;
-  let replacedCharge = 0;
   if (replaces) {
     const err = gatherVmas(mm, first, addr, end);
     if (err !== 0) return err;
     replacedPages = gatheredPages(mm);
-    replacedCharge = gatheredAccounted(mm);
   }
   if (!mayExpandVm(mm, flags, nrPages - replacedPages)) {
     mm.detached.length = 0;
@@ -328,17 +326,21 @@ export function mmapRegion(
   let charged = 0;
   if (accountableMapping(flags)) {
     charged = nrPages;
-    if (charged !== replacedCharge && vmEnoughMemory(vm, mm, charged - replacedCharge) !== 0) {
+    const inherited = replaces ? gatheredAccounted(mm) : 0;
+    if (charged !== inherited && vmEnoughMemory(vm, mm, charged - inherited) !== 0) {
       mm.detached.length = 0;
       return -Errno.ENOMEM;
     }
     flags |= VM_ACCOUNT;
-    replacedCharge = 0;
   }
-  if (replaces) unmapGathered(mm, false);
+  // Shared anonymous memory gets an object of its own, while what was there is charged for still: there must be room for both.
+  const isZeroShared = file === null && (flags & VM_SHARED) !== 0;
+  const shared = isZeroShared ? zeroSharedVma(mm, addr, end, flags, pgoff) : null;
+  if (replaces) unmapGathered(mm, charged === 0);
+  if (isZeroShared && shared === null) return -Errno.ENOMEM;
   // No device lies in persistent memory, as the file system notices when it is asked to map. @linux fs/ext4/file.c:ext4_file_mmap_prepare
   if ((flags & VM_SYNC) !== 0 && file !== null && !file.inode.mapping.ops.swapBacked) {
-    vmUnacctMemory(vm, charged + replacedCharge);
+    if (charged !== 0) vmUnacctMemory(vm, charged);
     return -Errno.EOPNOTSUPP;
   }
 
@@ -354,17 +356,12 @@ export function mmapRegion(
   range.uffd = null;
   range.uffdMinor = false;
   range.source = null;
-  // Shared anonymous memory gets an object of its own: no neighbour has it.
-  const isZeroShared = file === null && (flags & VM_SHARED) !== 0;
-  if (isZeroShared || mergeNewRange(mm, addr, end, range) === null) {
-    const vma = newVma(mm, file, zeroFile, addr, end, flags, droppable, pgoff, isZeroShared);
-    if (vma === null) {
-      vmUnacctMemory(vm, charged + replacedCharge);
+  if (shared !== null || mergeNewRange(mm, addr, end, range) === null) {
+    if (!newVma(mm, shared, file, zeroFile, addr, end, flags, droppable, pgoff)) {
+      if (charged !== 0) vmUnacctMemory(vm, charged);
       return -Errno.ENOMEM;
     }
   }
-  // What was there is charged for until here: shared memory in its place is refused where there is no room for both.
-  if (replacedCharge !== 0) vmUnacctMemory(vm, replacedCharge);
   vmStatAccount(mm, flags, nrPages);
   if ((flags & VM_LOCKED) !== 0) {
     // What may be dropped is not locked, not even by `mlockall`. @linux mm/internal.h:vma_supports_mlock
@@ -374,9 +371,24 @@ export function mmapRegion(
   return 0;
 }
 
-/** @linux mm/vma.c:__mmap_new_vma */
+/** A mapping of shared anonymous memory with an object of its own, not yet in place; `null` where there is no memory, or none may be promised. */
+function zeroSharedVma(mm: MmStruct, start: VirtAddr, end: VirtAddr, flags: number, pgoff: number): VmArea | null {
+  const vma = vmAreaAlloc(mm, start, end, flags, pgoff);
+  if (vma === null || shmemZeroSetup(vma) === 0) return vma;
+  vmAreaFree(vma);
+  return null;
+}
+
+/**
+ * Puts a mapping in place.
+ *
+ * @param shared where it was made already; it is given up where there is no memory
+ * @returns whether there was memory
+ * @linux mm/vma.c:__mmap_new_vma
+ */
 function newVma(
   mm: MmStruct,
+  shared: VmArea | null,
   file: VmFile | null,
   zeroFile: ZeroFile | null,
   start: VirtAddr,
@@ -384,20 +396,22 @@ function newVma(
   flags: number,
   droppable: boolean,
   pgoff: number,
-  isZeroShared: boolean,
-): VmArea | null {
-  if (vmaReserve(mm, 1) !== 0) return null;
-  const vma = vmAreaAlloc(mm, start, end, flags, pgoff);
-  if (vma === null) return null;
+): boolean {
+  if (vmaReserve(mm, 1) !== 0) {
+    if (shared !== null) {
+      filePut(mm.vm, shared.file!);
+      vmAreaFree(shared);
+    }
+    return false;
+  }
+  const vma = shared ?? vmAreaAlloc(mm, start, end, flags, pgoff);
+  if (vma === null) return false;
+  // By now, what is merged by itself may be known.
+  vma.flags = flags;
   vma.droppable = droppable;
   if (file !== null) linkFileVma(vma, fileGet(file));
-  else if (isZeroShared) {
-    if (shmemZeroSetup(vma) !== 0) {
-      vmAreaFree(vma);
-      return null;
-    }
-    linkFileVma(vma, vma.file!);
-  } else if (zeroFile !== null) vma.zeroFile = zeroFile.get();
+  else if (shared !== null) linkFileVma(vma, vma.file!);
+  else if (zeroFile !== null) vma.zeroFile = zeroFile.get();
   vmaLink(vma);
-  return vma;
+  return true;
 }

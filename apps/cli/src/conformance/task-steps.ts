@@ -133,7 +133,7 @@ function wanted(run: CaseRun, of: unknown): number {
 /** Compares what a call told, or its error, with the step's `expect`. */
 function told(step: Step, seen: object | string | bigint): void {
   const text = typeof seen === 'object' ? listed(seen) : String(seen);
-  const want = typeof step.expect === 'object' ? listed(step.expect as object) : String(step.expect as string | number);
+  const want = typeof step.expect === 'object' ? listed(step.expect as object) : `${step.expect as string | number}`;
   if (text !== want) throw new Mismatch(`expected ${want}, observed ${text}`);
 }
 
