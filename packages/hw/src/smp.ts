@@ -79,6 +79,10 @@ export class Smp {
   private readonly batch: Uint8Array;
   private readonly clock: VirtualClock;
   private readonly costs: CostModel;
+  /** What {@link flushTlbRange} is at. */
+  private flushCr3: PhysAddr = 0;
+  private flushStart: VirtAddr = 0;
+  private flushEnd: VirtAddr = 0;
 
   /**
    * @param nrCpus 1 to {@link MAX_CPUS}
@@ -176,8 +180,16 @@ export class Smp {
    * @linux arch/x86/mm/tlb.c:flush_tlb_mm_range
    */
   flushTlbRange(cr3: PhysAddr, start: VirtAddr, end: VirtAddr, strideShift: number = PAGE_SHIFT, flags = 0): void {
+    this.flushCr3 = cr3;
+    this.flushStart = start;
+    this.flushEnd = end;
+    this.flushNoted(strideShift, flags);
+  }
+
+  /** Short callers are compiled into theirs: so no double is handed to a function, which would cost an allocation. */
+  private flushNoted(strideShift: number, flags: number): void {
     this.stats.shootdowns += 1;
-    const { cpus, processorId } = this;
+    const { cpus, processorId, flushCr3: cr3, flushStart: start, flushEnd: end } = this;
     // Raising to a power takes longer than the flush of a page.
     const stride = strideShift === PAGE_SHIFT ? PAGE_SIZE : 2 ** strideShift;
     const firstPage = Math.floor(start / stride) * stride;
