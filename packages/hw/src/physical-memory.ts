@@ -5,6 +5,8 @@ import { checkMemoryMap, wholeFrames } from './memory-map.ts';
 import type { MemoryRange } from './memory-map.ts';
 import { CHUNK_BYTES, CHUNK_PAGES, CHUNK_PAGE_SHIFT, CHUNK_WORDS, PAGE_SIZE, PAGE_WORDS } from './page.ts';
 import type { Pfn, PhysAddr } from './page.ts';
+import { pageOps } from './page-ops.ts';
+import type { PageOps } from './page-ops.ts';
 import { PTE_HI_FRAME_MASK, ptePfn } from './pte.ts';
 
 /** An access to physical memory where there is none. */
@@ -92,6 +94,7 @@ export class PhysicalMemory {
   #nextWord = HEAD_WORDS;
   /** The first word of the head that is not handed out. */
   #nextHeadWord = PAGE_WORDS;
+  private readonly pages: PageOps;
   readonly #buffers: BufferSource;
   readonly #users: RamUser[] = [];
 
@@ -113,6 +116,7 @@ export class PhysicalMemory {
     this.u32 = new Uint32Array(buffer);
     this.i32 = new Int32Array(buffer);
     this.u8 = new Uint8Array(buffer);
+    this.pages = pageOps(buffer);
   }
 
   /** Bytes of the chunks touched so far. The host commits of these what was written. */
@@ -232,14 +236,14 @@ export class PhysicalMemory {
   /** Sets a frame to zero. @throws BusError in a hole */
   zeroFrame(pfn: Pfn): void {
     const word = this.#frameOrBusError(pfn);
-    this.u32.fill(0, word, word + PAGE_WORDS);
+    this.pages.zero(word << 2);
   }
 
   /** Copies a frame. @throws BusError where one of them is a hole */
   copyFrame(to: Pfn, from: Pfn): void {
     const target = this.#frameOrBusError(to);
     const source = this.#frameOrBusError(from);
-    this.u32.copyWithin(target, source, source + PAGE_WORDS);
+    this.pages.copy(target << 2, source << 2);
   }
 
   /** Sets every byte of a frame to the low 8 bits of `byte`. @throws BusError in a hole */

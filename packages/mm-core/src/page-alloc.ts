@@ -344,7 +344,8 @@ export class PageAlloc extends PageCalls implements TraceUser {
   /** Drops a reference to the page, or compound page, and frees it at the last. @linux include/linux/mm.h:put_page */
   putPage(pfn: Pfn): void {
     if ((this.flags[pfn] & (PG_HEAD | PG_TAIL)) === 0) {
-      this.freePage(pfn);
+      if (this.refcount[pfn] > 1) this.refcount[pfn]--;
+      else this.freePage(pfn);
       return;
     }
     const head = compoundHead(this.frames, pfn);
