@@ -53,6 +53,22 @@ export function allocContigRange(pages: PageAlloc, start: Pfn, end: Pfn, flags: 
 }
 
 /**
+ * Takes one free frame out of the block it is in, with a reference.
+ *
+ * @returns whether it was free
+ * @linux mm/page_alloc.c:take_page_off_buddy
+ */
+export function takePageOffBuddy(pages: PageAlloc, pfn: Pfn): boolean {
+  const zone = pages.zoneOf(pfn);
+  if (zone === undefined) return false;
+  pages.drainAllPages(zone);
+  if (!zone.takeAt(pfn, 0)) return false;
+  prepNewPage(pages.frames, pfn, 0, false);
+  pages.noteOwner(pfn, 0, GFP_KERNEL);
+  return true;
+}
+
+/**
  * Finds `nrPages` frames in one piece that can be emptied, and allocates them as {@link allocContigRange} does.
  *
  * @param nid node to prefer

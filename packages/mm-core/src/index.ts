@@ -185,7 +185,7 @@ export { CmaArea, cmaAlloc, cmaRelease } from './cma.ts';
 export type { CmaRequest } from './cma-reserve.ts';
 export { compactGap, compactNode, compactNodes, compactionHasRoom, compactionSuitable, fragmentationScoreWmark } from './compaction.ts';
 export { FRAG_CHECK_INTERVAL_NS, Kcompactd, fragmentationScoreNode, resetIsolationSuitableNode } from './kcompactd.ts';
-export { ACR_FLAGS_CMA, allocContigPages, allocContigRange, freeContigRange } from './contig-range.ts';
+export { ACR_FLAGS_CMA, allocContigPages, allocContigRange, freeContigRange, takePageOffBuddy } from './contig-range.ts';
 export {
   PB_ISOLATE_MODE_CMA_ALLOC,
   PB_ISOLATE_MODE_MEM_OFFLINE,
@@ -202,6 +202,7 @@ export {
   MR_COMPACTION,
   MR_CONTIG_RANGE,
   MR_DEMOTION,
+  MR_MEMORY_FAILURE,
   MR_MEMORY_HOTPLUG,
   MR_MEMPOLICY_MBIND,
   MR_NUMA_MISPLACED,

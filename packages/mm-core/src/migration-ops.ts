@@ -12,6 +12,7 @@ export const MIGRATE_SYNC = 2;
 
 // Why pages are moved. @linux include/linux/migrate_mode.h:migrate_reason
 export const MR_COMPACTION = 0;
+export const MR_MEMORY_FAILURE = 1;
 export const MR_MEMORY_HOTPLUG = 2;
 export const MR_SYSCALL = 3;
 export const MR_MEMPOLICY_MBIND = 4;

@@ -70,7 +70,6 @@ export const MADVISE_ADVICE = flagTable(
   },
   {
     notes: {
-      MADV_HWPOISON: 'EBUSY for pages of shared memory and of the pool of huge pages, which Linux takes away, too',
       MADV_MERGEABLE: 'ksmd merges pages of the same contents where it runs: `/sys/kernel/mm/ksm/run`',
       MADV_UNMERGEABLE: 'gives each mapping a page of its own again',
       MADV_COLLAPSE: 'EINVAL for files on a disk, as of a kernel without CONFIG_READ_ONLY_THP_FOR_FS',

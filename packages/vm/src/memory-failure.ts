@@ -9,7 +9,6 @@ import type { VirtAddr } from '@pagelab/abi';
 import { PTE_DIRTY } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import {
-  GFP_USER,
   OWNER_ANON,
   OWNER_FILE,
   OWNER_FREE,
@@ -28,9 +27,9 @@ import {
   PG_TAIL,
   PG_UNEVICTABLE,
   PG_UPTODATE,
-  allocContigRange,
   compoundHead,
   frameOwner,
+  takePageOffBuddy,
 } from '@pagelab/mm-core';
 import type { AddressSpace } from './file.ts';
 import { unmapFilePmds } from './file-pmd.ts';
@@ -147,7 +146,7 @@ export function actionResult(vm: Vm, pfn: Pfn, what: string, result: MfResult): 
 
 /** A free frame leaves the page allocator for good. @returns whether it could @linux mm/page_alloc.c:take_page_off_buddy */
 export function takeOffBuddy(vm: Vm, pfn: Pfn): boolean {
-  if (allocContigRange(vm.pages, pfn, pfn + 1, 0, GFP_USER) !== 0) return false;
+  if (!takePageOffBuddy(vm.pages, pfn)) return false;
   vm.frames.flags[pfn] = PG_OFFLINE;
   vm.hwpoison.takenOff.add(pfn);
   return true;

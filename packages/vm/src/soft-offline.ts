@@ -6,10 +6,31 @@
  */
 import { Errno } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
-import { OWNER_ANON, OWNER_FILE, OWNER_FREE, OWNER_HOLE, OWNER_HUGETLB, OWNER_SHMEM, PG_ANON, PG_DIRTY, PG_HEAD, PG_HUGETLB, PG_SWAPCACHE, PG_WRITEBACK, compoundHead, frameOwner } from '@pagelab/mm-core';
+import {
+  GFP_USER,
+  MIGRATE_SYNC,
+  MR_MEMORY_FAILURE,
+  OWNER_ANON,
+  OWNER_FILE,
+  OWNER_FREE,
+  OWNER_HOLE,
+  OWNER_HUGETLB,
+  OWNER_SHMEM,
+  PG_ANON,
+  PG_DIRTY,
+  PG_HEAD,
+  PG_HUGETLB,
+  PG_SWAPCACHE,
+  PG_WRITEBACK,
+  __GFP_MOVABLE,
+  __GFP_RETRY_MAYFAIL,
+  compoundHead,
+  frameOwner,
+} from '@pagelab/mm-core';
 import { softOfflineHugetlb } from './hugetlb-failure.ts';
 import { putHugetlbPage } from './hugetlb.ts';
 import { hex, separate, takeOffBuddy } from './memory-failure.ts';
+import { isolateMovable, migratePages, putbackMovablePages } from './migrate.ts';
 import { removeFromPageCache } from './page-cache.ts';
 import { lruAddDrainAll } from './swap.ts';
 import type { Vm } from './vm.ts';
@@ -67,8 +88,21 @@ function softOfflineInUse(vm: Vm, pfn: Pfn): number {
   if (file !== undefined && isIdle && !file.ops.swapBacked) {
     removeFromPageCache(vm, file, index[pfn]);
     vm.log(`Soft offline: ${hex(pfn)}: invalidated`);
+  } else if (!moveAway(vm, pfn)) {
+    return -Errno.EBUSY;
   }
   return takeOffBuddy(vm, pfn) ? 0 : -Errno.EBUSY;
+}
+
+/** What a frame holds moves to another. @returns whether it did */
+function moveAway(vm: Vm, pfn: Pfn): boolean {
+  if (!isolateMovable(vm, pfn)) return false;
+  const list = [pfn];
+  const nid = vm.pages.nodeOf(pfn);
+  migratePages(vm, list, () => vm.pages.allocPagesNode(nid, GFP_USER | __GFP_MOVABLE | __GFP_RETRY_MAYFAIL, 0), MIGRATE_SYNC, MR_MEMORY_FAILURE);
+  if (list.length === 0) return true;
+  putbackMovablePages(vm, list);
+  return false;
 }
 
 /**
