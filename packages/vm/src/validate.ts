@@ -408,7 +408,7 @@ function validateFiles(vm: Vm, census: Census): void {
       const knowsIt = mappingOf[pfn] === id && index[pfn] === pgoff;
       check(knowsIt, `frame ${pfn}: cached at ${pgoff} of ${id}, knows of another`);
       if (isHugetlb) return;
-      check(refcount[pfn] === mapcount[pfn] + 1, `frame ${pfn}: refcount ${refcount[pfn]}, mapcount ${mapcount[pfn]}`);
+      check(refcount[pfn] === mapcount[pfn] + 1 + (vm.hwpoison.kept.has(pfn) ? 1 : 0), `frame ${pfn}: refcount ${refcount[pfn]}, mapcount ${mapcount[pfn]}`);
       check(!census.tables.has(pfn), `frame ${pfn} is cached and a page table`);
       filePages++;
       if ((flags[pfn] & PG_SWAPBACKED) !== 0) shmemPages++;
