@@ -32,6 +32,7 @@ import { killProcs } from './memory-failure-kill.ts';
 import { movablePages, nodeTable, setupMemoryMap, zoneLayout } from './memory-shape.ts';
 import { bootNumaBalancing } from './numa-setup.ts';
 import { outOfMemory } from './oom-kill.ts';
+import { warnAlloc, warnCommit } from './oom-report.ts';
 import { setupPercpu } from './percpu-host.ts';
 import { applySysctl } from './proc/sysctl.ts';
 import { warnRefusal } from './refusal.ts';
@@ -241,6 +242,12 @@ export function bootKernel(config: MachineConfig, options: BootOptions = {}, lay
   bootNumaBalancing(kernel);
   bootZswap(kernel, options.compressors ?? []);
   if (options.hostDirectory !== undefined) kernel.attachHost(options.hostDirectory);
+  hooks.warnAlloc = (gfp, order) => {
+    warnAlloc(kernel, gfp, order);
+  };
+  vm.commitRefused = (nrPages) => {
+    warnCommit(kernel, nrPages);
+  };
   hooks.outOfMemory = (gfp, order, nodemask) => outOfMemory(kernel, gfp, order, nodemask);
   // Huge pages that are set aside before anybody can take memory.
   vm.restoresHugeReserve = config.kernel !== '6.1';

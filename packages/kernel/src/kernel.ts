@@ -17,6 +17,7 @@ import { Daemons, kernelDaemons } from './daemons.ts';
 import { waitForUserfault } from './fs/userfaultfd-file.ts';
 import { Namespace } from './fs/namespace.ts';
 import type { KernelLog } from './kernel-log.ts';
+import { RateLimit } from './ratelimit.ts';
 import type { KernelPageTables } from './kernel-page-tables.ts';
 import type { KernelStacks } from './kernel-stack.ts';
 import type { Kmemleak } from './kmemleak.ts';
@@ -82,6 +83,9 @@ export class Kernel implements KernelParts {
   readonly tasks: TaskTable;
   readonly console: Console;
   readonly log: KernelLog;
+  /** How often it is said that an allocation failed, and that a promise of memory was refused. */
+  readonly allocWarnings: RateLimit;
+  readonly commitWarnings: RateLimit;
   readonly slabReports: readonly SlabReport[];
   /** Code of somebody else's has run inside: memory may be misused that the kernel itself does not. @linux include/linux/panic.h:TAINT_OOT_MODULE */
   outOfTreeModule = false;
@@ -151,6 +155,8 @@ export class Kernel implements KernelParts {
     this.tasks = parts.tasks;
     this.console = parts.console;
     this.log = parts.log;
+    this.allocWarnings = new RateLimit(parts.clock, 'warn_alloc', 10e9, 1);
+    this.commitWarnings = new RateLimit(parts.clock, '__vm_enough_memory', 5e9, 10);
     this.slabReports = parts.slabReports;
     const { transparentHugepage = 'madvise' } = parts.config.commandLine;
     this.transparentHugepage = parts.pages.sysctl.transparentHugepage ? transparentHugepage : 'never';

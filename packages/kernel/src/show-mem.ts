@@ -3,7 +3,7 @@
  *
  * @linux mm/show_mem.c:show_free_areas, __show_mem
  */
-import { MIGRATE_TYPES, NODE_STAT, NR_PAGE_ORDERS, WMARK_HIGH, WMARK_LOW, WMARK_MIN, ZONE_HIGHMEM, ZONE_MOVABLE, ZONE_STAT } from '@pagelab/mm-core';
+import { MIGRATE_HIGHATOMIC, MIGRATE_TYPES, NODE_STAT, NR_PAGE_ORDERS, WMARK_HIGH, WMARK_LOW, WMARK_MIN, ZONE_HIGHMEM, ZONE_MOVABLE, ZONE_STAT } from '@pagelab/mm-core';
 import type { MemoryNode, NodeMask, Zone } from '@pagelab/mm-core';
 import { MAX_RECLAIM_RETRIES } from '@pagelab/vm';
 import type { Kernel } from './kernel.ts';
@@ -34,6 +34,7 @@ export function showMem(kernel: Kernel, only: NodeMask | null): void {
     log.print(`lowmem_reserve[]: ${[...zone.lowmemReserve].join(' ')}`);
   }
   for (const zone of shown) log.print(blocksLine(zone));
+  for (const each of pages.nodes) if (only?.has(each.nid) !== false) showHugepages(kernel, each.nid);
   log.print(`${node(NODE_STAT.NR_FILE_PAGES)} total pagecache pages`);
   log.print(`${node(NODE_STAT.NR_SWAPCACHE)} pages in swap cache`);
   log.print(`Free swap  = ${pagesToKb(vm.swap.nrFree)}kB`);
@@ -43,9 +44,19 @@ export function showMem(kernel: Kernel, only: NodeMask | null): void {
   log.print(`${present} pages RAM`);
   log.print(`${high} pages HighMem/MovableOnly`);
   log.print(`${present - pages.totalramPages} pages reserved`);
+  // The kernels of 32 bits are built without.
+  if (kernel.config.arch === 'x86-64') log.print(`${vm.hwpoison.count} pages hwpoisoned`);
 }
 
-function nodeLine({ vm }: Kernel, { nid, vmStat }: MemoryNode): string {
+/** @linux mm/hugetlb.c:hugetlb_show_meminfo_node */
+function showHugepages({ log, vm }: Kernel, nid: number): void {
+  const { nr, free, surplus } = vm.hugetlb.nodes[nid]!;
+  log.print(`Node ${nid} hugepages_total=${nr} hugepages_free=${free.length} hugepages_surp=${surplus} hugepages_size=${vm.tables.pmdSize / 1024}kB`);
+}
+
+function nodeLine({ config, vm }: Kernel, { nid, vmStat }: MemoryNode): string {
+  // Until 6.1 some have a blank before the number; the last names went and came by release.
+  const gap = config.kernel === '6.1' ? ' ' : '';
   const kb = (name: string, item: number): string => `${name}:${pagesToKb(vmStat[item]!)}kB`;
   const given = vm.reclaim.nodes[nid]!.kswapdFailures >= MAX_RECLAIM_RETRIES;
   return [
@@ -61,17 +72,20 @@ function nodeLine({ vm }: Kernel, { nid, vmStat }: MemoryNode): string {
     kb('dirty', NODE_STAT.NR_FILE_DIRTY),
     kb('writeback', NODE_STAT.NR_WRITEBACK),
     kb('shmem', NODE_STAT.NR_SHMEM),
-    kb('shmem_thp', NODE_STAT.NR_SHMEM_THPS),
-    kb('shmem_pmdmapped', NODE_STAT.NR_SHMEM_PMDMAPPED),
-    kb('anon_thp', NODE_STAT.NR_ANON_THPS),
+    `shmem_thp:${gap}${pagesToKb(vmStat[NODE_STAT.NR_SHMEM_THPS]!)}kB`,
+    `shmem_pmdmapped:${gap}${pagesToKb(vmStat[NODE_STAT.NR_SHMEM_PMDMAPPED]!)}kB`,
+    `anon_thp:${gap}${pagesToKb(vmStat[NODE_STAT.NR_ANON_THPS]!)}kB`,
+    ...(config.kernel === '6.18' ? [] : ['writeback_tmp:0kB']),
     `kernel_stack:${vmStat[NODE_STAT.NR_KERNEL_STACK_KB]}kB`,
     kb('pagetables', NODE_STAT.NR_PAGETABLE),
     kb('sec_pagetables', NODE_STAT.NR_SECONDARY_PAGETABLE),
     `all_unreclaimable? ${given ? 'yes' : 'no'}`,
+    ...(config.kernel === '6.18' ? ['Balloon:0kB'] : []),
   ].join(' ');
 }
 
-function zoneLine({ smp }: Kernel, zone: Zone): string {
+function zoneLine({ config, smp }: Kernel, zone: Zone): string {
+  const isNew = config.kernel === '6.18';
   const kb = (name: string, pages: number): string => `${name}:${pagesToKb(pages)}kB`;
   const state = (name: string, item: number): string => kb(name, zone.state(item));
   return [
@@ -82,12 +96,14 @@ function zoneLine({ smp }: Kernel, zone: Zone): string {
     kb('low', zone.wmarkPages(WMARK_LOW)),
     kb('high', zone.wmarkPages(WMARK_HIGH)),
     `reserved_highatomic:${pagesToKb(zone.nrReservedHighatomic)}KB`,
+    ...(isNew ? [`free_highatomic:${pagesToKb(freeHighatomic(zone))}KB`] : []),
     state('active_anon', ZONE_STAT.NR_ZONE_ACTIVE_ANON),
     state('inactive_anon', ZONE_STAT.NR_ZONE_INACTIVE_ANON),
     state('active_file', ZONE_STAT.NR_ZONE_ACTIVE_FILE),
     state('inactive_file', ZONE_STAT.NR_ZONE_INACTIVE_FILE),
     state('unevictable', ZONE_STAT.NR_ZONE_UNEVICTABLE),
     state('writepending', ZONE_STAT.NR_ZONE_WRITE_PENDING),
+    ...(isNew ? [state('zspages', ZONE_STAT.NR_ZSPAGES)] : []),
     kb('present', zone.present),
     kb('managed', zone.managed),
     state('mlocked', ZONE_STAT.NR_MLOCK),
@@ -96,6 +112,13 @@ function zoneLine({ smp }: Kernel, zone: Zone): string {
     `local_pcp:${pagesToKb(zone.pcp[smp.processorId]!.count)}kB`,
     state('free_cma', ZONE_STAT.NR_FREE_CMA_PAGES),
   ].join(' ');
+}
+
+/** @linux include/linux/mmzone.h:zone.nr_free_highatomic */
+function freeHighatomic({ allocator }: Zone): number {
+  let pages = 0;
+  for (let order = 0; order < NR_PAGE_ORDERS; order++) pages += allocator.nrFreeBlocks(order, MIGRATE_HIGHATOMIC) * 2 ** order;
+  return pages;
 }
 
 /** `Node 0 DMA: 2*4kB (UM) 1*8kB (M) … = 864kB` */

@@ -44,7 +44,7 @@ export function vmEnoughMemory(vm: Vm, mm: MmStruct | null, pages: number): numb
   const { sysctl } = vm;
   if (sysctl.overcommitMemory === OVERCOMMIT_GUESS) {
     // Only what can never be met is refused: one request beyond all there is.
-    if (pages > vm.pages.totalramPages + vm.totalSwapPages) return -Errno.ENOMEM;
+    if (pages > vm.pages.totalramPages + vm.totalSwapPages) return refuse(vm, pages);
   } else if (sysctl.overcommitMemory === OVERCOMMIT_NEVER) {
     let allowed = vmCommitLimit(vm);
     if (mm === null || !mm.limits.capable(CAP_SYS_ADMIN)) allowed -= sysctl.adminReserveKbytes >> KIB_PER_PAGE_SHIFT;
@@ -52,10 +52,15 @@ export function vmEnoughMemory(vm: Vm, mm: MmStruct | null, pages: number): numb
       // Room for the user to clean up after one process that takes all.
       allowed -= Math.min(Math.floor(mm.totalVm / 32), sysctl.userReserveKbytes >> KIB_PER_PAGE_SHIFT);
     }
-    if (vm.committedAs + pages >= allowed) return -Errno.ENOMEM;
+    if (vm.committedAs + pages >= allowed) return refuse(vm, pages);
   }
   vm.committedAs += pages;
   return 0;
+}
+
+function refuse(vm: Vm, pages: number): number {
+  vm.commitRefused(pages);
+  return -Errno.ENOMEM;
 }
 
 /** Charges `pages` pages whatever the limit. @linux include/linux/mman.h:vm_acct_memory */

@@ -243,6 +243,8 @@ export class Vm {
   readonly numa: NumaBalancing;
   /** What of swapped pages stays in memory, compressed. */
   readonly zswap: Zswap;
+  /** A promise of so many pages was refused. */
+  commitRefused: (pages: number) => void = () => undefined;
   /** Per-CPU memory, once there is some. */
   percpu: Pick<Percpu, 'alloc' | 'free' | 'accounting'> | null = null;
   /** Whether a memory cgroup counts the page tables that are charged to it apart: not in 6.18. @linux include/linux/mm.h:__pagetable_ctor */
