@@ -1,6 +1,6 @@
 /** Regular files on a disk that takes time, fills up and fails. */
 import { MAP_SHARED, O_CREAT, O_RDWR, PROT_READ, PROT_WRITE, SIGBUS, Syscall } from '@pagelab/abi';
-import type { Os } from '@pagelab/abi';
+import type { Os, Program } from '@pagelab/abi';
 import { REQ_OP_READ, REQ_OP_WRITE } from '@pagelab/hw';
 import type { BlockDevice } from '@pagelab/hw';
 import { PG_ANON, PG_SWAPBACKED } from '@pagelab/mm-core';
@@ -21,6 +21,12 @@ function machineWithDisk(size: string): { machine: Machine; disk: BlockDevice } 
   return { machine: createMachine(kernel), disk: store.disk };
 }
 
+/** Runs a program; what it expects in vain is told here. */
+function run(machine: Machine, program: (os: Os) => void): void {
+  const { error } = machine.run(program as Program);
+  if (error !== undefined) throw error as Error;
+}
+
 /** Makes a file of `nrPages` pages, each full of its number, synced and out of the cache; returns its descriptor. */
 function makeFile(os: Os, nrPages: number): number {
   const buffer = os.mmap(0, 4096, PROT_READ | PROT_WRITE, 0x22);
@@ -37,7 +43,7 @@ function makeFile(os: Os, nrPages: number): number {
 
 test('blocks come from the disk when they are wanted, which takes time and is a major fault', () => {
   const { machine, disk } = machineWithDisk('64M');
-  machine.run((os) => {
+  run(machine, (os) => {
     const fd = makeFile(os, 64);
     expect(disk.opStats[REQ_OP_WRITE]!.sectors).toBe(64 * 8);
     const at = os.mmap(0, 64 * 4096, PROT_READ, MAP_SHARED, fd, 0);
@@ -54,7 +60,7 @@ test('blocks come from the disk when they are wanted, which takes time and is a 
 
 test('a full disk is ENOSPC, and room that a file gave up can be had again', () => {
   const { machine } = machineWithDisk('1M');
-  machine.run((os) => {
+  run(machine, (os) => {
     const fd = makeFile(os, 200);
     const buffer = os.mmap(0, 4096, PROT_READ | PROT_WRITE, 0x22);
     const write = (page: number): number => os.syscall(Syscall.pwrite64, fd, buffer, 4096, page * 4096);
@@ -69,7 +75,7 @@ test('a full disk is ENOSPC, and room that a file gave up can be had again', () 
 
 test('a failed read is EIO or SIGBUS, a failed write is told by fsync once; the machine stays valid', () => {
   const { machine, disk } = machineWithDisk('64M');
-  machine.run((os) => {
+  run(machine, (os) => {
     const fd = makeFile(os, 8);
     disk.inject({ op: REQ_OP_READ });
     const buffer = os.mmap(0, 4096, PROT_READ | PROT_WRITE, 0x22);
@@ -114,14 +120,41 @@ test('a mapped file larger than memory is read whole: the page that is wanted is
 test.each([['6.18', true], ['6.12', false], ['6.1', false]] as const)('a file that is read through has folios of several pages under %s: %s', (release, has) => {
   const kernel = bootKernel(parseMachineConfig({ memory: '256M', disk: { size: '64M' }, kernel: release }));
   const machine = createMachine(kernel);
-  machine.run((os) => {
-    const fd = makeFile(os, 256);
+  run(machine, (os) => {
+    // The first window has single pages, the next one folios.
+    const fd = makeFile(os, 1024);
     const buffer = os.mmap(0, 64 * 4096, PROT_READ | PROT_WRITE, 0x22);
-    for (let page = 0; page < 256; page += 64) expect(os.syscall(Syscall.pread64, fd, buffer, 64 * 4096, page * 4096)).toBe(64 * 4096);
+    for (let page = 0; page < 1024; page += 64) expect(os.syscall(Syscall.pread64, fd, buffer, 64 * 4096, page * 4096)).toBe(64 * 4096);
     const { flags, mapping, private: orders, nrFrames } = kernel.vm.frames;
     let large = 0;
     for (let pfn = 0; pfn < nrFrames; pfn++) if (mapping[pfn] !== 0 && (flags[pfn]! & (PG_ANON | PG_SWAPBACKED)) === 0 && orders[pfn]! > 0) large++;
     expect(large > 100).toBe(has);
+  });
+  machine.validate();
+});
+
+test('a page that reading around a hole could not get is read again when it is wanted', () => {
+  const { machine, disk } = machineWithDisk('64M');
+  const [hole, nrPages] = [40, 64];
+  run(machine, (os) => {
+    const fd = makeFile(os, hole);
+    const buffer = os.mmap(0, 4096, PROT_READ | PROT_WRITE, 0x22);
+    for (let page = hole + 1; page < nrPages; page++) {
+      os.mem.fill(buffer, 4096, page);
+      os.syscall(Syscall.pwrite64, fd, buffer, 4096, page * 4096);
+    }
+    expect(os.syscall(Syscall.fsync, fd)).toBe(0);
+    expect(os.syscall(Syscall.fadvise64, fd, 0, 0, POSIX_FADV_DONTNEED)).toBe(0);
+    // What frames held before shall not be taken for what was read.
+    const other = os.mmap(0, 2 ** 27, PROT_READ | PROT_WRITE, 0x22);
+    os.mem.fill(other, 2 ** 27, 0xee);
+    os.munmap(other, 2 ** 27);
+    const at = os.mmap(0, nrPages * 4096, PROT_READ, MAP_SHARED, fd, 0);
+    disk.inject({ op: REQ_OP_READ, every: 5, times: 1 });
+    expect(os.mem.load8(at + hole * 4096)).toBe(0);
+    expect(disk.errors).toBe(1);
+    const pages = Array.from({ length: nrPages }, (_, page) => os.mem.load8(at + page * 4096 + 100));
+    expect(pages).toEqual(Array.from({ length: nrPages }, (_, page) => (page === hole ? 0 : page)));
   });
   machine.validate();
 });

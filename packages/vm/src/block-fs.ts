@@ -348,7 +348,8 @@ export class BlockFs implements AddressSpaceOps, ReadAheadHost {
     if (read.length === 0 || read.includes(pgoff)) return;
     for (const at of read) {
       const pfn = pages.get(at);
-      if (pfn < 0) continue;
+      // One that could not be read is tried again by whoever wants it.
+      if (pfn < 0 || (flags[pfn] & PG_UPTODATE) === 0) continue;
       flags[pfn] &= ~PG_UPTODATE;
       this.vm.writeback.reads.push({ mappingId: id, pgoff: at, pfn });
     }
