@@ -78,6 +78,15 @@ describe('memory failure', () => {
     machine.validate();
   });
 
+  it('stops the machine where that is wanted', () => {
+    const machine = boot({ memory: '128M' });
+    machine.writeFile('/proc/sys/vm/memory_failure_recovery', '0');
+    const { os } = machine.createProcess();
+    const p = os.mmap(0, PAGE, 3, 0x22);
+    os.mem.store8(p, 1);
+    expect(() => os.madvise(p, PAGE, MADV_HWPOISON)).toThrow('Memory failure on page');
+  });
+
   it('is for the privileged, and not for pages of the kernel', () => {
     const machine = boot({ memory: '128M' });
     const { os } = machine.createProcess();

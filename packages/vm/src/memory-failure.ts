@@ -8,6 +8,7 @@ import { Errno, MADV_SOFT_OFFLINE, PAGE_SHIFT, PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { PTE_DIRTY } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
+import { KernelBug } from '@pagelab/lib';
 import {
   OWNER_ANON,
   OWNER_FILE,
@@ -105,6 +106,7 @@ export function hex(pfn: Pfn): string {
  */
 export function memoryFailure(vm: Vm, pfn: Pfn, accessing: MmStruct | null): number {
   const { frames, hwpoison } = vm;
+  if (vm.sysctl.memoryFailureRecovery === 0) throw new KernelBug(`Kernel panic - not syncing: Memory failure on page ${pfn.toString(16)}`);
   const owner = frameOwner(frames, pfn);
   if (owner === OWNER_HOLE) {
     vm.log(`Memory failure: ${hex(pfn)}: memory outside kernel control`);

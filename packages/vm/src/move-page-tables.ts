@@ -116,9 +116,17 @@ function moveBelowPud(mm: MmStruct, oldAddr: VirtAddr, newAddr: VirtAddr, extent
     return moveEntries(mm, oldPmd, newPmd, oldAddr, newAddr, extent / PAGE_SIZE, dropsWp);
   }
   moveTable(i32, oldPmd, newPmd, entryWords);
-  if (dropsWp) i32[newPmd] &= ~PTE_UFFD_WP_LO;
+  if (dropsWp) dropHugeWp(mm, newPmd);
   if ((i32[newPmd] & PTE_PS) !== 0 && softDirtyHi !== 0) i32[newPmd + 1] |= softDirtyHi;
   return true;
+}
+
+/** A huge entry, or a marker in its place, is no longer write-protected. @linux mm/huge_memory.c:clear_uffd_wp_pmd, mm/hugetlb.c:move_huge_pte */
+function dropHugeWp(mm: MmStruct, pmdEntry: number): void {
+  const { ram: { i32 }, tables } = mm.vm;
+  const lo = i32[pmdEntry];
+  if ((lo & PTE_MAPS) !== 0) i32[pmdEntry] = lo & ~PTE_UFFD_WP_LO;
+  else if (markerOf(tables, lo, entryHi(i32, pmdEntry, tables.entryWords)) === MARKER_UFFD_WP) clearEntry(i32, pmdEntry, tables.entryWords);
 }
 
 /** @linux mm/mremap.c:move_normal_pmd, move_normal_pud */

@@ -7,7 +7,7 @@
  */
 import {
   FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, MADV_HUGEPAGE, MADV_HWPOISON, MADV_SOFT_OFFLINE, MAP_ANONYMOUS, MAP_FIXED, MAP_HUGETLB, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED,
-  MFD_HUGETLB, O_CREAT, O_NONBLOCK, O_RDWR, O_TRUNC, PAGEMAP_SCAN, PAGE_IS_SOFT_DIRTY, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE, SIGBUS, SIGSEGV, SyscallError, Syscall, UFFDIO_API, UFFDIO_CONTINUE, UFFDIO_COPY, UFFDIO_MOVE, UFFDIO_POISON,
+  MFD_HUGETLB, MREMAP_FIXED, MREMAP_MAYMOVE, O_CREAT, O_NONBLOCK, O_RDWR, O_TRUNC, PAGEMAP_SCAN, PAGE_IS_SOFT_DIRTY, PAGE_SIZE, PROT_NONE, PROT_READ, PROT_WRITE, SIGBUS, SIGSEGV, SyscallError, Syscall, UFFDIO_API, UFFDIO_CONTINUE, UFFDIO_COPY, UFFDIO_MOVE, UFFDIO_POISON,
   UFFDIO_REGISTER, UFFDIO_UNREGISTER, UFFDIO_WAKE, UFFDIO_WRITEPROTECT, UFFDIO_ZEROPAGE, UFFD_MSG_BYTES, errnoName, isError, signalName,
 } from '@pagelab/abi';
 import type { Os, SigInfo } from '@pagelab/abi';
@@ -305,6 +305,16 @@ class MemoryScript {
         const at = this.scratch + 4 * PAGE_SIZE;
         os.mem.fill(at, 2 * PAGE_SIZE, Number(third));
         return this.call('pwrite64', this.region(first).fd, at, fourth === '' ? 1 : Number(fourth), lengthOf(second));
+      }
+      case 'remap': {
+        const region = this.region(first);
+        const align = region.length >= HUGE ? HUGE : PAGE_SIZE;
+        const room = os.mmap(0, region.length + 2 * align, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE);
+        const to = Math.ceil(room / align) * align;
+        const result = this.call('mremap', region.start, region.length, region.length, MREMAP_MAYMOVE | MREMAP_FIXED, to);
+        if (!/^\d/.test(result)) return result;
+        this.regions.push({ ...region, start: to });
+        return 'ok';
       }
       case 'sleep':
         os.mem.store64(this.scratch, BigInt(first));
