@@ -16,11 +16,12 @@ import {
   PROT_READ,
   PROT_WRITE,
 } from '@pagelab/abi';
-import { NODE_STAT, VM_EVENT } from '@pagelab/mm-core';
+import { GFP_HIGHUSER_MOVABLE, GFP_TRANSHUGE, MIGRATE_SYNC, MR_COMPACTION, NODE_STAT, VM_EVENT } from '@pagelab/mm-core';
 import { beforeEach, expect, test } from 'vitest';
 import type { VmFile } from './file.ts';
 import { KernelBuffer, fileRead, fileWrite } from './filemap.ts';
 import { doMadvise } from './madvise.ts';
+import { isolateMovable, migratePages, putbackMovablePages } from './migrate.ts';
 import { doMincore } from './mincore.ts';
 import { doMlock, doMunlock } from './mlock.ts';
 import { dupMm, mmput } from './mm-lifetime.ts';
@@ -243,6 +244,35 @@ test('read, write and mincore see the folio', () => {
   expect([...back]).toEqual([6, 6]);
   const there = doMincore(mm, BASE, 2 * HUGE) as Uint8Array;
   expect(there.reduce((sum, each) => sum + each, 0)).toBe(514);
+  validateVm(vm);
+});
+
+test('a folio that is shown by one entry moves whole, and by its pages where there is no block', () => {
+  map();
+  memory.store32(BASE, 3);
+  memory.store32(BASE + 77 * PAGE_SIZE, 4);
+  expect(collapse()).toBe(0);
+  const child = dupMm(mm, mm.limits) as MmStruct;
+  expect(attachUser(child, 1).memory.load32(BASE)).toBe(3);
+  // The child shows a part of it by small entries.
+  doMadvise(child, BASE, PAGE_SIZE, MADV_DONTNEED);
+  attachUser(child, 1).memory.load32(BASE + 77 * PAGE_SIZE);
+  const { pfn } = pageState(mm, BASE);
+  const move = (order: number): void => {
+    const list = [pageState(mm, BASE).pfn];
+    expect(isolateMovable(vm, list[0])).toBe(true);
+    expect(isolateMovable(vm, list[0] + 1)).toBe(false);
+    migratePages(vm, list, (_, wanted) => (wanted > order ? -1 : vm.pages.allocPages(wanted > 0 ? GFP_TRANSHUGE : GFP_HIGHUSER_MOVABLE, wanted)), MIGRATE_SYNC, MR_COMPACTION);
+    putbackMovablePages(vm, list);
+    validateVm(vm);
+  };
+  move(9);
+  expect(pageState(mm, BASE).pfn).not.toBe(pfn);
+  expect([shown(), count('THP_MIGRATION_SUCCESS'), count('THP_SPLIT_PAGE'), memory.load32(BASE + 77 * PAGE_SIZE)]).toEqual([[512, 1], 1, 0, 4]);
+  move(0);
+  expect([shown(), hugeFolios(), count('THP_MIGRATION_SPLIT'), count('THP_SPLIT_PAGE')]).toEqual([[0, 0], 0, 1, 1]);
+  expect([memory.load32(BASE), memory.load32(BASE + 77 * PAGE_SIZE)]).toEqual([3, 4]);
+  mmput(child);
   validateVm(vm);
 });
 

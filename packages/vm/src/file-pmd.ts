@@ -13,7 +13,7 @@
  * @linux mm/memory.c, mm/huge_memory.c
  */
 import type { VirtAddr } from '@pagelab/abi';
-import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY, PTE_PS, PTE_RW, pteHi, pteLo } from '@pagelab/hw';
+import { PAGE_SIZE, PTE_ACCESSED, PTE_DIRTY, PTE_HI_FRAME_MASK, PTE_LO_FRAME_MASK, PTE_PS, PTE_RW, pteHi, pteLo } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import { NODE_STAT, PG_REFERENCED, PG_SWAPBACKED, VM_EVENT } from '@pagelab/mm-core';
@@ -122,6 +122,27 @@ export function zapFilePmd(gather: MmuGather, vma: VmArea, start: VirtAddr, pmdE
   dropMapping(vma, head);
   if ((lo & PTE_ACCESSED) === 0 || (vma.flags & (VM_SEQ_READ | VM_RAND_READ)) !== 0) return;
   markPageAccessed(vm, vma.file!.inode.mapping, vm.frames.index[head]);
+}
+
+/** Has every third-level entry that shows a folio of a file show another block of frames. Flushing is the caller's: `Smp.flushBatch`. */
+export function moveFilePmds(vm: Vm, from: Pfn, to: Pfn): void {
+  const { i32 } = vm.ram;
+  const { entryWords: step, ptrsPerPte } = vm.tables;
+  const entries = vm.pmdMapped.get(from);
+  if (entries === undefined) return;
+  for (const { mm, address } of pageMappings(vm, from)) {
+    const pmdEntry = findPmd(mm, address);
+    const lo = i32[pmdEntry];
+    if ((lo & PTE_PS) === 0) continue;
+    if ((lo & PTE_DIRTY) !== 0) setPageDirty(vm, from);
+    const hi = entryHi(i32, pmdEntry, step);
+    setEntry(i32, pmdEntry, step, (lo & ~PTE_LO_FRAME_MASK) | pteLo(to, 0), (hi & ~PTE_HI_FRAME_MASK) | pteHi(to, 0));
+    vm.smp.addToBatch(mm.pgd * PAGE_SIZE);
+  }
+  vm.pages.modNodeState(from, mappedItem(vm, from), -ptrsPerPte);
+  vm.pages.modNodeState(to, mappedItem(vm, from), ptrsPerPte);
+  vm.pmdMapped.delete(from);
+  vm.pmdMapped.set(to, entries);
 }
 
 /** Takes every third-level entry that shows a page of a file, and what lies beside it, away. */

@@ -14,7 +14,7 @@ import { isHugetlbMapping } from './hugetlbfs.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { folioOrder, markPageAccessed } from './page-cache.ts';
 import { offsetInPage, pageAlignDown } from './page-align.ts';
-import { findPte } from './pgtable.ts';
+import { findLeaf, leafLo } from './pgtable.ts';
 import { kmapLocalPage, kunmapLocal } from './highmem.ts';
 import { entryHi } from './pgtable-shape.ts';
 import { pfnOf } from './pte.ts';
@@ -73,18 +73,18 @@ export class UserBuffer implements ByteSink, ByteSource {
 /** Takes what is there without a page fault. @linux lib/iov_iter.c:copy_folio_from_iter_atomic */
 function takePresent(mm: MmStruct, start: VirtAddr, bytes: Uint8Array): number {
   const { taskSize } = mm;
-  const { ram } = mm.vm;
+  const { ram, tables } = mm.vm;
   let done = 0;
   while (done < bytes.length && start + done < taskSize) {
     const addr = start + done;
-    const entry = findPte(mm, addr);
-    const lo = entry < 0 ? 0 : ram.i32[entry];
+    const entry = findLeaf(mm, addr);
+    const lo = entry < 0 ? 0 : leafLo(tables, ram.i32[entry], addr);
     if ((lo & PTE_PRESENT) === 0) break;
     const inPage = offsetInPage(addr);
     const run = Math.min(PAGE_SIZE - inPage, bytes.length - done);
-    const host = ram.frameWord(pfnOf(lo, entryHi(ram.i32, entry, mm.vm.tables.entryWords))) * 4 + inPage;
+    const host = ram.frameWord(pfnOf(lo, entryHi(ram.i32, entry, tables.entryWords))) * 4 + inPage;
     bytes.set(ram.u8.subarray(host, host + run), done);
-    ram.i32[entry] = lo | PTE_ACCESSED;
+    ram.i32[entry] |= PTE_ACCESSED;
     done += run;
   }
   return done;

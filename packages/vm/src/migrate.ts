@@ -10,7 +10,7 @@
  * @linux mm/migrate.c
  */
 import { Errno, PAGE_SIZE } from '@pagelab/abi';
-import { PTE_DIRTY, PTE_HI_FRAME_MASK, PTE_LO_FRAME_MASK, pteHi, pteLo } from '@pagelab/hw';
+import { PTE_DIRTY, PTE_HI_FRAME_MASK, PTE_LO_FRAME_MASK, PTE_PS, pteHi, pteLo } from '@pagelab/hw';
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
 import {
@@ -18,6 +18,7 @@ import {
   MR_NUMA_MISPLACED,
   NODE_STAT,
   PG_ANON,
+  PG_BLOCK,
   PG_DIRTY,
   PG_HEAD,
   PG_HUGETLB,
@@ -39,7 +40,8 @@ import {
   folioNrPages,
 } from '@pagelab/mm-core';
 import type { GetNewPage, MigrationOps } from '@pagelab/mm-core';
-import { unmapFilePmds } from './file-pmd.ts';
+import { moveFilePmds, unmapFilePmds } from './file-pmd.ts';
+import { dissolveFolio } from './folio.ts';
 import { copyUserPage } from './highmem.ts';
 import { hugeReferences, splitHugePage } from './huge-memory.ts';
 import { ksmMigrate } from './ksm.ts';
@@ -79,8 +81,26 @@ export function isolateMovable(vm: Vm, pfn: Pfn): boolean {
   if (mapping[pfn] === 0 && (pageFlags & (PG_ANON | PG_SWAPCACHE)) === 0) return false;
   if ((pageFlags & PG_LRU_WAITS) !== 0) lruAddDrainAll(vm);
   if (!isolateLru(vm, pfn)) return false;
-  countIsolated(vm, pfn, 1 << blockOrder(vm.frames, pfn));
+  if (vm.pmdMapped.size > 0 && vm.pmdMapped.has(pfn)) isolateRest(vm, pfn);
+  countIsolated(vm, pfn, 1 << orderOf(vm, pfn));
   return true;
+}
+
+/** Takes the other pages of a file's folio, which entries show as one, off their lists, too: it moves as one then. */
+function isolateRest(vm: Vm, head: Pfn): void {
+  const behind = head + vm.tables.ptrsPerPte;
+  lruAddDrainAll(vm);
+  for (let pfn = head + 1; pfn < behind; pfn++) {
+    if (isolateLru(vm, pfn)) continue;
+    for (let undone = head + 1; undone < pfn; undone++) putbackLru(vm, undone);
+    return;
+  }
+  vm.isolatedFolios.add(head);
+}
+
+/** Order of what was isolated by its first page. */
+function orderOf(vm: Vm, pfn: Pfn): number {
+  return vm.isolatedFolios.size > 0 && vm.isolatedFolios.has(pfn) ? vm.tables.hugeOrder : blockOrder(vm.frames, pfn);
 }
 
 /** What compaction and isolation move pages by: `PageAllocHooks.migration`. */
@@ -95,7 +115,7 @@ export function migrationOps(vm: Vm): MigrationOps {
 
 /** Puts pages back that were isolated and not moved. Empties the list. @linux mm/migrate.c:putback_movable_pages */
 export function putbackMovablePages(vm: Vm, list: Pfn[]): void {
-  for (const pfn of list) releaseIsolated(vm, pfn, blockOrder(vm.frames, pfn));
+  for (const pfn of list) releaseIsolated(vm, pfn, orderOf(vm, pfn));
   list.length = 0;
 }
 
@@ -120,7 +140,7 @@ export function migratePages(vm: Vm, list: Pfn[], getNewPage: GetNewPage, mode: 
   let inBatch = 0;
   while (work.length > 0 && !outOfMemory) {
     const pfn = work.pop()!;
-    const order = blockOrder(vm.frames, pfn);
+    const order = orderOf(vm, pfn);
     if (vm.frames.refcount[pfn] === 1) {
       // Everybody else has let go of it.
       releaseIsolated(vm, pfn, order);
@@ -130,7 +150,8 @@ export function migratePages(vm: Vm, list: Pfn[], getNewPage: GetNewPage, mode: 
     const movable = mayMove(vm, pfn, order, mode);
     const to = movable ? getNewPage(pfn, order) : -1;
     if (to >= 0) {
-      movePage(vm, pfn, to, order);
+      if (vm.isolatedFolios.has(pfn)) moveFolio(vm, pfn, to);
+      else movePage(vm, pfn, to, order);
       succeeded += 1 << order;
       if (order > 0) events[THP_MIGRATION_SUCCESS]++;
       inBatch += 1 << order;
@@ -167,6 +188,10 @@ export function migratePages(vm: Vm, list: Pfn[], getNewPage: GetNewPage, mode: 
  * @linux mm/migrate.c:folio_expected_refs
  */
 function mayMove(vm: Vm, pfn: Pfn, order: number, mode: number): boolean {
+  if (order > 0 && vm.isolatedFolios.has(pfn)) {
+    for (let page = pfn; page < pfn + (1 << order); page++) if (!mayMove(vm, page, 0, mode)) return false;
+    return true;
+  }
   const { flags, mapcount, mapping, refcount } = vm.frames;
   if ((flags[pfn] & PG_LOCKED) !== 0) return false;
   if ((flags[pfn] & PG_WRITEBACK) !== 0) {
@@ -185,7 +210,7 @@ function mayMove(vm: Vm, pfn: Pfn, order: number, mode: number): boolean {
 /** @linux mm/migrate.c:migrate_folio_unmap, migrate_folio_move */
 function movePage(vm: Vm, from: Pfn, to: Pfn, order: number): void {
   const { mapcount, private: priv, refcount } = vm.frames;
-  // A folio moves page by page, and does not lie side by side afterwards.
+  // One of which not all was isolated moves page by page, and does not lie side by side afterwards.
   if (order === 0 && folioOrder(vm, from) === vm.tables.hugeOrder) unmapFilePmds(vm, from);
   bugOn(refcount[to] !== 1 || blockOrder(vm.frames, to) !== order, 'migrate: the new page is not one');
   const size = 1 << order;
@@ -208,12 +233,39 @@ function movePage(vm: Vm, from: Pfn, to: Pfn, order: number): void {
   folioAddLru(vm, to);
 }
 
+/** Moves a folio of a file, which entries show as one, into a block; entries that show single pages of it change over, too. */
+function moveFolio(vm: Vm, from: Pfn, to: Pfn): void {
+  const { flags, mapcount, refcount } = vm.frames;
+  const { hugeOrder, ptrsPerPte } = vm.tables;
+  vm.isolatedFolios.delete(from);
+  // The pages of a file are frames of their own.
+  flags[to] = (flags[to] & ~PG_HEAD) | PG_BLOCK;
+  vm.pages.splitPage(to, hugeOrder);
+  const entries = vm.pmdMapped.get(from) ?? 0;
+  if (vm.memcgs !== null) for (let i = 0; i < ptrsPerPte; i++) migrateCharge(vm, from + i, to + i);
+  moveFilePmds(vm, from, to);
+  countIsolated(vm, from, -ptrsPerPte);
+  for (let i = 0; i < ptrsPerPte; i++) {
+    if (mapcount[from + i] > entries) exchangeEntries(vm, from + i, to + i);
+    copyUserPage(vm, to + i, from + i);
+    movePageState(vm, from + i, to + i);
+    if (vm.memcgs !== null) vm.frames.memcg[from + i] = 0;
+    refcount[to + i] = refcount[from + i] - 1;
+    refcount[from + i] = 1;
+    vm.pages.putPage(from + i);
+    folioAddLru(vm, to + i);
+  }
+  vm.clock.advance(vm.costs.copyPage * ptrsPerPte);
+}
+
 /** Makes every entry that shows one frame show the other, and has it flushed. @linux mm/rmap.c:try_to_migrate_one, mm/migrate.c:remove_migration_pte */
 function exchangeEntries(vm: Vm, from: Pfn, to: Pfn): void {
   const { i32 } = vm.ram;
   const step = vm.tables.entryWords;
   for (const { mm, address } of pageMappings(vm, from)) {
     const entry = findLeaf(mm, address);
+    // What shows a file's folio as one has changed over.
+    if ((i32[entry] & PTE_PS) !== 0 && (vm.frames.flags[from] & PG_ANON) === 0) continue;
     if ((i32[entry] & PTE_DIRTY) !== 0) markDirty(vm, from);
     const hi = entryHi(i32, entry, step);
     setEntry(i32, entry, step, (i32[entry] & LO_KEEP) | pteLo(to, 0), (hi & HI_KEEP) | pteHi(to, 0));
@@ -304,6 +356,13 @@ function moveHugeState(vm: Vm, from: Pfn, to: Pfn): void {
 
 /** Splits an isolated huge page; returns its parts that are in use, isolated each. @linux mm/migrate.c:try_split_folio */
 function splitIsolated(vm: Vm, head: Pfn): Pfn[] {
+  if (vm.isolatedFolios.delete(head)) {
+    const { index, mapping } = vm.frames;
+    unmapFilePmds(vm, head);
+    dissolveFolio(vm, vm.mappings.get(mapping[head])!, index[head], vm.tables.hugeOrder);
+    vm.pages.countEvent(VM_EVENT.THP_SPLIT_PAGE);
+    return Array.from({ length: vm.tables.ptrsPerPte }, (_, i) => head + i);
+  }
   const { mapcount } = vm.frames;
   const { ptrsPerPte } = vm.tables;
   releaseIsolated(vm, head, blockOrder(vm.frames, head));
@@ -319,6 +378,7 @@ function splitIsolated(vm: Vm, head: Pfn): Pfn[] {
 /** Puts a page that was isolated back, and counts it so no more. */
 function releaseIsolated(vm: Vm, pfn: Pfn, order: number): void {
   countIsolated(vm, pfn, -(1 << order));
+  if (vm.isolatedFolios.delete(pfn)) for (let page = pfn + 1; page < pfn + (1 << order); page++) putbackLru(vm, page);
   putbackLru(vm, pfn);
 }
 

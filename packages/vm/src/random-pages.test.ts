@@ -356,11 +356,17 @@ class Player {
     return `${how} mm ${space.mm.id} 0x${addr.toString(16)} +${pages}`;
   }
 
+  /** Whether the model cannot tell: beyond the end of shared memory its last folio may go on. */
+  isOpen(expected: unknown): boolean {
+    return this.huge && expected === 'BUS';
+  }
+
   access(space: Space, addr: number, isLoad: boolean, bySyscall: boolean): void {
     const { mm, memory, model } = space;
     const where = `mm ${mm.id} 0x${addr.toString(16)}${bySyscall ? ' by the kernel' : ''}`;
     if (isLoad) {
       const expected = model.load(addr);
+      if (this.isOpen(expected)) return;
       if (bySyscall) {
         const bytes = copyFromUser(mm, addr, 4);
         const word = typeof bytes === 'number' ? 'fault' : new DataView(bytes.buffer).getUint32(0, true);
@@ -372,6 +378,7 @@ class Player {
     }
     const word = this.prng.u32();
     const expected = model.store(addr, word);
+    if (this.isOpen(expected)) return;
     if (bySyscall) {
       const bytes = new Uint8Array(4);
       new DataView(bytes.buffer).setUint32(0, word, true);
@@ -385,7 +392,9 @@ class Player {
   compareAll(): void {
     for (const { mm, memory, model } of this.spaces) {
       for (const addr of model.pages.keys()) {
-        expect(outcome(() => memory.load32(addr)), `mm ${mm.id} 0x${addr.toString(16)}`).toBe(model.load(addr));
+        const expected = model.load(addr);
+        if (this.isOpen(expected)) continue;
+        expect(outcome(() => memory.load32(addr)), `mm ${mm.id} 0x${addr.toString(16)}`).toBe(expected);
       }
       expect(mm.totalVm).toBe(model.pages.size);
     }

@@ -375,6 +375,7 @@ function validateFrames(vm: Vm, census: Census): void {
 }
 
 function validateFilePmds(vm: Vm, { filePmds }: Census): void {
+  check(vm.isolatedFolios.size === 0, 'folios that were to be moved are still isolated');
   let shmem = 0;
   let file = 0;
   for (const [head, entries] of filePmds) {

@@ -280,6 +280,8 @@ export class Vm {
   readonly hugeZero: HugeZero;
   /** Third-level entries that show a folio of a file, by the folio's first frame. */
   readonly pmdMapped = new Map<Pfn, number>();
+  /** First frames of those that were taken off their lists whole, to be moved. */
+  readonly isolatedFolios = new Set<Pfn>();
   /** Huge pages that may be better small. */
   readonly deferredSplit: DeferredSplit;
   /** The kernel's own virtual memory. */
