@@ -40,3 +40,24 @@ test('or from here, where vm.zone_reclaim_mode says so', () => {
   expect(nodes[0]).toBeGreaterThan(2900);
   expect(reclaims).toBeGreaterThan(30);
 });
+
+test('a node gives up what is asked for, of files; where it has few of those, nothing, as a kernel of 6.18.15 did', () => {
+  const machine = boot({ ...MACHINE, swap: [{ size: '32M' }] });
+  const { os } = machine.createProcess();
+  const RECLAIM = '/sys/devices/system/node/node0/reclaim';
+  const count = (name: string): number => Number(new RegExp(`^${name} (\\d+)$`, 'm').exec(machine.readFile('/proc/vmstat'))![1]);
+  const memory = os.mmap(0, 5000 * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS);
+  for (let page = 0; page < 5000; page++) os.mem.store8(memory + page * PAGE, 1);
+  for (const text of ['0', '1']) os.writeFile(RECLAIM, text);
+  // Whatever is wrong has one answer.
+  for (const text of ['4096', '1M', 'max', 'x', '4096 swappiness=201', '4096 foo=1', '1M swappiness=200', '4M']) expect(() => { os.writeFile(RECLAIM, text); }, text).toThrow(/EAGAIN/);
+  expect([count('pgscan_proactive'), count('pswpout')]).toEqual([0, 0]);
+  os.mem.storeCString(memory, '/file');
+  const fd = os.syscall(Syscall.open, memory, O_RDWR | O_CREAT, 0o600);
+  os.syscall(Syscall.ftruncate, fd, 4000 * PAGE);
+  for (let at = 0; at < 4000; at += 64) os.syscall(Syscall.pread64, fd, memory, 64 * PAGE, at * PAGE);
+  os.writeFile(RECLAIM, '4M');
+  expect(count('pgsteal_proactive')).toBeGreaterThanOrEqual(1024);
+  expect(() => { os.readFile(RECLAIM); }).toThrow();
+  machine.validate();
+});

@@ -284,6 +284,7 @@ export { NUMA_BALANCING_MEMORY_TIERING, TICK_NS, newNumaTask, taskTickNuma } fro
 export type { NumaBalancing, NumaTask } from './numa-balancing.ts';
 export { PAGE_COUNTER_MAX, PageCounter, pageCounterSetLow, pageCounterSetMin, parsePages } from './page-counter.ts';
 export { ListLru } from './list-lru.ts';
+export { reclaimNode } from './node-reclaim.ts';
 export { MEMCG_EVENT, MEMCG_STAT, MemCgroup, MemCgroups, ObjCgroup, descendants, isBelow, memcgEvent, memcgPageState, memcgState } from './memcg.ts';
 export type { MemcgHooks, MemcgTask } from './memcg.ts';
 export { chargeStackPages, enableMemCgroups, unchargeStackPages } from './memcg-setup.ts';

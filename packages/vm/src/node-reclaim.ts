@@ -6,7 +6,7 @@
  */
 import { LRU_ACTIVE_FILE, LRU_INACTIVE_FILE, NODE_STAT, PF_MEMALLOC, VM_EVENT, __GFP_DIRECT_RECLAIM } from '@pagelab/mm-core';
 import type { MemoryNode, Zone } from '@pagelab/mm-core';
-import { RECLAIMER_DIRECT, SWAP_CLUSTER_MAX, ScanControl } from './scan-control.ts';
+import { DEF_PRIORITY, RECLAIMER_DIRECT, RECLAIMER_PROACTIVE, SWAP_CLUSTER_MAX, ScanControl } from './scan-control.ts';
 import type { Vm } from './vm.ts';
 import { runReclaim, shrinkNode } from './vmscan.ts';
 
@@ -42,6 +42,29 @@ export function nodeReclaim(vm: Vm, zone: Zone, gfp: number, order: number, loca
   const isEnough = sc.nrReclaimed >= nrPages;
   pages.countEvent(isEnough ? VM_EVENT.ZONE_RECLAIM_SUCCESS : VM_EVENT.ZONE_RECLAIM_FAILED);
   return isEnough;
+}
+
+/**
+ * Takes pages from a node since somebody asks for it. Where there are few pages of files, and few objects of caches, it takes
+ * nothing.
+ *
+ * @param nrPages wanted
+ * @param swappiness in place of `vm.swappiness`; −1 for that
+ * @returns pages freed
+ * @linux mm/vmscan.c:__node_reclaim
+ */
+export function reclaimNode(vm: Vm, nid: number, nrPages: number, gfp: number, swappiness: number): number {
+  if (!hasEnough(vm, vm.pages.nodes[nid])) return 0;
+  const sc = new ScanControl(Math.max(nrPages, SWAP_CLUSTER_MAX), gfp, 0, Infinity, RECLAIMER_PROACTIVE);
+  sc.swappiness = swappiness;
+  const node = vm.reclaim.nodes[nid];
+  runReclaim(vm, () => {
+    sc.priority = DEF_PRIORITY;
+    // Once whatever is asked for.
+    do shrinkNode(vm, node, sc);
+    while (sc.nrReclaimed < nrPages && --sc.priority >= 0);
+  });
+  return sc.nrReclaimed;
 }
 
 /** Whether the node has more to give up than is to stay. */

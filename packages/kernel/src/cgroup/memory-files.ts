@@ -5,7 +5,7 @@
  */
 import { Errno } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
-import { MEMCG_EVENT, MEMCG_STAT, PAGE_COUNTER_MAX, lruAddDrainAll, memcgEvent, memcgPageState, pageCounterSetLow, pageCounterSetMin, parsePages, tryToFreeMemCgroupPages } from '@pagelab/vm';
+import { MEMCG_EVENT, MEMCG_STAT, PAGE_COUNTER_MAX, memcgEvent, memcgPageState, pageCounterSetLow, pageCounterSetMin, parsePages, tryToFreeMemCgroupPages } from '@pagelab/vm';
 import type { MemCgroup, PageCounter } from '@pagelab/vm';
 import type { Kernel } from '../kernel.ts';
 import { memcgOutOfMemory } from '../oom-kill.ts';
@@ -14,12 +14,8 @@ import type { Cgroup } from './cgroup.ts';
 import { parseInt32, readOnly, writable } from './cgroup-files.ts';
 import { memcgsOf } from './memory-controller.ts';
 import { memoryNumaStat, memoryStat } from './memory-stat.ts';
+import { MAX_RECLAIM_RETRIES, proactiveReclaim } from './proactive-reclaim.ts';
 
-/** Rounds of reclaim in vain. @linux mm/internal.h:MAX_RECLAIM_RETRIES */
-const MAX_RECLAIM_RETRIES = 16;
-/** @linux include/linux/swap.h:MAX_SWAPPINESS, SWAPPINESS_ANON_ONLY */
-const MAX_SWAPPINESS = 200;
-const SWAPPINESS_ANON_ONLY = 201;
 
 /** The files of a group's memory controller, by name; those of the root are fewer; none where there is no controller. */
 export function memoryFiles(kernel: Kernel, cgroup: Cgroup): Map<string, ProcFile> {
@@ -55,7 +51,8 @@ export function memoryFiles(kernel: Kernel, cgroup: Cgroup): Map<string, ProcFil
     }));
     files.set('memory.peak', new PeakFile(memcg.memory));
   }
-  files.set('memory.reclaim', writable(0o200, undefined, (text) => proactiveReclaim(kernel, memcg ?? memcgsOf(kernel).root, text)));
+  files.set('memory.reclaim', writable(0o200, undefined, (text) => proactiveReclaim(kernel, text, (nrPages, swappiness) =>
+    tryToFreeMemCgroupPages(kernel.vm, memcg ?? memcgsOf(kernel).root, nrPages, GFP_KERNEL, { maySwap: true, proactive: true, swappiness }))));
   files.set('memory.stat', readOnly(() => `${memoryStat(kernel, memcg).join('\n')}\n`));
   if (memcg === null) {
     files.set('memory.zswap.writeback', zswapWriteback(() => kernel.vm.memcgs?.root, () => memcgsOf(kernel).root));
@@ -163,33 +160,4 @@ function setHigh(kernel: Kernel, memcg: MemCgroup, pages: number): void {
     const reclaimed = tryToFreeMemCgroupPages(kernel.vm, memcg, memory.usage - pages, GFP_KERNEL, { maySwap: true });
     if (reclaimed === 0 && retries-- === 0) return;
   }
-}
-
-/**
- * Takes so much memory from a group: `1M`, `1M swappiness=60`.
- *
- * @returns 0; −EAGAIN where there was not as much to be had; −EINVAL
- * @linux mm/vmscan.c:user_proactive_reclaim
- */
-function proactiveReclaim(kernel: Kernel, memcg: MemCgroup, text: string): number {
-  const [amount, ...options] = text.trim().split(/ +/);
-  if (amount === 'max') return -Errno.EINVAL;
-  const wanted = parsePages(amount!);
-  if (wanted < 0) return -Errno.EINVAL;
-  let swappiness = -1;
-  for (const option of options) {
-    const match = /^swappiness=(max|\d+)$/.exec(option);
-    if (match === null) return -Errno.EINVAL;
-    swappiness = match[1] === 'max' ? SWAPPINESS_ANON_ONLY : Number(match[1]);
-    if (match[1] !== 'max' && swappiness > MAX_SWAPPINESS) return -Errno.EINVAL;
-  }
-  let retries = MAX_RECLAIM_RETRIES;
-  for (let reclaimed = 0; reclaimed < wanted; ) {
-    if (retries === 0) lruAddDrainAll(kernel.vm);
-    const batch = Math.floor((wanted - reclaimed) / 4);
-    const freed = tryToFreeMemCgroupPages(kernel.vm, memcg, batch, GFP_KERNEL, { maySwap: true, proactive: true, swappiness });
-    if (freed === 0 && retries-- === 0) return -Errno.EAGAIN;
-    reclaimed += freed;
-  }
-  return 0;
 }

@@ -13,7 +13,7 @@ import { ksmFiles } from './ksm.ts';
 import { interleaveWeightFiles } from './mempolicy.ts';
 import { trueFalse } from './kstrto.ts';
 import { lruGenFiles } from './lru-gen.ts';
-import { listText, nodeFiles } from './node.ts';
+import { listText, nodeFiles, nodeReclaimFiles } from './node.ts';
 import { numaFiles } from './numa.ts';
 import { pageOwnerText } from './page-owner.ts';
 import { percpuStats } from './percpu-stats.ts';
@@ -47,6 +47,7 @@ export function sysFiles(kernel: Kernel): Map<string, ProcFile> {
   for (const [path, file] of lruGenFiles(kernel)) files.set(path, file);
   for (const [path, file] of hugepageFiles(kernel)) files.set(path, file);
   for (const [path, file] of interleaveWeightFiles(kernel)) files.set(path, file);
+  for (const [path, file] of nodeReclaimFiles(kernel)) files.set(path, file);
   files.set('/sys/kernel/mm/swap/vma_ra_enabled', trueFalse(() => kernel.vm.swap.vmaReadahead, (on) => {
     kernel.vm.swap.vmaReadahead = on;
   }));

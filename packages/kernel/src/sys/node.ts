@@ -3,10 +3,14 @@
  *
  * @linux drivers/base/node.c
  */
-import { NODE_STAT, ZONE_STAT } from '@pagelab/mm-core';
+import { Errno } from '@pagelab/abi';
+import { GFP_KERNEL, NODE_STAT, ZONE_STAT } from '@pagelab/mm-core';
 import type { MemoryNode } from '@pagelab/mm-core';
+import { reclaimNode } from '@pagelab/vm';
+import { proactiveReclaim } from '../cgroup/proactive-reclaim.ts';
 import type { Kernel } from '../kernel.ts';
 import { kbLine, pagesToKb } from '../proc/proc-file.ts';
+import type { ProcFile } from '../proc/proc-file.ts';
 import { nodeStatShown, nodeStats, zoneStats } from '../proc/stat-names.ts';
 
 const DIRECTORY = '/sys/devices/system/node/';
@@ -53,6 +57,22 @@ export function nodeFiles(kernel: Kernel): Map<string, () => string> {
     for (const name of ['total', 'ignored', 'failed', 'delayed', 'recovered'] as const) {
       files.set(`${path}memory_failure/${name}`, () => `${kernel.vm.hwpoison.nodes[node.nid]![name]}\n`);
     }
+  }
+  return files;
+}
+
+/** `nodeN/reclaim`: takes so much from a node; whatever goes wrong is EAGAIN. @linux mm/vmscan.c:reclaim_store */
+export function nodeReclaimFiles(kernel: Kernel): Map<string, ProcFile> {
+  const files = new Map<string, ProcFile>();
+  if (kernel.config.arch !== 'x86-64' || kernel.config.kernel !== '6.18') return files;
+  for (const { nid } of kernel.pages.nodes) {
+    files.set(`${DIRECTORY}node${nid}/reclaim`, {
+      mode: 0o200,
+      write: (text) => {
+        const error = proactiveReclaim(kernel, text, (nrPages, swappiness) => reclaimNode(kernel.vm, nid, nrPages, GFP_KERNEL, swappiness));
+        return error === 0 ? text.length : -Errno.EAGAIN;
+      },
+    });
   }
   return files;
 }
