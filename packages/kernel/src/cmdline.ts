@@ -18,18 +18,21 @@ export type NumaWord =
   /** As many nodes of this size as there is memory for. */
   | { readonly kind: 'fake-size'; readonly bytes: number };
 
-/** A range that `memmap=` takes out of memory, in bytes; one without a start is a limit, as `mem=` is. */
-export interface ReservedRange {
+/** A range that `memmap=` takes out of memory, in bytes; with `usable` one that it says is memory. */
+export interface MemmapRange {
   readonly start: number;
   readonly bytes: number;
+  readonly usable?: true;
 }
 
 /** What the command line asks for; `undefined` where it is silent. */
 export interface CommandLine {
-  /** `mem=`: memory above this address is not used, in bytes. */
+  /** `mem=` or `memmap=SIZE`: memory above this address is not used, in bytes. */
   readonly mem?: number;
-  /** `memmap=SIZE$START`, any number of times. */
-  readonly memmap?: readonly ReservedRange[];
+  /** `memmap=SIZE$START` and `memmap=SIZE@START`, any number of times. */
+  readonly memmap?: readonly MemmapRange[];
+  /** `memmap=exactmap`: the firmware's map is not believed; memory is what the other words say. */
+  readonly exactmap?: true;
   /** `kernelcore=`: memory that is not to be ZONE_MOVABLE; `mirror` asks for memory that no machine here has. */
   readonly kernelcore?: MemoryAmount | 'mirror';
   /** `movablecore=`: memory that is to be ZONE_MOVABLE. */
@@ -115,12 +118,17 @@ function address(text: string): number | undefined {
 }
 
 /** @linux arch/x86/kernel/e820.c:parse_memmap_one */
-function memmapWord(text: string): ReservedRange | undefined {
-  const match = /^(\w+)[$#!](\w+)$/.exec(text);
-  if (match === null) return undefined;
-  const bytes = parseSize(match[1]);
-  const start = address(match[2]!);
-  return bytes === undefined || start === undefined || bytes === 0 ? undefined : { start, bytes };
+function memmapWord(text: string, before: CommandLine): CommandLine | undefined {
+  // Ranges that were named before go with the firmware's.
+  if (text === 'exactmap') return { exactmap: true, memmap: [] };
+  const [, size = '', kind, place = ''] = /^(\w+)(?:([@$#!])(\w+))?$/.exec(text) ?? [];
+  const bytes = parseSize(size);
+  if (bytes === undefined || bytes === 0) return undefined;
+  if (kind === undefined) return { mem: Math.min(bytes, before.mem ?? Infinity) };
+  const start = address(place);
+  if (start === undefined) return undefined;
+  const range: MemmapRange = kind === '@' ? { start, bytes, usable: true } : { start, bytes };
+  return { memmap: [...(before.memmap ?? []), range] };
 }
 
 /** What each parameter of zswap takes, and reads it. */
@@ -144,11 +152,12 @@ const WORDS: readonly Word[] = [
   },
   {
     name: 'memmap',
-    takes: 'ranges to reserve, such as 128M$512M',
-    read: (text, before) => {
-      const ranges = text.split(',').map(memmapWord);
-      return ranges.includes(undefined) ? undefined : { memmap: [...(before.memmap ?? []), ...(ranges as ReservedRange[])] };
-    },
+    takes: 'ranges to reserve, such as 128M$512M, ranges of memory, such as 128M@512M, a limit, such as 512M, or exactmap',
+    read: (text, before) =>
+      text.split(',').reduce<CommandLine | undefined>((so, part) => {
+        const more = so === undefined ? undefined : memmapWord(part, { ...before, ...so });
+        return more === undefined ? undefined : { ...so, ...more };
+      }, {}),
   },
   {
     name: 'kernelcore',

@@ -54,8 +54,13 @@ test('the command line shapes memory', () => {
     { start: 2 ** 29, bytes: 2 ** 27 },
     { start: 0x30000000, bytes: 2 ** 20 },
   ]);
+  expect(words('memmap=600M memmap=64M@1G,1M$0x100000')).toEqual({
+    mem: 600 * 2 ** 20,
+    memmap: [{ start: 2 ** 30, bytes: 2 ** 26, usable: true }, { start: 2 ** 20, bytes: 2 ** 20 }],
+  });
+  expect(words('memmap=1M$1M memmap=exactmap memmap=500M@1M')).toEqual({ exactmap: true, memmap: [{ start: 2 ** 20, bytes: 500 * 2 ** 20, usable: true }] });
   expect(words('transparent_hugepage=madvise')).toEqual({ transparentHugepage: 'madvise' });
-  for (const cmdline of ['kernelcore=x', 'movablecore=101%', 'numa=fake=0', 'numa=fake=65', 'numa=on', 'memmap=1M', 'vmalloc=', 'transparent_hugepage=on']) {
+  for (const cmdline of ['kernelcore=x', 'movablecore=101%', 'numa=fake=0', 'numa=fake=65', 'numa=on', 'memmap=1M@', 'memmap=0', 'vmalloc=', 'transparent_hugepage=on']) {
     expect(message({ memory: '1G', cmdline })).toContain(`cmdline: "${cmdline.split('=')[0]}" takes `);
   }
 });

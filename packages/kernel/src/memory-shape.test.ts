@@ -93,6 +93,15 @@ test('memory that nodes cannot be laid over is the configuration\'s fault', () =
   expect(() => boot({ memory: '64M', memoryMap })).toThrow('memoryMap: ');
 });
 
+test('the command line says what memory there is', () => {
+  const ram = (cmdline: string): string[] =>
+    [...boot({ memory: '1G', cmdline }).readFile('/proc/iomem').matchAll(/^(\w+-\w+) : System RAM$/gm)].map(([, range]) => range!);
+  expect(ram('memmap=exactmap memmap=639K@0 memmap=500M@1M')).toEqual(['00001000-0009fbff', '00100000-1f4fffff']);
+  expect(ram('memmap=600M')).toEqual(['00001000-0009fbff', '00100000-257fffff']);
+  // What the firmware keeps stays its own.
+  expect(ram('memmap=600M memmap=100M@960M')).toEqual(['00001000-0009fbff', '00100000-257fffff', '3c000000-3ffdffff', '40000000-423fffff']);
+});
+
 test('boot leaves as much of each zone as it is told', () => {
   const managed = (machine: Machine): { node: number; zone: string; pages: number }[] =>
     machine.stats().zones.map(({ node, name, managed: pages }) => ({ node, zone: name, pages }));

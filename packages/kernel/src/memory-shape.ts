@@ -15,14 +15,24 @@ const FAKE_NODE_UNIT = 32 * 2 ** 20;
 
 /** The memory map: the firmware's, less what the command line takes out of it. @linux arch/x86/kernel/e820.c:e820__memory_setup */
 export function setupMemoryMap(config: MachineConfig): MemoryRange[] {
-  let map: MemoryRange[] = [...(config.memoryMap ?? firmwareMemoryMap(config.board, config.memory))];
-  const { mem, memmap = [] } = config.commandLine;
+  const { mem, memmap = [], exactmap } = config.commandLine;
+  let map: MemoryRange[] = exactmap === true ? [] : [...(config.memoryMap ?? firmwareMemoryMap(config.board, config.memory))];
   if (mem !== undefined) map = map.flatMap((range) => (range.type === 'usable' ? without(range, mem, Infinity) : [range]));
-  for (const { start, bytes } of memmap) {
+  for (const { start, bytes, usable } of memmap) if (usable === true) map = addUsable(map, start, start + bytes);
+  for (const { start, bytes, usable } of memmap) {
     const end = start + bytes;
-    map = map.flatMap((range) => (range.type === 'usable' ? cutOut(range, start, end) : [range]));
+    if (usable !== true) map = map.flatMap((range) => (range.type === 'usable' ? cutOut(range, start, end) : [range]));
   }
   return map;
+}
+
+/** A map to which `[start, end)` is added as memory, as far as nothing else is there. @linux arch/x86/kernel/e820.c:e820__update_table */
+function addUsable(map: readonly MemoryRange[], start: number, end: number): MemoryRange[] {
+  const added = map.reduce<MemoryRange[]>(
+    (parts, taken) => parts.flatMap((part) => without(part, taken.start, taken.end)),
+    [{ start, end, type: 'usable' }],
+  );
+  return [...map, ...added].sort((a, b) => a.start - b.start);
 }
 
 /** What of a range is not in `[start, end)`. */

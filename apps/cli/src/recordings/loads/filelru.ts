@@ -22,6 +22,7 @@ function run(load: LoadRun): void {
     os.syscall(Syscall.close, fd);
   }
   const read = (name: keyof typeof FILES): number => readFile(init, name);
+  load.hold();
   load.stage('00-before');
   load.equal('results', 'bytes of A', load.take(/^read A once: (\d+) bytes/)[1], `${read('a')}`);
   load.stage('01-after-A-once');
