@@ -5,10 +5,10 @@ import { PAGE_SIZE } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import type { Pfn } from '@pagelab/hw';
 import { PTE_ACCESSED, PTE_DIRTY } from '@pagelab/hw';
-import { PG_ANON, PG_DIRTY, PG_REFERENCED, PG_SWAPCACHE, PG_TAIL, compoundHead } from '@pagelab/mm-core';
+import { PG_ANON, PG_DIRTY, PG_HEAD, PG_REFERENCED, PG_SWAPCACHE, PG_TAIL, compoundHead } from '@pagelab/mm-core';
 import type { AddressSpace } from './file.ts';
 import { splitFolio } from './folio.ts';
-import { hugeStart, splitHugePmd } from './huge-memory.ts';
+import { hugeReferences, hugeStart, splitHugePage, splitHugePmd } from './huge-memory.ts';
 import { MM_SWAPENTS } from './mm-struct.ts';
 import type { MmStruct } from './mm-struct.ts';
 import { folioOrder } from './page-cache.ts';
@@ -37,12 +37,15 @@ export function markLazyFree(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
   const { flags, mapcount } = vm.frames;
   const { gather } = vm;
   const walk = new PteTableWalk(mm, start, end);
+  const parts = new PartVerdicts(mm, start, end);
   lruAddDrain(vm);
   gather.begin(mm);
   while (walk.next()) {
     if (walk.huge) {
-      if (!takesHuge(mm, walk)) continue;
-      splitStop(mm, walk);
+      const verdict = takesHuge(mm, walk);
+      if (verdict === LEFT) continue;
+      if (verdict === TAKEN) splitHugePmd(mm, hugeStart(vm.tables, walk.addr), walk.pmdEntry);
+      walk.splitDone();
     }
     let touched = false;
     for (let i = 0, entry = walk.entry; i < walk.count; i++, entry += walk.step) {
@@ -58,6 +61,14 @@ export function markLazyFree(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
       if ((lo & PTE_SPECIAL) !== 0) continue;
       const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
       if ((flags[pfn] & PG_ANON) === 0) continue;
+      const verdict = parts.verdict(walk.addr + i * PAGE_SIZE, pfn);
+      if (verdict === LEFT) continue;
+      if (verdict === SPLIT) {
+        // What this entry shows now is looked at anew.
+        i--;
+        entry -= walk.step;
+        continue;
+      }
       // What the swap cache has of a huge page must not be older than what the page holds.
       if ((flags[pfn] & PG_TAIL) !== 0 && (flags[compoundHead(vm.frames, pfn)] & PG_SWAPCACHE) !== 0) continue;
       if ((flags[pfn] & (PG_DIRTY | PG_SWAPCACHE)) !== 0) {
@@ -74,27 +85,89 @@ export function markLazyFree(vma: VmArea, start: VirtAddr, end: VirtAddr): void 
   gather.finish();
 }
 
+/** What becomes of advice for a page that is part of a huge one: it is taken, or not, or there is no huge page any more. */
+const TAKEN = 0;
+const LEFT = 1;
+const SPLIT = 2;
+
 /**
- * Whether advice is for a huge page of private memory, of which [walk.addr, + walk.count pages) is meant: not for the huge zero
- * page, nor for one that another address space maps.
+ * What becomes of advice for a huge page of private memory that one entry shows, [walk.addr, + walk.count pages) of it: it is left
+ * where it is the huge zero page, or another address space maps it, and split where advice is for a part.
  *
  * @linux mm/madvise.c:madvise_cold_or_pageout_pte_range, mm/huge_memory.c:madvise_free_huge_pmd
  */
-function takesHuge(mm: MmStruct, walk: PteTableWalk): boolean {
-  const { frames, ram, tables } = mm.vm;
+function takesHuge(mm: MmStruct, walk: PteTableWalk): number {
+  const { ram, tables } = mm.vm;
   const lo = ram.i32[walk.pmdEntry];
-  if ((lo & PTE_SPECIAL) !== 0) return false;
+  if ((lo & PTE_SPECIAL) !== 0) return LEFT;
   const head = pfnOf(lo, entryHi(ram.i32, walk.pmdEntry, walk.step));
-  for (let page = head; page < head + tables.ptrsPerPte; page++) {
-    if (frames.mapcount[page] > 1 && pageMappings(mm.vm, page).some((mapping) => mapping.mm !== mm)) return false;
-  }
-  return true;
+  if (hugeMappedShared(mm, head)) return LEFT;
+  return walk.count === tables.ptrsPerPte ? TAKEN : splitForPart(mm.vm, head);
 }
 
-/** Takes a huge page apart, of which advice is for some pages only. */
-function splitStop(mm: MmStruct, walk: PteTableWalk): void {
-  splitHugePmd(mm, hugeStart(mm.vm.tables, walk.addr), walk.pmdEntry);
-  walk.splitDone();
+/**
+ * The same for those whose parts have entries each, one after the other.
+ *
+ * @linux mm/madvise.c:madvise_folio_pte_batch
+ */
+class PartVerdicts {
+  readonly #mm: MmStruct;
+  readonly #start: VirtAddr;
+  readonly #end: VirtAddr;
+  #head = -1;
+  #verdict = TAKEN;
+
+  /** Of advice for [start, end). */
+  constructor(mm: MmStruct, start: VirtAddr, end: VirtAddr) {
+    this.#mm = mm;
+    this.#start = start;
+    this.#end = end;
+  }
+
+  /** What becomes of advice for the page `pfn`, which `addr` shows. */
+  verdict(addr: VirtAddr, pfn: Pfn): number {
+    const { frames } = this.#mm.vm;
+    const flags = frames.flags[pfn];
+    if ((flags & (PG_HEAD | PG_TAIL)) === 0 || (flags & PG_ANON) === 0) return TAKEN;
+    const head = compoundHead(frames, pfn);
+    if (head === this.#head) return this.#verdict;
+    const verdict = this.#judge(head, addr - (pfn - head) * PAGE_SIZE);
+    this.#head = verdict === SPLIT ? -1 : head;
+    this.#verdict = verdict;
+    return verdict;
+  }
+
+  /** @param first where the first part would be mapped */
+  #judge(head: Pfn, first: VirtAddr): number {
+    const { vm } = this.#mm;
+    const { i32 } = vm.ram;
+    const { entryWords, ptrsPerPte } = vm.tables;
+    let whole = first >= this.#start && first + ptrsPerPte * PAGE_SIZE <= this.#end;
+    let once = true;
+    for (let i = 0; whole && i < ptrsPerPte; i++) {
+      const entry = findPte(this.#mm, first + i * PAGE_SIZE);
+      whole = entry >= 0 && (i32[entry] & PTE_MAPS) !== 0 && pfnOf(i32[entry], entryHi(i32, entry, entryWords)) === head + i;
+      once &&= vm.frames.mapcount[head + i] === 1;
+    }
+    if (whole) return once ? TAKEN : LEFT;
+    return hugeMappedShared(this.#mm, head) ? LEFT : splitForPart(vm, head);
+  }
+}
+
+/** Whether an address space other than `mm` maps part of a huge page. @linux include/linux/mm.h:folio_maybe_mapped_shared */
+function hugeMappedShared(mm: MmStruct, head: Pfn): boolean {
+  const { frames, tables } = mm.vm;
+  for (let page = head; page < head + tables.ptrsPerPte; page++) {
+    if (frames.mapcount[page] > 0 && pageMappings(mm.vm, page).some((mapping) => mapping.mm !== mm)) return true;
+  }
+  return false;
+}
+
+/** Splits a huge page, unless something else refers to it. */
+function splitForPart(vm: Vm, head: Pfn): number {
+  if (vm.frames.refcount[head] > hugeReferences(vm, head)) return LEFT;
+  splitHugePage(vm, head);
+  return SPLIT;
 }
 
 /** MADV_COLD: the pages of [start, end) that nobody else maps look unused. @linux mm/madvise.c:madvise_cold_or_pageout_pte_range */
@@ -105,6 +178,7 @@ export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
   const { flags, mapcount } = vm.frames;
   const { gather } = vm;
   const walk = new PteTableWalk(mm, start, end);
+  const parts = new PartVerdicts(mm, start, end);
   // Of what was marked. The flush comes last, as splitting a folio makes one of its own.
   let low = end;
   let high = start;
@@ -119,18 +193,27 @@ export function markCold(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
       }
       if (touched) i32[walk.pmdEntry] &= ~PTE_ACCESSED;
     } else if (walk.huge) {
-      if (!takesHuge(mm, walk)) continue;
-      if (walk.count === vm.tables.ptrsPerPte) {
+      const verdict = takesHuge(mm, walk);
+      if (verdict === LEFT) continue;
+      if (verdict === TAKEN) {
         deactivateHuge(vm, walk);
         touched = true;
       } else {
-        splitStop(mm, walk);
+        walk.splitDone();
       }
     }
     for (let i = 0, entry = walk.entry; !walk.huge && i < walk.count; i++, entry += walk.step) {
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
       const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
+      const verdict = parts.verdict(walk.addr + i * PAGE_SIZE, pfn);
+      if (verdict === LEFT) continue;
+      if (verdict === SPLIT) {
+        // What this entry shows now is looked at anew.
+        i--;
+        entry -= walk.step;
+        continue;
+      }
       if ((flags[pfn] & PG_ANON) === 0 && !takesFolio(vma, start, end, walk.addr + i * PAGE_SIZE, pfn)) continue;
       if (mapcount[pfn] !== 1) continue;
       flags[pfn] &= ~PG_REFERENCED;
@@ -171,6 +254,7 @@ export function pageOut(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
   const { flags, mapcount } = vm.frames;
   lruAddDrain(vm);
   const walk = new PteTableWalk(mm, start, end);
+  const parts = new PartVerdicts(mm, start, end);
   while (walk.next()) {
     const pfns: Pfn[] = [];
     if (walk.huge && vma.file !== null) {
@@ -179,13 +263,23 @@ export function pageOut(vma: VmArea, start: VirtAddr, end: VirtAddr): void {
         pfns.push(pfn);
       }
     } else if (walk.huge) {
-      if (!takesHuge(mm, walk)) continue;
-      splitStop(mm, walk);
+      const verdict = takesHuge(mm, walk);
+      if (verdict === LEFT) continue;
+      if (verdict === TAKEN) splitHugePmd(mm, hugeStart(vm.tables, walk.addr), walk.pmdEntry);
+      walk.splitDone();
     }
     for (let i = 0, entry = walk.entry; !walk.huge && i < walk.count; i++, entry += walk.step) {
       const lo = i32[entry];
       if ((lo & PTE_MAPS) === 0 || (lo & PTE_SPECIAL) !== 0) continue;
       const pfn = pfnOf(lo, entryHi(i32, entry, walk.step));
+      const verdict = parts.verdict(walk.addr + i * PAGE_SIZE, pfn);
+      if (verdict === LEFT) continue;
+      if (verdict === SPLIT) {
+        // What this entry shows now is looked at anew.
+        i--;
+        entry -= walk.step;
+        continue;
+      }
       if ((flags[pfn] & PG_ANON) === 0 && !takesFolio(vma, start, end, walk.addr + i * PAGE_SIZE, pfn)) continue;
       if (mapcount[pfn] !== 1) continue;
       flags[pfn] &= ~PG_REFERENCED;
