@@ -9,7 +9,7 @@ import { readCases, verifyCases } from '../commands/verify.ts';
 
 const data = fileURLToPath(new URL('../../../../test/data/conformance/', import.meta.url));
 const config = parseMachineConfig({ memory: '3G', cpus: 2 });
-const cases = ['sequences', 'tasks', 'memory', 'variations', 'arguments', 'findings'].flatMap((name) => readCases(`${data}recorded-${name}.json.gz`));
+const cases = ['sequences', 'tasks', 'memory', 'variations', 'arguments', 'findings', 'shmem'].flatMap((name) => readCases(`${data}recorded-${name}.json.gz`));
 
 describe('recorded sequences', () => {
   it.each([...new Set(cases.map(({ area }) => area))])('%s', (area) => {
