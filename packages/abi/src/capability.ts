@@ -4,6 +4,7 @@
  * @linux include/uapi/linux/capability.h
  */
 export const CAP_DAC_OVERRIDE = 1;
+export const CAP_FOWNER = 3;
 export const CAP_KILL = 5;
 export const CAP_SETGID = 6;
 export const CAP_SETUID = 7;

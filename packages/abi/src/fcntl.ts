@@ -14,8 +14,24 @@ export const O_TRUNC = 0o1000;
 export const O_APPEND = 0o2000;
 export const O_DIRECTORY = 0o200000;
 export const O_NONBLOCK = 0o4000;
+export const O_NOCTTY = 0o400;
+export const O_DSYNC = 0o10000;
+/** The file owner is sent SIGIO. */
+export const O_ASYNC = 0o20000;
+/** Past the page cache; of a pipe, in packets. */
+export const O_DIRECT = 0o40000;
 export const O_LARGEFILE = 0o100000;
+/** Flags of `vmsplice`. @linux include/linux/splice.h */
+export const SPLICE_F_MOVE = 1;
+export const SPLICE_F_NONBLOCK = 2;
+export const SPLICE_F_MORE = 4;
+export const SPLICE_F_GIFT = 8;
+
 export const O_NOFOLLOW = 0o400000;
+export const O_NOATIME = 0o1000000;
+export const O_SYNC = 0o4010000;
+/** A file without a name, in a directory. */
+export const O_TMPFILE = 0o20200000;
 export const O_CLOEXEC = 0o2000000;
 export const O_PATH = 0o10000000;
 

@@ -111,6 +111,7 @@ export const Syscall = {
   unshare: 272,
   move_pages: 279,
   sync_file_range: 277,
+  vmsplice: 278,
   fallocate: 285,
   dup3: 292,
   pipe2: 293,

@@ -16,6 +16,7 @@ import { Cgroups } from './cgroup/cgroups.ts';
 import { Daemons, kernelDaemons } from './daemons.ts';
 import { waitForUserfault } from './fs/userfaultfd-file.ts';
 import { Namespace } from './fs/namespace.ts';
+import { PipeLimits } from './fs/pipe.ts';
 import type { KernelLog } from './kernel-log.ts';
 import { RateLimit } from './ratelimit.ts';
 import type { KernelPageTables } from './kernel-page-tables.ts';
@@ -102,6 +103,8 @@ export class Kernel implements KernelParts {
   readonly cgroups: Cgroups;
   /** The cache that memory controllers of groups lie in; `null` until there is one. */
   memcgCache: KmemCache | null = null;
+  /** What users may have of pipes. */
+  readonly pipeLimits = new PipeLimits();
   /** System V segments. */
   readonly shm: ShmNamespace;
   /** The files at `/host`; `null` where no directory of the host is attached. */

@@ -3,7 +3,7 @@
  *
  * @linux fs/open.c, fs/seq_file.c
  */
-import { CAP_DAC_OVERRIDE, Errno, O_ACCMODE, O_CREAT, O_DIRECTORY, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_WRONLY } from '@pagelab/abi';
+import { CAP_DAC_OVERRIDE, Errno, S_IFDIR, S_IFMT, O_ACCMODE, O_CREAT, O_DIRECT, O_DIRECTORY, O_EXCL, O_PATH, O_RDONLY, O_RDWR, O_TRUNC, O_WRONLY } from '@pagelab/abi';
 import type { VirtAddr } from '@pagelab/abi';
 import { GFP_KERNEL } from '@pagelab/mm-core';
 import { decodeUtf8, encodeUtf8 } from '@pagelab/syscalls';
@@ -119,13 +119,15 @@ function openName(kernel: Kernel, task: Task | null, name: string, flags: number
   const found = lookUp(kernel, task, name);
   if (typeof found === 'number') return found;
   if (flags & O_CREAT && flags & O_EXCL) return -Errno.EEXIST;
+  if (flags & O_DIRECT && !(flags & O_PATH)) return -Errno.EINVAL;
   const access = flags & O_ACCMODE;
+  const kept = flags & ~(O_CREAT | O_EXCL | O_TRUNC);
   if (found === 'directory') {
-    return access !== O_RDONLY ? -Errno.EISDIR : new DirectoryFile(kernel, name, flags, object, procStatus(0o555, true));
+    return access !== O_RDONLY ? -Errno.EISDIR : new DirectoryFile(kernel, name, kept, object, procStatus(0o555, true));
   }
   if (flags & O_DIRECTORY) return -Errno.ENOTDIR;
   if (!(flags & O_PATH) && !permitted(task, found.mode, access)) return -Errno.EACCES;
-  return found.ioctl === undefined ? new TextFile(kernel, name, flags, object, found) : new RequestFile(kernel, name, flags, object, found);
+  return found.ioctl === undefined ? new TextFile(kernel, name, kept, object, found) : new RequestFile(kernel, name, kept, object, found);
 }
 
 /** Whether the owner's bits allow it: all files are root's, and everybody is root. */
@@ -155,14 +157,32 @@ export function namesOf(kernel: Kernel, task: Task): FileNames {
     unlink: (path) => (refuse(path) ? -Errno.EPERM : names.unlink(task, path)),
     mkdir: (path, mode) => (refuse(path) ? makeGroup(kernel, task, path) : names.mkdir(task, path, mode)),
     rmdir: (path) => (refuse(path) ? removeGroup(kernel, task, path) : names.rmdir(task, path)),
-    link: (from, to) => (refuse(from) || refuse(to) ? -Errno.EXDEV : names.link(task, from, to)),
-    rename: (from, to) => (refuse(from) || refuse(to) ? -Errno.EXDEV : names.rename(task, from, to)),
-    truncate: (path, size) => (refuse(path) ? -Errno.EACCES : names.truncate(task, path, size)),
+    link: (from, to) => {
+      if (!refuse(from) && !refuse(to)) return names.link(task, from, to);
+      const source = told(from);
+      if (typeof source === 'number') return source;
+      if (typeof to === 'number') return to;
+      return typeof told(to) === 'number' ? -Errno.EXDEV : -Errno.EEXIST;
+    },
+    rename: (from, to) => {
+      if (!refuse(from) && !refuse(to)) return names.rename(task, from, to);
+      return typeof to === 'number' ? to : -Errno.EXDEV;
+    },
+    truncate: (path, size) => {
+      if (!refuse(path)) return names.truncate(task, path, size);
+      const status = told(path);
+      if (typeof status === 'number') return status;
+      if ((status.mode & S_IFMT) === S_IFDIR) return -Errno.EISDIR;
+      // What the kernel makes up has no length to set.
+      return task.capable(CAP_DAC_OVERRIDE) || status.mode & 0o200 ? 0 : -Errno.EACCES;
+    },
     access: (path, wanted) => {
       if (!refuse(path)) return names.access(task, path, wanted);
       const status = told(path);
       if (typeof status === 'number') return status;
-      return task.capable(CAP_DAC_OVERRIDE) || ((status.mode >> 6) & wanted) === wanted ? 0 : -Errno.EACCES;
+      const isRunnable = (status.mode & S_IFMT) === S_IFDIR || (status.mode & 0o111) !== 0;
+      if (wanted & 1 && !isRunnable) return -Errno.EACCES;
+      return task.capable(CAP_DAC_OVERRIDE) || ((status.mode >> (task.credentials.uid === 0 ? 6 : 0)) & wanted) === wanted ? 0 : -Errno.EACCES;
     },
     status: told,
     syncAll: () => {

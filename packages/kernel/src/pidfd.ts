@@ -34,6 +34,11 @@ class PidFile extends BaseFile {
     return -Errno.EINVAL;
   }
 
+  /** @linux fs/pidfs.c:pidfs_setattr */
+  truncate(): number {
+    return -Errno.EOPNOTSUPP;
+  }
+
   override status(): FileStatus {
     return {
       dev: [0, 12], ino: this.pidfd, nlink: 1, mode: S_IFREG | 0o700, rdev: [0, 0], size: 0, blockBytes: 4096, blocks: 0,

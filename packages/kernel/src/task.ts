@@ -277,7 +277,7 @@ export class Task implements TaskContext {
   }
 
   openPipe(flags: number): readonly [OpenFile, OpenFile] | number {
-    return openPipe(this.kernel, flags);
+    return openPipe(this.kernel, this, flags);
   }
 
   swapon(path: string, flags: number): number {

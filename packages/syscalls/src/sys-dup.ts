@@ -13,6 +13,8 @@ import {
   F_SETPIPE_SZ,
   O_APPEND,
   O_CLOEXEC,
+  O_DIRECT,
+  O_NOATIME,
   O_NONBLOCK,
   O_PATH,
   RLIMIT_NOFILE,
@@ -41,10 +43,7 @@ export const FCNTL_COMMANDS = flagTable('fcntl', 'cmd', 'values', {
 /** What a file that only names, opened with O_PATH, allows. @linux fs/fcntl.c:check_fcntl_cmd */
 const PATH_COMMANDS: readonly number[] = [F_DUPFD, F_DUPFD_CLOEXEC, F_GETFD, F_SETFD, F_GETFL];
 /** What F_SETFL changes. @linux fs/fcntl.c:SETFL_MASK */
-const SETFL_MASK = O_APPEND | O_NONBLOCK;
-
-/** Reads and writes past the page cache, and of a pipe in packets. */
-const O_DIRECT = 0o40000;
+const SETFL_MASK = O_APPEND | O_NONBLOCK | O_DIRECT | O_NOATIME;
 
 /** Whether a file takes O_DIRECT. @linux fs/fcntl.c:setfl */
 function goesPastCache(file: OpenFile): boolean {

@@ -3,15 +3,22 @@ import {
   O_ACCMODE,
   O_APPEND,
   O_CLOEXEC,
+  O_ASYNC,
   O_CREAT,
+  O_DIRECT,
   O_DIRECTORY,
+  O_DSYNC,
   O_EXCL,
   O_LARGEFILE,
+  O_NOATIME,
+  O_NOCTTY,
   O_NOFOLLOW,
   O_NONBLOCK,
   O_PATH,
   O_RDONLY,
   O_RDWR,
+  O_SYNC,
+  O_TMPFILE,
   O_TRUNC,
   O_WRONLY,
   RLIMIT_NOFILE,
@@ -23,7 +30,7 @@ import {
 } from '@pagelab/abi';
 import { seekHoleData } from '@pagelab/vm';
 import type { Inode } from '@pagelab/vm';
-import { flagTable } from './flag-table.ts';
+import { flagMask, flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import type { OpenFile, TaskContext } from './task-context.ts';
 import { MAX_RW_COUNT, accessOk, getPath, getUserPartial, putUserPartial } from './user-access.ts';
@@ -33,9 +40,39 @@ export const OPEN_FLAGS = flagTable(
   'open',
   'flags',
   'bits',
-  { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_TRUNC, O_APPEND, O_NONBLOCK, O_DIRECTORY, O_PATH, O_CLOEXEC },
-  { O_NOFOLLOW, O_LARGEFILE },
+  { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_TRUNC, O_APPEND, O_NONBLOCK, O_DIRECTORY, O_PATH, O_CLOEXEC, O_TMPFILE },
+  { O_NOCTTY, O_DSYNC, O_ASYNC, O_DIRECT, O_LARGEFILE, O_NOFOLLOW, O_NOATIME, O_SYNC },
+  {
+    notes: {
+      O_DIRECT: 'EINVAL for what is no regular file, as on Linux; goes through the page cache all the same',
+      O_SYNC: 'what is written is brought to the device by writeback, or `fsync`',
+      O_DSYNC: 'as O_SYNC',
+      O_NOATIME: 'EPERM for who does not own the file',
+      O_NOFOLLOW: 'there are no symbolic links',
+    },
+    unknown: 'Other bits are dropped, as on Linux.',
+  },
 );
+
+const OPEN_MASK = flagMask(OPEN_FLAGS);
+/** What O_PATH leaves of other flags. @linux include/linux/fcntl.h:O_PATH_FLAGS */
+const O_PATH_FLAGS = O_DIRECTORY | O_NOFOLLOW | O_PATH | O_CLOEXEC;
+
+/**
+ * Flags as a file is opened with them, without what nobody knows and what O_PATH makes meaningless; all files may be large
+ * where a register holds their offsets.
+ *
+ * @returns the flags; -EINVAL for a directory that is to be made, or a file without a name that is not to be written
+ * @linux fs/open.c:build_open_flags
+ */
+export function openFlags(task: TaskContext, flags: number): number {
+  let bits = int32(flags) & OPEN_MASK;
+  if (!task.mm.is32Bit) bits |= O_LARGEFILE;
+  if (bits & O_PATH) return bits & O_PATH_FLAGS;
+  if (bits & O_DIRECTORY && bits & O_CREAT) return -Errno.EINVAL;
+  if (bits & O_TMPFILE & ~O_DIRECTORY && (!(bits & O_DIRECTORY) || (bits & O_ACCMODE) === O_RDONLY)) return -Errno.EINVAL;
+  return bits;
+}
 
 /** No file reaches that far. */
 const MAX_POSITION = 2 ** 63;
@@ -45,17 +82,18 @@ const ROUND_BYTES = 65_536;
 
 /** Opens or makes a file. @returns a descriptor, or -errno @linux fs/open.c:open */
 export function sysOpen(task: TaskContext, path: number, flags: number, mode: number): number {
+  const bits = openFlags(task, flags);
+  if (bits < 0) return bits;
   const name = getPath(task, path);
   if (typeof name === 'number') return name;
-  return openFile(task, decodeUtf8(name), int32(flags), int32(mode));
+  return openFile(task, decodeUtf8(name), bits, int32(mode));
 }
 
-/** Opens or makes the file of a name. @returns a descriptor, or -errno @linux fs/open.c:do_sys_openat2 */
+/** Opens or makes the file of a name. @param flags as {@link openFlags} has them @returns a descriptor, or -errno @linux fs/open.c:do_sys_openat2 */
 export function openFile(task: TaskContext, name: string, flags: number, mode: number): number {
   // The descriptor is set aside before the name is looked at.
   if (task.files.isFull(task.rlimit(RLIMIT_NOFILE))) return -Errno.EMFILE;
-  // All files may be large, where a register holds their offsets.
-  const file = task.open(name, task.mm.is32Bit || flags & O_PATH ? flags : flags | O_LARGEFILE, mode);
+  const file = task.open(name, flags & ~O_CLOEXEC, mode);
   return typeof file === 'number' ? file : installFile(task, file, (flags & O_CLOEXEC) !== 0);
 }
 

@@ -1,6 +1,6 @@
 import { Errno, O_CREAT, O_TRUNC, O_WRONLY, S_IFDIR, S_IFMT } from '@pagelab/abi';
 import { int32 } from './registers.ts';
-import { openFile, sysOpen } from './sys-file.ts';
+import { openFile, openFlags, sysOpen } from './sys-file.ts';
 import type { TaskContext } from './task-context.ts';
 import { getPath } from './user-access.ts';
 import { decodeUtf8 } from './utf8.ts';
@@ -31,9 +31,11 @@ export function pathAt(task: TaskContext, dirFd: number, name: string): string |
 
 /** Opens or makes a file, whose path is taken from a directory. @returns a descriptor, or -errno @linux fs/open.c:openat */
 export function sysOpenat(task: TaskContext, dirFd: number, path: number, flags: number, mode: number): number {
+  const bits = openFlags(task, flags);
+  if (bits < 0) return bits;
   return withPath(task, path, (name) => {
     const full = pathAt(task, dirFd, name);
-    return typeof full === 'number' ? full : openFile(task, full, int32(flags), int32(mode));
+    return typeof full === 'number' ? full : openFile(task, full, bits, int32(mode));
   });
 }
 

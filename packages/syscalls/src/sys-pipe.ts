@@ -1,16 +1,15 @@
-import { Errno, O_CLOEXEC, O_NONBLOCK } from '@pagelab/abi';
+import { Errno, O_CLOEXEC, O_DIRECT, O_NONBLOCK } from '@pagelab/abi';
 import { flagMask, flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
 import { installFile } from './sys-file.ts';
 import type { TaskContext } from './task-context.ts';
 import { putUser } from './user-access.ts';
 
-const O_DIRECT = 0o40000;
 const O_NOTIFICATION_PIPE = 0o200;
 
-export const PIPE2_FLAGS = flagTable('pipe2', 'flags', 'bits', { O_CLOEXEC, O_NONBLOCK }, { O_DIRECT }, {
+export const PIPE2_FLAGS = flagTable('pipe2', 'flags', 'bits', { O_CLOEXEC, O_NONBLOCK, O_DIRECT }, {}, {
   refused: { O_NOTIFICATION_PIPE },
-  notes: { O_DIRECT: 'what is written does not stay in packets', O_NOTIFICATION_PIPE: 'ENOPKG: the kernel notifies of nothing' },
+  notes: { O_NOTIFICATION_PIPE: 'ENOPKG: the kernel notifies of nothing' },
 });
 
 const PIPE2_MASK = flagMask(PIPE2_FLAGS);
@@ -25,7 +24,7 @@ export function sysPipe2(task: TaskContext, fds: number, flags: number): number 
   const bits = int32(flags);
   if (bits & ~(PIPE2_MASK | O_NOTIFICATION_PIPE)) return -Errno.EINVAL;
   if (bits & O_NOTIFICATION_PIPE) return -Errno.ENOPKG;
-  const ends = task.openPipe(bits & O_NONBLOCK);
+  const ends = task.openPipe(bits & (O_NONBLOCK | O_DIRECT));
   if (typeof ends === 'number') return ends;
   const closeOnExec = (bits & O_CLOEXEC) !== 0;
   const [reader, writer] = ends;

@@ -44,14 +44,13 @@ function store(task: TaskContext, buffer: number, status: FileStatus | number): 
 
 /** A `struct stat`. @linux arch/x86/include/uapi/asm/stat.h:stat */
 function encodeStat(status: FileStatus): Uint8Array {
-  const { ino, nlink, mode, size, blockBytes, blocks } = status;
+  const { ino, nlink, mode, size, blockBytes, blocks, uid = 0, gid = 0 } = status;
   const words = [
     deviceNumber(status.dev),
     ino,
     nlink,
-    // The owner's and the group's numbers: 0.
-    mode,
-    0,
+    mode + uid * 2 ** 32,
+    gid,
     deviceNumber(status.rdev),
     size,
     blockBytes,

@@ -6,6 +6,7 @@ import {
   SYNC_FILE_RANGE_WAIT_BEFORE,
   SYNC_FILE_RANGE_WRITE,
   S_IFDIR,
+  S_IFIFO,
   S_IFMT,
   S_IFREG,
 } from '@pagelab/abi';
@@ -74,7 +75,7 @@ export function sysSyncfs(task: TaskContext, fd: number): number {
 export function sysFadvise64(task: TaskContext, fd: number, offset: number, length: number, advice: number): number {
   const file = task.files.get(int32(fd));
   if (file === undefined || file.flags & O_PATH) return -Errno.EBADF;
-  if (!file.seekable) return -Errno.ESPIPE;
+  if ((file.status().mode & S_IFMT) === S_IFIFO) return -Errno.ESPIPE;
   if (length < 0 || !FADVISE64_VALUES.has(int32(advice))) return -Errno.EINVAL;
   if (file.vmFile === null) return 0;
   const end = unsigned(offset) + length;

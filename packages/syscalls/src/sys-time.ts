@@ -22,9 +22,11 @@ const NS_PER_S = 1e9;
 
 /** Clocks that tell real or monotonic time. */
 const WALL_CLOCKS = [
-  CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW, CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE, CLOCK_BOOTTIME, CLOCK_REALTIME_ALARM,
-  CLOCK_BOOTTIME_ALARM, CLOCK_TAI,
+  CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_MONOTONIC_RAW, CLOCK_REALTIME_COARSE, CLOCK_MONOTONIC_COARSE, CLOCK_BOOTTIME,
+  CLOCK_TAI,
 ];
+/** Clocks that wake a machine: there is none in this one. */
+const ALARM_CLOCKS = [CLOCK_REALTIME_ALARM, CLOCK_BOOTTIME_ALARM];
 /** Clocks that one can sleep by. */
 const SLEEP_CLOCKS = [CLOCK_REALTIME, CLOCK_MONOTONIC, CLOCK_PROCESS_CPUTIME_ID, CLOCK_BOOTTIME, CLOCK_TAI];
 /** Of a negative clock, the time of a process: the low bits say which, the others are the complement of its number. */
@@ -120,9 +122,11 @@ export function sysNanosleep(task: TaskContext, time: number): number {
  */
 export function sysClockNanosleep(task: TaskContext, clock: number, flags: number, time: number): number {
   const id = int32(clock);
-  if (id >= 0 && !SLEEP_CLOCKS.includes(id)) return WALL_CLOCKS.includes(id) || id === CLOCK_THREAD_CPUTIME_ID ? -Errno.EOPNOTSUPP : -Errno.EINVAL;
+  const isAlarm = ALARM_CLOCKS.includes(id);
+  if (id >= 0 && !isAlarm && !SLEEP_CLOCKS.includes(id)) return WALL_CLOCKS.includes(id) || id === CLOCK_THREAD_CPUTIME_ID ? -Errno.EOPNOTSUPP : -Errno.EINVAL;
   const ns = readTimespec(task, time);
   if (ns < 0) return ns;
+  if (isAlarm) return -Errno.EOPNOTSUPP;
   const isUntil = (int32(flags) & TIMER_ABSTIME) !== 0;
   if (id < 0 || id === CLOCK_PROCESS_CPUTIME_ID) {
     const isOwnThread = id < 0 && (id & CPUCLOCK_PERTHREAD) !== 0;

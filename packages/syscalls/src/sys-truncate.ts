@@ -13,6 +13,7 @@ import {
   S_IFDIR,
   S_IFIFO,
   S_IFMT,
+  S_IFREG,
 } from '@pagelab/abi';
 import { flagMaskByRelease, flagTable } from './flag-table.ts';
 import { int32 } from './registers.ts';
@@ -38,6 +39,8 @@ export const FALLOCATE_MODE = flagTable(
 const fallocateMask = flagMaskByRelease(FALLOCATE_MODE);
 /** The end of the largest file there may be. */
 const MAX_OFFSET = 2 ** 63;
+/** What registers make of the last offsets before it. */
+const LAST_OFFSET = 2 ** 63 - 1024;
 
 /** An open file that is more than a name. */
 function fileOf(task: TaskContext, fd: number): OpenFile | undefined {
@@ -76,9 +79,10 @@ export function sysFallocate(task: TaskContext, fd: number, mode: number, offset
   if (file.vmFile === null) {
     const kind = file.status().mode & S_IFMT;
     if (kind === S_IFIFO) return -Errno.ESPIPE;
-    return kind === S_IFDIR ? -Errno.EISDIR : -Errno.ENODEV;
+    if (kind === S_IFDIR) return -Errno.EISDIR;
+    return kind === S_IFREG ? -Errno.EOPNOTSUPP : -Errno.ENODEV;
   }
-  if (offset + length >= MAX_OFFSET) return -Errno.EFBIG;
+  if (offset + length >= MAX_OFFSET || offset >= LAST_OFFSET) return -Errno.EFBIG;
   const { inode } = file.vmFile;
   return inode.mapping.ops.fallocate(inode, bits, offset, length);
 }

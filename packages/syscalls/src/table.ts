@@ -78,6 +78,7 @@ import { sysClockGettime, sysClockNanosleep, sysGettimeofday, sysNanosleep, sysT
 import { SWAPON_FLAGS, sysSwapoff, sysSwapon } from './sys-swapon.ts';
 import { FALLOCATE_MODE, sysFallocate, sysFsync, sysFtruncate, sysSync, sysTruncate } from './sys-truncate.ts';
 import { USERFAULTFD_FLAGS, sysIoctl, sysUserfaultfd } from './sys-userfaultfd.ts';
+import { VMSPLICE_FLAGS, sysVmsplice } from './sys-vmsplice.ts';
 import { WAIT4_OPTIONS, sysWait4 } from './sys-wait4.ts';
 import type { TaskContext } from './task-context.ts';
 
@@ -183,6 +184,7 @@ export const syscallHandlers: Readonly<Partial<Record<keyof typeof Syscall, Sysc
   newfstatat: sysNewfstatat,
   unlinkat: sysUnlinkat,
   sync_file_range: sysSyncFileRange,
+  vmsplice: sysVmsplice,
   fallocate: sysFallocate,
   dup3: sysDup3,
   pipe2: sysPipe2,
@@ -257,6 +259,7 @@ export const syscallFlags: readonly FlagTable[] = [
   MOVE_PAGES_FLAGS,
   SWAPON_FLAGS,
   USERFAULTFD_FLAGS,
+  VMSPLICE_FLAGS,
 ];
 
 /**

@@ -59,6 +59,9 @@ export interface FileStatus {
   readonly nlink: number;
   /** Type and permissions. */
   readonly mode: number;
+  /** Who owns it; root where it does not say. */
+  readonly uid?: number;
+  readonly gid?: number;
   /** Of a device: which one. */
   readonly rdev: readonly [major: number, minor: number];
   /** In bytes. */
@@ -110,6 +113,8 @@ export interface OpenFile {
   unread?(): number;
   /** Takes a request, where it takes any. @returns a value, or -errno */
   ioctl?(task: TaskContext, request: number, argument: number): number;
+  /** Of a pipe: shows memory in it, or copies what is in it to memory; waits where it may. @returns bytes, or -errno */
+  vmsplice?(task: TaskContext, ranges: readonly UserRange[], isPatient: boolean): number;
   /** Of a pipe: bytes that it can hold. */
   pipeSize?(): number;
   /** Lets a pipe hold about `bytes`. @returns how many it holds now; -errno: EINVAL, EPERM, EBUSY */

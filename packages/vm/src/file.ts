@@ -164,6 +164,9 @@ export interface Inode {
   seals: number;
   /** Type and permissions: S_IF… and three octal digits. */
   mode: number;
+  /** Who owns it. */
+  uid: number;
+  gid: number;
   /** Virtual times of the last read, store and change, in nanoseconds. */
   atime: number;
   mtime: number;

@@ -169,6 +169,33 @@ export function getUserPageFlags(mm: MmStruct, addr: VirtAddr, follow: number): 
   return followOrFault(vma, page, follow);
 }
 
+/**
+ * Takes a reference to the page at an address, brought in as a read would, for longer than a call: {@link releaseUserPage}
+ * gives it back. The program goes on storing to it.
+ *
+ * @returns the frame; −EFAULT where nothing is mapped that may be read, −ENOMEM
+ * @linux mm/gup.c:get_user_pages_fast
+ */
+export function holdUserPage(mm: MmStruct, addr: VirtAddr): Pfn {
+  const { vm } = mm;
+  const pfn = getUserPageFlags(mm, addr, 0);
+  if (pfn < 0 || pfn === vm.zeroPfn) return pfn;
+  const head = compoundHead(vm.frames, pfn);
+  vm.pages.getPage(head);
+  vm.heldPages.set(head, (vm.heldPages.get(head) ?? 0) + 1);
+  return pfn;
+}
+
+/** Gives back what {@link holdUserPage} took. @linux include/linux/mm.h:put_page */
+export function releaseUserPage(vm: Vm, pfn: Pfn): void {
+  if (pfn === vm.zeroPfn) return;
+  const head = compoundHead(vm.frames, pfn);
+  const held = vm.heldPages.get(head)! - 1;
+  if (held === 0) vm.heldPages.delete(head);
+  else vm.heldPages.set(head, held);
+  vm.pages.putPage(head);
+}
+
 /** Whether the mapping lets the kernel at its pages this way. @linux mm/gup.c:check_vma_flags */
 function mayFollow(vma: VmArea, follow: number): boolean {
   const { flags } = vma;

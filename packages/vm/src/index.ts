@@ -121,7 +121,7 @@ export {
   CLEAR_REFS_SOFT_DIRTY,
   clearRefs,
 } from './clear-refs.ts';
-export { FOLL_FORCE, FOLL_WRITE, getUserPageFlags, pinUserPagesRemote, populateRange, unpinUserPages } from './gup.ts';
+export { FOLL_FORCE, FOLL_WRITE, getUserPageFlags, holdUserPage, pinUserPagesRemote, releaseUserPage, populateRange, unpinUserPages } from './gup.ts';
 export {
   PM_FILE_HI,
   PM_GUARD_REGION_HI,

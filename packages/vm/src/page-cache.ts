@@ -66,6 +66,8 @@ export function makeInode(vm: Vm, init: InodeInit): Inode {
     mapping: null as unknown as AddressSpace,
     seals: init.ops.swapBacked ? F_SEAL_SEAL : 0,
     mode: init.mode,
+    uid: 0,
+    gid: 0,
     atime: vm.clock.now,
     mtime: vm.clock.now,
     ctime: vm.clock.now,

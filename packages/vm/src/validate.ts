@@ -337,7 +337,7 @@ function validateFrames(vm: Vm, census: Census): void {
     const cached = isAnon ? 0 : 1;
     const head = headOf(vm, pfn);
     const inSwapCache = (flags[head] & PG_SWAPCACHE) !== 0 ? folioNrPages(vm.frames, head) : 0;
-    const references = census.references.get(head)! + cached + inSwapCache;
+    const references = census.references.get(head)! + cached + inSwapCache + (vm.heldPages.get(head) ?? 0);
     check(refcount[head] === references, `frame ${head}: refcount ${refcount[head]}, ${references} references`);
     if ((pageFlags & (PG_HEAD | PG_TAIL)) !== 0) mappedParts.set(head, (mappedParts.get(head) ?? 0) + 1);
     check((pageFlags & PG_ANON_EXCLUSIVE) === 0 || mappings === 1, `frame ${pfn}: exclusive, mapped ${mappings} times`);
@@ -409,7 +409,8 @@ function validateFiles(vm: Vm, census: Census): void {
       const knowsIt = mappingOf[pfn] === id && index[pfn] === pgoff;
       check(knowsIt, `frame ${pfn}: cached at ${pgoff} of ${id}, knows of another`);
       if (isHugetlb) return;
-      check(refcount[pfn] === mapcount[pfn] + 1 + (vm.hwpoison.kept.has(pfn) ? 1 : 0), `frame ${pfn}: refcount ${refcount[pfn]}, mapcount ${mapcount[pfn]}`);
+      const kept = (vm.hwpoison.kept.has(pfn) ? 1 : 0) + (vm.heldPages.get(pfn) ?? 0);
+      check(refcount[pfn] === mapcount[pfn] + 1 + kept, `frame ${pfn}: refcount ${refcount[pfn]}, mapcount ${mapcount[pfn]}`);
       check(!census.tables.has(pfn), `frame ${pfn} is cached and a page table`);
       filePages++;
       if ((flags[pfn] & PG_SWAPBACKED) !== 0) shmemPages++;

@@ -230,6 +230,9 @@ export class Vm {
   readonly anonVmas = new IdTable<AnonVma>(1);
   readonly mappings = new IdTable<AddressSpace>(1);
 
+  /** Pages of programs that the kernel holds for longer than a call, by frame: how many references. */
+  readonly heldPages = new Map<Pfn, number>();
+
   /** Pages promised so far, against the commit limit. @linux mm/util.c:vm_committed_as */
   committedAs = 0;
   /** Pages of swap space in all; 0 while there is none. */

@@ -194,6 +194,8 @@ def calls():
     matrix('dup3', FDS, [30, F, R, 1023, 1024, -1, 0x1_0000_0000 + 30, H], [0, O_CLOEXEC, O_NONBLOCK, 1, -1, 1 << 32])
     matrix('fcntl', FDS, [3, 0, 1, 2, 4, 1030, 1033, 1034, 1031, 1032, 99, -1, 1 << 32], [0, 1, 2, 3, 30, 16, 32, 64, O_NONBLOCK, O_APPEND, 1024, -1, PAGE, PAGE + 1, 1 << 20, (1 << 20) + 1, 1 << 31, 1 << 32])
     matrix('fcntl', [PW, EW, F, L, E], [1031, 1032, 1033, 0], [1 << 16, PAGE, 1 << 20, (1 << 20) + 1, 1 << 24, 0, 1023, 1024], pre=DROP)
+    splices = [PW, EW, PR, ER, XW, F, H, D, U, PF, Z, CLOSED, -1, 0x1_0000_0000 + PW]
+    matrix('vmsplice', splices, [IOV, IOV_MAPS, *IOVS], COUNT, [2, 3, 6, 10, 15, 16, -1, 1 << 32 | 2])
     matrix('fsync', FDS), matrix('fdatasync', FDS), matrix('syncfs', FDS)
     matrix('fstat', FDS, OUT, flags='t')
     for name in ('stat', 'lstat'):
@@ -222,7 +224,7 @@ def calls():
     matrix('fadvise64', FDS, OFFSET, [0, PAGE, *BIG], [0, 1, 2, 3, 4, 5, 6, -1, 1 << 32])
     matrix('pipe', OUT), matrix('pipe2', OUT, [0, O_NONBLOCK, O_CLOEXEC, 0o40000, O_NONBLOCK | O_CLOEXEC, 0o200, 1, -1, 1 << 32])
     matrix('memfd_create', [ONLY_NAME, NAME_249, NAME_250, PATH_NOTHING, BUF + 2 * PAGE - 4, S + 10 * PAGE, 0, -1, -PAGE],
-           [0, 1, 2, 3, 8, 16, 24, 9, 10, 4, 6, 12, 32, 64, 1 << 31, -1, 1 << 32, 4 | 21 << 26, 4 | 30 << 26, 4 | 20 << 26, 21 << 26])
+           [0, 1, 2, 3, 8, 16, 24, 9, 10, 4, 6, 12, 32, 64, 1 << 31, -1, 1 << 32, 4 | 21 << 26, 4 | 20 << 26, 21 << 26])
     # Mappings.
     prots = [RW, 0, 1, 2, 4, 5, 7, 8, 16, 0x0100_0003, 0x0200_0003, 0x0300_0001, -1, 1 << 32 | 1]
     flags = [PRIVATE | ANON, PRIVATE | ANON | FIXED, SHARED | ANON, PRIVATE, SHARED, SHARED | FIXED, PRIVATE | FIXED, 3, 3 | FIXED, 0, 4, 8 | ANON, 8, 9 | ANON, 0x100022, 0x100032, 0x100001, 0x122, 0x121, 0x120 | 8,

@@ -452,8 +452,9 @@ int main(int argc, char **argv)
 		die("exec", 0);
 	}
 	umask(022);
+	static const long standard[4];
 	for (int number = 1; number < 65; number++)
-		signal(number, SIG_DFL);
+		syscall(SYS_rt_sigaction, number, standard, NULL, 8);
 	setlinebuf(stdout);
 	enter(argv[1]);
 	syscall(SYS_brk, (syscall(SYS_brk, 0) + PAGE - 1) / PAGE * PAGE);

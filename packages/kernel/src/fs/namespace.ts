@@ -9,14 +9,18 @@
  */
 import {
   CAP_DAC_OVERRIDE,
+  CAP_FOWNER,
   Errno,
   O_ACCMODE,
   O_CREAT,
+  O_DIRECT,
   O_DIRECTORY,
   O_EXCL,
+  O_NOATIME,
   O_PATH,
   O_RDONLY,
   O_RDWR,
+  O_TMPFILE,
   O_TRUNC,
   O_WRONLY,
 } from '@pagelab/abi';
@@ -38,6 +42,8 @@ import { nodeStatus } from './status.ts';
 const NAME_MAX = 255;
 /** Permissions that new files do not get. */
 const UMASK = 0o022;
+/** The bit of O_TMPFILE that is not O_DIRECTORY. @linux include/uapi/asm-generic/fcntl.h:__O_TMPFILE */
+const TMPFILE = O_TMPFILE & ~O_DIRECTORY;
 const MAY_EXEC = 1;
 const MAY_WRITE = 2;
 const MAY_READ = 4;
@@ -53,6 +59,8 @@ interface Place {
   readonly found: Dentry | undefined;
   /** The path ends in a slash: it can only mean a directory. */
   readonly wantsDirectory: boolean;
+  /** Its last part is a name: neither `.` nor `..`, nor is there none. @linux fs/namei.c:LAST_NORM */
+  readonly isName: boolean;
 }
 
 /** An open directory: there to be opened, not to be read. */
@@ -162,24 +170,28 @@ export class Namespace {
   open(task: TaskContext | null, path: string, flags: number, mode: number): OpenFile | number {
     const isPath = (flags & O_PATH) !== 0;
     const creates = (flags & O_CREAT) !== 0 && !isPath;
-    if (creates && (flags & O_DIRECTORY) !== 0) return -Errno.EINVAL;
     const place = this.#walk(task, path);
     if (typeof place === 'number') return place;
     const { found } = place;
+    if (creates && place.wantsDirectory) return -Errno.EISDIR;
     if (found === undefined) return creates ? this.#create(task, place, flags, mode) : -Errno.ENOENT;
+    if ((flags & TMPFILE) !== 0) return this.#createNameless(task, found, flags, mode);
     if (creates && (flags & O_EXCL) !== 0) return -Errno.EEXIST;
     const { node } = found;
     const access = flags & O_ACCMODE;
     if (node.kind === 'directory') {
-      if (!isPath && (creates || access !== O_RDONLY)) return -Errno.EISDIR;
+      if (!isPath && (creates || access !== O_RDONLY || (flags & O_TRUNC) !== 0)) return -Errno.EISDIR;
     } else if (place.wantsDirectory || (flags & O_DIRECTORY) !== 0) {
       return -Errno.ENOTDIR;
     }
-    if (isPath) return this.#openOther((object) => new PathFile(this.#kernel, found.path, O_PATH, object, node));
+    if (isPath) return this.#openOther((object) => new PathFile(this.#kernel, found.path, flags, object, node));
     let wanted = access === O_RDONLY ? MAY_READ : access === O_WRONLY ? MAY_WRITE : MAY_READ | MAY_WRITE;
     if ((flags & O_TRUNC) !== 0 && node.kind === 'file') wanted |= MAY_WRITE;
     const error = permission(task, node, wanted);
-    return error === 0 ? this.#openNode(found, flags) : error;
+    if (error !== 0) return error;
+    if ((flags & O_NOATIME) !== 0 && !ownsOrMay(task, node)) return -Errno.EPERM;
+    if ((flags & O_DIRECT) !== 0 && node.kind !== 'file') return -Errno.EINVAL;
+    return this.#openNode(found, flags);
   }
 
   /** Takes a name of a file away. @returns 0 or -errno @linux fs/namei.c:do_unlinkat */
@@ -188,10 +200,13 @@ export class Namespace {
     if (typeof place === 'number') return place;
     const { found, directory } = place;
     if (isReadOnly(directory.node)) return -Errno.EROFS;
+    if (!place.isName) return -Errno.EISDIR;
     if (found === undefined) return -Errno.ENOENT;
-    if (found.node.kind === 'directory') return -Errno.EISDIR;
-    if (place.wantsDirectory) return -Errno.ENOTDIR;
-    if (!permits(task, directory.node, MAY_WRITE | MAY_EXEC)) return -Errno.EACCES;
+    const isDirectory = found.node.kind === 'directory';
+    if (place.wantsDirectory) return isDirectory ? -Errno.EISDIR : -Errno.ENOTDIR;
+    const error = mayDelete(task, directory, found);
+    if (error !== 0) return error;
+    if (isDirectory) return -Errno.EISDIR;
     this.#remove(found);
     return 0;
   }
@@ -205,7 +220,7 @@ export class Namespace {
     const error = permission(task, directory.node, MAY_WRITE | MAY_EXEC);
     if (error !== 0) return error;
     const { fs } = directory.node as DirectoryNode;
-    return this.#link(directory, name, this.#directory(fs, mode & 0o1777 & ~UMASK));
+    return this.#link(directory, name, this.#directory(fs, mode & 0o1777 & ~UMASK, task));
   }
 
   /** Takes an empty directory away. @returns 0 or -errno @linux fs/namei.c:do_rmdir */
@@ -219,8 +234,9 @@ export class Namespace {
     if (name === '') return -Errno.EBUSY;
     if (isReadOnly(directory.node)) return -Errno.EROFS;
     if (found === undefined) return -Errno.ENOENT;
+    const error = mayDelete(task, directory, found);
+    if (error !== 0) return error;
     if (found.node.kind !== 'directory') return -Errno.ENOTDIR;
-    if (!permits(task, directory.node, MAY_WRITE | MAY_EXEC)) return -Errno.EACCES;
     if (found.node.fs !== (directory.node as DirectoryNode).fs) return -Errno.EBUSY;
     if (found.node.entries.size > 0) return -Errno.ENOTEMPTY;
     this.#remove(found);
@@ -255,7 +271,11 @@ export class Namespace {
     const target = typeof to === 'number' ? to : this.#walk(task, to);
     if (typeof target === 'number' && target !== -Errno.ENAMETOOLONG) return target;
     // Last names are looked up when both directories are known.
-    if (typeof source === 'number') return -Errno.ENAMETOOLONG;
+    if (typeof source === 'number') return typeof target !== 'number' && !target.isName ? -Errno.EBUSY : -Errno.ENAMETOOLONG;
+    if (!source.isName || (typeof target !== 'number' && !target.isName)) {
+      const apart = typeof target !== 'number' && fsOf(source.directory) !== fsOf(target.directory);
+      return apart ? -Errno.EXDEV : -Errno.EBUSY;
+    }
     if (typeof target === 'number') return source.found === undefined ? -Errno.ENOENT : target;
     const here = source.directory.node as DirectoryNode;
     const there = target.directory.node as DirectoryNode;
@@ -272,17 +292,13 @@ export class Namespace {
     for (let above: Dentry | null = source.directory; above !== null; above = above.parent) {
       if (above === target.found) return -Errno.ENOTEMPTY;
     }
-    if (isDirectory && moved.node.kind === 'directory' && moved.node.fs !== here.fs) return -Errno.EBUSY;
-    if (!permits(task, here, MAY_WRITE | MAY_EXEC) || !permits(task, there, MAY_WRITE | MAY_EXEC)) return -Errno.EACCES;
     const replaced = target.found;
+    if (replaced !== undefined && (replaced === moved || sameFile(replaced.node, moved.node))) return 0;
+    const error = mayRename(task, source.directory, moved, target.directory, replaced);
+    if (error !== 0) return error;
+    if (isDirectory && moved.node.kind === 'directory' && moved.node.fs !== here.fs) return -Errno.EBUSY;
     if (replaced !== undefined) {
-      if (replaced === moved || sameFile(replaced.node, moved.node)) return 0;
-      if (replaced.node.kind === 'directory') {
-        if (!isDirectory) return -Errno.EISDIR;
-        if (replaced.node.entries.size > 0) return -Errno.ENOTEMPTY;
-      } else if (isDirectory) {
-        return -Errno.ENOTDIR;
-      }
+      if (replaced.node.kind === 'directory' && replaced.node.entries.size > 0) return -Errno.ENOTEMPTY;
       this.#remove(replaced);
     }
     here.entries.delete(moved.name);
@@ -347,6 +363,7 @@ export class Namespace {
     if (path === '') return -Errno.ENOENT;
     const parts = path.split('/').filter((part) => part !== '' && part !== '.');
     const wantsDirectory = path.endsWith('/') || path.endsWith('/.') || path === '.';
+    const isName = !/(^|\/)\.{0,2}\/*$/.test(path.replace(/\/+$/, ''));
     let at = this.root;
     for (const [i, part] of parts.entries()) {
       const { node } = at;
@@ -368,11 +385,11 @@ export class Namespace {
         const error = node.fs.dcache.use(found);
         if (error !== 0) return error;
       }
-      if (isLast) return { directory: at, name: part, found, wantsDirectory };
+      if (isLast) return { directory: at, name: part, found, wantsDirectory, isName };
       if (found === undefined) return -Errno.ENOENT;
       at = found;
     }
-    return { directory: at.parent ?? at, name: at.name, found: at, wantsDirectory: true };
+    return { directory: at.parent ?? at, name: at.name, found: at, wantsDirectory: true, isName: false };
   }
 
   /** Asks a file system for a name that the tree does not have. @linux fs/namei.c:lookup_slow */
@@ -396,13 +413,13 @@ export class Namespace {
 
   /** @linux fs/namei.c:lookup_open */
   #create(task: TaskContext | null, place: Place, flags: number, mode: number): OpenFile | number {
-    const { directory, name, wantsDirectory } = place;
-    if (wantsDirectory) return -Errno.EISDIR;
+    const { directory, name } = place;
     const refused = permission(task, directory.node, MAY_WRITE | MAY_EXEC);
     if (refused !== 0) return refused;
     const { fs } = directory.node as DirectoryNode;
     const inode = fs.makeFile(mode & 0o7777 & ~UMASK, 1);
     if (typeof inode === 'number') return inode;
+    own(task, inode);
     const error = this.#link(directory, name, { kind: 'file', inode, fs });
     const dentry = (directory.node as DirectoryNode).entries.get(name);
     const file = error === 0 ? this.#openNode(dentry!, flags & ~O_TRUNC) : error;
@@ -413,6 +430,21 @@ export class Namespace {
     // The name holds it now.
     inodePut(inode);
     return file;
+  }
+
+  /** Makes a file that has no name, in a directory. @linux fs/namei.c:do_tmpfile */
+  #createNameless(task: TaskContext | null, { node, path }: Dentry, flags: number, mode: number): OpenFile | number {
+    if (node.kind !== 'directory') return -Errno.ENOTDIR;
+    const refused = permission(task, node, MAY_WRITE | MAY_EXEC);
+    if (refused !== 0) return refused;
+    const inode = node.fs.makeFile(mode & 0o7777 & ~UMASK, 0);
+    if (typeof inode === 'number') return inode;
+    own(task, inode);
+    const access = flags & O_ACCMODE;
+    const vmFile = allocFile(this.#kernel.vm, inode, `${path === '/' ? '' : path}/#${inode.ino} (deleted)`, { readable: access === O_RDWR, writable: true });
+    // The open file holds it now.
+    inodePut(inode);
+    return vmFile === null ? -Errno.ENFILE : new RegularFile(this.#kernel, vmFile, flags & ~O_TRUNC, node.fs.dev);
   }
 
   #openNode(dentry: Dentry, flags: number): OpenFile | number {
@@ -448,9 +480,10 @@ export class Namespace {
     return dcache;
   }
 
-  #directory(fs: FileSystem, mode: number): DirectoryNode {
+  #directory(fs: FileSystem, mode: number, owner: TaskContext | null = null): DirectoryNode {
     const { vm, clock } = this.#kernel;
-    return { kind: 'directory', ino: vm.nextIno++, mode, fs, entries: new Map(), mtime: clock.now };
+    const { uid, gid } = owner?.credentials ?? ROOT;
+    return { kind: 'directory', ino: vm.nextIno++, mode, uid, gid, fs, entries: new Map(), mtime: clock.now };
   }
 
   #link(directory: Dentry, name: string, node: FsNode): number {
@@ -506,12 +539,56 @@ function permission(task: TaskContext | null, node: FsNode, wanted: number): num
   return permits(task, node, wanted) ? 0 : -Errno.EACCES;
 }
 
-/** Whether the owner's bits allow it: all files are root's, and everybody is root. @linux fs/namei.c:generic_permission */
+/** Whether the bits for the owner, the group or the others allow it. @linux fs/namei.c:generic_permission */
 function permits(task: TaskContext | null, node: FsNode, wanted: number): boolean {
   const mode = node.kind === 'file' ? node.inode.mode : node.mode;
   if (task === null || task.capable(CAP_DAC_OVERRIDE)) {
     // What nobody may run, nobody runs.
     return node.kind === 'directory' || (wanted & MAY_EXEC) === 0 || (mode & 0o111) !== 0;
   }
-  return ((mode >> 6) & wanted) === wanted;
+  const { uid, gid } = ownerOf(node);
+  const shift = task.credentials.uid === uid ? 6 : task.credentials.gid === gid ? 3 : 0;
+  return ((mode >> shift) & wanted) === wanted;
+}
+
+/** Who owns what root made, and devices. */
+const ROOT = { uid: 0, gid: 0 } as const;
+
+function ownerOf(node: FsNode): { readonly uid: number; readonly gid: number } {
+  if (node.kind === 'device') return ROOT;
+  return node.kind === 'file' ? node.inode : node;
+}
+
+/** A new file is its maker's. @linux fs/inode.c:inode_init_owner */
+function own(task: TaskContext | null, inode: Inode): void {
+  ({ uid: inode.uid, gid: inode.gid } = task?.credentials ?? ROOT);
+}
+
+/** @linux fs/inode.c:inode_owner_or_capable */
+function ownsOrMay(task: TaskContext | null, node: FsNode): boolean {
+  return task === null || task.credentials.uid === ownerOf(node).uid || task.capable(CAP_FOWNER);
+}
+
+/** Whether a name may be taken out of a directory: of one that is sticky, by the owners alone. @returns 0, -EACCES, -EPERM @linux fs/namei.c:may_delete */
+function mayDelete(task: TaskContext | null, { node: directory }: Dentry, { node }: Dentry): number {
+  if (!permits(task, directory, MAY_WRITE | MAY_EXEC)) return -Errno.EACCES;
+  const isSticky = directory.kind === 'directory' && (directory.mode & 0o1000) !== 0;
+  if (!isSticky || task === null || task.credentials.uid === ownerOf(directory).uid) return 0;
+  return ownsOrMay(task, node) ? 0 : -Errno.EPERM;
+}
+
+/** Whether a name may become another, in place of what has that. @returns 0 or -errno @linux fs/namei.c:vfs_rename */
+function mayRename(task: TaskContext | null, from: Dentry, moved: Dentry, to: Dentry, replaced: Dentry | undefined): number {
+  const error = mayDelete(task, from, moved);
+  if (error !== 0) return error;
+  const isDirectory = moved.node.kind === 'directory';
+  if (replaced === undefined) {
+    if (!permits(task, to.node, MAY_WRITE | MAY_EXEC)) return -Errno.EACCES;
+  } else {
+    const refused = mayDelete(task, to, replaced);
+    if (refused !== 0) return refused;
+    if (isDirectory !== (replaced.node.kind === 'directory')) return isDirectory ? -Errno.ENOTDIR : -Errno.EISDIR;
+  }
+  // Its entry for the directory above it changes.
+  return isDirectory && from !== to && !permits(task, moved.node, MAY_WRITE) ? -Errno.EACCES : 0;
 }

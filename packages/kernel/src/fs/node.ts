@@ -41,6 +41,9 @@ export interface DirectoryNode {
   readonly ino: number;
   /** Permissions. */
   mode: number;
+  /** Who owns it. */
+  readonly uid: number;
+  readonly gid: number;
   readonly fs: FileSystem;
   /** What is in it, in the order of making. */
   readonly entries: Map<string, Dentry>;

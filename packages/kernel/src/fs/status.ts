@@ -17,6 +17,8 @@ export function inodeStatus(inode: Inode, dev: readonly [number, number] = DEV_T
     ino: inode.ino,
     nlink: inode.nlink,
     mode: inode.mode,
+    uid: inode.uid,
+    gid: inode.gid,
     rdev: [0, 0],
     size: inode.size,
     blockBytes: inode.mapping.ops.blockBytes?.(inode) ?? BLOCK_BYTES,
@@ -33,11 +35,11 @@ export function nodeStatus(node: FsNode): FileStatus {
     case 'file':
       return inodeStatus(node.inode, node.fs.dev);
     case 'directory': {
-      const { ino, mtime, fs } = node;
+      const { ino, mtime, fs, uid, gid } = node;
       // Where not all names are known, neither is how many of them are directories.
       let nlink = fs.lookUp === undefined ? 2 : 1;
       if (nlink === 2) for (const { node: child } of node.entries.values()) if (child.kind === 'directory') nlink += 1;
-      return { ...plain(ino, S_IFDIR | node.mode, mtime), dev: fs.dev, nlink, size: BLOCK_BYTES };
+      return { ...plain(ino, S_IFDIR | node.mode, mtime), uid, gid, dev: fs.dev, nlink, size: BLOCK_BYTES };
     }
     case 'device':
       return { ...plain(node.ino, S_IFCHR | node.mode, 0), rdev: node.rdev };

@@ -109,6 +109,7 @@ interface UserfaultObjects {
 class UserfaultFile extends BaseFile {
   /** @linux fs/libfs.c:noop_llseek */
   readonly staysAtStart = true;
+  readonly takesOffsets = false;
   private readonly context: UffdContext;
   /** The `userfaultfd_ctx`. */
   private readonly objects: UserfaultObjects;

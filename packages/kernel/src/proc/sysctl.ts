@@ -46,6 +46,18 @@ function vmNumber(key: keyof VmSysctl, min: number, max: number, after?: (kernel
   };
 }
 
+/** What users may have of pipes, in pages. @linux fs/pipe.c:fs_pipe_sysctls */
+function pipePages(key: 'softPages' | 'hardPages'): Setting {
+  return {
+    get: (kernel) => String(kernel.pipeLimits[key]),
+    set: (kernel, [value]) => {
+      if (value! < 0 || value! > ULONG_MAX) return -Errno.EINVAL;
+      kernel.pipeLimits[key] = value!;
+      return 0;
+    },
+  };
+}
+
 const fixed = (value: string): Setting => ({ get: () => value });
 const INT_MAX = 0x7fff_ffff;
 const INT_MIN = -(2 ** 31);
@@ -276,6 +288,17 @@ const SETTINGS: Readonly<Record<string, Setting>> = {
       return 0;
     },
   },
+  'fs/pipe-max-size': {
+    get: (kernel) => String(kernel.pipeLimits.maxSize),
+    // Rounded up to pages by a power of 2.
+    set: (kernel, [value]) => {
+      if (value! < 1 || value! > 2 ** 31) return -Errno.EINVAL;
+      kernel.pipeLimits.maxSize = 2 ** Math.ceil(Math.log2(Math.max(value!, 4096)));
+      return 0;
+    },
+  },
+  'fs/pipe-user-pages-hard': pipePages('hardPages'),
+  'fs/pipe-user-pages-soft': pipePages('softPages'),
   'kernel/pid_max': fixed(String(PID_MAX)),
   'kernel/randomize_va_space': vmNumber('randomizeVaSpace', 0, INT_MAX),
 };
