@@ -5,15 +5,21 @@ import { describe, expect, it } from 'vitest';
 import { boot } from './boot.ts';
 import type { Process } from './machine.ts';
 
-const HUGE = 2 ** 21;
 const PAGES = 32;
 const RW = 3;
 
 class Lost extends Error {}
 
-describe.each([1, 2, 3])('memory that breaks, seed %i', (seed) => {
+describe.each([
+  ['x86-64', 1],
+  ['x86-64', 2],
+  ['x86-pae', 3],
+  ['x86-32', 4],
+] as const)('memory that breaks on %s, seed %i', (arch, seed) => {
+  const HUGE = arch === 'x86-32' ? 2 ** 22 : 2 ** 21;
+
   it('loses what broke and nothing else', () => {
-    const machine = boot({ memory: '1G', cpus: 2, cmdline: 'transparent_hugepage=madvise', swap: [{ size: '32M' }] });
+    const machine = boot({ arch, memory: '1G', cpus: 2, cmdline: 'transparent_hugepage=madvise', swap: [{ size: '32M' }] });
     machine.writeFile('/proc/sys/vm/nr_hugepages', '6');
     const prng = new Prng(seed);
     const processes: Process[] = [machine.createProcess()];
