@@ -50,7 +50,8 @@ const deflate: Compressor = {
 };
 const BALANCING = '/sys/kernel/debug/sched/numa_balancing/';
 /** So little memory has no huge pages unless they are asked for. */
-const HUGE_PAGES = { '/sys/kernel/mm/transparent_hugepage/enabled': 'always' };
+const THP = '/sys/kernel/mm/transparent_hugepage/';
+const HUGE_PAGES = { [`${THP}enabled`]: 'always', [`${THP}shmem_enabled`]: 'always', [`${THP}hugepages-32kB/shmem_enabled`]: 'within_size' };
 const MORE: readonly (readonly [string, Omit<SoakOptions, 'seed' | 'accesses' | 'programs'>])[] = [
   ['compressed swap', { machine: { cmdline: 'zswap.enabled=1 zswap.max_pool_percent=15 zswap.shrinker_enabled=1' }, compressors: [deflate] }],
   ['slower memory, and pages that follow their users', {
