@@ -1,5 +1,5 @@
 import { Errno } from '@pagelab/abi';
-import { copyFromUser, copyFromUserPartial, copyToUser, copyToUserPartial } from '@pagelab/vm';
+import { copyFromUser, copyFromUserPartial, copyToUser, copyToUserPartial, faultInWriteable } from '@pagelab/vm';
 import type { TaskContext } from './task-context.ts';
 
 /** The most bytes one `read` or `write` moves. @linux include/linux/fs.h:MAX_RW_COUNT */
@@ -28,12 +28,10 @@ export function putUser(task: TaskContext, addr: number, bytes: Uint8Array): num
 export function putValue(task: TaskContext, addr: number, bytes: Uint8Array): number {
   const first = 4096 - (((addr % 4096) + 4096) % 4096);
   if (bytes.length <= first) return putUser(task, addr, bytes);
-  // Over two pages: the second is tried first.
-  const was = getUser(task, addr + first, bytes.length - first);
-  if (typeof was === 'number' || putUser(task, addr + first, bytes.subarray(first)) < 0) return -Errno.EFAULT;
-  if (putUser(task, addr, bytes.subarray(0, first)) === 0) return 0;
-  putUser(task, addr + first, was);
-  return -Errno.EFAULT;
+  // Over two pages: the store faults for the first of them, then for the second, and stores to neither where one cannot be had.
+  if (!accessOk(task, addr, bytes.length) || !faultInWriteable(task.mm, addr)) return -Errno.EFAULT;
+  if (putUser(task, addr + first, bytes.subarray(first)) < 0) return -Errno.EFAULT;
+  return putUser(task, addr, bytes.subarray(0, first));
 }
 
 /** Stores as many of the bytes as can be stored. @returns how many */

@@ -199,7 +199,7 @@ export { swapoffArea } from './swap-unuse.ts';
 export { shmemSwappedPages } from './shmem-swap.ts';
 export { SHMEM_MAX_BYTES, shmemFileSetup, shmemMknod } from './shmem.ts';
 export type { ShmemSuperBlock } from './shmem-super.ts';
-export { accessOk, copyFromUser, copyFromUserPartial, copyToUser, copyToUserPartial, userByte } from './uaccess.ts';
+export { accessOk, copyFromUser, copyFromUserPartial, copyToUser, copyToUserPartial, faultInWriteable, userByte } from './uaccess.ts';
 export { validateVm } from './validate.ts';
 export { mmRss, unmapMappingPages, zapPageRange } from './zap.ts';
 export { memfdAddSeals, memfdCreate, memfdGetSeals } from './memfd.ts';

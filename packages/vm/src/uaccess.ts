@@ -30,6 +30,11 @@ export function copyToUser(mm: MmStruct, addr: VirtAddr, bytes: Uint8Array): num
   return copyToUserPartial(mm, addr, bytes) === bytes.length ? 0 : -Errno.EFAULT;
 }
 
+/** Makes the page at `addr` one that can be stored to. @returns whether it is @linux mm/gup.c:fault_in_safe_writeable */
+export function faultInWriteable(mm: MmStruct, addr: VirtAddr): boolean {
+  return userByte(mm, addr, PF_WRITE) >= 0;
+}
+
 /** As {@link copyToUser}, but returns how many bytes could be copied before the first address that failed. */
 export function copyToUserPartial(mm: MmStruct, addr: VirtAddr, bytes: Uint8Array): number {
   const { u8 } = mm.vm.ram;

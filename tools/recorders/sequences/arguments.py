@@ -80,7 +80,7 @@ CALLS = dict(
              dict(words=[0x20080522 | 999999 << 32]), dict(words=[0x20080522 | 0xffffffff << 32])], 'buffer'],
     capset=[[0, 'S+20*PAGE', dict(words=[0]), dict(words=[0x20080522 | 999999 << 32])], ['S+20*PAGE', 0]],
     personality=[['0xffffffff', '0x100000000ffffffff']],
-    clock_gettime=[[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 16, -1], 'buffer'], gettimeofday=['buffer', 'buffer'], time=['buffer'],
+    clock_gettime=[[0, 1, 2, 3, 4, 5, 6, 7, 11, 12, 16, -1], 'buffer'], gettimeofday=['buffer', 'buffer'], time=['buffer'],
     getcpu=['buffer', 'buffer', [0]],
     process_vm_readv=['pid', [dict(words=['S', 8]), dict(words=['S+20*PAGE', 8]), dict(words=['S', '-1']), 0, -1, 'S+20*PAGE'],
                       [0, 1, 2, 1024, 1025, '-1', '0x100000001'], [dict(words=['S', 8]), dict(words=['-PAGE', 8]), 0, 'S+20*PAGE',

@@ -147,9 +147,6 @@ class Recording(TaskSteps):
         self.home.listen(64)
         self.names = dict(PAGE=PAGE, KB=1 << 10, MB=1 << 20, GB=1 << 30, HUGE=2 << 20, GAP=256 * PAGE,
                           TASK_SIZE=0x7ffffffff000, UMAX=MASK, INFINITY=MASK)
-        for line in read('/proc/meminfo').splitlines():
-            if line.startswith(('MemTotal', 'SwapTotal')):
-                self.names[line.split(':')[0].upper()] = int(line.split()[1]) << 10
         self.descriptors, self.spaces, self.heap = {}, [], 0
         self.breaks = {}
         self.sysctls = {}                                       # as they were
@@ -220,6 +217,9 @@ class Recording(TaskSteps):
         if not step['name'].startswith('vm/overcommit_'):
             return False
         self.sysctls.setdefault(path, read(path))
+        for line in read('/proc/meminfo').splitlines():
+            if line.startswith(('MemTotal', 'SwapTotal')):
+                self.names[line.split(':')[0].upper()] = int(line.split()[1]) << 10
         self.leave_out.update(('VmSize', 'VmData', 'VmPTE', 'statm_data', 'RssShmem', 'VmRSS', 'statm_shared'))  # sizes go with the machine
         with open(path, 'w') as file:
             file.write(str(self.value(step['value'])))
