@@ -11,7 +11,7 @@ import { readPackedRecordings, recordingOf } from './recording.ts';
 import type { Recording } from './recording.ts';
 import { loadOf, verifyLoad, whyNoLoad } from './verify-load.ts';
 
-const recordings = readPackedRecordings(fileURLToPath(new URL('../../../../test/data/boots/loads.json.br', import.meta.url)));
+const recordings = ['loads', 'more-loads'].flatMap((name) => readPackedRecordings(fileURLToPath(new URL(`../../../../test/data/boots/${name}.json.br`, import.meta.url))));
 const failures = (results: readonly CaseResult[]): string[] =>
   results.filter(({ failure }) => failure !== null).map(({ area, id, failure }) => `${area} ${id}: ${failure}`);
 
@@ -34,7 +34,7 @@ describe('recorded loads', () => {
   });
 
   it('are those that there is a program for', () => {
-    expect(recordings.length).toBe(21);
+    expect(recordings.length).toBe(29);
     expect(new Set(done.map((recording) => loadOf(recording)!.name))).toContain('forkcow');
   });
 });

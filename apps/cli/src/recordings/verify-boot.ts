@@ -21,7 +21,7 @@ import type { LoadResult } from './verify-load.ts';
 export function whyNotComparable(recording: Recording): string | null {
   if (recording.config.kind === 'load') return whyNoLoad(recording);
   if (architectureOf(recording) === undefined) return `a recording of a machine of ${recording.config.arch}, not of x86 or arm64`;
-  if (/\bhugepagesz=1G\b/.test(recording.config.cmdline)) return 'a recording of huge pages of 1 GiB, of which no machine here has a pool';
+  if (/hugepagesz=1G\b/.test(recording.config.cmdline)) return 'a recording of huge pages of 1 GiB, of which no machine here has a pool';
   return null;
 }
 

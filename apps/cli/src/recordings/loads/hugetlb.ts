@@ -97,7 +97,7 @@ class PoolReport {
     for (const name of ['total', 'free', 'rsvd', 'surp'] as const) load.equal('huge pages', `${found.label}: ${name}`, found[name], own[name]);
     const last = this.#memFree;
     this.#memFree = { recorded: found.memFree, computed: own.memFree };
-    if (last !== null) load.shape(`${found.label}: change of MemFree (kB)`, found.memFree - last.recorded, own.memFree - last.computed);
+    if (last !== null) load.shapeOfFree(`${found.label}: change of MemFree (kB)`, found.memFree - last.recorded, own.memFree - last.computed);
   }
 
   /** The pool as large as it can be: how large depends on where memory lies that is in use. */
