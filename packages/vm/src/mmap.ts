@@ -204,8 +204,11 @@ function mapAnonymousHuge(mm: MmStruct, request: MmapRequest): number {
   const { flags } = request;
   const length = hugetlbLength(mm, flags, request.length);
   if (length <= 0) return length;
-  // Of the larger size there is no pool.
-  if (((flags >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK) === 30 || length > mm.taskSize) return -Errno.ENOMEM;
+  if (length > mm.taskSize) return -Errno.ENOMEM;
+  if (((flags >>> MAP_HUGE_SHIFT) & MAP_HUGE_MASK) === 30) {
+    // Of the larger size there is no pool.
+    return request.pgoff * PAGE_SIZE + length >= MAX_FILE_SIZE ? -Errno.EOVERFLOW : -Errno.ENOMEM;
+  }
   const file = hugetlbFileSetup(vm, '/anon_hugepage (deleted)', length, false);
   if (typeof file === 'number') return file;
   const result = doMmap(mm, { ...request, file, length, flags: flags & ~MAP_ANONYMOUS });
