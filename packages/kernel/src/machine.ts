@@ -85,6 +85,8 @@ export interface Thread {
   readonly os: Os;
   /** False once it has ended, by itself or with its process. */
   readonly alive: boolean;
+  /** Makes another thread, which takes over from this one what is a thread's own; or -errno: EAGAIN, ENOMEM. */
+  thread(): Thread | number;
   /** Ends it, if it still lives, and nothing else. */
   exit(): void;
 }
@@ -296,6 +298,12 @@ function drivenThread(task: Task, inKernel: <T>(body: (kernel: Kernel) => T) => 
     get alive() {
       return !task.isDead;
     },
+    thread: () =>
+      inKernel(() => {
+        if (task.isDead) throw new TaskExit(`task ${task.pid} has ended`);
+        const thread = createThread(task, null, []);
+        return typeof thread === 'number' ? thread : drivenThread(thread, inKernel);
+      }),
     exit() {
       inKernel(() => {
         endTask(task, 0);

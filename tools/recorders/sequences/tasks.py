@@ -129,6 +129,11 @@ class TaskSteps:
 
     def ended(self, actor):
         """After a process has ended: its threads are gone with it, and a parent that was suspended goes on."""
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:                # orphans are waited for at once
+                pass
+        except ChildProcessError:
+            pass
         for name, each in list(self.actors.items()):
             if each.pid == actor.pid:
                 self.gone(name)

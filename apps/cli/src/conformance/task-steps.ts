@@ -139,7 +139,7 @@ function told(step: Step, seen: object | string | bigint): void {
 
 export const TASK_OPERATIONS: Readonly<Record<string, Operation>> = {
   thread: (run, s, t) => {
-    const thread = t.process.thread();
+    const thread = (t.thread ?? t.process).thread();
     if (typeof thread === 'number') {
       run.same(s, outcomeOf(thread));
       return;
