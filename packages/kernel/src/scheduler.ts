@@ -122,7 +122,7 @@ export function switchTo(task: Task): void {
   const cpu = smp.cpus[task.cpu]!;
   const { mm } = task;
   // Whoever shares the address space has limits and rights of its own.
-  mm.limits = task;
+  mm.limits = task.mmLimits;
   // The CPU that is left has nothing to run where nobody waits for it: it keeps the page tables, and is not interrupted for them.
   if (previous !== null && previous.cpu !== task.cpu && previous.state !== 'ready' && kernel.scheduler.isIdle(previous.cpu)) {
     smp.enterLazyTlb(previous.cpu);

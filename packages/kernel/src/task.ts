@@ -19,7 +19,7 @@ import type {
   WaitOutcome,
 } from '@pagelab/syscalls';
 import { newNumaTask, noTaskPolicy } from '@pagelab/vm';
-import type { MmStruct, NumaTask, ShmNamespace, TaskPolicy, Vm, VmFile } from '@pagelab/vm';
+import type { MmLimits, MmStruct, NumaTask, ShmNamespace, TaskPolicy, Vm, VmFile } from '@pagelab/vm';
 import type { NodeMask } from '@pagelab/mm-core';
 import { effectiveMemcg } from './cgroup/cgroup.ts';
 import { TaskMemcg } from './cgroup/memory-controller.ts';
@@ -37,6 +37,7 @@ import { namesOf, openPath, openVmFile } from './open.ts';
 import { killProcesses, killThread } from './kill.ts';
 import { openPidfd } from './pidfd.ts';
 import { processGroup, setProcessGroup } from './process-group.ts';
+import { mmLimits } from './resource-limits.ts';
 import { setAffinity, sleepTask, yieldCpu } from './scheduler.ts';
 import { NO_SIGNAL_STACK, setSignalStack, shownSignalStack } from './signal-frame.ts';
 import { EMPTY_SIGNALS } from './signal-set.ts';
@@ -89,6 +90,8 @@ export class Task implements TaskContext {
   port!: UserMemoryPort;
   os!: Os;
 
+  /** Its limits and capabilities, as its address space asks for them. */
+  readonly mmLimits: MmLimits;
   /** Signals sent to it and not yet delivered, lowest number first to be looked at. */
   readonly pending: SigInfo[] = [];
   /** Whether it has to deal with signals before it goes on in user mode. @linux include/asm-generic/thread_info.h:TIF_SIGPENDING */
@@ -126,6 +129,7 @@ export class Task implements TaskContext {
   }) {
     this.kernel = fields.kernel;
     this.process = fields.process;
+    this.mmLimits = mmLimits(fields.process.limits, fields.credentials);
     this.pid = fields.pid;
     this.numa = newNumaTask(fields.kernel.pages.nodes.length, fields.pid, () => fields.process.threads.length);
     this.stackPointer = fields.process.image.stackPointer;
