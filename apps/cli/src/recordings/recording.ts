@@ -70,5 +70,8 @@ export function recordingOf(id: string, text: (name: string) => string): Recordi
   for (const key of ['kind', 'arch', 'kernel', 'memory_mib', 'cpus'] as const) {
     if (config[key] === undefined) throw new CommandFailure(`${id}: config.json has no "${key}"`);
   }
-  return { id, config: { numa: [], numa_distances: [], cmdline: '', ...config } as RecordingConfig, text };
+  const whole = { numa: [], numa_distances: [], cmdline: '', ...config } as RecordingConfig;
+  // To a kernel with this word there are no more CPUs.
+  const most = Number(/\bnr_cpus=(\d+)/.exec(whole.cmdline)?.[1] ?? Infinity);
+  return { id, config: { ...whole, cpus: Math.min(whole.cpus, most) }, text };
 }
