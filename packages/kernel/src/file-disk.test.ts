@@ -1,6 +1,6 @@
 /** Regular files on a disk that takes time, fills up and fails. */
 import { MAP_SHARED, O_CREAT, O_RDWR, PROT_READ, PROT_WRITE, SIGBUS, Syscall } from '@pagelab/abi';
-import type { Os, Program } from '@pagelab/abi';
+import type { Os } from '@pagelab/abi';
 import { REQ_OP_READ, REQ_OP_WRITE } from '@pagelab/hw';
 import type { BlockDevice } from '@pagelab/hw';
 import { PG_ANON, PG_SWAPBACKED } from '@pagelab/mm-core';
@@ -23,7 +23,7 @@ function machineWithDisk(size: string): { machine: Machine; disk: BlockDevice } 
 
 /** Runs a program; what it expects in vain is told here. */
 function run(machine: Machine, program: (os: Os) => void): void {
-  const { error } = machine.run(program as Program);
+  const { error } = machine.run(program);
   if (error !== undefined) throw error as Error;
 }
 

@@ -34,11 +34,11 @@ function tools(os: Os) {
   return {
     m,
     fcntl,
-    pipe(flags = 0): [reader: number, writer: number] {
+    pipe: (flags = 0): [reader: number, writer: number] => {
       const result = os.syscall(Syscall.pipe2, scratch, flags);
       return result < 0 ? [result, result] : [os.mem.load32(scratch), os.mem.load32(scratch + 4)];
     },
-    vmsplice(fd: number, ranges: readonly (readonly [base: number, length: number])[], flags = 0): number {
+    vmsplice: (fd: number, ranges: readonly (readonly [base: number, length: number])[], flags = 0): number => {
       for (const [i, [base, length]] of ranges.entries()) {
         os.mem.store64(scratch + i * 16, BigInt(base));
         os.mem.store64(scratch + i * 16 + 8, BigInt(length));
@@ -46,11 +46,11 @@ function tools(os: Os) {
       return os.syscall(Syscall.vmsplice, fd, scratch, ranges.length, flags);
     },
     /** Reads, and tells how much and the first byte. */
-    read(fd: number, length: number): [number, number] {
+    read: (fd: number, length: number): [number, number] => {
       const done = os.syscall(Syscall.read, fd, bytes, length);
       return [done, done > 0 ? os.mem.load8(bytes) : -1];
     },
-    write(fd: number, text: string): number {
+    write: (fd: number, text: string): number => {
       os.mem.storeCString(scratch, text);
       return os.syscall(Syscall.write, fd, scratch, text.length);
     },

@@ -20,14 +20,14 @@ export function hugepageFiles(kernel: Kernel): Map<string, ProcFile> {
     setMaxHugePages(vm, value);
   }));
   if (kernel.config.arch === 'x86-64') {
-    const { write } = sysctlFile(kernel, 'vm/nr_hugepages_mempolicy')!;
+    const sysctl = sysctlFile(kernel, 'vm/nr_hugepages_mempolicy')!;
     files.set(`${pool}nr_hugepages_mempolicy`, {
       mode: 0o644,
       read: () => `${hugetlb.nrHugePages}\n`,
       write: (text, task) => {
         const value = kstrtoul(text);
         if (value < 0) return value;
-        const error = write!(String(value), task);
+        const error = sysctl.write!(String(value), task);
         return error < 0 ? error : text.length;
       },
     });
