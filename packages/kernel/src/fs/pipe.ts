@@ -4,8 +4,9 @@
  * @linux fs/pipe.c
  */
 import { CAP_SYS_ADMIN, CAP_SYS_RESOURCE, Errno, O_DIRECT, O_NONBLOCK, O_RDONLY, O_WRONLY, SIGPIPE } from '@pagelab/abi';
+import type { VirtAddr } from '@pagelab/abi';
 import { PAGE_SIZE } from '@pagelab/hw';
-import { GFP_HIGHUSER, GFP_KERNEL, __GFP_ACCOUNT } from '@pagelab/mm-core';
+import { GFP_HIGHUSER, GFP_KERNEL, GFP_KERNEL_ACCOUNT, __GFP_ACCOUNT } from '@pagelab/mm-core';
 import type { FileStatus, OpenFile, TaskContext } from '@pagelab/syscalls';
 import { copyFromUserPartial, copyToUserPartial, holdUserPage, releaseUserPage } from '@pagelab/vm';
 import type { UserRange } from '@pagelab/vm';
@@ -13,6 +14,8 @@ import type { Kernel } from '../kernel.ts';
 import { DeadlockError, runOthers } from '../scheduler.ts';
 import type { Task } from '../task.ts';
 import { BaseFile } from './base-file.ts';
+import { allocPseudoInode, freePseudoInode } from './pseudo-inode.ts';
+import type { PseudoInode } from './pseudo-inode.ts';
 import { pipeStatus } from './status.ts';
 
 /** Frames that a pipe has at most, unless it is told otherwise; and where its user has too many already. @linux include/linux/pipe_fs_i.h:PIPE_DEF_BUFFERS */
@@ -34,6 +37,19 @@ interface PipeBuffer {
   readonly merges: boolean;
   /** A read takes no more than this, and what it leaves is lost. @linux include/linux/pipe_fs_i.h:PIPE_BUF_FLAG_PACKET */
   readonly isPacket: boolean;
+}
+
+/** Bytes of a `struct pipe_inode_info`, and of a `struct pipe_buffer` on 64 bits and on 32. */
+const PIPE_INFO_BYTES = 168;
+const PIPE_BUFFER_BYTES = 40;
+const PIPE_BUFFER_BYTES_32 = 24;
+
+/** Addresses of the objects that stand for a pipe. */
+interface PipeObjects {
+  readonly pseudo: PseudoInode;
+  readonly info: VirtAddr;
+  /** The array of its buffers. */
+  buffers: VirtAddr;
 }
 
 /** What users may have of pipes, in pages and bytes; 0 pages is no limit. And what each has. @linux fs/pipe.c:pipe_user_pages_soft */
@@ -70,6 +86,7 @@ function isUnprivileged(task: TaskContext): boolean {
 /** @linux include/linux/pipe_fs_i.h:pipe_inode_info */
 class Pipe {
   readonly kernel: Kernel;
+  readonly objects: PipeObjects;
   readonly ino: number;
   readonly buffers: PipeBuffer[] = [];
   /** Who pays for it. */
@@ -79,8 +96,9 @@ class Pipe {
   readers = 1;
   writers = 1;
 
-  constructor(kernel: Kernel, uid: number, maxBuffers: number) {
+  constructor(kernel: Kernel, objects: PipeObjects, uid: number, maxBuffers: number) {
     this.kernel = kernel;
+    this.objects = objects;
     this.uid = uid;
     this.maxBuffers = maxBuffers;
     this.ino = kernel.vm.nextIno++;
@@ -153,7 +171,7 @@ class Pipe {
    * Lets it hold `bytes`, rounded up to pages by a power of 2.
    *
    * @returns the bytes that it holds now; -EINVAL beyond 2 GiB; -EPERM beyond `pipe-max-size` without CAP_SYS_RESOURCE, or
-   *   where its user has too many pages; -EBUSY where there is more in it
+   *   where its user has too many pages; -EBUSY where there is more in it; -ENOMEM
    * @linux fs/pipe.c:pipe_set_size
    */
   resize(task: TaskContext, bytes: number): number {
@@ -167,10 +185,14 @@ class Pipe {
     const change = nrBuffers - this.maxBuffers;
     const pages = pipeLimits.account(this.uid, change);
     const isTooMuch = grows && (pipeLimits.isAboveSoft(pages) || pipeLimits.isAboveHard(pages)) && isUnprivileged(task);
-    if (isTooMuch || nrBuffers < this.buffers.length) {
+    const array = isTooMuch || nrBuffers < this.buffers.length ? 0 : allocBuffers(this.kernel, nrBuffers);
+    if (array === 0) {
       pipeLimits.account(this.uid, -change);
-      return isTooMuch ? -Errno.EPERM : -Errno.EBUSY;
+      if (isTooMuch) return -Errno.EPERM;
+      return nrBuffers < this.buffers.length ? -Errno.EBUSY : -Errno.ENOMEM;
     }
+    this.kernel.slab.kfree(this.objects.buffers);
+    this.objects.buffers = array;
     this.maxBuffers = nrBuffers;
     return wanted;
   }
@@ -181,12 +203,37 @@ class Pipe {
     for (const buffer of this.buffers) this.#free(buffer);
     this.buffers.length = 0;
     this.kernel.pipeLimits.account(this.uid, -this.maxBuffers);
+    freePipe(this.kernel, this.objects);
   }
 
   #free({ pfn, isUsers }: PipeBuffer): void {
     if (isUsers) releaseUserPage(this.kernel.vm, pfn);
     else this.kernel.pages.freePage(pfn);
   }
+}
+
+function allocBuffers({ slab }: Kernel, nrBuffers: number): VirtAddr {
+  return slab.kcalloc(nrBuffers, slab.memory.wordBytes === 8 ? PIPE_BUFFER_BYTES : PIPE_BUFFER_BYTES_32, GFP_KERNEL_ACCOUNT);
+}
+
+/** @linux fs/pipe.c:alloc_pipe_info */
+function allocPipe(kernel: Kernel, nrBuffers: number): PipeObjects | null {
+  const { slab, caches } = kernel;
+  const pseudo = allocPseudoInode(caches);
+  if (pseudo === null) return null;
+  const info = slab.kzalloc(PIPE_INFO_BYTES, GFP_KERNEL_ACCOUNT);
+  const buffers = info === 0 ? 0 : allocBuffers(kernel, nrBuffers);
+  if (buffers !== 0) return { pseudo, info, buffers };
+  if (info !== 0) slab.kfree(info);
+  freePseudoInode(caches, pseudo);
+  return null;
+}
+
+/** @linux fs/pipe.c:free_pipe_info */
+function freePipe({ slab, caches }: Kernel, { pseudo, info, buffers }: PipeObjects): void {
+  slab.kfree(buffers);
+  slab.kfree(info);
+  freePseudoInode(caches, pseudo);
 }
 
 abstract class PipeEnd extends BaseFile {
@@ -436,13 +483,15 @@ export function openPipe(kernel: Kernel, task: TaskContext, flags: number): read
     nrBuffers = PIPE_MIN_DEF_BUFFERS;
   }
   const isTooMuch = pipeLimits.isAboveHard(pages) && isUnprivileged(task);
-  const reader = isTooMuch ? 0 : filp.alloc(GFP_KERNEL);
+  const objects = isTooMuch ? null : allocPipe(kernel, nrBuffers);
+  const reader = objects === null ? 0 : filp.alloc(GFP_KERNEL);
   const writer = reader === 0 ? 0 : filp.alloc(GFP_KERNEL);
-  if (writer === 0) {
+  if (objects === null || writer === 0) {
     if (reader !== 0) filp.free(reader);
+    if (objects !== null) freePipe(kernel, objects);
     pipeLimits.account(uid, -nrBuffers);
     return -Errno.ENFILE;
   }
-  const pipe = new Pipe(kernel, uid, nrBuffers);
+  const pipe = new Pipe(kernel, objects, uid, nrBuffers);
   return [new PipeReader(pipe, O_RDONLY | (flags & ~O_DIRECT), reader), new PipeWriter(pipe, O_WRONLY | flags, writer)];
 }
