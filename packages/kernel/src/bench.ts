@@ -45,7 +45,8 @@ export function kmallocWork(config: MachineConfig, bytes: number): KernelWork {
 export function swapWork(config: MachineConfig): KernelWork {
   const kernel = bootKernel(config);
   const { vm } = kernel;
-  const device = new MemorySwapDevice(kernel.ram, 4 * SWAP_PAGES);
+  // As much memory as the copies that it is compared with go through: slots are taken in turn.
+  const device = new MemorySwapDevice(kernel.ram, 2 * SWAP_PAGES);
   enableSwapArea(vm, device, { path: 'bench', kind: 'partition', inode: null, max: device.nrPages, badPages: [] }, 0);
   const task = startProcess(kernel, null, { name: 'bench' });
   if (typeof task === 'number') throw new RangeError(`no memory for the process: ${task}`);
