@@ -85,6 +85,8 @@ const OBSERVED: readonly Row[] = [
   ['pol', [], 2],
   ['mask', [], 1],
   ['set_mempolicy_home_node', ['p', 4096, 0, 0], 0],
+  ['set_mempolicy_home_node', [-(2 ** 47), 0, 0, 0], 0],
+  ['set_mempolicy_home_node', [-(2 ** 47), 4096, 0, 0], 'ENOENT'],
   ['set_mempolicy_home_node', ['p+1', 4096, 0, 0], 'EINVAL'],
   ['set_mempolicy_home_node', ['p', 4096, 0, 1], 'EINVAL'],
   ['set_mempolicy_home_node', ['p', 4096, 1, 0], 'EINVAL'],

@@ -164,6 +164,7 @@ export function sysSetMempolicyHomeNode(task: TaskContext, start: number, length
   if (start % 4096 !== 0 || flags !== 0) return -Errno.EINVAL;
   if (homeNode < 0 || homeNode >= MAX_NUMNODES || homeNode >= task.vm.pages.nodes.length) return -Errno.EINVAL;
   const end = policyRangeEnd(task.mm, start, length);
-  if (end < 0 || end === start) return end < 0 ? end : 0;
+  if (end === start) return 0;
+  if (end < 0) return end;
   return setHomeNode(task.mm, start, end, homeNode);
 }

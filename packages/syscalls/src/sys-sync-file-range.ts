@@ -50,7 +50,7 @@ export function sysSyncFileRange(task: TaskContext, fd: number, offset: number, 
   if (file === undefined || file.flags & O_PATH) return -Errno.EBADF;
   const bits = int32(flags);
   const end = offset + length;
-  if (bits & ~SYNC_FILE_RANGE_MASK || offset < 0 || end < offset || end >= 2 ** 63) return -Errno.EINVAL;
+  if (bits & ~SYNC_FILE_RANGE_MASK || offset < 0 || length < 0 || end >= 2 ** 63) return -Errno.EINVAL;
   const kind = file.status().mode & S_IFMT;
   if (kind !== S_IFREG && kind !== S_IFDIR) return -Errno.ESPIPE;
   if (file.vmFile === null) return 0;

@@ -196,6 +196,8 @@ export function isShared(vm: Vm, pfn: Pfn): boolean {
  */
 export function setHomeNode(mm: MmStruct, start: VirtAddr, end: VirtAddr, homeNode: number): number {
   const { vm } = mm;
+  // No mapping has addresses of the kernel's, which are negative.
+  if (start < 0) return -Errno.ENOENT;
   let result = -Errno.ENOENT;
   for (let at = start; at < end; ) {
     const vma = mm.vmas.find(at);

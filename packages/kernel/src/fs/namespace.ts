@@ -173,7 +173,7 @@ export class Namespace {
     const place = this.#walk(task, path);
     if (typeof place === 'number') return place;
     const { found } = place;
-    if (creates && place.wantsDirectory) return -Errno.EISDIR;
+    if (creates && place.wantsDirectory && place.isName) return -Errno.EISDIR;
     if (found === undefined) return creates ? this.#create(task, place, flags, mode) : -Errno.ENOENT;
     if ((flags & TMPFILE) !== 0) return this.#createNameless(task, found, flags, mode);
     if (creates && (flags & O_EXCL) !== 0) return -Errno.EEXIST;
