@@ -1,6 +1,7 @@
 import { MADV_HUGEPAGE, MADV_PAGEOUT, MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, PROT_READ, PROT_WRITE } from '@pagelab/abi';
 import type { Os, Program } from '@pagelab/abi';
 import { Prng } from '@pagelab/lib';
+import { MemorySwapDevice, enableSwapArea } from '@pagelab/vm';
 import { describe, expect, it } from 'vitest';
 import { bootKernel } from './boot.ts';
 import { parseMachineConfig } from './config.ts';
@@ -63,8 +64,12 @@ describe('a huge page that goes to swap', () => {
   });
 
   it('is split where there is no cluster of slots: in a file, in an area too small, or with tables of 32 bits', () => {
-    for (const config of [{ swap: [{ size: '1500K' }, { size: '1500K' }] }, { arch: 'x86-pae', swap: [{ size: '64M' }] }]) {
-      const { machine } = bench(config);
+    const small = { swap: [{ size: '1500K' }, { size: '1500K' }] };
+    for (const config of [{ swap: [] }, small, { arch: 'x86-pae' }]) {
+      const { kernel, machine } = bench(config);
+      const { vm } = kernel;
+      const device = new MemorySwapDevice(kernel.ram, 4096);
+      if (vm.swap.areas.length === 0) enableSwapArea(vm, device, { path: '/swap', kind: 'file', inode: null, max: 4096, badPages: [] }, 0);
       const program: Program = (os) => {
         const at = hugeMemory(os, 1);
         os.madvise(at, HUGE, MADV_PAGEOUT);

@@ -10,14 +10,13 @@
  */
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
-import { LazyColumns, PG_REFERENCED } from '@pagelab/mm-core';
+import { LazyColumns } from '@pagelab/mm-core';
 import type { Lruvec } from '@pagelab/mm-core';
-import { FOLIOREF_RECLAIM } from './reclaim.ts';
-import type { ReclaimPolicy, ReclaimPolicyFactory } from './reclaim.ts';
+import type { ReclaimPolicyFactory } from './reclaim.ts';
 import { SWAP_CLUSTER_MAX } from './scan-control.ts';
 import type { ScanControl } from './scan-control.ts';
-import { SingleList, UNUSED, USED, evictableSize, shrinkPages, takeUse } from './single-list.ts';
-import type { PageChooser, SingleListState } from './single-list.ts';
+import { SingleList, SingleListReclaim, UNUSED, USED, evictableSize, shrinkPages, takeUse } from './single-list.ts';
+import type { SingleListState } from './single-list.ts';
 import type { Vm } from './vm.ts';
 
 /** Of the pages, the share that goes between two samples. */
@@ -57,71 +56,37 @@ class SortedList extends SingleList {
   }
 }
 
-class LruReclaim implements ReclaimPolicy, PageChooser {
+class LruReclaim extends SingleListReclaim<SortedList> {
   readonly name = 'lru';
-  readonly placement: SortedList;
-  readonly activatesFaulted = false;
-  readonly #vm: Vm;
 
-  constructor(vm: Vm) {
-    this.#vm = vm;
-    this.placement = new SortedList(vm);
+  protected override newState(row: number): LruState {
+    return { row, sample: 1, gone: 0 };
   }
 
-  initLruvec(lruvec: Lruvec): void {
-    const state: LruState = { row: this.#vm.frames.allocListHeads(1), sample: 1, gone: 0 };
-    lruvec.policyState = state;
-  }
-
-  exitLruvec(lruvec: Lruvec): void {
-    this.#vm.frames.freeListHeads(this.placement.rowOf(lruvec), 1);
-    lruvec.policyState = null;
-  }
-
-  markAccessed(pfn: Pfn): void {
-    this.#vm.frames.flags[pfn] |= PG_REFERENCED;
-  }
-
-  age(): void {}
-
-  shrink(lruvec: Lruvec, sc: ScanControl): void {
+  override shrink(lruvec: Lruvec, sc: ScanControl): void {
     const state = stateOf(lruvec);
     if (state.gone >= Math.max(evictableSize(lruvec) / SAMPLE_SHARE, SWAP_CLUSTER_MAX)) this.#takeSample(lruvec);
     const before = sc.nrReclaimed;
-    shrinkPages(this.#vm, lruvec, sc, this);
+    shrinkPages(this.vm, lruvec, sc, this);
     state.gone += sc.nrReclaimed - before;
   }
 
-  next(lruvec: Lruvec): Pfn {
-    return this.#vm.frames.lists.last(stateOf(lruvec).row);
-  }
-
   goes(lruvec: Lruvec, pfn: Pfn): boolean {
-    const use = takeUse(this.#vm, pfn);
+    const use = takeUse(this.vm, pfn);
     if (use === USED) this.pass(lruvec, pfn);
     return use === UNUSED;
   }
 
   /** Counts as used now: what cannot be taken does, too. */
-  pass(lruvec: Lruvec, pfn: Pfn): void {
+  override pass(lruvec: Lruvec, pfn: Pfn): void {
     const { row, sample } = stateOf(lruvec);
     this.placement.lastUse[pfn] = sample;
-    this.#vm.frames.lists.moveTo(row, pfn);
+    this.vm.frames.lists.moveTo(row, pfn);
   }
-
-  checkReferences(): number {
-    return FOLIOREF_RECLAIM;
-  }
-
-  eviction(): number {
-    return 0;
-  }
-
-  refault(): void {}
 
   validate(lruvec: Lruvec): void {
     let last = Infinity;
-    for (const pfn of this.#vm.frames.lists.iterate(stateOf(lruvec).row)) {
+    for (const pfn of this.vm.frames.lists.iterate(stateOf(lruvec).row)) {
       bugOn(this.placement.lastUse[pfn] > last, `lru: frame ${pfn} was used later than the one before it`);
       last = this.placement.lastUse[pfn];
     }
@@ -129,7 +94,7 @@ class LruReclaim implements ReclaimPolicy, PageChooser {
 
   /** Looks at all pages, from the end on: those in use follow one another to the front. */
   #takeSample(lruvec: Lruvec): void {
-    const vm = this.#vm;
+    const vm = this.vm;
     const { lists } = vm.frames;
     const state = stateOf(lruvec);
     state.sample++;
@@ -146,4 +111,4 @@ class LruReclaim implements ReclaimPolicy, PageChooser {
 }
 
 /** The page whose last use lies back furthest goes, as far as accessed bits tell. */
-export const lruReclaim: ReclaimPolicyFactory = Object.freeze({ name: 'lru', create: (vm: Vm) => new LruReclaim(vm) });
+export const lruReclaim: ReclaimPolicyFactory = Object.freeze({ name: 'lru', create: (vm: Vm) => new LruReclaim(vm, new SortedList(vm)) });

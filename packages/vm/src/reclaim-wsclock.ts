@@ -15,13 +15,12 @@
  */
 import type { Pfn } from '@pagelab/hw';
 import { bugOn } from '@pagelab/lib';
-import { LazyColumns, PG_REFERENCED, folioNrPages } from '@pagelab/mm-core';
+import { LazyColumns, folioNrPages } from '@pagelab/mm-core';
 import type { Lruvec } from '@pagelab/mm-core';
-import { FOLIOREF_RECLAIM } from './reclaim.ts';
-import type { ReclaimPolicy, ReclaimPolicyFactory } from './reclaim.ts';
+import type { ReclaimPolicyFactory } from './reclaim.ts';
 import type { ScanControl } from './scan-control.ts';
-import { LOCKED, SingleList, UNUSED, evictableSize, shrinkPages, takeUse } from './single-list.ts';
-import type { PageChooser, SingleListState } from './single-list.ts';
+import { LOCKED, SingleList, SingleListReclaim, UNUSED, evictableSize, shrinkPages, takeUse } from './single-list.ts';
+import type { SingleListState } from './single-list.ts';
 import type { Vm } from './vm.ts';
 
 /** How long a page is of the working set after its last use at most, in nanoseconds of its program's time: some 20,000 page faults. */
@@ -75,55 +74,31 @@ class StampedList extends SingleList {
   }
 }
 
-class WsClockReclaim implements ReclaimPolicy, PageChooser {
+class WsClockReclaim extends SingleListReclaim<StampedList> {
   readonly name = 'working-set';
-  readonly placement: StampedList;
-  readonly activatesFaulted = false;
-  readonly #vm: Vm;
   /** Nanoseconds that each address space has run, by id, as of the run of reclaim under way; of all at {@link NOBODY}. */
   readonly #now: number[] = [];
 
-  constructor(vm: Vm) {
-    this.#vm = vm;
-    this.placement = new StampedList(vm);
+  protected override newState(row: number): WsClockState {
+    return { row, limit: WINDOW_NS, looked: 0, taken: 0, oldest: 0 };
   }
 
-  initLruvec(lruvec: Lruvec): void {
-    const state: WsClockState = { row: this.#vm.frames.allocListHeads(1), limit: WINDOW_NS, looked: 0, taken: 0, oldest: 0 };
-    lruvec.policyState = state;
-  }
-
-  exitLruvec(lruvec: Lruvec): void {
-    this.#vm.frames.freeListHeads(this.placement.rowOf(lruvec), 1);
-    lruvec.policyState = null;
-  }
-
-  markAccessed(pfn: Pfn): void {
-    this.#vm.frames.flags[pfn] |= PG_REFERENCED;
-  }
-
-  age(): void {}
-
-  shrink(lruvec: Lruvec, sc: ScanControl): void {
-    const { reclaim, clock } = this.#vm;
+  override shrink(lruvec: Lruvec, sc: ScanControl): void {
+    const { reclaim, clock } = this.vm;
     this.#now.length = 0;
     if (reclaim.cpuTimes === null) this.#now.push(clock.now);
     else reclaim.cpuTimes(this.#now);
-    shrinkPages(this.#vm, lruvec, sc, this);
+    shrinkPages(this.vm, lruvec, sc, this);
     // Time goes on from here: then there are ages again.
     const state = stateOf(lruvec);
     state.limit = Math.max(state.limit, LEAST_NS);
   }
 
-  next(lruvec: Lruvec): Pfn {
-    return this.#vm.frames.lists.last(this.placement.rowOf(lruvec));
-  }
-
   goes(lruvec: Lruvec, pfn: Pfn): boolean {
-    const use = takeUse(this.#vm, pfn);
+    const use = takeUse(this.vm, pfn);
     if (use === LOCKED) return false;
     const state = stateOf(lruvec);
-    const nrPages = folioNrPages(this.#vm.frames, pfn);
+    const nrPages = folioNrPages(this.vm.frames, pfn);
     if (state.looked >= evictableSize(lruvec)) endRound(state);
     state.looked += nrPages;
     const age = use === UNUSED ? this.#ageOf(pfn) : 0;
@@ -137,21 +112,6 @@ class WsClockReclaim implements ReclaimPolicy, PageChooser {
     return false;
   }
 
-  /** The hand moves on. */
-  pass(lruvec: Lruvec, pfn: Pfn): void {
-    this.#vm.frames.lists.moveTo(this.placement.rowOf(lruvec), pfn);
-  }
-
-  checkReferences(): number {
-    return FOLIOREF_RECLAIM;
-  }
-
-  eviction(): number {
-    return 0;
-  }
-
-  refault(): void {}
-
   validate(lruvec: Lruvec): void {
     const { limit, looked, taken, oldest } = stateOf(lruvec);
     bugOn(limit < -1 || limit > WINDOW_NS || taken < 0 || taken > looked || oldest < 0, 'working set: the hand has lost count');
@@ -161,7 +121,7 @@ class WsClockReclaim implements ReclaimPolicy, PageChooser {
   #stamp(pfn: Pfn, use: number): void {
     const { lastUse, user } = this.placement;
     if (use === UNUSED && lastUse[pfn] !== UNSEEN) return;
-    const { cpuTimes, rmap } = this.#vm.reclaim;
+    const { cpuTimes, rmap } = this.vm.reclaim;
     user[pfn] = use === UNUSED || cpuTimes === null ? NOBODY : rmap.user;
     lastUse[pfn] = this.#now[user[pfn]] ?? UNSEEN;
   }
@@ -185,4 +145,4 @@ function endRound(state: WsClockState): void {
 }
 
 /** What is of no program's working set goes. */
-export const workingSetReclaim: ReclaimPolicyFactory = Object.freeze({ name: 'working-set', create: (vm: Vm) => new WsClockReclaim(vm) });
+export const workingSetReclaim: ReclaimPolicyFactory = Object.freeze({ name: 'working-set', create: (vm: Vm) => new WsClockReclaim(vm, new StampedList(vm)) });

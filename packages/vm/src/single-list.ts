@@ -6,6 +6,8 @@ import type { Pfn } from '@pagelab/hw';
 import { LRU_INACTIVE_ANON, LRU_INACTIVE_FILE, PG_ACTIVE, PG_LRU, PG_REFERENCED, PG_SWAPBACKED, PG_UNEVICTABLE, folioNrPages } from '@pagelab/mm-core';
 import type { LruPlacement, Lruvec } from '@pagelab/mm-core';
 import { evictFolios, isolateFolio } from './isolate-folios.ts';
+import { FOLIOREF_RECLAIM } from './reclaim.ts';
+import type { ReclaimPolicy } from './reclaim.ts';
 import { SWAP_CLUSTER_MAX } from './scan-control.ts';
 import type { ScanControl } from './scan-control.ts';
 import { newReclaimStat } from './shrink-folio-list.ts';
@@ -122,4 +124,61 @@ export function shrinkPages(vm: Vm, lruvec: Lruvec, sc: ScanControl, chooser: Pa
     for (const file of [0, 1] as const) sc.nrReclaimed += evictFolios(vm, lruvec, sc, kinds[file], file, scanned[file], newReclaimStat());
     if (isEmpty) break;
   }
+}
+
+/** A policy with one list: the page at its end is looked at next, and one that does not go moves to the front. */
+export abstract class SingleListReclaim<List extends SingleList = SingleList> implements ReclaimPolicy, PageChooser {
+  abstract readonly name: string;
+  readonly placement: List;
+  readonly activatesFaulted = false;
+  protected readonly vm: Vm;
+
+  constructor(vm: Vm, placement: List) {
+    this.vm = vm;
+    this.placement = placement;
+  }
+
+  initLruvec(lruvec: Lruvec): void {
+    lruvec.policyState = this.newState(this.vm.frames.allocListHeads(1));
+  }
+
+  /** What is kept of an lruvec at first. @param row of its list's head */
+  protected newState(row: number): SingleListState {
+    return { row };
+  }
+
+  exitLruvec(lruvec: Lruvec): void {
+    this.vm.frames.freeListHeads(this.placement.rowOf(lruvec), 1);
+    lruvec.policyState = null;
+  }
+
+  markAccessed(pfn: Pfn): void {
+    this.vm.frames.flags[pfn] |= PG_REFERENCED;
+  }
+
+  age(): void {}
+
+  shrink(lruvec: Lruvec, sc: ScanControl): void {
+    shrinkPages(this.vm, lruvec, sc, this);
+  }
+
+  next(lruvec: Lruvec): Pfn {
+    return this.vm.frames.lists.last(this.placement.rowOf(lruvec));
+  }
+
+  abstract goes(lruvec: Lruvec, pfn: Pfn, sc: ScanControl): boolean;
+
+  pass(lruvec: Lruvec, pfn: Pfn): void {
+    this.vm.frames.lists.moveTo(this.placement.rowOf(lruvec), pfn);
+  }
+
+  checkReferences(_pfn: Pfn): number {
+    return FOLIOREF_RECLAIM;
+  }
+
+  eviction(_pfn: Pfn): number {
+    return 0;
+  }
+
+  refault(_pfn: Pfn, _shadow: number): void {}
 }
